@@ -1,0 +1,328 @@
+//! Content ids: which bytes are meant, independent of where they lie. Hashing bytes is af-content's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use cid::Cid;
+use cid::multihash::Multihash;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What kind of node a block holds (multicodec table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Codec {
+    /// `raw` (0x55): the block is file bytes.
+    Raw,
+    /// `dag-pb` (0x70): a UnixFS node.
+    DagPb,
+    /// `dag-cbor` (0x71): a document, such as a manifest.
+    DagCbor,
+}
+
+impl Codec {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Raw => 0x55,
+            Self::DagPb => 0x70,
+            Self::DagCbor => 0x71,
+        }
+    }
+}
+
+/// The hash function of a content id. Both give 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HashKind {
+    /// `sha2-256` (0x12), the IPFS default.
+    Sha2_256,
+    /// `blake3` (0x1e), twenty times faster to check.
+    Blake3,
+}
+
+impl HashKind {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Sha2_256 => 0x12,
+            Self::Blake3 => 0x1e,
+        }
+    }
+}
+
+/// A CIDv1 of a codec and hash that the platform handles. Shown as base32, like `bafkrei…`.
+///
+/// In JSON it is that string; in DAG-CBOR it is a link (tag 42).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentId {
+    codec: Codec,
+    kind: HashKind,
+    digest: [u8; 32],
+}
+
+/// Why a text or a CID is not a content id that the platform handles.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentIdError {
+    /// Not a CID at all.
+    #[error(
+        "{text:?} is not a CID; one looks like bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+    )]
+    Syntax {
+        /// What was given, cut to 100 characters.
+        text: String,
+        /// What the parser said.
+        source: cid::Error,
+    },
+    /// CIDv0 names the same bytes as a CIDv1, which is what is accepted.
+    #[error("{given} is a CIDv0; write it as CIDv1: {instead}")]
+    Version0 {
+        /// The CIDv0.
+        given: Cid,
+        /// The same content as CIDv1.
+        instead: Cid,
+    },
+    /// A codec other than raw, dag-pb and dag-cbor.
+    #[error("codec 0x{0:x} is not supported; use raw (0x55), dag-pb (0x70) or dag-cbor (0x71)")]
+    Codec(u64),
+    /// A hash other than sha2-256 and BLAKE3, or a digest that is not 32 bytes long.
+    #[error("multihash 0x{code:x} of {size} bytes is not supported; use sha2-256 or blake3 with 32 bytes")]
+    Hash {
+        /// Multihash code.
+        code: u64,
+        /// Digest length in bytes.
+        size: u8,
+    },
+}
+
+impl ContentId {
+    /// The id of a block whose `kind` hash is `digest`.
+    #[must_use]
+    pub const fn new(codec: Codec, kind: HashKind, digest: [u8; 32]) -> Self {
+        Self { codec, kind, digest }
+    }
+
+    /// Reads a CIDv1 in any multibase.
+    ///
+    /// # Errors
+    /// When the text is no CID, is a CIDv0, or names a codec or hash that is not supported.
+    pub fn parse(text: &str) -> Result<Self, ContentIdError> {
+        let cid = Cid::try_from(text)
+            .map_err(|source| ContentIdError::Syntax { text: text.chars().take(100).collect(), source })?;
+        Self::try_from(cid)
+    }
+
+    /// What the block holds.
+    #[must_use]
+    pub const fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The hash function.
+    #[must_use]
+    pub const fn kind(&self) -> HashKind {
+        self.kind
+    }
+
+    /// The 32 bytes of the hash.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The same id as the `cid` crate's type, for codecs.
+    #[must_use]
+    pub fn to_cid(&self) -> Cid {
+        let hash = Multihash::wrap(self.kind.code(), &self.digest).unwrap_or_default();
+        Cid::new_v1(self.codec.code(), hash)
+    }
+}
+
+impl TryFrom<Cid> for ContentId {
+    type Error = ContentIdError;
+
+    fn try_from(cid: Cid) -> Result<Self, ContentIdError> {
+        if cid.version() == cid::Version::V0 {
+            let instead = Cid::new_v1(Codec::DagPb.code(), *cid.hash());
+            return Err(ContentIdError::Version0 { given: cid, instead });
+        }
+        let codec = match cid.codec() {
+            0x55 => Codec::Raw,
+            0x70 => Codec::DagPb,
+            0x71 => Codec::DagCbor,
+            other => return Err(ContentIdError::Codec(other)),
+        };
+        let unsupported = || ContentIdError::Hash { code: cid.hash().code(), size: cid.hash().size() };
+        let kind = match cid.hash().code() {
+            0x12 => HashKind::Sha2_256,
+            0x1e => HashKind::Blake3,
+            _ => return Err(unsupported()),
+        };
+        let digest = cid.hash().digest().try_into().map_err(|_| unsupported())?;
+        Ok(Self { codec, kind, digest })
+    }
+}
+
+impl FromStr for ContentId {
+    type Err = ContentIdError;
+
+    fn from_str(text: &str) -> Result<Self, ContentIdError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_cid().fmt(f)
+    }
+}
+
+impl fmt::Debug for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ContentId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.to_cid().serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            Self::parse(&text).map_err(D::Error::custom)
+        } else {
+            Self::try_from(Cid::deserialize(deserializer)?).map_err(D::Error::custom)
+        }
+    }
+}
+
+/// BLAKE3 of a whole file, 32 bytes. Shown as 64 lower-case hex digits.
+///
+/// In JSON it is that string; in DAG-CBOR a byte string.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Blake3Hash(pub [u8; 32]);
+
+/// The text is not 64 hex digits.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a BLAKE3 hash; one is 64 hex digits, as `b3sum FILE` prints")]
+pub struct Blake3HashError(String);
+
+impl FromStr for Blake3Hash {
+    type Err = Blake3HashError;
+
+    fn from_str(text: &str) -> Result<Self, Blake3HashError> {
+        blake3::Hash::from_hex(text)
+            .map(|hash| Self(*hash.as_bytes()))
+            .map_err(|_| Blake3HashError(text.chars().take(100).collect()))
+    }
+}
+
+impl From<blake3::Hash> for Blake3Hash {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+impl fmt::Display for Blake3Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Blake3Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Blake3Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Blake3Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        } else {
+            deserializer.deserialize_bytes(BytesVisitor)
+        }
+    }
+}
+
+struct BytesVisitor;
+
+impl serde::de::Visitor<'_> for BytesVisitor {
+    type Value = Blake3Hash;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("32 bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Blake3Hash, E> {
+        bytes.try_into().map(Blake3Hash).map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RAW: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+
+    #[test]
+    fn text_round_trips() {
+        let id = ContentId::parse(RAW).unwrap();
+        assert_eq!((id.codec(), id.kind()), (Codec::Raw, HashKind::Sha2_256));
+        assert_eq!(id.to_string(), RAW);
+        assert_eq!(serde_json::from_str::<ContentId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
+    }
+
+    #[test]
+    fn cidv0_is_refused_and_the_same_cidv1_named() {
+        let error = ContentId::parse("Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD").unwrap_err();
+        assert!(error.to_string().contains("write it as CIDv1: bafybei"), "{error}");
+    }
+
+    #[test]
+    fn other_codecs_and_hashes_are_refused() {
+        let digest = Multihash::wrap(0x12, &[0; 32]).unwrap();
+        assert!(matches!(ContentId::try_from(Cid::new_v1(0x129, digest)), Err(ContentIdError::Codec(0x129))));
+        for hash in [
+            Multihash::wrap(0x00, b"identity"),
+            Multihash::wrap(0x12, &[0; 31]),
+            Multihash::wrap(0x13, &[0; 64]),
+        ] {
+            assert!(matches!(
+                ContentId::try_from(Cid::new_v1(0x55, hash.unwrap())),
+                Err(ContentIdError::Hash { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn in_dag_cbor_an_id_is_a_link() {
+        let id = ContentId::parse(RAW).unwrap();
+        let bytes = serde_ipld_dagcbor::to_vec(&id).unwrap();
+        assert_eq!(&bytes[..2], [0xd8, 42]);
+        assert_eq!(serde_ipld_dagcbor::from_slice::<ContentId>(&bytes).unwrap(), id);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused(text in ".{0,80}") {
+            if let Ok(id) = ContentId::parse(&text) {
+                assert_eq!(ContentId::parse(&id.to_string()).unwrap(), id);
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What the edge and the control plane must agree on. Types and rules only: nothing here does I/O.
+
+pub mod content_id;
+pub mod guest_world;
+pub mod limits;
+pub mod manifest;
+pub mod name;
+pub mod problem;
+pub mod route;
+
+pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
+pub use guest_world::World;
+pub use limits::Limits;
+pub use manifest::{Code, Manifest, ManifestError};
+pub use name::{FunctionName, NameError, Slug};
+pub use problem::Problem;
+pub use route::{DeploymentRef, FunctionStatus, Route};

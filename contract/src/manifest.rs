@@ -1,0 +1,156 @@
+//! The manifest: the one immutable document that a deployment is. Its CID is the deployment's identity.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::MANIFEST_BYTES;
+use crate::{Blake3Hash, ContentId, Limits, World};
+
+/// Everything that decides how a function behaves, in canonical DAG-CBOR.
+///
+/// A later version of the platform adds fields as optional ones that are left out when empty, so
+/// that every older manifest keeps its bytes and its CID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub version: u64,
+    /// The function that this is a deployment of (`fn_…`).
+    pub function: String,
+    /// The component to run.
+    pub code: Code,
+    /// What a request may use.
+    pub limits: Limits,
+    /// The manifest that was live before, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ContentId>,
+    /// Who deployed it (`usr_…`).
+    pub author: String,
+    /// When, in milliseconds since 1970 UTC.
+    pub created_at: u64,
+}
+
+/// The component of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    /// UnixFS root or single raw block of the component.
+    pub cid: ContentId,
+    /// BLAKE3 of the whole component file.
+    pub blake3: Blake3Hash,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The HTTP world that it exports.
+    pub world: World,
+}
+
+/// Why bytes are not a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// More than [`MANIFEST_BYTES`].
+    #[error("a manifest of {0} bytes is over the limit of {MANIFEST_BYTES}")]
+    TooLarge(usize),
+    /// Not DAG-CBOR, or not of a manifest's shape.
+    #[error("not a manifest: {0}")]
+    Syntax(String),
+    /// A format that this version of the platform does not know.
+    #[error("manifest version {0} is not known; this platform reads version 1")]
+    Version(u64),
+    /// The same values have another, canonical encoding, so the CID would not be unique.
+    #[error("the manifest is not in canonical DAG-CBOR")]
+    NotCanonical,
+}
+
+impl Manifest {
+    /// The canonical bytes. Their CID (dag-cbor, sha2-256) is the deployment's identity.
+    ///
+    /// # Errors
+    /// When the result would be larger than [`MANIFEST_BYTES`].
+    pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
+        let bytes = serde_ipld_dagcbor::to_vec(self).map_err(|e| ManifestError::Syntax(e.to_string()))?;
+        if bytes.len() > MANIFEST_BYTES { Err(ManifestError::TooLarge(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Reads a manifest and checks that the bytes are canonical.
+    ///
+    /// # Errors
+    /// When the bytes are too many, no manifest, of another version or not canonical.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        let manifest: Self =
+            serde_ipld_dagcbor::from_slice(bytes).map_err(|e| ManifestError::Syntax(e.to_string()))?;
+        if manifest.version != 1 {
+            return Err(ManifestError::Version(manifest.version));
+        }
+        if manifest.encode()? != bytes {
+            return Err(ManifestError::NotCanonical);
+        }
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Codec, HashKind};
+
+    fn manifest() -> Manifest {
+        Manifest {
+            version: 1,
+            function: "fn_1".into(),
+            code: Code {
+                cid: ContentId::new(Codec::Raw, HashKind::Sha2_256, [7; 32]),
+                blake3: Blake3Hash([9; 32]),
+                size: 4,
+                world: World::Proxy02,
+            },
+            limits: Limits::default(),
+            parent: None,
+            author: "usr_1".into(),
+            created_at: 1,
+        }
+    }
+
+    #[test]
+    fn bytes_round_trip() {
+        for parent in [None, Some(ContentId::new(Codec::DagCbor, HashKind::Blake3, [1; 32]))] {
+            let manifest = Manifest { parent, ..manifest() };
+            assert_eq!(Manifest::decode(&manifest.encode().unwrap()).unwrap(), manifest);
+        }
+    }
+
+    #[test]
+    fn the_encoding_never_changes() {
+        // The CID of every deployment ever made depends on these bytes.
+        let hash = blake3::hash(&manifest().encode().unwrap());
+        assert_eq!(
+            hash.to_hex().as_str(),
+            "0f677ddffad34e7f3850ee94f005a30e94ec374db437fb88451d81c321f30383"
+        );
+    }
+
+    #[test]
+    fn other_versions_and_trailing_bytes_are_refused() {
+        let newer = Manifest { version: 2, ..manifest() };
+        assert!(matches!(Manifest::decode(&newer.encode().unwrap()), Err(ManifestError::Version(2))));
+        let mut bytes = manifest().encode().unwrap();
+        bytes.push(0);
+        assert!(Manifest::decode(&bytes).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_canonical_manifest_or_refused(
+            at in 0usize..400, value: u8, cut in 0usize..400,
+        ) {
+            let mut bytes = manifest().encode().unwrap();
+            let at = at % bytes.len();
+            bytes[at] = value;
+            bytes.truncate(bytes.len().min(cut.max(1)));
+            if let Ok(manifest) = Manifest::decode(&bytes) {
+                proptest::prop_assert_eq!(manifest.encode().unwrap(), bytes);
+            }
+        }
+    }
+}
