@@ -74,9 +74,9 @@ pub enum ContentIdError {
     #[error("{given} is a CIDv0; write it as CIDv1: {instead}")]
     Version0 {
         /// The CIDv0.
-        given: Cid,
+        given: String,
         /// The same content as CIDv1.
-        instead: Cid,
+        instead: String,
     },
     /// A codec other than raw, dag-pb and dag-cbor.
     #[error("codec 0x{0:x} is not supported; use raw (0x55), dag-pb (0x70) or dag-cbor (0x71)")]
@@ -139,8 +139,8 @@ impl TryFrom<Cid> for ContentId {
 
     fn try_from(cid: Cid) -> Result<Self, ContentIdError> {
         if cid.version() == cid::Version::V0 {
-            let instead = Cid::new_v1(Codec::DagPb.code(), *cid.hash());
-            return Err(ContentIdError::Version0 { given: cid, instead });
+            let instead = Cid::new_v1(Codec::DagPb.code(), *cid.hash()).to_string();
+            return Err(ContentIdError::Version0 { given: cid.to_string(), instead });
         }
         let codec = match cid.codec() {
             0x55 => Codec::Raw,

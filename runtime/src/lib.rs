@@ -1,1 +1,15 @@
-//! stub
+//! The edge. A request meets these modules in this order: [`listen`] accepts, [`http`] holds its
+//! whole path, [`router`] finds its deployment, [`artifact`] has its verified and compiled code,
+//! [`sandbox`] runs it, [`host`] is what it may call.
+
+pub mod app;
+pub mod artifact;
+mod host;
+
+pub mod http;
+pub mod listen;
+pub mod request_id;
+pub mod router;
+pub mod sandbox;
+
+pub use app::{Edge, EdgeConfig, EdgeError};

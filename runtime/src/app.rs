@@ -1,0 +1,82 @@
+//! Builds an edge from its configuration and runs it. The only place where its parts meet.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use af_content::DiskStore;
+use af_contract::Route;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::{ArtifactStore, ArtifactStoreError};
+use crate::http::Service;
+use crate::listen;
+use crate::router::RuntimeRouter;
+use crate::sandbox::{Sandbox, SandboxConfig};
+
+/// Everything that an edge needs to be told.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Where compiled code is cached; readable by this user only.
+    pub artifact_dir: PathBuf,
+    /// `localhost` makes functions answer at `<slug>.localhost`.
+    pub domain: String,
+    /// The sandbox's size.
+    pub sandbox: SandboxConfig,
+    /// Compiled code kept in memory, bytes.
+    pub artifact_memory_bytes: u64,
+}
+
+/// Why an edge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// Wasmtime refused the configuration or the system lacks memory for the pool.
+    #[error("cannot set up the sandbox: {0}")]
+    Sandbox(String),
+    /// The directory for compiled code is unusable.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactStoreError),
+}
+
+/// The edge: routes requests to functions and runs them. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge {
+    service: Arc<Service>,
+}
+
+impl Edge {
+    /// Builds an edge that serves content out of `blocks`.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be set up or the artifact directory is unusable.
+    pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
+        let sandbox =
+            Sandbox::new(&config.sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
+        let artifacts = ArtifactStore::open(
+            &config.artifact_dir,
+            config.artifact_memory_bytes,
+            sandbox.clone(),
+            blocks.clone(),
+        )?;
+        let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
+        Ok(Self { service: Arc::new(Service::new(router, sandbox)) })
+    }
+
+    /// Takes over routes that are new or changed. A function that already answers keeps answering with
+    /// its old deployment until the new one is fetched, verified and compiled.
+    pub fn apply(&self, routes: Vec<Route>) {
+        self.service.router().apply(routes);
+    }
+
+    /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+        listen::serve(listener, self.service.clone(), stop).await;
+    }
+
+    /// The port and address that a listener got, for logs.
+    #[must_use]
+    pub fn url_of(domain: &str, slug: &str, address: SocketAddr) -> String {
+        format!("http://{slug}.{domain}:{}", address.port())
+    }
+}

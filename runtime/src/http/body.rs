@@ -1,0 +1,115 @@
+//! Request and response bodies: streamed, counted and cut at their limits.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
+
+/// A request body that ends with an error, and the call with 413, where it exceeds `limit` bytes.
+pub fn limited(body: Incoming, limit: u64, meter: Arc<Meter>) -> WasiBody {
+    Limited { body, left: limit, limit, meter }.boxed_unsync()
+}
+
+struct Limited {
+    body: Incoming,
+    left: u64,
+    limit: u64,
+    meter: Arc<Meter>,
+}
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Error::Hyper(error)))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match self.left.checked_sub(size) {
+            Some(left) => self.left = left,
+            None => {
+                self.meter.exceed(Exceeded::RequestBody);
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(self.limit)))));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the edge sends: a guest's body, or a text of its own.
+pub enum ResponseBody {
+    /// Of the edge itself.
+    Full(Full<Bytes>),
+    /// Of a guest that is still running while this is read.
+    Guest(Box<GuestBody>, TaskTracker),
+}
+
+impl ResponseBody {
+    pub(super) fn full(text: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(text.into()))
+    }
+
+    pub(super) fn guest(body: GuestBody, background: TaskTracker) -> Self {
+        Self::Guest(Box::new(body), background)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = GuestError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
+        match self.get_mut() {
+            Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Guest(body, background) => {
+                let frame = Pin::new(body.as_mut()).poll_frame(cx);
+                if matches!(frame, Poll::Ready(None))
+                    && let Some(rest) = body.take_rest()
+                {
+                    background.spawn(rest);
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_end_stream(),
+            Self::Guest(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => body.size_hint(),
+            Self::Guest(body, _) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The whole path of one request: [`service`] reads top to bottom, [`rescue`] turns errors into statuses.
+
+mod body;
+mod rescue;
+mod service;
+mod well_known;
+
+pub use body::ResponseBody;
+
+pub use rescue::RequestError;
+pub use service::Service;

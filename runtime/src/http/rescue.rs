@@ -1,0 +1,124 @@
+//! The only place of the edge that turns an error into a status and a problem document.
+
+use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use ::http::{HeaderValue, Response, StatusCode};
+use af_contract::{Problem, limits, problem};
+use tracing::{info, warn};
+
+use super::body::ResponseBody;
+use crate::artifact::ArtifactError;
+use crate::request_id::RequestId;
+use crate::router::RouteError;
+use crate::sandbox::{Exceeded, GuestError};
+
+/// The one code that says "come again".
+const OVERLOADED: &str = "overloaded";
+
+/// Everything that can go wrong with a request before its response starts.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The client's fault: no usable Host.
+    #[error("the request needs exactly one valid Host header")]
+    Host,
+    /// The client's fault.
+    #[error("the URL has {0} bytes; at most {limit} are allowed", limit = limits::URL_BYTES)]
+    UrlTooLong(usize),
+    /// The client's fault.
+    #[error("the request body is larger than the {0} bytes that this function accepts")]
+    BodyTooLarge(u64),
+    /// No function answers here.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The function's code cannot be had or used.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// All instances are busy.
+    #[error("the server has no free instance; try again in a moment")]
+    Overloaded,
+    /// The function failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+/// Status, stable code; the detail is the error's text unless the error is ours.
+fn classify(error: &RequestError) -> (StatusCode, &'static str) {
+    match error {
+        RequestError::Host => (StatusCode::BAD_REQUEST, "invalid_host"),
+        RequestError::UrlTooLong(_) => (StatusCode::URI_TOO_LONG, "url_too_long"),
+        RequestError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large"),
+        RequestError::Route(error) => match error {
+            RouteError::UnknownHost(_) => (StatusCode::NOT_FOUND, "unknown_host"),
+            RouteError::FunctionNotFound(_) => (StatusCode::NOT_FOUND, "function_not_found"),
+            RouteError::Inactive(_) => (StatusCode::NOT_FOUND, "function_inactive"),
+            RouteError::NotDeployed(_) => (StatusCode::NOT_FOUND, "function_not_deployed"),
+        },
+        RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, artifact_code(error)),
+        RequestError::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
+        RequestError::Guest(error) => match error {
+            GuestError::Exceeded(Exceeded::RequestBody) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large")
+            }
+            GuestError::Exceeded(Exceeded::Cpu) => (StatusCode::SERVICE_UNAVAILABLE, "cpu_limit_exceeded"),
+            GuestError::Exceeded(Exceeded::Memory) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "memory_limit_exceeded")
+            }
+            GuestError::Exceeded(Exceeded::Wall) => (StatusCode::GATEWAY_TIMEOUT, "wall_limit_exceeded"),
+            GuestError::Exceeded(Exceeded::ResponseBody) => {
+                (StatusCode::BAD_GATEWAY, "response_body_too_large")
+            }
+            GuestError::PoolFull => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
+            GuestError::Trap(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_crashed"),
+            GuestError::NoResponse => (StatusCode::BAD_GATEWAY, "function_sent_no_response"),
+            GuestError::Http(_) => (StatusCode::BAD_GATEWAY, "function_failed"),
+            GuestError::Instantiate(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_failed_to_start"),
+        },
+    }
+}
+
+/// The stable code of what can be wrong with a deployment's code.
+pub fn artifact_code(error: &ArtifactError) -> &'static str {
+    match error {
+        ArtifactError::Missing(_) => "content_missing",
+        ArtifactError::Corrupt(_) => "content_corrupt",
+        ArtifactError::Manifest(_) => "manifest_invalid",
+        ArtifactError::Refused(_) => "component_refused",
+        ArtifactError::Storage(_) => "storage_failed",
+    }
+}
+
+/// The response for an error, logged once, here.
+pub fn response(error: &RequestError, id: RequestId) -> Response<ResponseBody> {
+    let (status, code) = classify(error);
+    if status.is_server_error() {
+        warn!(request_id = %id, code, error = chain(error), "a request failed");
+    } else {
+        info!(request_id = %id, code, error = chain(error), "a request was refused");
+    }
+    let title = status.canonical_reason().unwrap_or("Error");
+    let mut problem = Problem::new(status.as_u16(), title, code, error.to_string(), &id.to_string());
+    if let RequestError::Route(RouteError::FunctionNotFound(slug)) = error {
+        // The two members that clients of the older platform read.
+        problem = problem.with("error", "Function not found").with("slug", slug.as_str());
+    }
+    // A problem is text, numbers and maps with text keys, which always have a JSON form.
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = Response::new(ResponseBody::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+    if code == OVERLOADED {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// The error and its causes, for the log only: causes may name paths and internals.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

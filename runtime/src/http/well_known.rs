@@ -1,0 +1,47 @@
+//! `/.well-known/af-deployment` at every function: which code answers here, told by the edge without
+//! running any of it. Asking also makes the edge prepare the code, so an answer of 200 means that
+//! the function is ready.
+
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use ::http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use super::body::ResponseBody;
+use super::rescue;
+use crate::router::Entry;
+
+/// The path, reserved at every function's host.
+pub const DEPLOYMENT_PATH: &str = "/.well-known/af-deployment";
+
+/// `{"live": {…} | null, "pending": manifest | null, "failed": {"manifest", "code", "detail"} | null}`
+pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
+    let mut failed = route.failure();
+    let live = match route.deployment().await {
+        Ok(deployment) => match deployment.artifact().await {
+            Ok(_) => Some(deployment),
+            Err(error) => {
+                failed = Some((*deployment.manifest_id(), error));
+                None
+            }
+        },
+        Err(_) => None,
+    };
+    let live = live.map(|deployment| {
+        json!({
+            "manifest": deployment.manifest_id(),
+            "deployment": deployment.id(),
+            "code": deployment.manifest().code,
+        })
+    });
+    let failed = failed.map(|(manifest, error)| {
+        json!({ "manifest": manifest, "code": rescue::artifact_code(&error), "detail": error.to_string() })
+    });
+    let body = json!({ "live": live, "pending": route.pending(), "failed": failed });
+    let status = if live.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = Response::new(ResponseBody::full(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,117 @@
+//! One slug's place in the table: what answers there, and what is about to.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use af_content::DiskStore;
+use af_contract::route::Target;
+use af_contract::{ContentId, DeploymentRef, FunctionStatus, Route, Slug};
+use tokio::sync::OnceCell;
+
+use super::{Deployment, RouteError};
+use crate::artifact::{ArtifactError, ArtifactStore};
+use crate::http::RequestError;
+
+/// What the table holds for a slug. Its deployment never changes; a newer one is a new entry.
+pub struct Entry {
+    slug: Slug,
+    status: FunctionStatus,
+    reference: Option<DeploymentRef>,
+    function: String,
+    /// Read when it is first needed, so that a start does not read ten thousand manifests.
+    deployment: OnceCell<Arc<Deployment>>,
+    next: Mutex<Next>,
+    blocks: DiskStore,
+    artifacts: ArtifactStore,
+}
+
+/// What comes after this entry.
+struct Next {
+    revision: u64,
+    pending: Option<ContentId>,
+    failed: Option<(ContentId, ArtifactError)>,
+}
+
+impl Entry {
+    pub(super) fn new(route: &Route, target: &Target, blocks: &DiskStore, artifacts: &ArtifactStore) -> Self {
+        Self {
+            slug: route.slug.clone(),
+            status: target.status,
+            reference: target.deployment.clone(),
+            function: target.function.clone(),
+            deployment: OnceCell::new(),
+            next: Mutex::new(Next { revision: route.revision, pending: None, failed: None }),
+            blocks: blocks.clone(),
+            artifacts: artifacts.clone(),
+        }
+    }
+
+    /// What answers here.
+    ///
+    /// # Errors
+    /// When the function is switched off or has no deployment, or its manifest cannot be read.
+    pub async fn deployment(&self) -> Result<&Arc<Deployment>, RequestError> {
+        if self.status == FunctionStatus::Inactive {
+            return Err(RouteError::Inactive(self.slug.clone()).into());
+        }
+        let reference = self.reference.as_ref().ok_or_else(|| RouteError::NotDeployed(self.slug.clone()))?;
+        let load = || Deployment::load(reference, &self.function, &self.blocks, &self.artifacts);
+        Ok(self.deployment.get_or_try_init(load).await?)
+    }
+
+    /// The manifest that will answer here once it is prepared.
+    pub fn pending(&self) -> Option<ContentId> {
+        self.next().pending
+    }
+
+    /// The newer manifest that could not be prepared, and why.
+    pub fn failure(&self) -> Option<(ContentId, ArtifactError)> {
+        self.next().failed.clone()
+    }
+
+    /// Loads, verifies and compiles.
+    pub(super) async fn prepare(&self) -> Result<(), ArtifactError> {
+        match self.deployment().await {
+            Ok(deployment) => deployment.artifact().await.map(drop),
+            Err(RequestError::Artifact(error)) => Err(error),
+            // Switched off or empty: there is nothing to prepare.
+            Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn slug(&self) -> &Slug {
+        &self.slug
+    }
+
+    pub(super) fn manifest(&self) -> Option<ContentId> {
+        self.reference.as_ref().map(|reference| reference.manifest)
+    }
+
+    pub(super) fn has_deployment(&self) -> bool {
+        self.reference.is_some()
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.status == FunctionStatus::Active && self.has_deployment()
+    }
+
+    /// The newest revision that is known for this slug.
+    pub(super) fn latest(&self) -> u64 {
+        self.next().revision
+    }
+
+    pub(super) fn expect(&self, revision: u64, manifest: Option<ContentId>) {
+        *self.next() = Next { revision, pending: manifest, failed: None };
+    }
+
+    pub(super) fn fail(&self, successor: &Self, error: ArtifactError) {
+        let mut next = self.next();
+        if next.revision == successor.latest() {
+            next.pending = None;
+            next.failed = successor.manifest().map(|manifest| (manifest, error));
+        }
+    }
+
+    fn next(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
