@@ -52,6 +52,9 @@ pub enum FileReadError {
     /// The blocks are not a file.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// An upload holds a block that is no part of its file.
+    #[error("block {0} is not part of the file")]
+    Unused(ContentId),
     /// Every block is what its CID says, and yet the whole has another BLAKE3.
     #[error("the file has BLAKE3 {found}, not {expected}")]
     Blake3 {
@@ -103,13 +106,13 @@ impl DiskStore {
         blake3: &Blake3Hash,
         max_bytes: u64,
     ) -> Result<Vec<u8>, FileReadError> {
-        let unverified = self.export(root, max_bytes, Self::block_unverified);
+        let unverified = export(root, max_bytes, |id| self.block_unverified(id));
         match unverified {
             Ok(bytes) if Blake3Hash::from(blake3::hash(&bytes)) == *blake3 => return Ok(bytes),
             Err(error @ FileReadError::Missing(_)) => return Err(error),
             _ => {}
         }
-        let bytes = self.export(root, max_bytes, Self::block)?;
+        let bytes = export(root, max_bytes, |id| self.block(id))?;
         let found = Blake3Hash::from(blake3::hash(&bytes));
         if found == *blake3 { Ok(bytes) } else { Err(FileReadError::Blake3 { expected: *blake3, found }) }
     }
@@ -170,30 +173,8 @@ impl DiskStore {
         Ok(())
     }
 
-    fn export(
-        &self,
-        root: &ContentId,
-        max_bytes: u64,
-        read: impl Fn(&Self, &ContentId) -> Result<Option<Bytes>, StoreError>,
-    ) -> Result<Vec<u8>, FileReadError> {
-        let mut export = Export::new(*root, max_bytes);
-        let mut file = Vec::new();
-        while let Some(id) = export.wanted() {
-            let block = read(self, &id)?.ok_or(FileReadError::Missing(id))?;
-            file.extend_from_slice(&export.feed(&block)?);
-        }
-        Ok(file)
-    }
-
     fn block_unverified(&self, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
-        let path = self.path(id);
-        match fs::metadata(&path) {
-            Ok(meta) if meta.len() > BLOCK_BYTES as u64 => return Err(StoreError::TooLarge(*id)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(at("reading", &path)(error)),
-        }
-        fs::read(&path).map(|bytes| Some(bytes.into())).map_err(at("reading", &path))
+        read_block(&self.path(id), id)
     }
 
     fn remove_staged(&self, dir: &Path, live: &BTreeSet<ContentId>) -> Result<usize, StoreError> {
@@ -250,20 +231,33 @@ impl Staging {
         fs::rename(&partial, &path).map_err(at("writing", &path))
     }
 
+    /// The whole file under `root`, out of this upload's own blocks, which are all to be used for it.
+    ///
+    /// # Errors
+    /// When a block is missing or of no use, or the blocks are no file of at most `max_bytes`.
+    pub fn file(&self, root: &ContentId, max_bytes: u64) -> Result<Vec<u8>, FileReadError> {
+        let mut unused = self.ids()?;
+        let file = export(root, max_bytes, |id| {
+            unused.remove(id);
+            read_block(&self.dir.path().join(id.to_string()), id)
+        })?;
+        match unused.first() {
+            Some(id) => Err(FileReadError::Unused(*id)),
+            None => Ok(file),
+        }
+    }
+
     /// Makes the blocks visible and durable. They stay listed in the staging directory until the
     /// returned value is finished, so that a crash before the deployment's row is committed can be undone.
     ///
     /// # Errors
     /// When the disk fails; then nothing new is visible.
     pub fn commit(self) -> Result<Committed, StoreError> {
-        match self.publish() {
-            Ok(()) => Ok(Committed { staging: self }),
-            Err(error) => {
-                // What was already linked is removed by the next start's recovery.
-                let _kept = self.dir.keep();
-                Err(error)
-            }
-        }
+        let published = self.publish();
+        // From here on the directory outlives this value, whatever happens: it is the list of what
+        // the next start removes if no deployment needs it.
+        let committed = Committed { dir: self.dir.keep(), store: self.store };
+        published.map(|()| committed)
     }
 
     fn publish(&self) -> Result<(), StoreError> {
@@ -287,9 +281,9 @@ impl Staging {
         sync_dir(&self.store.dir)
     }
 
-    fn ids(&self) -> Result<Vec<ContentId>, StoreError> {
+    fn ids(&self) -> Result<BTreeSet<ContentId>, StoreError> {
         let dir = self.dir.path();
-        let mut ids = Vec::new();
+        let mut ids = BTreeSet::new();
         for entry in fs::read_dir(dir).map_err(at("listing", dir))? {
             let name = entry.map_err(at("listing", dir))?.file_name();
             ids.extend(name.to_str().and_then(|name| ContentId::parse(name).ok()));
@@ -298,10 +292,13 @@ impl Staging {
     }
 }
 
-/// Blocks that are visible, of a deployment that is not committed yet.
+/// Blocks that are visible, of a deployment that is not committed yet. Dropping it leaves their list
+/// to the next start's [`DiskStore::recover`].
 #[derive(Debug)]
+#[must_use = "finish or undo it"]
 pub struct Committed {
-    staging: Staging,
+    store: DiskStore,
+    dir: PathBuf,
 }
 
 impl Committed {
@@ -310,8 +307,7 @@ impl Committed {
     /// # Errors
     /// When the disk fails; the next start then finds the list, and that its blocks are live.
     pub fn finish(self) -> Result<(), StoreError> {
-        let path = self.staging.dir.path().to_owned();
-        self.staging.dir.close().map_err(at("removing", &path))
+        fs::remove_dir_all(&self.dir).map_err(at("removing", &self.dir))
     }
 
     /// The deployment was not committed: remove its blocks, except those in `live`.
@@ -319,9 +315,33 @@ impl Committed {
     /// # Errors
     /// When the disk fails; the next start then removes them.
     pub fn undo(self, live: &BTreeSet<ContentId>) -> Result<(), StoreError> {
-        self.staging.store.remove_staged(self.staging.dir.path(), live)?;
+        self.store.remove_staged(&self.dir, live)?;
         self.finish()
     }
+}
+
+fn export(
+    root: &ContentId,
+    max_bytes: u64,
+    mut read: impl FnMut(&ContentId) -> Result<Option<Bytes>, StoreError>,
+) -> Result<Vec<u8>, FileReadError> {
+    let mut export = Export::new(*root, max_bytes);
+    let mut file = Vec::new();
+    while let Some(id) = export.wanted() {
+        let block = read(&id)?.ok_or(FileReadError::Missing(id))?;
+        file.extend_from_slice(&export.feed(&block)?);
+    }
+    Ok(file)
+}
+
+fn read_block(path: &Path, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.len() > BLOCK_BYTES as u64 => return Err(StoreError::TooLarge(*id)),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("reading", path)(error)),
+    }
+    fs::read(path).map(|bytes| Some(bytes.into())).map_err(at("reading", path))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
@@ -370,6 +390,24 @@ mod tests {
     }
 
     #[test]
+    fn an_upload_holds_its_file_and_nothing_else() {
+        let (_dir, store) = store();
+        let file = vec![3; 1_500_000];
+        let (staging, summary) = staged(&store, &file);
+        assert!(staging.file(&summary.root, 1 << 30).unwrap() == file);
+        let extra = identify_raw(b"ballast");
+        staging.put(&Block { id: extra, bytes: Bytes::from_static(b"ballast") }).unwrap();
+        assert!(
+            matches!(staging.file(&summary.root, 1 << 30), Err(FileReadError::Unused(id)) if id == extra)
+        );
+        assert!(matches!(staging.file(&identify_raw(b"?"), 10), Err(FileReadError::Missing(_))));
+    }
+
+    fn identify_raw(bytes: &[u8]) -> ContentId {
+        hash::identify(Codec::Raw, bytes)
+    }
+
+    #[test]
     fn a_rotten_block_is_named_and_a_new_upload_heals_it() {
         let (_dir, store) = store();
         let summary = saved(&store, b"hello world");
@@ -396,7 +434,7 @@ mod tests {
         // A crash between making blocks visible and committing the row: nothing is dropped in order.
         let (staging, lost) = staged(&store, &vec![1; 1_500_000]);
         staging.put(&Block { id: kept.root, bytes: Bytes::from_static(b"kept") }).unwrap();
-        std::mem::forget(staging.commit().unwrap());
+        drop(staging.commit().unwrap());
         assert!(store.needs_recovery().unwrap());
         let live = BTreeSet::from([kept.root]);
         assert_eq!(store.recover(&live).unwrap(), 3);

@@ -1,1 +1,8 @@
-//! stub
+//! The control plane: [`rest`] shapes, [`domain`] decides, [`store`] remembers.
+
+pub mod app;
+pub mod domain;
+pub mod rest;
+pub mod store;
+
+pub use app::{ControlApi, ControlConfig, ControlError};

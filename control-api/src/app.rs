@@ -1,0 +1,142 @@
+//! Builds the control API from its configuration. The only place where its parts meet.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use af_content::DiskStore;
+use af_contract::{Limits, Route};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore, watch};
+
+use crate::domain::{bootstrap, deployments};
+use crate::rest;
+use crate::store::{Store, StoreError};
+
+/// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
+const UPLOADS: usize = 4;
+
+/// Everything that the control API needs to be told.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
+    pub invoke_url: String,
+    /// The limits that new deployments get.
+    pub limits: Limits,
+}
+
+/// Why the control API cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The database.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// The block store.
+    #[error("the block store cannot be used")]
+    Blocks(#[from] af_content::StoreError),
+    /// First start.
+    #[error("the first project cannot be made: {0}")]
+    Bootstrap(crate::domain::Error),
+    /// The listener broke.
+    #[error("the control API stopped")]
+    Serve(#[source] std::io::Error),
+}
+
+/// The control API. Cheap to clone.
+#[derive(Clone)]
+pub struct ControlApi {
+    state: Arc<State>,
+}
+
+/// What every domain function works on.
+pub struct State {
+    pub(crate) store: Store,
+    pub(crate) blocks: DiskStore,
+    pub(crate) limits: Limits,
+    invoke_url: String,
+    /// Held while blocks are made visible and their row is committed, so that undoing one deployment
+    /// never removes blocks that another one is about to need.
+    pub(crate) committing: Mutex<()>,
+    pub(crate) uploads: Semaphore,
+    routes: watch::Sender<u64>,
+}
+
+impl State {
+    /// Where a function answers.
+    pub(crate) fn invoke_url(&self, slug: &str) -> String {
+        self.invoke_url.replace("{slug}", slug)
+    }
+
+    /// Tells the edges that routes up to this revision are committed.
+    pub(crate) fn announce(&self, revision: u64) {
+        self.routes.send_if_modified(|known| {
+            let newer = revision > *known;
+            *known = revision.max(*known);
+            newer
+        });
+    }
+}
+
+impl ControlApi {
+    /// Opens the database, brings its schema up to date and undoes what a crash left half done.
+    ///
+    /// # Errors
+    /// When the database or the block store cannot be used.
+    pub async fn build(config: ControlConfig, blocks: DiskStore) -> Result<Self, ControlError> {
+        let store = Store::open(&config.database).await?;
+        deployments::recover(&store, &blocks).await?;
+        let revision = store.latest_revision().await?;
+        let state = State {
+            store,
+            blocks,
+            limits: config.limits,
+            invoke_url: config.invoke_url,
+            committing: Mutex::new(()),
+            uploads: Semaphore::new(UPLOADS),
+            routes: watch::Sender::new(revision),
+        };
+        Ok(Self { state: Arc::new(state) })
+    }
+
+    /// On the first start, makes a user, a project and a token; with `token` given, that token.
+    ///
+    /// # Errors
+    /// When the token has no usable form, or the database fails.
+    pub async fn bootstrap(&self, token: Option<&str>) -> Result<Option<bootstrap::Made>, ControlError> {
+        bootstrap::first_start(&self.state, token).await.map_err(ControlError::Bootstrap)
+    }
+
+    /// Routes with a revision after `known`, oldest first; at most 10,000, so ask until none are left.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn routes_since(&self, known: u64) -> Result<Vec<Route>, ControlError> {
+        Ok(self.state.store.routes_since(known).await?)
+    }
+
+    /// Changes whenever routes were committed; its value is the newest revision.
+    #[must_use]
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.state.routes.subscribe()
+    }
+
+    /// All endpoints.
+    pub fn router(&self) -> Router {
+        rest::router(self.state.clone())
+    }
+
+    /// Serves until `stop` resolves, then lets requests finish.
+    ///
+    /// # Errors
+    /// When the listener breaks.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ControlError> {
+        axum::serve(listener, self.router()).with_graceful_shutdown(stop).await.map_err(ControlError::Serve)
+    }
+}

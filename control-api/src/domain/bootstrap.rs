@@ -1,0 +1,70 @@
+//! The first start: a user, a project and a token, so that a new server can be used at once.
+
+use super::projects::commit;
+use super::{Error, State, id, now, projects, tokens};
+use crate::store::{NewToken, StoreError, UserRow, tokens as token_store, users};
+
+/// Shorter ones could be guessed.
+const SHORTEST: usize = 16;
+
+/// What the first start made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// `prj_…`
+    pub project: String,
+    /// The token's secret, shown only now.
+    pub token: String,
+}
+
+/// Makes the first user, project and token where there is no user yet. A `token` that is given works
+/// after this call, also on later starts.
+///
+/// # Errors
+/// When the token has no usable form, or the database fails.
+pub async fn first_start(state: &State, token: Option<&str>) -> Result<Option<Made>, Error> {
+    if let Some(token) = token {
+        check(token)?;
+    }
+    match (state.store.first_user().await?, token) {
+        (None, token) => make(state, token).await.map(Some),
+        (Some(user), Some(token)) => add(state, &user, token).await.map(|()| None),
+        (Some(_), None) => Ok(None),
+    }
+}
+
+async fn make(state: &State, token: Option<&str>) -> Result<Made, Error> {
+    let secret = token.map_or_else(tokens::random_secret, |token| Ok(token.to_owned()))?;
+    let (user, project) = (id::new("usr"), projects::new("first")?);
+    let row = tokens::new(&user, "first start", &secret, None);
+    let mut db = state.store.begin().await?;
+    users::insert(&mut db, &user, "owner", now()).await?;
+    crate::store::projects::insert(&mut db, &project, &user).await?;
+    token_store::insert(&mut db, NewToken { row: &row, hash: tokens::hash(&secret) }).await?;
+    commit(db).await?;
+    Ok(Made { project: project.id, token: secret })
+}
+
+/// A restart of a scripted set-up shows the same token again.
+async fn add(state: &State, user: &UserRow, token: &str) -> Result<(), Error> {
+    let hash = tokens::hash(token);
+    if state.store.token_by_hash(&hash).await?.is_some() {
+        return Ok(());
+    }
+    let row = tokens::new(&user.id, &format!("bootstrap {}", now()), token, None);
+    let mut db = state.store.begin().await?;
+    match token_store::insert(&mut db, NewToken { row: &row, hash }).await {
+        Ok(()) => commit(db).await,
+        Err(error @ StoreError::Taken(_)) => Err(Error::Internal(Box::new(error))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check(token: &str) -> Result<(), Error> {
+    let fits = (SHORTEST..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        return Ok(());
+    }
+    let detail = "a bootstrap token has 16 to 256 printable ASCII characters without spaces; \
+                  `openssl rand -hex 32` makes a good one";
+    Err(Error::invalid("invalid_bootstrap_token", detail))
+}

@@ -1,0 +1,218 @@
+//! Deployments: blocks, row and route become visible in one step, or not at all.
+
+use std::collections::BTreeSet;
+
+use af_content::car::Block;
+use af_content::{DiskStore, identify};
+use af_contract::{Code, Codec, ContentId, Manifest};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::projects::commit;
+use super::upload::{self, Broken, Claim, Received};
+use super::{Actor, Error, PAGE, Page, State, functions, id, now};
+use crate::store::{DeploymentRow, FunctionRow, Store, deployments, functions as rows, routes};
+
+/// Deployments read at a time when all are needed.
+const BATCH: i64 = 1000;
+
+/// The deployment, if the actor is a member of its function's project.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
+    let not_found = || Error::not_found("deployment", id);
+    let deployment = state.store.deployment(id).await?.ok_or_else(not_found)?;
+    functions::get(state, actor, &deployment.function_id).await.map_err(|error| match error {
+        Error::NotFound { .. } => not_found(),
+        error => error,
+    })?;
+    Ok(deployment)
+}
+
+/// A function's deployments, newest first. `before` is the cursor: a deployment's number.
+///
+/// # Errors
+/// When there is no function that the actor may see.
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    before: Option<i64>,
+) -> Result<Page<DeploymentRow>, Error> {
+    functions::get(state, actor, function).await?;
+    let items = state.store.deployments_of(function, before.unwrap_or(i64::MAX), PAGE).await?;
+    Ok(Page::of(items, |deployment| deployment.number.to_string()))
+}
+
+/// Receives a component and makes it what the function runs.
+///
+/// # Errors
+/// When there is no function that the actor may see, or the upload is refused; nothing is kept then.
+pub async fn create(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    claim: Claim,
+    chunks: mpsc::Receiver<Result<Bytes, Broken>>,
+) -> Result<DeploymentRow, Error> {
+    functions::get(state, actor, function).await?;
+    let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let blocks = state.blocks.clone();
+    let received = tokio::task::spawn_blocking(move || upload::receive(&blocks, &claim, chunks));
+    let Received { code, staging } = received.await.map_err(|error| Error::Internal(Box::new(error)))??;
+
+    let _committing = state.committing.lock().await;
+    let mut db = state.store.begin().await?;
+    let (function, manifest) = next(state, &mut db, actor, function, code).await?;
+    let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
+    let manifest_id = identify(Codec::DagCbor, &bytes);
+    let deployment = insert(&mut db, &manifest, manifest_id).await?;
+    let revision = activate(&mut db, function, &deployment).await?;
+    let committed = blocking(move || {
+        staging.put(&Block { id: manifest_id, bytes: bytes.into() })?;
+        staging.commit()
+    });
+    let committed = committed.await??;
+    if let Err(error) = commit(db).await {
+        let live = live_blocks(&state.store, &state.blocks).await?;
+        blocking(move || committed.undo(&live)).await??;
+        return Err(error);
+    }
+    // The deployment stands. A list of its blocks that stays behind is cleared at the next start.
+    if let Err(error) = blocking(move || committed.finish()).await? {
+        tracing::warn!(%error, "an upload's directory was left behind");
+    }
+    state.announce(revision);
+    Ok(deployment)
+}
+
+/// Makes an older deployment what the function runs: the given one, or the one before the current.
+///
+/// # Errors
+/// When there is no function that the actor may see, no such deployment of it, or no older one.
+pub async fn rollback(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    to: Option<&str>,
+) -> Result<DeploymentRow, Error> {
+    let current = functions::get(state, actor, function).await?.current_deployment_id;
+    let target = match to {
+        Some(id) => get(state, actor, id).await?,
+        None => previous(state, function, current.as_deref()).await?,
+    };
+    if target.function_id != function {
+        return Err(Error::not_found("deployment", &target.id));
+    }
+    let mut db = state.store.begin().await?;
+    let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
+    let revision = activate(&mut db, row, &target).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(target)
+}
+
+/// Undoes uploads that a crash cut off. Called once, before anything is served.
+///
+/// # Errors
+/// When the disk or the database fails.
+pub async fn recover(store: &Store, blocks: &DiskStore) -> Result<(), crate::ControlError> {
+    if !blocks.needs_recovery()? {
+        return Ok(());
+    }
+    let live = live_blocks(store, blocks).await.map_err(|error| match error {
+        Error::Store(error) => crate::ControlError::Store(error),
+        Error::Blocks(error) => crate::ControlError::Blocks(error),
+        error => crate::ControlError::Bootstrap(error),
+    })?;
+    let removed = blocks.recover(&live)?;
+    tracing::info!(removed, "removed the blocks of uploads that a crash had cut off");
+    Ok(())
+}
+
+async fn previous(state: &State, function: &str, current: Option<&str>) -> Result<DeploymentRow, Error> {
+    let none = |detail: &str| Error::Conflict { code: "nothing_to_roll_back_to", detail: detail.into() };
+    let current = current.ok_or_else(|| none("the function has no deployment yet"))?;
+    let current =
+        state.store.deployment(current).await?.ok_or_else(|| Error::not_found("deployment", current))?;
+    let older = state.store.deployments_of(function, current.number, 1).await?;
+    older.into_iter().next().ok_or_else(|| none("the function has no older deployment"))
+}
+
+/// The function as it is now and the manifest of its next deployment.
+async fn next(
+    state: &State,
+    db: &mut sqlx::SqliteConnection,
+    actor: &Actor,
+    function: &str,
+    code: Code,
+) -> Result<(FunctionRow, Manifest), Error> {
+    let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
+    let parent = match &row.current_deployment_id {
+        Some(id) => state.store.deployment(id).await?.map(|current| current.manifest()).transpose()?,
+        None => None,
+    };
+    let manifest = Manifest {
+        version: 1,
+        function: row.id.clone(),
+        code,
+        limits: state.limits,
+        parent,
+        author: actor.user.clone(),
+        created_at: u64::try_from(now()).unwrap_or_default(),
+    };
+    Ok((row, manifest))
+}
+
+async fn insert(
+    db: &mut sqlx::SqliteConnection,
+    manifest: &Manifest,
+    manifest_id: ContentId,
+) -> Result<DeploymentRow, Error> {
+    let deployment = DeploymentRow {
+        id: id::new("dep"),
+        function_id: manifest.function.clone(),
+        number: deployments::last_number(db, &manifest.function).await? + 1,
+        manifest_cid: manifest_id.to_string(),
+        code_cid: manifest.code.cid.to_string(),
+        blake3: manifest.code.blake3.to_string(),
+        size: i64::try_from(manifest.code.size).unwrap_or(i64::MAX),
+        world: manifest.code.world.to_string(),
+        author_id: manifest.author.clone(),
+        created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
+    };
+    deployments::insert(db, &deployment).await?;
+    Ok(deployment)
+}
+
+/// Points the function at a deployment and gives its route a new revision, which is returned.
+async fn activate(
+    db: &mut sqlx::SqliteConnection,
+    mut function: FunctionRow,
+    deployment: &DeploymentRow,
+) -> Result<u64, Error> {
+    function.current_deployment_id = Some(deployment.id.clone());
+    function.updated_at = now();
+    rows::update(db, &function).await?;
+    Ok(routes::put(db, &function.slug, Some(&function.id)).await?)
+}
+
+/// Every block that a deployment needs.
+async fn live_blocks(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
+    let mut live = BTreeSet::new();
+    let mut after = String::new();
+    loop {
+        let batch = store.contents(&after, BATCH).await?;
+        let Some((last, ..)) = batch.last() else { return Ok(live) };
+        after.clone_from(last);
+        for (_, manifest, code) in batch {
+            live.insert(manifest);
+            blocks.dag(&code, &mut live)?;
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))
+}

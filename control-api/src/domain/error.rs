@@ -1,0 +1,125 @@
+//! Why an operation was not done, and whose fault that is. [`crate::rest`] turns it into a status.
+
+use super::upload::UploadError;
+use crate::store::StoreError;
+
+/// Whose fault an error is, and so what the client can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Sign in.
+    Unauthenticated,
+    /// Nothing by that name that this actor may see.
+    NotFound,
+    /// The request cannot be right: change it.
+    Invalid,
+    /// It is right, but not now: something else has the name, or the state does not allow it.
+    Conflict,
+    /// What was sent is understood and refused.
+    Refused,
+    /// What was sent is too large.
+    TooLarge,
+    /// Come again later.
+    Busy,
+    /// Ours.
+    Internal,
+}
+
+/// An operation was not done, and nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No token, or one that is unknown or expired.
+    #[error("sign in with a valid token: `af login`, or set AF_TOKEN")]
+    Unauthenticated,
+    /// Not there, or not for this actor; the two are not told apart.
+    #[error("there is no {what} {id:?} that you can see")]
+    NotFound {
+        /// The noun.
+        what: &'static str,
+        /// As it was given.
+        id: String,
+    },
+    /// A value that cannot be used.
+    #[error("{detail}")]
+    Invalid {
+        /// Stable.
+        code: &'static str,
+        /// What to do.
+        detail: String,
+    },
+    /// Something is in the way.
+    #[error("{detail}")]
+    Conflict {
+        /// Stable.
+        code: &'static str,
+        /// What to do.
+        detail: String,
+    },
+    /// The uploaded code is refused.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// Too many at once.
+    #[error("too many uploads at once; try again in a moment")]
+    Busy,
+    /// The database.
+    #[error("the database failed")]
+    Store(#[source] StoreError),
+    /// The block store.
+    #[error("the block store failed")]
+    Blocks(#[from] af_content::StoreError),
+    /// Anything else that must not happen.
+    #[error("an operation was interrupted")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    pub(super) fn invalid(code: &'static str, detail: impl ToString) -> Self {
+        Self::Invalid { code, detail: detail.to_string() }
+    }
+
+    pub(super) fn not_found(what: &'static str, id: &str) -> Self {
+        Self::NotFound { what, id: id.chars().take(100).collect() }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unauthenticated => Fault::Unauthenticated,
+            Self::NotFound { .. } => Fault::NotFound,
+            Self::Invalid { .. } => Fault::Invalid,
+            Self::Conflict { .. } => Fault::Conflict,
+            Self::Upload(error) => error.fault(),
+            Self::Busy => Fault::Busy,
+            Self::Store(_) | Self::Blocks(_) | Self::Internal(_) => Fault::Internal,
+        }
+    }
+
+    /// The stable code of the problem document.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::NotFound { .. } => "not_found",
+            Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
+            Self::Upload(error) => error.code(),
+            Self::Busy => "busy",
+            Self::Store(_) | Self::Blocks(_) | Self::Internal(_) => "internal",
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Taken("slug") => Self::Conflict {
+                code: "slug_taken",
+                detail: "another function has this slug; choose another one".into(),
+            },
+            StoreError::Taken(what) => Self::Conflict {
+                code: "name_taken",
+                detail: format!("this {what} is taken; choose another one"),
+            },
+            error => Self::Store(error),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Functions: what a user names and a slug leads to.
+
+use af_contract::{FunctionName, Slug};
+
+use super::projects::commit;
+use super::{Actor, Error, PAGE, Page, State, id, now, projects};
+use crate::store::{FunctionRow, StoreError, functions, routes};
+
+/// What a new function is made of.
+#[derive(Debug)]
+pub struct NewFunction {
+    /// 3 to 30 letters, digits and dashes.
+    pub name: String,
+    /// Made of the name when none is given.
+    pub slug: Option<String>,
+}
+
+/// What is to change; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Unique in the project.
+    pub name: Option<String>,
+    /// Moves the function to another host name.
+    pub slug: Option<String>,
+    /// `ACTIVE` or `INACTIVE`.
+    pub status: Option<String>,
+}
+
+/// The function, if the actor is a member of its project.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<FunctionRow, Error> {
+    state.store.function_of(&actor.user, id).await?.ok_or_else(|| Error::not_found("function", id))
+}
+
+/// A project's functions, oldest first; with `name`, at most the one that has it.
+///
+/// # Errors
+/// When the actor is not a member of the project.
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    name: Option<&str>,
+    after: &str,
+) -> Result<Page<FunctionRow>, Error> {
+    projects::get(state, actor, project).await?;
+    let functions = state.store.functions_of(project, name, after, PAGE).await?;
+    Ok(Page::of(functions, |function| function.id.clone()))
+}
+
+/// Makes a function without code. It answers once it is deployed.
+///
+/// # Errors
+/// When the actor is not a member, or the name or slug is malformed or taken.
+pub async fn create(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    new: &NewFunction,
+) -> Result<FunctionRow, Error> {
+    projects::get(state, actor, project).await?;
+    let name = parse_name(&new.name)?;
+    let slug = new.slug.as_deref().map(parse_slug).transpose()?;
+    let now = now();
+    let mut function = FunctionRow {
+        id: id::new("fn"),
+        project_id: project.to_owned(),
+        name: name.to_string(),
+        slug: slug.as_ref().map_or_else(|| name.slug().to_string(), Slug::to_string),
+        status: "ACTIVE".into(),
+        current_deployment_id: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let mut db = state.store.begin().await?;
+    let inserted = functions::insert(&mut db, &function).await;
+    if slug.is_none() && matches!(inserted, Err(StoreError::Taken("slug"))) {
+        // Somebody else has a function of this name; only the host name has to differ.
+        function.slug = with_suffix(&function.slug, &function.id);
+        functions::insert(&mut db, &function).await.map_err(named)?;
+    } else {
+        inserted.map_err(named)?;
+    }
+    let revision = routes::put(&mut db, &function.slug, Some(&function.id)).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(function)
+}
+
+/// Changes a function's name, slug or status.
+///
+/// # Errors
+/// When there is none that the actor may see, or a new value is malformed or taken.
+pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> Result<FunctionRow, Error> {
+    get(state, actor, id).await?;
+    let name = change.name.as_deref().map(parse_name).transpose()?;
+    let slug = change.slug.as_deref().map(parse_slug).transpose()?;
+    let status = change.status.as_deref().map(parse_status).transpose()?;
+    let mut db = state.store.begin().await?;
+    let found = functions::read(&mut db, id).await?;
+    let mut function = found.ok_or_else(|| Error::not_found("function", id))?;
+    let old_slug = function.slug.clone();
+    function.name = name.map_or(function.name, String::from);
+    function.slug = slug.map_or(function.slug, String::from);
+    function.status = status.map_or(function.status, str::to_owned);
+    function.updated_at = now();
+    functions::update(&mut db, &function).await.map_err(named)?;
+    if old_slug != function.slug {
+        routes::put(&mut db, &old_slug, None).await?;
+    }
+    let revision = routes::put(&mut db, &function.slug, Some(id)).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(function)
+}
+
+/// Deletes a function and its deployments. Its slug is free at once.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
+    get(state, actor, id).await?;
+    let mut db = state.store.begin().await?;
+    let found = functions::read(&mut db, id).await?;
+    let function = found.ok_or_else(|| Error::not_found("function", id))?;
+    functions::delete(&mut db, id).await?;
+    let revision = routes::put(&mut db, &function.slug, None).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(())
+}
+
+fn parse_name(name: &str) -> Result<FunctionName, Error> {
+    FunctionName::parse(name).map_err(|error| Error::invalid("invalid_function_name", error))
+}
+
+fn parse_slug(slug: &str) -> Result<Slug, Error> {
+    Slug::parse(slug).map_err(|error| Error::invalid("invalid_slug", error))
+}
+
+fn parse_status(status: &str) -> Result<&'static str, Error> {
+    match status {
+        "ACTIVE" => Ok("ACTIVE"),
+        "INACTIVE" => Ok("INACTIVE"),
+        other => {
+            let detail = format!("{other:?} is not a status; use ACTIVE or INACTIVE");
+            Err(Error::invalid("invalid_status", detail))
+        }
+    }
+}
+
+fn named(error: StoreError) -> Error {
+    match error {
+        StoreError::Taken("name") => Error::Conflict {
+            code: "function_name_taken",
+            detail: "the project has a function with this name; choose another name, or deploy to that one"
+                .into(),
+        },
+        error => error.into(),
+    }
+}
+
+/// The last characters of an id are its random part.
+fn with_suffix(slug: &str, id: &str) -> String {
+    let random = id.get(id.len().saturating_sub(6)..).unwrap_or(id);
+    format!("{slug}-{random}")
+}

@@ -1,0 +1,52 @@
+//! The rules. Every function first checks that its actor may do this, then decides, then stores.
+
+pub mod bootstrap;
+pub mod component;
+pub mod deployments;
+mod error;
+pub mod functions;
+mod id;
+pub mod projects;
+pub mod tokens;
+pub mod upload;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use self::error::{Error, Fault};
+pub(crate) use crate::app::State;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// `usr_…`
+    pub user: String,
+    /// The token that was shown.
+    pub token: String,
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page starts; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// Items of a page, at most.
+pub const PAGE: i64 = 100;
+
+impl<T> Page<T> {
+    /// Makes a page of what was read with [`PAGE`] as the limit.
+    fn of(items: Vec<T>, cursor: impl Fn(&T) -> String) -> Self {
+        let full = i64::try_from(items.len()).is_ok_and(|count| count >= PAGE);
+        let next = if full { items.last().map(cursor) } else { None };
+        Self { items, next }
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,48 @@
+//! Who asks, from the `Authorization` header.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, State as Shared};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::{Failure, ProblemDocument};
+use crate::app::State;
+use crate::domain::{Actor, Error, tokens};
+
+impl FromRequestParts<Arc<State>> for Actor {
+    type Rejection = Failure;
+
+    /// `Bearer <token>`, or the bare token as older clients send it.
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
+        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let header = header.ok_or(Error::Unauthenticated)?.trim();
+        let token = match header.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            Some(_) => return Err(Error::Unauthenticated.into()),
+            None => header,
+        };
+        Ok(tokens::authenticate(state, token).await?)
+    }
+}
+
+/// Who the token speaks for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Me {
+    /// `usr_…`
+    id: String,
+    name: String,
+    /// The token that was shown (`tok_…`).
+    token_id: String,
+}
+
+/// Who the token speaks for.
+#[utoipa::path(get, path = "/v1/me", tag = "tokens", responses(
+    (status = 200, body = Me), (status = 401, body = ProblemDocument)))]
+pub(super) async fn me(Shared(state): Shared<Arc<State>>, actor: Actor) -> Result<axum::Json<Me>, Failure> {
+    let user = tokens::owner(&state, &actor).await?;
+    Ok(axum::Json(Me { id: user.id, name: user.name, token_id: actor.token }))
+}

@@ -1,0 +1,171 @@
+//! `/v1/functions/{function}/deployments` and `/v1/deployments`
+
+use std::sync::Arc;
+
+use af_contract::ContentId;
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
+
+use super::List;
+use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use crate::app::State;
+use crate::domain::upload::{Broken, Claim};
+use crate::domain::{Actor, Error, deployments};
+use crate::store::DeploymentRow;
+
+/// Chunks of an upload that wait for the disk; then the client waits.
+const CHUNKS: usize = 8;
+
+/// One immutable version of a function.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Deployment {
+    /// `dep_…`
+    id: String,
+    function_id: String,
+    /// Counts up from 1 within the function.
+    number: i64,
+    /// CID of the manifest: the deployment's identity.
+    manifest_cid: String,
+    /// CID of the component.
+    cid: String,
+    /// BLAKE3 of the component.
+    blake3_hash: String,
+    /// Of the component, bytes.
+    size: i64,
+    /// The HTTP world that the component exports.
+    world: String,
+    /// `usr_…`
+    author_id: String,
+    /// Milliseconds since 1970 UTC.
+    created_at: i64,
+}
+
+/// What the body is claimed to be; both are recomputed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ClaimInput {
+    /// CIDv1 of the component: the root of the CAR.
+    cid: String,
+    /// BLAKE3 of the component, 64 hex digits.
+    blake3: String,
+}
+
+/// Which deployments.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Older {
+    /// `next` of the page before.
+    after: Option<i64>,
+}
+
+/// Where to go back to.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackInput {
+    /// `dep_…`; left out: the one before the current.
+    deployment: Option<String>,
+}
+
+impl From<DeploymentRow> for Deployment {
+    fn from(row: DeploymentRow) -> Self {
+        Self {
+            id: row.id,
+            function_id: row.function_id,
+            number: row.number,
+            manifest_cid: row.manifest_cid,
+            cid: row.code_cid,
+            blake3_hash: row.blake3,
+            size: row.size,
+            world: row.world,
+            author_id: row.author_id,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// A function's deployments, newest first.
+#[utoipa::path(get, path = "/v1/functions/{function}/deployments", tag = "deployments",
+    params(("function" = String, Path), Older), responses((status = 200, body = List<Deployment>),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn list(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(function): Path<String>,
+    Query(older): Query<Older>,
+) -> Result<axum::Json<List<Deployment>>, Failure> {
+    let page = deployments::list(&state, &actor, &function, older.after).await?;
+    Ok(List::of(page, Deployment::from))
+}
+
+/// Deploys a component, sent as a CAR (version 1) with the component's UnixFS blocks.
+#[utoipa::path(post, path = "/v1/functions/{function}/deployments", tag = "deployments",
+    params(("function" = String, Path), ClaimInput),
+    request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
+    (status = 201, body = Deployment), (status = 400, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
+    (status = 503, body = ProblemDocument)))]
+pub(super) async fn create(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(function): Path<String>,
+    Query(input): Query<ClaimInput>,
+    body: Body,
+) -> Result<(StatusCode, axum::Json<Deployment>), Failure> {
+    let claim = parse(&input)?;
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    // A task of its own: a client that goes away must not stop a deployment between its steps.
+    let deploying =
+        tokio::spawn(async move { deployments::create(&state, &actor, &function, claim, receiver).await });
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| Broken(Box::new(error)));
+        if sender.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    let deployment = deploying.await.map_err(|error| Error::Internal(Box::new(error)))??;
+    Ok((StatusCode::CREATED, axum::Json(deployment.into())))
+}
+
+/// Makes an older deployment the current one; as quick and as atomic as a deploy.
+#[utoipa::path(post, path = "/v1/functions/{function}/rollback", tag = "deployments",
+    params(("function" = String, Path)), request_body = RollbackInput, responses(
+    (status = 200, body = Deployment), (status = 401, body = ProblemDocument),
+    (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
+pub(super) async fn rollback(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(function): Path<String>,
+    Json(input): Json<RollbackInput>,
+) -> Result<axum::Json<Deployment>, Failure> {
+    let deployment = deployments::rollback(&state, &actor, &function, input.deployment.as_deref()).await?;
+    Ok(axum::Json(deployment.into()))
+}
+
+/// One deployment.
+#[utoipa::path(get, path = "/v1/deployments/{deployment}", tag = "deployments",
+    params(("deployment" = String, Path)), responses((status = 200, body = Deployment),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn get(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Deployment>, Failure> {
+    Ok(axum::Json(deployments::get(&state, &actor, &id).await?.into()))
+}
+
+fn parse(input: &ClaimInput) -> Result<Claim, Error> {
+    let invalid = |code, error: &dyn std::error::Error| Error::Invalid { code, detail: error.to_string() };
+    Ok(Claim {
+        cid: ContentId::parse(&input.cid).map_err(|error| invalid("invalid_cid", &error))?,
+        blake3: input.blake3.parse().map_err(|error| invalid("invalid_blake3", &error))?,
+    })
+}

@@ -1,0 +1,158 @@
+//! `/v1/projects/{project}/functions` and `/v1/functions`
+
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::List;
+use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use crate::app::State;
+use crate::domain::Actor;
+use crate::domain::functions::{self, Change, NewFunction};
+use crate::store::FunctionRow;
+
+/// A function.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Function {
+    /// `fn_…`
+    id: String,
+    project_id: String,
+    name: String,
+    /// The first label of its host name.
+    slug: String,
+    /// Where it answers.
+    invoke_url: String,
+    /// `ACTIVE` or `INACTIVE`.
+    status: String,
+    /// What answers; null before the first deploy.
+    current_deployment_id: Option<String>,
+    /// Milliseconds since 1970 UTC.
+    created_at: i64,
+    /// Milliseconds since 1970 UTC.
+    updated_at: i64,
+}
+
+/// What a new function is made of.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FunctionInput {
+    /// 3 to 30 letters, digits and dashes; unique in the project.
+    name: String,
+    /// Made of the name when it is left out; unique on the platform.
+    slug: Option<String>,
+}
+
+/// What is to change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FunctionChange {
+    name: Option<String>,
+    slug: Option<String>,
+    /// `ACTIVE` or `INACTIVE`.
+    status: Option<String>,
+}
+
+/// Which functions.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Only the one with this name.
+    name: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+impl Function {
+    fn of(state: &State, row: FunctionRow) -> Self {
+        Self {
+            invoke_url: state.invoke_url(&row.slug),
+            id: row.id,
+            project_id: row.project_id,
+            name: row.name,
+            slug: row.slug,
+            status: row.status,
+            current_deployment_id: row.current_deployment_id,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// A project's functions, oldest first.
+#[utoipa::path(get, path = "/v1/projects/{project}/functions", tag = "functions",
+    params(("project" = String, Path), Filter), responses((status = 200, body = List<Function>),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn list(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(project): Path<String>,
+    Query(filter): Query<Filter>,
+) -> Result<axum::Json<List<Function>>, Failure> {
+    let after = filter.after.unwrap_or_default();
+    let page = functions::list(&state, &actor, &project, filter.name.as_deref(), &after).await?;
+    Ok(List::of(page, |row| Function::of(&state, row)))
+}
+
+/// Makes a function. It answers once it has a deployment.
+#[utoipa::path(post, path = "/v1/projects/{project}/functions", tag = "functions",
+    params(("project" = String, Path)), request_body = FunctionInput, responses(
+    (status = 201, body = Function), (status = 400, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
+pub(super) async fn create(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(project): Path<String>,
+    Json(input): Json<FunctionInput>,
+) -> Result<(StatusCode, axum::Json<Function>), Failure> {
+    let new = NewFunction { name: input.name, slug: input.slug };
+    let function = functions::create(&state, &actor, &project, &new).await?;
+    Ok((StatusCode::CREATED, axum::Json(Function::of(&state, function))))
+}
+
+/// One function.
+#[utoipa::path(get, path = "/v1/functions/{function}", tag = "functions",
+    params(("function" = String, Path)), responses((status = 200, body = Function),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn get(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Function>, Failure> {
+    let function = functions::get(&state, &actor, &id).await?;
+    Ok(axum::Json(Function::of(&state, function)))
+}
+
+/// Changes a function's name, slug or status.
+#[utoipa::path(patch, path = "/v1/functions/{function}", tag = "functions",
+    params(("function" = String, Path)), request_body = FunctionChange, responses(
+    (status = 200, body = Function), (status = 400, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
+pub(super) async fn update(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+    Json(input): Json<FunctionChange>,
+) -> Result<axum::Json<Function>, Failure> {
+    let change = Change { name: input.name, slug: input.slug, status: input.status };
+    let function = functions::update(&state, &actor, &id, &change).await?;
+    Ok(axum::Json(Function::of(&state, function)))
+}
+
+/// Deletes a function and its deployments.
+#[utoipa::path(delete, path = "/v1/functions/{function}", tag = "functions",
+    params(("function" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
+pub(super) async fn delete(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    functions::delete(&state, &actor, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,101 @@
+//! REST: the whole list of routes. A handler extracts, calls `domain` and shapes the answer.
+
+mod auth;
+mod deployments;
+mod functions;
+mod health;
+mod problem;
+mod projects;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Json, Router, middleware};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Info, OpenApi as Document};
+use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::State;
+use crate::domain::Page;
+
+/// JSON bodies, bytes. Uploads have a limit of their own.
+const JSON_BYTES: usize = 64 << 10;
+
+#[derive(OpenApi)]
+#[openapi(modifiers(&Bearer), security(("token" = [])))]
+struct Root;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut Document) {
+        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("token", bearer);
+        document.info = Info::builder()
+            .title("Alternate Futures functions")
+            .version("1")
+            .description(Some("Manages projects, functions, deployments and tokens."))
+            .build();
+    }
+}
+
+/// All endpoints and the document that describes them.
+pub fn router(state: Arc<State>) -> Router {
+    let (router, document) = endpoints().split_for_parts();
+    router
+        .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
+        .fallback(problem::unknown_path)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(DefaultBodyLimit::max(JSON_BYTES))
+        .layer(middleware::map_response(problem::name_request))
+        .with_state(state)
+}
+
+/// The OpenAPI 3.1 document.
+#[must_use]
+pub fn document() -> Document {
+    endpoints().into_openapi()
+}
+
+fn endpoints() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::with_openapi(Root::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(auth::me))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::rename, projects::delete))
+        .routes(routes!(functions::list, functions::create))
+        .routes(routes!(functions::get, functions::update, functions::delete))
+        .routes(routes!(deployments::list))
+        .routes(routes!(deployments::create))
+        .routes(routes!(deployments::rollback))
+        .routes(routes!(deployments::get))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+}
+
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+struct List<T> {
+    /// The items.
+    data: Vec<T>,
+    /// Give it as `after` to get the next page; null: this is the last.
+    next: Option<String>,
+}
+
+/// Where a page starts.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Cursor {
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+impl<T> List<T> {
+    fn of<R>(page: Page<R>, shape: impl Fn(R) -> T) -> Json<Self> {
+        Json(Self { data: page.items.into_iter().map(shape).collect(), next: page.next })
+    }
+}

@@ -1,0 +1,143 @@
+//! The only place of the control API that turns an error into a status and a problem document.
+
+use std::error::Error as _;
+
+use af_contract::{Problem, problem};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tracing::{error, info};
+use ulid::Ulid;
+use utoipa::ToSchema;
+
+use crate::domain::{Error, Fault};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The document that every error has (RFC 9457), for the OpenAPI document.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "describes af_contract::Problem, which knows nothing of OpenAPI")]
+pub struct ProblemDocument {
+    /// `urn:af:problem:` and the code.
+    r#type: String,
+    /// The status in words.
+    title: String,
+    /// HTTP status.
+    status: u16,
+    /// A sentence that says what to do.
+    detail: String,
+    /// Stable, for programs.
+    code: String,
+    /// The id under which the server logged this request.
+    request_id: String,
+}
+
+/// A JSON body; what cannot be read is a problem document too.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Failure))]
+pub struct Json<T>(pub T);
+
+/// A query; likewise.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Failure))]
+pub struct Query<T>(pub T);
+
+/// Path parameters; likewise.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Failure))]
+pub struct Path<T>(pub T);
+
+/// What a handler returns instead of an answer.
+pub enum Failure {
+    /// The domain's word.
+    Domain(Error),
+    /// The request could not be read.
+    Request(StatusCode, &'static str, String),
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Domain(error.into())
+    }
+}
+
+macro_rules! unreadable {
+    ($rejection:ty) => {
+        impl From<$rejection> for Failure {
+            fn from(rejection: $rejection) -> Self {
+                Self::Request(rejection.status(), "invalid_request", rejection.body_text())
+            }
+        }
+    };
+}
+
+unreadable!(JsonRejection);
+unreadable!(QueryRejection);
+unreadable!(PathRejection);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let id = Ulid::generate().to_string();
+        let (status, code, detail) = match &self {
+            Self::Domain(error) => (status(error.fault()), error.code(), error.to_string()),
+            Self::Request(status, code, detail) => (*status, *code, detail.clone()),
+        };
+        match &self {
+            Self::Domain(cause) if status.is_server_error() => {
+                error!(request_id = %id, code, error = %cause, source = ?cause.source(), "a request failed");
+            }
+            _ => info!(request_id = %id, code, detail, "a request was refused"),
+        }
+        let title = status.canonical_reason().unwrap_or("Error");
+        let problem = Problem::new(status.as_u16(), title, code, detail, &id);
+        let mut response = (status, axum::Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        if let Ok(id) = HeaderValue::try_from(id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn status(fault: Fault) -> StatusCode {
+    match fault {
+        Fault::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Fault::NotFound => StatusCode::NOT_FOUND,
+        Fault::Invalid => StatusCode::BAD_REQUEST,
+        Fault::Conflict => StatusCode::CONFLICT,
+        Fault::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+pub async fn unknown_path() -> Failure {
+    let detail = "there is nothing at this path; /openapi.json lists what there is".to_owned();
+    Failure::Request(StatusCode::NOT_FOUND, "unknown_path", detail)
+}
+
+pub async fn wrong_method() -> Failure {
+    let detail = "this path has no such method; /openapi.json lists what there is".to_owned();
+    Failure::Request(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+/// Every response has an id; an error's is already the one in the log.
+pub async fn name_request(mut response: Response) -> Response {
+    if !response.headers().contains_key(REQUEST_ID)
+        && let Ok(id) = HeaderValue::try_from(Ulid::generate().to_string())
+    {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}

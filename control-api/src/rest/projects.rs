@@ -1,0 +1,105 @@
+//! `/v1/projects`
+
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::{Cursor, List};
+use crate::app::State;
+use crate::domain::{Actor, projects};
+use crate::store::ProjectRow;
+
+/// A project: who owns functions.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Project {
+    /// `prj_…`
+    id: String,
+    name: String,
+    /// Milliseconds since 1970 UTC.
+    created_at: i64,
+    /// Milliseconds since 1970 UTC.
+    updated_at: i64,
+}
+
+/// A project's new name.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProjectInput {
+    /// 1 to 60 characters.
+    name: String,
+}
+
+impl From<ProjectRow> for Project {
+    fn from(row: ProjectRow) -> Self {
+        Self { id: row.id, name: row.name, created_at: row.created_at, updated_at: row.updated_at }
+    }
+}
+
+/// Your projects, oldest first.
+#[utoipa::path(get, path = "/v1/projects", tag = "projects", params(Cursor), responses(
+    (status = 200, body = List<Project>), (status = 401, body = ProblemDocument)))]
+pub(super) async fn list(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Query(cursor): Query<Cursor>,
+) -> Result<axum::Json<List<Project>>, Failure> {
+    let page = projects::list(&state, &actor, &cursor.after.unwrap_or_default()).await?;
+    Ok(List::of(page, Project::from))
+}
+
+/// Makes a project with you as its member.
+#[utoipa::path(post, path = "/v1/projects", tag = "projects", request_body = ProjectInput, responses(
+    (status = 201, body = Project), (status = 400, body = ProblemDocument),
+    (status = 401, body = ProblemDocument)))]
+pub(super) async fn create(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Json(input): Json<ProjectInput>,
+) -> Result<(StatusCode, axum::Json<Project>), Failure> {
+    let project = projects::create(&state, &actor, &input.name).await?;
+    Ok((StatusCode::CREATED, axum::Json(project.into())))
+}
+
+/// One project.
+#[utoipa::path(get, path = "/v1/projects/{project}", tag = "projects", params(("project" = String, Path)),
+    responses((status = 200, body = Project), (status = 401, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
+pub(super) async fn get(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Project>, Failure> {
+    Ok(axum::Json(projects::get(&state, &actor, &id).await?.into()))
+}
+
+/// Renames a project.
+#[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectInput,
+    params(("project" = String, Path)), responses((status = 200, body = Project),
+    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
+pub(super) async fn rename(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+    Json(input): Json<ProjectInput>,
+) -> Result<axum::Json<Project>, Failure> {
+    Ok(axum::Json(projects::rename(&state, &actor, &id, &input.name).await?.into()))
+}
+
+/// Deletes a project that has no functions.
+#[utoipa::path(delete, path = "/v1/projects/{project}", tag = "projects",
+    params(("project" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
+    (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
+pub(super) async fn delete(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    projects::delete(&state, &actor, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

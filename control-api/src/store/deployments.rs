@@ -1,0 +1,93 @@
+//! Deployments: an index of manifests.
+
+use af_contract::ContentId;
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, parse};
+
+/// A deployment.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct DeploymentRow {
+    /// `dep_…`
+    pub id: String,
+    /// `fn_…`
+    pub function_id: String,
+    /// Counts up from 1 within the function.
+    pub number: i64,
+    /// The deployment's identity.
+    pub manifest_cid: String,
+    /// The component.
+    pub code_cid: String,
+    /// Of the component.
+    pub blake3: String,
+    /// Of the component, bytes.
+    pub size: i64,
+    /// What the component exports.
+    pub world: String,
+    /// `usr_…`
+    pub author_id: String,
+    /// Milliseconds.
+    pub created_at: i64,
+}
+
+const COLUMNS: &str =
+    "id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at";
+
+impl Store {
+    pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
+        let query = format!("select {COLUMNS} from deployments where id = $1");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    /// Newest first; `before` is a number, exclusive.
+    pub(crate) async fn deployments_of(
+        &self,
+        function: &str,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<DeploymentRow>, StoreError> {
+        let query = format!(
+            "select {COLUMNS} from deployments where function_id = $1 and number < $2
+             order by number desc limit $3"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(query.bind(function).bind(before).bind(limit).fetch_all(&self.reader).await?)
+    }
+
+    /// Manifest and code of every deployment, `limit` at a time, in the order of ids.
+    pub(crate) async fn contents(
+        &self,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, ContentId, ContentId)>, StoreError> {
+        let query = "select id, manifest_cid, code_cid from deployments where id > $1 order by id limit $2";
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
+        let parsed = rows.into_iter().map(|(id, manifest, code)| {
+            Ok((id, parse("content id", &manifest)?, parse("content id", &code)?))
+        });
+        parsed.collect()
+    }
+}
+
+/// The highest number of a function's deployments, 0 when there is none.
+pub(crate) async fn last_number(db: &mut SqliteConnection, function: &str) -> Result<i64, StoreError> {
+    let query = "select coalesce(max(number), 0) from deployments where function_id = $1";
+    Ok(sqlx::query_scalar(query).bind(function).fetch_one(db).await?)
+}
+
+pub(crate) async fn insert(db: &mut SqliteConnection, row: &DeploymentRow) -> Result<(), StoreError> {
+    let query =
+        format!("insert into deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+    let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.function_id);
+    let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
+    let insert = insert.bind(row.size).bind(&row.world).bind(&row.author_id).bind(row.created_at);
+    insert.execute(db).await?;
+    Ok(())
+}
+
+impl DeploymentRow {
+    pub(crate) fn manifest(&self) -> Result<ContentId, StoreError> {
+        parse("content id", &self.manifest_cid)
+    }
+}

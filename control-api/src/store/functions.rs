@@ -1,0 +1,89 @@
+//! Functions.
+
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, taken};
+
+/// A function.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct FunctionRow {
+    /// `fn_…`
+    pub id: String,
+    /// `prj_…`
+    pub project_id: String,
+    /// Unique in the project.
+    pub name: String,
+    /// Unique on the platform.
+    pub slug: String,
+    /// `ACTIVE` or `INACTIVE`.
+    pub status: String,
+    /// What answers.
+    pub current_deployment_id: Option<String>,
+    /// Milliseconds.
+    pub created_at: i64,
+    /// Milliseconds.
+    pub updated_at: i64,
+}
+
+const SELECT: &str = "select f.id, f.project_id, f.name, f.slug, f.status, f.current_deployment_id,
+    f.created_at, f.updated_at from functions f";
+
+impl Store {
+    /// The function, if the user is a member of its project.
+    pub(crate) async fn function_of(&self, user: &str, id: &str) -> Result<Option<FunctionRow>, StoreError> {
+        let query = format!(
+            "{SELECT} join project_members m on m.project_id = f.project_id
+             where f.id = $2 and m.user_id = $1"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(query.bind(user).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    /// A project's functions, all or the one with a name.
+    pub(crate) async fn functions_of(
+        &self,
+        project: &str,
+        name: Option<&str>,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<FunctionRow>, StoreError> {
+        let query = format!(
+            "{SELECT} where f.project_id = $1 and ($2 is null or f.name = $2) and f.id > $3
+             order by f.id limit $4"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(query.bind(project).bind(name).bind(after).bind(limit).fetch_all(&self.reader).await?)
+    }
+}
+
+/// The function as the transaction sees it.
+pub(crate) async fn read(db: &mut SqliteConnection, id: &str) -> Result<Option<FunctionRow>, StoreError> {
+    let query = format!("{SELECT} where f.id = $1");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
+pub(crate) async fn insert(db: &mut SqliteConnection, function: &FunctionRow) -> Result<(), StoreError> {
+    let query = "insert into functions (id, project_id, name, slug, status, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7)";
+    let insert = sqlx::query(query).bind(&function.id).bind(&function.project_id).bind(&function.name);
+    let insert = insert.bind(&function.slug).bind(&function.status);
+    insert.bind(function.created_at).bind(function.updated_at).execute(db).await.map_err(taken)?;
+    Ok(())
+}
+
+/// Writes everything that can change.
+pub(crate) async fn update(db: &mut SqliteConnection, function: &FunctionRow) -> Result<(), StoreError> {
+    let query = "update functions
+        set name = $2, slug = $3, status = $4, current_deployment_id = $5, updated_at = $6 where id = $1";
+    let update = sqlx::query(query).bind(&function.id).bind(&function.name).bind(&function.slug);
+    let update = update.bind(&function.status).bind(&function.current_deployment_id);
+    update.bind(function.updated_at).execute(db).await.map_err(taken)?;
+    Ok(())
+}
+
+pub(crate) async fn delete(db: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+    let query = "update functions set current_deployment_id = null where id = $1";
+    sqlx::query(query).bind(id).execute(&mut *db).await?;
+    sqlx::query("delete from functions where id = $1").bind(id).execute(db).await?;
+    Ok(())
+}
