@@ -1,2 +1,36 @@
-//! stub
-fn main() {}
+//! `af`: the server, every role of a cluster, and the client, in one binary.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Args;
+use crate::config::Environment;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let environment = Environment::read();
+    let output = Output::new(args.json, environment.no_color);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.error(&anyhow::Error::new(error).context("cannot start"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(commands::run(args.command, &environment, &output));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            client::exit_code(&error)
+        }
+    }
+}

@@ -15,7 +15,10 @@ pub enum ComponentError {
     )]
     CoreModule,
     /// Something else, such as JavaScript source.
-    #[error("this is not a WebAssembly component: the file starts with {0}")]
+    #[error(
+        "this is not a WebAssembly component: the file starts with {0}; \
+         source code has to be built into a component first"
+    )]
     NotWasm(String),
     /// Broken, or made with features that the platform does not have.
     #[error("the component is not valid: {0}")]

@@ -21,6 +21,9 @@ use crate::store::DeploymentRow;
 /// Chunks of an upload that wait for the disk; then the client waits.
 const CHUNKS: usize = 8;
 
+/// Of a refused upload, bytes: as much as an accepted one may have.
+const DISCARD_BYTES: usize = 52 << 20;
+
 /// One immutable version of a function.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -131,6 +134,7 @@ pub(super) async fn create(
         }
     }
     drop(sender);
+    discard(chunks).await;
     let deployment = deploying.await.map_err(|error| Error::Internal(Box::new(error)))??;
     Ok((StatusCode::CREATED, axum::Json(deployment.into())))
 }
@@ -160,6 +164,18 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     Ok(axum::Json(deployments::get(&state, &actor, &id).await?.into()))
+}
+
+/// Reads what is left of a refused upload, within reason: a client that is cut off while it sends sees
+/// a broken connection instead of the reason.
+async fn discard(mut chunks: axum::body::BodyDataStream) {
+    let mut left = DISCARD_BYTES;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }
 
 fn parse(input: &ClaimInput) -> Result<Claim, Error> {

@@ -1,0 +1,190 @@
+//! The command line: every command and option, with the spellings that older clients had.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as Options, Parser, Subcommand};
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
+4 server not reachable.\n\nEnvironment: AF_API_URL, AF_TOKEN and AF_PROJECT_ID override what `af login` stored.";
+
+/// Serverless WebAssembly functions: the server and the client.
+#[derive(Debug, Parser)]
+#[command(name = "af", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Args {
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole platform on this machine: control API, edge, database and content
+    Up(Box<Up>),
+    /// Sign in to a control API with a token
+    Login(Login),
+    /// Show who you are, and where
+    Whoami,
+    /// Create, deploy and manage functions
+    #[command(subcommand, visible_alias = "function")]
+    Functions(Functions),
+}
+
+#[derive(Debug, Options)]
+pub struct Up {
+    /// Where everything is kept [default: ~/.local/share/af]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where functions answer
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where the control API answers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000")]
+    pub api_listen: SocketAddr,
+    /// Functions answer at <slug>.<DOMAIN>
+    #[arg(long, default_value = "localhost")]
+    pub domain: String,
+    /// A token that is to work, for scripted set-up (16 or more characters); better in the environment
+    #[arg(long, value_name = "TOKEN", env = "AF_BOOTSTRAP_TOKEN", hide_env_values = true)]
+    pub bootstrap_token: Option<String>,
+    /// Instances that may run at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub instances: u32,
+    /// CPU time of a request to a function deployed from now on
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub cpu_limit_ms: u64,
+    /// Wall time of a request to a function deployed from now on
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=900_000))]
+    pub wall_limit_ms: u64,
+    /// Memory of an instance of a function deployed from now on
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub memory_limit_mb: u64,
+}
+
+#[derive(Debug, Options)]
+pub struct Login {
+    /// The control API [default: the one signed in to last, or http://127.0.0.1:4000]
+    #[arg(long, value_name = "URL")]
+    pub api_url: Option<String>,
+    /// The token; read from standard input when left out
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// The project to work in; needed when you have several
+    #[arg(long, value_name = "ID")]
+    pub project: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Functions {
+    /// Make a function; it answers once it is deployed
+    Create(Create),
+    /// Send a component and make it what the function runs
+    Deploy(Deploy),
+    /// List the project's functions
+    List,
+    /// Show one function
+    Get(Named),
+    /// List a function's deployments, newest first
+    #[command(alias = "list-deployments")]
+    Deployments(Named),
+    /// Go back to an older deployment
+    Rollback(Rollback),
+    /// Change a function's name, slug or status
+    Update(Update),
+    /// Delete a function and its deployments
+    Delete(Named),
+}
+
+/// Which function.
+#[derive(Debug, Options)]
+pub struct Named {
+    /// The function's name or id
+    #[arg(short, long, visible_alias = "functionName", alias = "function-name", alias = "function-id")]
+    pub name: String,
+}
+
+#[derive(Debug, Options)]
+pub struct Create {
+    /// 3 to 30 letters, digits and dashes
+    #[arg(short, long)]
+    pub name: String,
+    /// The host name's first part [default: made of the name]
+    #[arg(long)]
+    pub slug: Option<String>,
+    /// Not supported yet
+    #[arg(long, alias = "site-id", value_name = "ID", hide = true)]
+    pub site: Option<String>,
+    /// Not supported yet
+    #[arg(short, long, value_name = "JSON", hide = true)]
+    pub routes: Option<String>,
+}
+
+#[derive(Debug, Options)]
+pub struct Deploy {
+    /// The component: a .wasm file
+    #[arg(short, long, alias = "code", value_name = "FILE")]
+    pub path: PathBuf,
+    /// The function's name or id
+    #[arg(short, long, alias = "function-id")]
+    pub name: String,
+    /// Make the function if there is none with this name
+    #[arg(long)]
+    pub create: bool,
+    /// A component is complete as it is, so both values mean the same
+    #[arg(short, long, value_name = "BOOL", hide = true)]
+    pub bundle: Option<bool>,
+    /// As --bundle false
+    #[arg(long = "noBundle", hide = true)]
+    pub no_bundle: bool,
+    /// Not supported yet
+    #[arg(long, hide = true)]
+    pub private: bool,
+    /// Not supported yet
+    #[arg(short, long, value_name = "K=V", num_args = 1.., hide = true)]
+    pub env: Vec<String>,
+    /// Not supported yet
+    #[arg(long = "envFile", alias = "env-file", value_name = "FILE", hide = true)]
+    pub env_file: Option<PathBuf>,
+    /// Not supported
+    #[arg(long, hide = true)]
+    pub sgx: bool,
+    /// Not supported yet
+    #[arg(short, long, value_name = "DIR", hide = true)]
+    pub assets: Option<PathBuf>,
+}
+
+#[derive(Debug, Options)]
+pub struct Rollback {
+    #[command(flatten)]
+    pub function: Named,
+    /// The deployment to go back to [default: the one before the current]
+    #[arg(long, value_name = "ID", visible_alias = "deployment")]
+    pub to: Option<String>,
+}
+
+#[derive(Debug, Options)]
+pub struct Update {
+    /// The function's name or id
+    #[arg(
+        short = 'n',
+        long = "functionName",
+        visible_alias = "function-name",
+        alias = "function-id",
+        value_name = "NAME"
+    )]
+    pub function: String,
+    /// A new name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A new first part of the host name
+    #[arg(long)]
+    pub slug: Option<String>,
+    /// ACTIVE or INACTIVE
+    #[arg(long)]
+    pub status: Option<String>,
+    /// Not supported yet
+    #[arg(short, long, value_name = "JSON", hide = true)]
+    pub routes: Option<String>,
+}

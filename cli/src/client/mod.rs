@@ -1,0 +1,135 @@
+//! Talks to a control API.
+
+mod error;
+
+use af_contract::Problem;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+
+pub use self::error::{ApiError, exit_code};
+use crate::config::{Environment, Session};
+
+/// How long an answer may take to begin; uploads and compilation have their own.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A control API and a token for it.
+pub struct Api {
+    http: Client,
+    session: Session,
+}
+
+impl Api {
+    /// Opens the session that the environment and the configuration name.
+    pub fn open(environment: &Environment) -> anyhow::Result<Self> {
+        Ok(Self { http: http_client()?, session: Session::open(environment)? })
+    }
+
+    /// For a session that is not stored yet.
+    pub fn with(session: Session) -> anyhow::Result<Self> {
+        Ok(Self { http: http_client()?, session })
+    }
+
+    /// The control API's URL.
+    pub fn url(&self) -> &str {
+        &self.session.api_url
+    }
+
+    /// `GET` of a path.
+    pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
+        self.json(self.request(Method::GET, path)?).await
+    }
+
+    /// A request with a JSON body.
+    pub async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.json(self.request(method, path)?.json(body)).await
+    }
+
+    /// `DELETE` of a path.
+    pub async fn delete(&self, path: &str) -> Result<(), ApiError> {
+        self.answer(self.request(Method::DELETE, path)?).await.map(drop)
+    }
+
+    /// `POST` of a stream.
+    pub async fn upload(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        body: reqwest::Body,
+    ) -> Result<Value, ApiError> {
+        let request = self.request(Method::POST, path)?.query(query);
+        self.json(request.header("content-type", "application/vnd.ipld.car").body(body)).await
+    }
+
+    /// All pages of a list.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>, ApiError> {
+        let mut items = Vec::new();
+        let mut after = None::<String>;
+        loop {
+            let mut request = self.request(Method::GET, path)?;
+            if let Some(after) = &after {
+                request = request.query(&[("after", after)]);
+            }
+            let mut page = self.json(request).await?;
+            if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
+                items.extend(data);
+            }
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => after = Some(next.to_owned()),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// The project to work in: the stored or given one, else the only one.
+    pub async fn project(&self) -> Result<String, ApiError> {
+        if let Some(project) = self.session.server.as_ref().and_then(|server| server.project_id.clone()) {
+            return Ok(project);
+        }
+        let projects = self.list("/v1/projects").await?;
+        match projects.as_slice() {
+            [only] => Ok(text(only, "id").to_owned()),
+            several => Err(ApiError::Project(several.iter().map(|p| text(p, "id").to_owned()).collect())),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ApiError> {
+        let server = self.session.server.as_ref().ok_or(ApiError::SignedOut)?;
+        let url = format!("{}{path}", self.session.api_url);
+        Ok(self.http.request(method, url).bearer_auth(&server.token))
+    }
+
+    async fn json(&self, request: RequestBuilder) -> Result<Value, ApiError> {
+        let response = self.answer(request).await?;
+        response.json().await.map_err(|source| self.unreachable(source))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        match response.json::<Problem>().await {
+            Ok(problem) => Err(ApiError::Problem(Box::new(problem))),
+            Err(_) => Err(ApiError::Status { url: self.url().to_owned(), status: status.as_u16() }),
+        }
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> ApiError {
+        ApiError::Unreachable { url: self.url().to_owned(), source: source.without_url() }
+    }
+}
+
+/// A field that is text; empty where it is not.
+pub fn text<'a>(item: &'a Value, field: &str) -> &'a str {
+    item.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// An HTTP client that sends nothing through a proxy to this machine.
+fn http_client() -> anyhow::Result<Client> {
+    // The only TLS provider in the program; a second call finds it installed.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let client =
+        Client::builder().connect_timeout(CONNECT).user_agent(concat!("af/", env!("CARGO_PKG_VERSION")));
+    Ok(client.build()?)
+}

@@ -1,0 +1,213 @@
+//! `af up`: the whole platform in one process. Composes the control API and the edge; owns neither.
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use af_content::DiskStore;
+use af_contract::Limits;
+use af_control_api::{ControlApi, ControlConfig};
+use af_runtime::sandbox::SandboxConfig;
+use af_runtime::{Edge, EdgeConfig};
+use anyhow::{Context, bail};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Up;
+use crate::config::{Config, Environment, Server};
+use crate::output::Output;
+
+/// Compiled code kept in memory: 256 MiB are hundreds of Rust functions or a few JavaScript engines.
+const ARTIFACT_MEMORY: u64 = 256 << 20;
+
+/// After the route feed failed.
+const FEED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or SIGINT, then lets requests finish.
+pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyhow::Result<()> {
+    start_log(environment)?;
+    let data = match &options.data_dir {
+        Some(dir) => dir.clone(),
+        None => environment.data_dir()?,
+    };
+    let _lock = lock(&data)?;
+    let edge_listener = listen(options.listen, "--listen").await?;
+    let api_listener = listen(options.api_listen, "--api-listen").await?;
+    let api_url = local_url(api_listener.local_addr()?);
+    let invoke_url = Edge::url_of(&options.domain, "{slug}", edge_listener.local_addr()?);
+
+    let blocks = DiskStore::open(data.join("blocks"))?;
+    let control = ControlApi::build(control_config(&options, &data, &invoke_url), blocks.clone()).await?;
+    let edge = Edge::build(&edge_config(&options, &data), blocks)?;
+    let signed_in = bootstrap(&control, &options, environment, &api_url).await?;
+    let known = follow(&control, &edge, 0).await?;
+
+    let stop = CancellationToken::new();
+    let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
+    let serving = tokio::spawn({
+        let (edge, stop) = (edge.clone(), stop.clone());
+        async move { edge.serve(edge_listener, stop).await }
+    });
+    let api = tokio::spawn({
+        let (control, stop) = (control.clone(), stop.clone());
+        async move { control.serve(api_listener, stop.cancelled_owned()).await }
+    });
+    announce(output, &api_url, &invoke_url, &data, signed_in.as_deref());
+
+    wait_for_signal().await?;
+    info!("stopping; requests may finish");
+    stop.cancel();
+    let (serving, api, feed) = tokio::join!(serving, api, feed);
+    serving?;
+    api??;
+    feed?;
+    Ok(())
+}
+
+fn start_log(environment: &Environment) -> anyhow::Result<()> {
+    let filter = environment.log.as_deref().unwrap_or("info");
+    let filter =
+        EnvFilter::try_new(filter).with_context(|| format!("AF_LOG={filter:?} is not a log filter"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only a second call in one process fails, and there is none.
+    let _set = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
+    Ok(())
+}
+
+/// Makes the data directory, for this user only, and keeps a second server out of it.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let made =
+        fs::create_dir_all(data).and_then(|()| fs::set_permissions(data, Permissions::from_mode(0o700)));
+    made.with_context(|| format!("cannot make the data directory {}", data.display()))?;
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `af up` uses {}; stop it, or choose another --data-dir", data.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address with {option}"))
+}
+
+/// How a client on this machine reaches a listener.
+fn local_url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig {
+    let limits = Limits {
+        cpu_ms: options.cpu_limit_ms,
+        wall_ms: options.wall_limit_ms,
+        memory_bytes: options.memory_limit_mb << 20,
+        ..Limits::default()
+    };
+    ControlConfig { database: data.join("af.sqlite"), invoke_url: invoke_url.to_owned(), limits }
+}
+
+fn edge_config(options: &Up, data: &Path) -> EdgeConfig {
+    let default = SandboxConfig::default();
+    let memory = usize::try_from(options.memory_limit_mb << 20).unwrap_or(usize::MAX);
+    EdgeConfig {
+        artifact_dir: data.join("artifacts"),
+        domain: options.domain.clone(),
+        sandbox: SandboxConfig {
+            instances: options.instances,
+            max_memory_bytes: memory.max(default.max_memory_bytes),
+        },
+        artifact_memory_bytes: ARTIFACT_MEMORY,
+    }
+}
+
+/// On the first start, signs this machine's client in. Returns the file that says so.
+async fn bootstrap(
+    control: &ControlApi,
+    options: &Up,
+    environment: &Environment,
+    api_url: &str,
+) -> anyhow::Result<Option<PathBuf>> {
+    let Some(made) = control.bootstrap(options.bootstrap_token.as_deref()).await? else { return Ok(None) };
+    let server = Server { token: made.token.clone(), project_id: Some(made.project) };
+    let stored = Config::sign_in(environment, api_url, server);
+    // It is shown here or lost: the database has its hash only.
+    stored.map(Some).with_context(|| format!("the first token could not be stored; it is {}", made.token))
+}
+
+/// Hands all routes after `known` to the edge. Returns the newest revision.
+async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
+    loop {
+        let routes = control.routes_since(known).await?;
+        let Some(last) = routes.last() else { return Ok(known) };
+        known = last.revision;
+        edge.apply(routes);
+    }
+}
+
+/// The route feed of one machine: the control API says that there is something new, the edge gets it.
+async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: CancellationToken) {
+    let mut revisions = control.revisions();
+    loop {
+        match follow(&control, &edge, known).await {
+            Ok(newest) => known = newest,
+            Err(error) => {
+                error!(error = format!("{error:#}"), "the route feed failed; trying again");
+                match tokio::time::timeout(FEED_PAUSE, stop.cancelled()).await {
+                    Ok(()) => return,
+                    Err(_elapsed) => continue,
+                }
+            }
+        }
+        tokio::select! {
+            changed = revisions.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn announce(output: &Output, api_url: &str, invoke_url: &str, data: &Path, signed_in: Option<&Path>) {
+    let functions = invoke_url.replace("{slug}", "<slug>");
+    let value = json!({
+        "apiUrl": api_url,
+        "functionsUrl": functions,
+        "dataDir": data,
+        "signedIn": signed_in,
+    });
+    let mut fields = vec![
+        ("functions", functions),
+        ("control API", api_url.to_owned()),
+        ("data", data.display().to_string()),
+    ];
+    if let Some(path) = signed_in {
+        fields.push(("signed in", format!("as owner of a first project; stored in {}", path.display())));
+    }
+    output.result(&value, &output.fields(&fields));
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! What the client knows: the environment, and the servers that it is signed in to. The only place
+//! that reads either.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+/// Where a server on this machine answers.
+pub const DEFAULT_API_URL: &str = "http://127.0.0.1:4000";
+
+/// The variables that matter.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    pub api_url: Option<String>,
+    pub token: Option<String>,
+    pub project: Option<String>,
+    pub no_color: bool,
+    pub log: Option<String>,
+    config_home: Option<PathBuf>,
+    data_home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads the environment once. An empty variable counts as none.
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    pub fn read() -> Self {
+        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let home = text("HOME").map(PathBuf::from);
+        let under_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        Self {
+            api_url: text("AF_API_URL"),
+            token: text("AF_TOKEN"),
+            project: text("AF_PROJECT_ID"),
+            no_color: text("NO_COLOR").is_some(),
+            log: text("AF_LOG"),
+            config_home: text("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| under_home(".config")),
+            data_home: text("XDG_DATA_HOME").map(PathBuf::from).or_else(|| under_home(".local/share")),
+        }
+    }
+
+    /// Where a server keeps its data unless it is told.
+    pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        let home = self.data_home.as_ref().context("HOME is not set; say where with --data-dir DIR")?;
+        Ok(home.join("af"))
+    }
+
+    fn config_file(&self) -> anyhow::Result<PathBuf> {
+        let home =
+            self.config_home.as_ref().context("HOME is not set; set AF_API_URL and AF_TOKEN instead")?;
+        Ok(home.join("af/config.json"))
+    }
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// The control API to talk to.
+    pub current: Option<String>,
+    /// Every control API that a login succeeded at, by URL.
+    #[serde(default)]
+    pub servers: BTreeMap<String, Server>,
+}
+
+/// How to talk to one control API.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    pub token: String,
+    pub project_id: Option<String>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("token", &"***").field("project_id", &self.project_id).finish()
+    }
+}
+
+impl Config {
+    /// Reads the file; none is an empty configuration.
+    pub fn load(environment: &Environment) -> anyhow::Result<Self> {
+        let Ok(path) = environment.config_file() else { return Ok(Self::default()) };
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("{} is not a configuration; remove it and sign in again", path.display())
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Adds a server, makes it the current one, and writes the file, readable by its user only.
+    pub fn sign_in(environment: &Environment, url: &str, server: Server) -> anyhow::Result<PathBuf> {
+        let mut config = Self::load(environment)?;
+        config.servers.insert(url.to_owned(), server);
+        config.current = Some(url.to_owned());
+        let path = environment.config_file()?;
+        write_private(&path, &serde_json::to_vec_pretty(&config)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// Whom to talk to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub api_url: String,
+    pub server: Option<Server>,
+}
+
+impl Session {
+    /// The environment first, then the configuration.
+    pub fn open(environment: &Environment) -> anyhow::Result<Self> {
+        let config = Config::load(environment)?;
+        let api_url =
+            environment.api_url.clone().or(config.current).unwrap_or_else(|| DEFAULT_API_URL.into());
+        let api_url = clean_url(&api_url)?;
+        let mut server = config.servers.get(&api_url).cloned();
+        if let Some(token) = &environment.token {
+            // A project that was stored with another token may be another user's.
+            server = Some(Server { token: token.clone(), project_id: None });
+        }
+        if let (Some(server), Some(project)) = (&mut server, &environment.project) {
+            server.project_id = Some(project.clone());
+        }
+        Ok(Self { api_url, server })
+    }
+}
+
+/// Checks the URL of a control API and drops a trailing slash.
+pub fn clean_url(text: &str) -> anyhow::Result<String> {
+    match url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => bail!("{text:?} is not the URL of a control API; one looks like {DEFAULT_API_URL}"),
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    // Temporary files are made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(Permissions::from_mode(0o600))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
