@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tracing::{error, info};
+use tracing::{debug, error};
 use ulid::Ulid;
 use utoipa::ToSchema;
 
@@ -89,7 +89,7 @@ impl IntoResponse for Failure {
             Self::Domain(cause) if status.is_server_error() => {
                 error!(request_id = %id, code, error = %cause, source = ?cause.source(), "a request failed");
             }
-            _ => info!(request_id = %id, code, detail, "a request was refused"),
+            _ => debug!(request_id = %id, code, detail, "a request was refused"),
         }
         let title = status.canonical_reason().unwrap_or("Error");
         let problem = Problem::new(status.as_u16(), title, code, detail, &id);

@@ -25,10 +25,7 @@ impl Guest for Hostile {
             "/error" => ResponseOutparam::set(out, Err(ErrorCode::LoopDetected)),
             "/sleep" => subscribe_duration(3_600_000_000_000).block(),
             "/flood" => flood(out),
-            "/half" => {
-                respond(out, b"the first half");
-                core::arch::wasm32::unreachable()
-            }
+            "/half" => half(out),
             "/chatter" => chatter(out),
             "/echo" => echo(request, out),
             "/files" => respond(out, format!("{:?}", std::fs::read_dir("/").map(|_| ())).as_bytes()),
@@ -77,6 +74,16 @@ fn flood(out: ResponseOutparam) {
     ResponseOutparam::set(out, Ok(response));
     let stream = body.write().expect("the stream is taken once");
     while stream.blocking_write_and_flush(&[b'x'; 4096]).is_ok() {}
+}
+
+/// Crashes in the middle of a body.
+fn half(out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("the body is taken once");
+    ResponseOutparam::set(out, Ok(response));
+    let stream = body.write().expect("the stream is taken once");
+    let _ = stream.blocking_write_and_flush(b"the first half");
+    core::arch::wasm32::unreachable()
 }
 
 /// More log than anyone wants.

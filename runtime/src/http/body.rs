@@ -64,7 +64,7 @@ pub enum ResponseBody {
     /// Of the edge itself.
     Full(Full<Bytes>),
     /// Of a guest that is still running while this is read.
-    Guest(Box<GuestBody>, TaskTracker),
+    Guest(Box<Attended>),
 }
 
 impl ResponseBody {
@@ -73,7 +73,21 @@ impl ResponseBody {
     }
 
     pub(super) fn guest(body: GuestBody, background: TaskTracker) -> Self {
-        Self::Guest(Box::new(body), background)
+        Self::Guest(Box::new(Attended { body, background }))
+    }
+}
+
+/// A guest's body, and who looks after the guest when the body is done.
+pub struct Attended {
+    body: GuestBody,
+    background: TaskTracker,
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if let Some(rest) = self.body.take_rest() {
+            self.background.spawn(rest);
+        }
     }
 }
 
@@ -87,29 +101,21 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Guest(body, background) => {
-                let frame = Pin::new(body.as_mut()).poll_frame(cx);
-                if matches!(frame, Poll::Ready(None))
-                    && let Some(rest) = body.take_rest()
-                {
-                    background.spawn(rest);
-                }
-                frame
-            }
+            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(body) => body.is_end_stream(),
-            Self::Guest(body, _) => body.is_end_stream(),
+            Self::Guest(guest) => guest.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(body) => body.size_hint(),
-            Self::Guest(body, _) => body.size_hint(),
+            Self::Guest(guest) => guest.body.size_hint(),
         }
     }
 }

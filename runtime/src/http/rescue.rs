@@ -3,7 +3,7 @@
 use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderValue, Response, StatusCode};
 use af_contract::{Problem, limits, problem};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::body::ResponseBody;
 use crate::artifact::ArtifactError;
@@ -92,7 +92,7 @@ pub fn response(error: &RequestError, id: RequestId) -> Response<ResponseBody> {
     if status.is_server_error() {
         warn!(request_id = %id, code, error = chain(error), "a request failed");
     } else {
-        info!(request_id = %id, code, error = chain(error), "a request was refused");
+        debug!(request_id = %id, code, error = chain(error), "a request was refused");
     }
     let title = status.canonical_reason().unwrap_or("Error");
     let mut problem = Problem::new(status.as_u16(), title, code, error.to_string(), &id.to_string());

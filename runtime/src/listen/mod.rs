@@ -83,7 +83,6 @@ async fn connection(stream: TcpStream, service: Arc<Service>, stop: Cancellation
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(limits::HEADER_COUNT)
         .max_buf_size(limits::HEADER_BYTES + limits::URL_BYTES)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), handler);
     let mut connection = pin!(connection);
     let result = tokio::select! {

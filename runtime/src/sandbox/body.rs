@@ -5,46 +5,51 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::WasiBody;
 
-use super::GuestError;
 use super::call::Running;
+use super::{Exceeded, GuestError};
 
 /// The body and the guest that writes it. Dropping it ends the guest.
 pub struct GuestBody {
     body: WasiBody,
     running: Option<Running>,
+    /// Bytes that may still come.
     left: u64,
+    /// Bytes that are still to come, where the response says so.
+    declared: Option<u64>,
+    ended: bool,
 }
 
 impl GuestBody {
-    pub(super) fn new(body: WasiBody, running: Running, limit: u64) -> Self {
-        Self { body, running: Some(running), left: limit }
+    pub(super) fn new(response: &Parts, body: WasiBody, running: Running, limit: u64) -> Self {
+        let declared = response.headers.get(CONTENT_LENGTH);
+        let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
+        Self { body, running: Some(running), left: limit, declared, ended: false }
     }
 
-    /// After the last frame: what the guest still has to do, if anything.
+    /// Once the response is complete: what the guest still has to do, if anything.
     pub fn take_rest(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        self.running.take().filter(|running| !running.ended()).map(Running::finish)
+        // A server that has sent all declared bytes does not ask for the end.
+        let complete = self.ended || self.declared == Some(0);
+        self.running.take().filter(|running| complete && !running.ended()).map(Running::finish)
     }
 
-    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, GuestError> {
-        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-        match (self.left.checked_sub(size), &mut self.running) {
-            (Some(left), _) => {
-                self.left = left;
-                Ok(frame)
-            }
-            (None, Some(running)) => Err(running.cut()),
-            (None, None) => Err(GuestError::Exceeded(super::Exceeded::ResponseBody)),
-        }
+    /// The guest's failure, logged here, since the client only sees a body that breaks off.
+    fn broken(&mut self) -> Option<GuestError> {
+        let running = self.running.as_mut()?;
+        let error = running.failure()?;
+        running.report(&error);
+        Some(error)
     }
 
-    fn fail(&self, error: GuestError) -> GuestError {
-        if let Some(running) = &self.running {
-            running.report(&error);
-        }
-        error
+    /// Ends the guest and the body.
+    fn end(&mut self, error: GuestError) -> Option<GuestError> {
+        self.running.as_mut()?.end(Some(error));
+        self.broken()
     }
 }
 
@@ -57,29 +62,44 @@ impl Body for GuestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
         let this = self.get_mut();
-        // The guest first: it fills the body, and its failure explains a body that breaks off.
-        if let Some(running) = &mut this.running
-            && let Poll::Ready(Err(error)) = running.poll(cx)
-        {
-            return Poll::Ready(Some(Err(this.fail(error))));
+        if let Some(running) = &mut this.running {
+            // Ready or not, the body has what was sent.
+            let _ended = running.poll(cx);
         }
-        match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let counted = this.count(frame);
-                Poll::Ready(Some(counted.map_err(|error| this.fail(error))))
-            }
+        let frame = match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => {
-                let error = GuestError::Http(error.to_string());
-                Poll::Ready(Some(Err(this.fail(error))))
+                let failure = this.broken();
+                let failure = failure.or_else(|| this.end(GuestError::Http(error.to_string())));
+                return Poll::Ready(failure.map(Err));
             }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            // A WASI 0.3 body of a guest that crashed looks complete; it is not.
+            Poll::Ready(None) => {
+                let failure = this.broken();
+                this.ended = failure.is_none();
+                return Poll::Ready(failure.map(Err));
+            }
+            Poll::Pending => {
+                return match this.broken() {
+                    Some(error) => Poll::Ready(Some(Err(error))),
+                    None => Poll::Pending,
+                };
+            }
+        };
+        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match this.left.checked_sub(size) {
+            Some(left) => {
+                this.left = left;
+                this.declared = this.declared.map(|declared| declared.saturating_sub(size));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => Poll::Ready(this.end(GuestError::Exceeded(Exceeded::ResponseBody)).map(Err)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        // Not before the guest has ended: its last work hangs on the last poll.
-        self.body.is_end_stream() && self.running.as_ref().is_none_or(Running::ended)
+        // Not before the guest has ended well: its last work and its failure hang on the last poll.
+        self.body.is_end_stream() && self.running.as_ref().is_none_or(Running::ended_well)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -97,19 +97,23 @@ impl Call {
         let deadline = tokio::time::sleep_until(self.meter.deadline().into());
         let mut running = Running {
             driver: Some(driver),
+            failure: None,
             meter: self.meter,
             deadline: Box::pin(deadline),
             log,
             _permit: self.permit,
         };
         let response = running.response(receiver).await?;
-        Ok(response.map(|body| GuestBody::new(body, running, self.limits.response_body_bytes)))
+        let (parts, body) = response.into_parts();
+        let body = GuestBody::new(&parts, body, running, self.limits.response_body_bytes);
+        Ok(Response::from_parts(parts, body))
     }
 }
 
 /// A guest at work, and what bounds it. Dropping it ends the guest.
 pub struct Running {
     driver: Option<Driver>,
+    failure: Option<GuestError>,
     meter: Arc<Meter>,
     deadline: Pin<Box<Sleep>>,
     log: GuestLog,
@@ -122,39 +126,39 @@ impl Running {
         mut receiver: oneshot::Receiver<Responded>,
     ) -> Result<Response<WasiBody>, GuestError> {
         poll_fn(|cx| {
-            let driven = self.poll(cx);
+            let ended = self.poll(cx).is_ready();
             match Pin::new(&mut receiver).poll(cx) {
                 Poll::Ready(Ok(Ok(response))) => return Poll::Ready(Ok(response)),
-                Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(blame(&self.meter, &error))),
-                Poll::Ready(Err(_dropped)) if driven.is_pending() => {
-                    return Poll::Ready(Err(GuestError::NoResponse));
+                // What ended the guest says more than what it left in the channel.
+                Poll::Ready(Ok(Err(error))) if self.failure.is_none() => {
+                    return Poll::Ready(Err(answered(&self.meter, &error)));
                 }
-                Poll::Ready(Err(_)) | Poll::Pending => {}
+                Poll::Pending if !ended => return Poll::Pending,
+                _ => {}
             }
-            driven.map(|result| Err(result.err().unwrap_or(GuestError::NoResponse)))
+            Poll::Ready(Err(self.failure.take().unwrap_or(GuestError::NoResponse)))
         })
         .await
     }
 
-    /// Lets the guest work until it waits or ends. Ready at once when it has ended before.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestError>> {
-        let Some(driver) = &mut self.driver else { return Poll::Ready(Ok(())) };
-        let polled = self.meter.measure(|| driver.as_mut().poll(cx));
-        if polled.is_ready() {
-            // Frees the instance now, not when the client has read the last byte.
-            self.driver = None;
-            return polled;
+    /// Lets the guest work until it waits or ends. Ready when it has ended; [`Self::failure`] says how.
+    /// The wall clock goes on after the guest: its body may come from elsewhere.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(driver) = &mut self.driver
+            && let Poll::Ready(result) = self.meter.measure(|| driver.as_mut().poll(cx))
+        {
+            self.end(result.err());
+            return Poll::Ready(());
         }
         if self.deadline.as_mut().poll(cx).is_ready() {
             self.meter.exceed(Exceeded::Wall);
         }
         match self.meter.exceeded() {
-            Some(limit) => {
-                self.driver = None;
-                Poll::Ready(Err(GuestError::Exceeded(limit)))
-            }
-            None => Poll::Pending,
+            Some(limit) => self.end(Some(GuestError::Exceeded(limit))),
+            None if self.ended() => {}
+            None => return Poll::Pending,
         }
+        Poll::Ready(())
     }
 
     /// Whether the guest has ended.
@@ -162,24 +166,36 @@ impl Running {
         self.driver.is_none()
     }
 
-    /// Ends the guest because its response is too large.
-    pub fn cut(&mut self) -> GuestError {
-        self.meter.exceed(Exceeded::ResponseBody);
+    /// Whether the guest has ended, and not failed.
+    pub fn ended_well(&self) -> bool {
+        self.ended() && self.failure.is_none()
+    }
+
+    /// Why the guest ended, if it failed. Told once.
+    pub fn failure(&mut self) -> Option<GuestError> {
+        self.failure.take()
+    }
+
+    /// Ends the guest, because it failed or what it sends is of no use. Frees the instance now, not when
+    /// the client has read the last byte.
+    pub fn end(&mut self, failure: Option<GuestError>) {
         self.driver = None;
-        GuestError::Exceeded(Exceeded::ResponseBody)
+        self.failure = failure;
     }
 
     /// Runs to the end what the guest does after its response.
     pub async fn finish(mut self) {
-        if let Err(error) = poll_fn(|cx| self.poll(cx)).await {
+        poll_fn(|cx| self.poll(cx)).await;
+        if let Some(error) = self.failure() {
             self.report(&error);
         }
     }
 
-    /// Logs a failure that no response can tell any more.
+    /// Logs a failure that no status can tell any more.
     pub fn report(&self, error: &GuestError) {
         let (function, id) = self.log.names();
-        warn!(%function, request_id = %id, %error, "a function failed after its response had begun");
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        warn!(%function, request_id = %id, %error, cause, "a function failed after its response had begun");
     }
 }
 
@@ -226,17 +242,27 @@ fn not_started(meter: &Meter, error: wasmtime::Error) -> GuestError {
     }
 }
 
+/// Why a guest that ran came to an end.
 fn blame(meter: &Meter, error: &wasmtime::Error) -> GuestError {
-    if let Some(limit) = meter.blame() {
-        return GuestError::Exceeded(limit);
+    match meter.blame() {
+        Some(limit) => GuestError::Exceeded(limit),
+        None => http_error(error).unwrap_or_else(|| GuestError::Trap(kept(error))),
     }
-    if let Some(code) = error.downcast_ref::<p2::bindings::http::types::ErrorCode>() {
-        return GuestError::Http(format!("{code:?}"));
+}
+
+/// What a guest gave instead of a response, while it has not failed.
+fn answered(meter: &Meter, error: &wasmtime::Error) -> GuestError {
+    match meter.exceeded() {
+        Some(limit) => GuestError::Exceeded(limit),
+        None => http_error(error).unwrap_or(GuestError::NoResponse),
     }
-    if let Some(code) = error.downcast_ref::<p3::bindings::http::types::ErrorCode>() {
-        return GuestError::Http(format!("{code:?}"));
-    }
-    GuestError::Trap(kept(error))
+}
+
+/// A `wasi:http/types.error-code` that the guest chose as its answer.
+fn http_error(error: &wasmtime::Error) -> Option<GuestError> {
+    let p2 = error.downcast_ref::<p2::bindings::http::types::ErrorCode>().map(|code| format!("{code:?}"));
+    let p3 = || error.downcast_ref::<p3::bindings::http::types::ErrorCode>().map(|code| format!("{code:?}"));
+    p2.or_else(p3).map(GuestError::Http)
 }
 
 /// The error's chain as a value; a `wasmtime::Error` itself is none.
