@@ -26,6 +26,7 @@ impl Guest for Hostile {
             "/sleep" => subscribe_duration(3_600_000_000_000).block(),
             "/flood" => flood(out),
             "/half" => half(out),
+            "/slow" => slow(out),
             "/chatter" => chatter(out),
             "/echo" => echo(request, out),
             "/files" => respond(out, format!("{:?}", std::fs::read_dir("/").map(|_| ())).as_bytes()),
@@ -84,6 +85,18 @@ fn half(out: ResponseOutparam) {
     let stream = body.write().expect("the stream is taken once");
     let _ = stream.blocking_write_and_flush(b"the first half");
     core::arch::wasm32::unreachable()
+}
+
+/// Begins its response at once and ends it half a second later.
+fn slow(out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("the body is taken once");
+    ResponseOutparam::set(out, Ok(response));
+    let stream = body.write().expect("the stream is taken once");
+    subscribe_duration(500_000_000).block();
+    let _ = stream.blocking_write_and_flush(b"slow but sure\n");
+    drop(stream);
+    let _closed = OutgoingBody::finish(body, None);
 }
 
 /// More log than anyone wants.

@@ -1,0 +1,213 @@
+//! Bad guests cost their own requests only, and no request sees half a deployment.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reqwest::Method;
+use serde_json::Value;
+use support::{Home, Server, guest, http, ok};
+
+fn deploy(home: &Home, name: &str, file: &str) {
+    ok(home.af().args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest(file)));
+}
+
+async fn code(server: &Server, path: &str) -> (u16, String) {
+    let answer = server.get("bad", path).await;
+    let status = answer.status().as_u16();
+    let problem: Value = answer.json().await.unwrap();
+    (status, problem["code"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn each_kind_of_failure_has_its_code() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "500", "--wall-limit-ms", "1500"]);
+    deploy(&home, "bad", "hostile");
+    for (path, status, expected) in [
+        ("/spin", 503, "cpu_limit_exceeded"),
+        ("/allocate", 503, "memory_limit_exceeded"),
+        ("/sleep", 504, "wall_limit_exceeded"),
+        ("/trap", 500, "function_crashed"),
+        ("/recurse", 500, "function_crashed"),
+        ("/silent", 502, "function_sent_no_response"),
+        ("/error", 502, "function_failed"),
+    ] {
+        assert_eq!(code(&server, path).await, (status, expected.to_owned()), "{path}");
+        assert_eq!(server.get("bad", "/").await.status(), 200, "after {path}");
+    }
+    for path in ["/half", "/flood"] {
+        let broken = match server.request("bad", path).send().await {
+            Ok(answer) => answer.bytes().await.is_err(),
+            Err(_) => true,
+        };
+        assert!(broken, "{path} must not look complete");
+    }
+    assert_eq!(server.get("bad", "/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_guest_has_nothing_that_it_was_not_given() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "bad", "hostile");
+    let text = async |path: &str| server.get("bad", path).await.text().await.unwrap();
+    assert_eq!(text("/environment").await, "[]");
+    assert!(text("/files").await.starts_with("Err("));
+    assert!(text("/outbound").await.contains("HttpRequestDenied"));
+    assert_eq!(text("/chatter").await, "said enough\n");
+    for _ in 0..20 {
+        assert_eq!(text("/remember").await, "1\n", "every request has a fresh instance");
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_and_have_a_limit() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "5000"]);
+    deploy(&home, "bad", "hostile");
+    let url = format!("http://127.0.0.1:{}/echo", server.port);
+    let post = |body: reqwest::Body| {
+        http().request(Method::POST, &url).header("host", server.host("bad")).body(body)
+    };
+    let body = vec![b'x'; 5 << 20];
+    let answer = post(body.clone().into()).send().await.unwrap();
+    assert!(answer.bytes().await.unwrap() == body);
+
+    let declared = post(vec![0; 11 << 20].into()).send().await;
+    if let Ok(answer) = declared {
+        assert_eq!(answer.status(), 413);
+    }
+    let long = server.request("bad", &format!("/{}", "x".repeat(17 << 10))).send().await.unwrap();
+    assert_eq!(long.status(), 414);
+}
+
+#[tokio::test]
+async fn neighbours_answer_while_a_guest_spins() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "bad", "hostile");
+    deploy(&home, "good", "hello-rust");
+    let spinning: Vec<_> = (0..8).map(|_| tokio::spawn(server.request("bad", "/spin").send())).collect();
+    for _ in 0..50 {
+        assert_eq!(server.get("good", "/").await.status(), 200);
+    }
+    for spinning in spinning {
+        assert_eq!(spinning.await.unwrap().unwrap().status(), 503);
+    }
+}
+
+#[tokio::test]
+async fn a_request_sees_the_old_or_the_new_deployment_and_none_fails() {
+    let home = Home::new();
+    let server = Arc::new(home.up(&["--cpu-limit-ms", "1000"]));
+    deploy(&home, "hello", "hello-rust");
+    let done = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (server, done) = (server.clone(), done.clone());
+            tokio::spawn(async move {
+                let mut seen = BTreeSet::new();
+                let client = http();
+                while !done.load(Ordering::Relaxed) {
+                    let request = server.request("hello", "/").build().unwrap();
+                    let answer = client.execute(request).await.unwrap();
+                    assert_eq!(answer.status(), 200);
+                    let deployment = answer.headers()["af-deployment"].to_str().unwrap().to_owned();
+                    let text = answer.text().await.unwrap();
+                    assert!(text.starts_with("Hello from Rust and WASI 0."), "{text}");
+                    seen.insert(deployment);
+                }
+                seen
+            })
+        })
+        .collect();
+    let deploys = tokio::task::spawn_blocking(move || {
+        for round in 0..10 {
+            deploy(&home, "hello", if round % 2 == 0 { "hello-rust-p3" } else { "hello-rust" });
+        }
+        home
+    });
+    let _home = deploys.await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    let mut seen = BTreeSet::new();
+    for caller in callers {
+        seen.extend(caller.await.unwrap());
+    }
+    assert!(seen.len() > 2, "requests met several deployments: {}", seen.len());
+}
+
+#[tokio::test]
+async fn a_kill_while_deploying_loses_nothing_and_leaves_nothing_half() {
+    let home = Arc::new(Home::new());
+    let mut server = home.up(&[]);
+    deploy(&home, "hello", "hello-rust");
+    // Killed at a different moment of the deploy each time: after so many bytes of its upload.
+    for round in 0..6 {
+        let deploying = {
+            let mut command = home.af();
+            command.args(["functions", "deploy", "-n", "hello", "-p"]).arg(guest("hello-js"));
+            command.env("AF_API_URL", &server.api).env("AF_TOKEN", server.token());
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        };
+        let mut deploying = deploying;
+        for _ in 0..round * 4 {
+            assert_eq!(http().get(format!("{}/health", server.api)).send().await.unwrap().status(), 200);
+        }
+        server.kill();
+        let _failed_or_done = deploying.wait().unwrap();
+        server = home.up(&[]);
+        let staging = home.data().join("blocks/staging");
+        assert_eq!(std::fs::read_dir(staging).unwrap().count(), 0, "recovery leaves no upload");
+        let text = server.get("hello", "/").await.text().await.unwrap();
+        assert!(text == "Hello from Rust and WASI 0.2!\n" || text == "Hello from JavaScript!\n", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_block_is_noticed_and_never_run() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    deploy(&home, "hello", "hello-rust");
+    server.kill();
+    // Every block but the database: one flipped byte each, and no compiled code to fall back on.
+    let blocks = home.data().join("blocks");
+    let found = Command::new("find").arg(&blocks).args(["-type", "f"]).output().unwrap();
+    let mut flipped = 0;
+    for path in String::from_utf8(found.stdout).unwrap().lines() {
+        let mut bytes = std::fs::read(path).unwrap();
+        if bytes.starts_with(b"\0asm") {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+            flipped += 1;
+        }
+    }
+    assert_eq!(flipped, 1);
+    std::fs::remove_dir_all(home.data().join("artifacts")).unwrap();
+    let server = home.up(&[]);
+    let answer = server.get("hello", "/").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "content_corrupt");
+}
+
+#[tokio::test]
+async fn the_edge_says_which_code_answers() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    deploy(&home, "hello", "hello-rust");
+    let said: Value = server.get("hello", "/.well-known/af-deployment").await.json().await.unwrap();
+    let file = std::fs::read(guest("hello-rust")).unwrap();
+    let (summary, _) = support::car_of(&file);
+    assert_eq!(said["live"]["code"]["cid"], summary.root.to_string());
+    assert_eq!(said["live"]["code"]["blake3"], summary.blake3.to_string());
+    assert_eq!(said["pending"], Value::Null);
+    let unknown = server.get("nobody", "/").await;
+    assert_eq!(unknown.status(), 404);
+    let problem: Value = unknown.json().await.unwrap();
+    assert_eq!(problem["error"], "Function not found");
+    assert_eq!(problem["slug"], "nobody");
+}

@@ -1,0 +1,164 @@
+//! A real server with real functions, for tests: the `af` binary on free ports with its own directories.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use af_content::car;
+use af_content::unixfs::{self, FileSummary};
+use serde_json::Value;
+
+/// An example component that `examples/build` has built.
+pub fn guest(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let path = target.join("guests").join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing; run examples/build first", path.display());
+    path
+}
+
+/// Directories that outlive a server, so that another one can be started on them.
+pub struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config/af/config.json")
+    }
+
+    /// `af` with this home and nothing else of the environment that could matter.
+    pub fn af(&self) -> Command {
+        let mut af = Command::new(env!("CARGO_BIN_EXE_af"));
+        for variable in
+            ["AF_API_URL", "AF_TOKEN", "AF_PROJECT_ID", "AF_BOOTSTRAP_TOKEN", "AF_LOG", "RUST_BACKTRACE"]
+        {
+            af.env_remove(variable);
+        }
+        af.env("XDG_CONFIG_HOME", self.dir.path().join("config")).env("XDG_DATA_HOME", self.dir.path());
+        af.stdin(Stdio::null());
+        af
+    }
+
+    /// Starts a server and returns when it serves.
+    pub fn up(&self, options: &[&str]) -> Server {
+        let mut command = self.af();
+        command.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
+        command.args(["--instances", "100", "--data-dir"]).arg(self.data()).args(options);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        let said = loop {
+            assert!(stdout.read_line(&mut text).unwrap() > 0, "the server did not start");
+            if let Ok(said) = serde_json::from_str::<Value>(&text) {
+                break said;
+            }
+        };
+        let field = |name: &str| said[name].as_str().unwrap().to_owned();
+        let port = field("functionsUrl").rsplit_once(':').unwrap().1.parse().unwrap();
+        Server { child, port, api: field("apiUrl"), home: self.dir.path().to_owned() }
+    }
+}
+
+/// A running `af up`; killed when it is dropped.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    pub api: String,
+    home: PathBuf,
+}
+
+impl Server {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`: nothing is flushed, nothing is said.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn stop(mut self) -> std::process::ExitStatus {
+        self.terminate();
+        self.child.wait().unwrap()
+    }
+
+    pub fn terminate(&self) {
+        Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+    }
+
+    /// `GET` of a path of a function.
+    pub async fn get(&self, slug: &str, path: &str) -> reqwest::Response {
+        self.request(slug, path).send().await.unwrap()
+    }
+
+    /// A request to a function.
+    pub fn request(&self, slug: &str, path: &str) -> reqwest::RequestBuilder {
+        http().get(format!("http://127.0.0.1:{}{path}", self.port)).header("host", self.host(slug))
+    }
+
+    pub fn host(&self, slug: &str) -> String {
+        format!("{slug}.localhost:{}", self.port)
+    }
+
+    /// The token that the first start stored.
+    pub fn token(&self) -> String {
+        let config = std::fs::read_to_string(self.home.join("config/af/config.json")).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        let servers = config["servers"].as_object().unwrap();
+        servers.values().next().unwrap()["token"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        let _already_reaped = self.child.wait();
+    }
+}
+
+/// An HTTP client with its own connections.
+pub fn http() -> reqwest::Client {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// What a command printed, after it succeeded.
+pub fn ok(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit code and standard error of a command that failed.
+pub fn refused(command: &mut Command) -> (i32, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    assert!(!status.success(), "{command:?} succeeded");
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A file as a CAR.
+pub fn car_of(file: &[u8]) -> (FileSummary, Vec<u8>) {
+    let mut blocks = Vec::new();
+    let summary = unixfs::import(file, |block| {
+        blocks.push(block);
+        Ok(())
+    })
+    .unwrap();
+    let mut out = car::encode_header(&summary.root);
+    for block in blocks {
+        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
+        out.extend_from_slice(&block.bytes);
+    }
+    (summary, out)
+}
