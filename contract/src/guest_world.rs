@@ -79,7 +79,7 @@ pub fn is_linked(import: &str) -> bool {
     })
 }
 
-/// Every interface that the edge links, with the newest patch version of it.
+/// Every interface that the edge links, with the newest patch version that guests of it were run with.
 pub const LINKED: &[(&str, u64)] = &[
     ("wasi:cli/environment@0.2", 12),
     ("wasi:cli/exit@0.2", 12),

@@ -1,0 +1,22 @@
+//! The help texts are documents: a change of them is meant.
+
+mod support;
+
+use support::{Home, ok};
+
+#[test]
+fn help_is_as_published() {
+    let home = Home::new();
+    let help = |args: &[&str]| ok(home.af().args(args).arg("--help").env("COLUMNS", "100"));
+    let functions = ["create", "deploy", "list", "get", "deployments", "rollback", "update", "delete"];
+    let mut all = format!("$ af --help\n{}", help(&[]));
+    for command in [["up"].as_slice(), &["login"], &["whoami"], &["functions"]] {
+        all.push_str(&format!("\n$ af {} --help\n{}", command.join(" "), help(command)));
+    }
+    for function in functions {
+        all.push_str(&format!("\n$ af functions {function} --help\n{}", help(&["functions", function])));
+    }
+    insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "golden", omit_expression => true }, {
+        insta::assert_snapshot!("help", all);
+    });
+}
