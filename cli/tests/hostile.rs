@@ -1,5 +1,7 @@
 //! Bad guests cost their own requests only, and no request sees half a deployment.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
 mod support;
 
 use std::collections::BTreeSet;

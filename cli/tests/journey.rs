@@ -1,5 +1,7 @@
 //! The README's journey, with the real binary, over real HTTP, with the real components.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
 mod support;
 
 use std::io::Write;

@@ -1,6 +1,8 @@
 //! Uploads that are not what they claim, and callers that are not who they should be: each is refused
 //! with its own code, and nothing of it stays.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! A real server with real functions, for tests: the `af` binary on free ports with its own directories.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
