@@ -80,6 +80,9 @@ async fn what_is_changed_shows_at_once() {
     assert_eq!(problem["code"], "function_inactive");
     af(&["functions", "update", "-n", "api", "--status", "ACTIVE"]);
     until(async || server.get("api", "/").await.status() == 200).await;
+    af(&["functions", "update", "-n", "api", "--status", "INACTIVE"]);
+    ok(home.af().args(["functions", "deploy", "-n", "api", "-p"]).arg(guest("hello-rust")));
+    assert_eq!(server.get("api", "/").await.status(), 200, "a deploy switches it on");
 
     af(&["functions", "update", "-n", "api", "--name", "backend", "--slug", "my-backend"]);
     until(async || server.get("my-backend", "/").await.status() == 200).await;

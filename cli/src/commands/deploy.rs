@@ -52,9 +52,6 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
 
 /// Asks the edge until it runs this deployment, or says that it cannot.
 pub async fn wait_until_live(function: &Value, deployment: &Value) -> anyhow::Result<()> {
-    if text(function, "status") != "ACTIVE" {
-        bail!("the function is switched off; `af functions update --status ACTIVE` switches it on");
-    }
     let url = format!("{}/.well-known/af-deployment", text(function, "invokeUrl"));
     let http = edge_client(&url)?;
     let wanted = text(deployment, "manifestCid");

@@ -26,6 +26,9 @@ use crate::output::Output;
 /// Compiled code kept in memory: 256 MiB are hundreds of Rust functions or a few JavaScript engines.
 const ARTIFACT_MEMORY: u64 = 256 << 20;
 
+/// How long a stop may take: the edge cuts its connections a little earlier.
+const DRAIN: Duration = Duration::from_secs(45);
+
 /// After the route feed failed.
 const FEED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,7 +66,8 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     wait_for_signal().await?;
     info!("stopping; requests may finish");
     stop.cancel();
-    let (serving, api, feed) = tokio::join!(serving, api, feed);
+    let drained = tokio::time::timeout(DRAIN, async { tokio::join!(serving, api, feed) }).await;
+    let Ok((serving, api, feed)) = drained else { bail!("requests did not finish in time and were cut") };
     serving?;
     api??;
     feed?;

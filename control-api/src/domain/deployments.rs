@@ -186,13 +186,15 @@ async fn insert(
     Ok(deployment)
 }
 
-/// Points the function at a deployment and gives its route a new revision, which is returned.
+/// Points the function at a deployment, switches it on, and gives its route a new revision, which is
+/// returned. Who deploys wants an answer; clients of the older platform count on that.
 async fn activate(
     db: &mut sqlx::SqliteConnection,
     mut function: FunctionRow,
     deployment: &DeploymentRow,
 ) -> Result<u64, Error> {
     function.current_deployment_id = Some(deployment.id.clone());
+    function.status = "ACTIVE".into();
     function.updated_at = now();
     rows::update(db, &function).await?;
     Ok(routes::put(db, &function.slug, Some(&function.id)).await?)
