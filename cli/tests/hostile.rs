@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use reqwest::Method;
 use serde_json::Value;
 use support::{Home, Server, guest, http, ok};
+use tokio::io::AsyncWriteExt;
 
 fn deploy(home: &Home, name: &str, file: &str) {
     ok(home.af().args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest(file)));
@@ -85,6 +86,22 @@ async fn bodies_stream_both_ways_and_have_a_limit() {
     }
     let long = server.request("bad", &format!("/{}", "x".repeat(17 << 10))).send().await.unwrap();
     assert_eq!(long.status(), 414);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_gives_its_place_back_in_time() {
+    let home = Home::new();
+    let server = home.up(&["--instances", "1", "--wall-limit-ms", "700", "--cpu-limit-ms", "5000"]);
+    deploy(&home, "bad", "hostile");
+    let mut idle = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let request = format!("GET /flood HTTP/1.1\r\nhost: {}\r\n\r\n", server.host("bad"));
+    idle.write_all(request.as_bytes()).await.unwrap();
+    // The only instance is taken while the flood fills the connection, then stands still.
+    idle.readable().await.unwrap();
+    while server.get("bad", "/").await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    drop(idle);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Edge {
         listen::serve(listener, self.service.clone(), stop).await;
     }
 
-    /// The port and address that a listener got, for logs.
+    /// Where the function with this slug answers.
     #[must_use]
     pub fn url_of(domain: &str, slug: &str, address: SocketAddr) -> String {
         format!("http://{slug}.{domain}:{}", address.port())

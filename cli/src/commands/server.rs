@@ -1,8 +1,8 @@
 //! `af up`: the whole platform in one process. Composes the control API and the edge; owns neither.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,10 +84,9 @@ fn start_log(environment: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the data directory, for this user only, and keeps a second server out of it.
+/// Keeps a second server out of the data directory, which is made for this user only if it is not there.
 fn lock(data: &Path) -> anyhow::Result<File> {
-    let made =
-        fs::create_dir_all(data).and_then(|()| fs::set_permissions(data, Permissions::from_mode(0o700)));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make the data directory {}", data.display()))?;
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;

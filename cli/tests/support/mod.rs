@@ -53,7 +53,10 @@ impl Home {
     pub fn up(&self, options: &[&str]) -> Server {
         let mut command = self.af();
         command.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
-        command.args(["--instances", "100", "--data-dir"]).arg(self.data()).args(options);
+        command.arg("--data-dir").arg(self.data()).args(options);
+        if !options.contains(&"--instances") {
+            command.args(["--instances", "100"]);
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut text = String::new();

@@ -1,11 +1,13 @@
 //! `/v1/functions/{function}/deployments` and `/v1/deployments`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use af_contract::ContentId;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
+use bytes::Bytes;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -20,6 +22,9 @@ use crate::store::DeploymentRow;
 
 /// Chunks of an upload that wait for the disk; then the client waits.
 const CHUNKS: usize = 8;
+
+/// Between two chunks of an upload.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Of a refused upload, bytes: as much as an accepted one may have.
 const DISCARD_BYTES: usize = 52 << 20;
@@ -127,9 +132,9 @@ pub(super) async fn create(
     let deploying =
         tokio::spawn(async move { deployments::create(&state, &actor, &function, claim, receiver).await });
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| Broken(Box::new(error)));
-        if sender.send(chunk).await.is_err() {
+    while let Some(chunk) = next(&mut chunks).await {
+        let broken = chunk.is_err();
+        if sender.send(chunk).await.is_err() || broken {
             break;
         }
     }
@@ -166,11 +171,19 @@ pub(super) async fn get(
     Ok(axum::Json(deployments::get(&state, &actor, &id).await?.into()))
 }
 
+/// The next chunk; a client that sends nothing for too long must not keep others from uploading.
+async fn next(chunks: &mut BodyDataStream) -> Option<Result<Bytes, Broken>> {
+    match tokio::time::timeout(IDLE, chunks.next()).await {
+        Ok(chunk) => chunk.map(|chunk| chunk.map_err(|error| Broken(Box::new(error)))),
+        Err(elapsed) => Some(Err(Broken(Box::new(elapsed)))),
+    }
+}
+
 /// Reads what is left of a refused upload, within reason: a client that is cut off while it sends sees
 /// a broken connection instead of the reason.
-async fn discard(mut chunks: axum::body::BodyDataStream) {
+async fn discard(mut chunks: BodyDataStream) {
     let mut left = DISCARD_BYTES;
-    while let Some(Ok(chunk)) = chunks.next().await {
+    while let Some(Ok(chunk)) = next(&mut chunks).await {
         match left.checked_sub(chunk.len()) {
             Some(rest) => left = rest,
             None => return,

@@ -7,7 +7,7 @@ use ::http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::body::ResponseBody;
-use super::rescue;
+use super::{RequestError, rescue};
 use crate::router::Entry;
 
 /// The path, reserved at every function's host.
@@ -24,6 +24,11 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
                 None
             }
         },
+        Err(RequestError::Artifact(error)) => {
+            failed = route.manifest().map(|manifest| (manifest, error));
+            None
+        }
+        // Switched off, or nothing deployed.
         Err(_) => None,
     };
     let live = live.map(|deployment| {

@@ -82,7 +82,8 @@ impl Entry {
         &self.slug
     }
 
-    pub(super) fn manifest(&self) -> Option<ContentId> {
+    /// The manifest of what answers here, if there is one.
+    pub fn manifest(&self) -> Option<ContentId> {
         self.reference.as_ref().map(|reference| reference.manifest)
     }
 

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use af_contract::Limits;
 use futures::channel::oneshot;
@@ -101,7 +102,7 @@ impl Call {
             meter: self.meter,
             deadline: Box::pin(deadline),
             log,
-            _permit: self.permit,
+            permit: Some(self.permit),
         };
         let response = running.response(receiver).await?;
         let (parts, body) = response.into_parts();
@@ -117,7 +118,7 @@ pub struct Running {
     meter: Arc<Meter>,
     deadline: Pin<Box<Sleep>>,
     log: GuestLog,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Running {
@@ -176,19 +177,16 @@ impl Running {
         self.failure.take()
     }
 
-    /// Ends the guest, because it failed or what it sends is of no use. Frees the instance now, not when
-    /// the client has read the last byte.
+    /// Ends the guest. Frees the instance and its place now, not when the client has read the last byte.
     pub fn end(&mut self, failure: Option<GuestError>) {
         self.driver = None;
+        self.permit = None;
         self.failure = failure;
     }
 
-    /// Runs to the end what the guest does after its response.
-    pub async fn finish(mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
-        if let Some(error) = self.failure() {
-            self.report(&error);
-        }
+    /// When the wall time ends.
+    pub fn deadline(&self) -> Instant {
+        self.meter.deadline()
     }
 
     /// Logs a failure that no status can tell any more.
