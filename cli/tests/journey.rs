@@ -106,6 +106,8 @@ async fn a_second_start_finds_everything() {
     assert!(server.stop().success(), "SIGTERM ends it well");
     let server = home.up(&[]);
     assert_eq!(server.get("hello", "/").await.text().await.unwrap(), "Hello from Rust and WASI 0.2!\n");
+    let listed = ok(home.af().args(["functions", "list"]));
+    assert!(listed.contains("hello"), "signed in at the new address too: {listed}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
-use crate::domain::{bootstrap, deployments};
+use crate::domain::{bootstrap, deployments, tokens};
 use crate::rest;
 use crate::store::{Store, StoreError};
 
@@ -107,6 +107,11 @@ impl ControlApi {
     /// When the token has no usable form, or the database fails.
     pub async fn bootstrap(&self, token: Option<&str>) -> Result<Option<bootstrap::Made>, ControlError> {
         bootstrap::first_start(&self.state, token).await.map_err(ControlError::Bootstrap)
+    }
+
+    /// Whether this control API accepts a token.
+    pub async fn accepts(&self, token: &str) -> bool {
+        tokens::authenticate(&self.state, token).await.is_ok()
     }
 
     /// Routes with a revision after `known`, oldest first; at most 10,000, so ask until none are left.

@@ -32,7 +32,7 @@ pub struct EdgeConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     /// Wasmtime refused the configuration or the system lacks memory for the pool.
-    #[error("cannot set up the sandbox: {0}")]
+    #[error("cannot set up the sandbox; fewer instances need less address space: {0}")]
     Sandbox(String),
     /// The directory for compiled code is unusable.
     #[error(transparent)]

@@ -48,7 +48,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let blocks = DiskStore::open(data.join("blocks"))?;
     let control = ControlApi::build(control_config(&options, &data, &invoke_url), blocks.clone()).await?;
     let edge = Edge::build(&edge_config(&options, &data), blocks)?;
-    let signed_in = bootstrap(&control, &options, environment, &api_url).await?;
+    let signed_in = sign_in(&control, &options, environment, &api_url).await?;
     let known = follow(&control, &edge, 0).await?;
 
     let stop = CancellationToken::new();
@@ -141,18 +141,29 @@ fn edge_config(options: &Up, data: &Path) -> EdgeConfig {
     }
 }
 
-/// On the first start, signs this machine's client in. Returns the file that says so.
-async fn bootstrap(
+/// Signs this machine's client in: on the first start with the token that is made then, later with a
+/// stored one that is good here, since the server may have moved to another address. Returns the
+/// file that says so.
+async fn sign_in(
     control: &ControlApi,
     options: &Up,
     environment: &Environment,
     api_url: &str,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let Some(made) = control.bootstrap(options.bootstrap_token.as_deref()).await? else { return Ok(None) };
-    let server = Server { token: made.token.clone(), project_id: Some(made.project) };
-    let stored = Config::sign_in(environment, api_url, server);
-    // It is shown here or lost: the database has its hash only.
-    stored.map(Some).with_context(|| format!("the first token could not be stored; it is {}", made.token))
+    if let Some(made) = control.bootstrap(options.bootstrap_token.as_deref()).await? {
+        let server = Server { token: made.token.clone(), project_id: Some(made.project) };
+        let stored = Config::sign_in(environment, api_url, server);
+        // It is shown here or lost: the database has its hash only.
+        return stored
+            .map(Some)
+            .with_context(|| format!("the first token could not be stored; it is {}", made.token));
+    }
+    for server in Config::load(environment)?.servers.into_values() {
+        if control.accepts(&server.token).await {
+            return Config::sign_in(environment, api_url, server).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Hands all routes after `known` to the edge. Returns the newest revision.
@@ -194,14 +205,16 @@ fn announce(output: &Output, api_url: &str, invoke_url: &str, data: &Path, signe
         "dataDir": data,
         "signedIn": signed_in,
     });
-    let mut fields = vec![
+    let signed_in = match signed_in {
+        Some(path) => format!("with the token in {}", path.display()),
+        None => "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned(),
+    };
+    let fields = [
         ("functions", functions),
         ("control API", api_url.to_owned()),
         ("data", data.display().to_string()),
+        ("signed in", signed_in),
     ];
-    if let Some(path) = signed_in {
-        fields.push(("signed in", format!("as owner of a first project; stored in {}", path.display())));
-    }
     output.result(&value, &output.fields(&fields));
 }
 

@@ -112,6 +112,9 @@ fn surface(file: &[u8]) -> wasmparser::Result<Surface> {
 }
 
 fn start(file: &[u8]) -> String {
+    if file.is_empty() {
+        return "nothing, since it is empty".into();
+    }
     let start = file.get(..file.len().min(16)).unwrap_or_default();
     format!("{:?}", String::from_utf8_lossy(start))
 }
