@@ -5,25 +5,57 @@
 use std::io::{self, Read};
 
 use af_content::unixfs;
-use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
 
-/// The generator of the published vectors: the ChaCha20 key stream under SHA-256 of the seed.
-struct KeyStream(ChaCha20);
+/// The generator of the published vectors: the ChaCha20 key stream (RFC 8439) with SHA-256 of the seed as
+/// key and nonce 0. Here and not a crate's, because that crate is deep in the tree of the program:
+/// with another feature of it, everything would be compiled twice.
+struct KeyStream {
+    state: [u32; 16],
+    block: Vec<u8>,
+}
 
 impl KeyStream {
     fn new(seed: &str) -> Self {
         let key = ring::digest::digest(&ring::digest::SHA256, seed.as_bytes());
-        let key: [u8; 32] = key.as_ref().try_into().unwrap();
-        Self(ChaCha20::new(&key.into(), &[0; 12].into()))
+        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+        let mut state = [0; 16];
+        state[..4].copy_from_slice(&[0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]);
+        for (to, from) in state[4..12].iter_mut().zip(key.as_ref().chunks(4)) {
+            *to = word(from);
+        }
+        Self { state, block: Vec::new() }
+    }
+
+    fn next_block(&mut self) -> impl Iterator<Item = u8> + use<> {
+        let mut x = self.state;
+        let mut quarter = |a: usize, b: usize, c: usize, d: usize| {
+            for (sum, with, rotate, by) in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)] {
+                x[sum] = x[sum].wrapping_add(x[with]);
+                x[rotate] = (x[rotate] ^ x[sum]).rotate_left(by);
+            }
+        };
+        for _ in 0..10 {
+            (0..4).for_each(|i| quarter(i, 4 + i, 8 + i, 12 + i));
+            (0..4).for_each(|i| quarter(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4));
+        }
+        let start = self.state;
+        self.state[12] += 1;
+        x.into_iter().zip(start).flat_map(|(x, start)| x.wrapping_add(start).to_le_bytes())
     }
 }
 
 impl Read for KeyStream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        out.fill(0);
-        self.0.apply_keystream(out);
-        Ok(out.len())
+        if self.block.is_empty() {
+            for _ in 0..1024 {
+                let block = self.next_block();
+                self.block.extend(block);
+            }
+        }
+        let size = out.len().min(self.block.len());
+        out[..size].copy_from_slice(&self.block[..size]);
+        self.block.drain(..size);
+        Ok(size)
     }
 }
 
