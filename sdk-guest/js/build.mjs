@@ -42,4 +42,9 @@ async function bundleTo(outfile, input) {
   });
 }
 
-await main(process.argv.slice(2));
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`error: ${error.message}`);
+  process.exit(1);
+}
