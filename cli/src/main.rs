@@ -7,6 +7,7 @@ mod config;
 mod output;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(commands::run(args.command, &environment, &output));
+    // What was cut may still sit in a blocking thread; it holds nothing that a restart would miss.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

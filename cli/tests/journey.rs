@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use support::{Home, guest, ok, refused};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn create_deploy_call_roll_back_and_delete() {
@@ -120,6 +121,17 @@ async fn a_stop_lets_requests_finish() {
     server.terminate();
     assert_eq!(started.text().await.unwrap(), "slow but sure\n");
     assert!(server.stop().success());
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_connections_that_do_nothing() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    let (_, port) = server.api.rsplit_once(':').unwrap();
+    let mut idle = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    idle.write_all(b"GET /hea").await.unwrap();
+    let _other = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    assert!(server.stop().success(), "in time, and without an error");
 }
 
 #[tokio::test]
