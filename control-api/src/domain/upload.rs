@@ -70,7 +70,7 @@ pub enum UploadError {
     #[error(transparent)]
     Broken(#[from] Broken),
     /// Our disk.
-    #[error("the upload could not be stored")]
+    #[error("the server could not store the upload; its disk may be full, and its log says more")]
     Storage(#[source] af_content::StoreError),
 }
 
