@@ -13,11 +13,10 @@ use std::path::{Path, PathBuf};
 use af_contract::limits::BLOCK_BYTES;
 use af_contract::{Blake3Hash, Codec, ContentId};
 use bytes::Bytes;
-use cid::Cid;
 
 use crate::car::Block;
 use crate::hash::{self, Mismatch};
-use crate::unixfs::{Export, ExportError};
+use crate::unixfs::{self, Export, ExportError};
 
 /// Why a block cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -155,20 +154,19 @@ impl DiskStore {
         Ok(fs::read_dir(&parent).map_err(at("listing", &parent))?.next().is_some())
     }
 
-    /// All blocks of the file DAG under `root` that are here, the root included.
+    /// All blocks of the file DAG under `root`, the root included. What is missing has no links here.
     ///
     /// # Errors
-    /// When the disk fails or a block is corrupt or no node.
-    pub fn dag(&self, root: &ContentId, into: &mut BTreeSet<ContentId>) -> Result<(), StoreError> {
+    /// When the disk fails or a block is corrupt or no node: then the set is not complete.
+    pub fn dag(&self, root: &ContentId, into: &mut BTreeSet<ContentId>) -> Result<(), FileReadError> {
         let mut pending = vec![*root];
         while let Some(id) = pending.pop() {
             if !into.insert(id) || id.codec() != Codec::DagPb {
                 continue;
             }
-            let Some(bytes) = self.block(&id)? else { continue };
-            let mut links: Vec<Cid> = Vec::new();
-            let _not_a_node = ipld_dagpb::links(&bytes, &mut links);
-            pending.extend(links.into_iter().filter_map(|cid| ContentId::try_from(cid).ok()));
+            if let Some(bytes) = self.block(&id)? {
+                pending.extend(unixfs::links(&id, &bytes)?);
+            }
         }
         Ok(())
     }
@@ -355,7 +353,7 @@ fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unixfs::{self, FileSummary};
+    use crate::unixfs::FileSummary;
 
     fn store() -> (tempfile::TempDir, DiskStore) {
         let dir = tempfile::tempdir().unwrap();
@@ -464,5 +462,7 @@ mod tests {
         let mut dag = BTreeSet::new();
         store.dag(&summary.root, &mut dag).unwrap();
         assert_eq!(dag.len(), 3);
+        fs::write(store.path(&summary.root), b"rot").unwrap();
+        store.dag(&summary.root, &mut BTreeSet::new()).unwrap_err();
     }
 }

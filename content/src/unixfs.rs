@@ -99,6 +99,21 @@ pub enum ExportError {
     },
 }
 
+/// What a node of a file links to, as [`Export`] would follow it; nothing for a leaf.
+///
+/// # Errors
+/// When the block is no node of a file, or links to something that is not supported.
+pub fn links(id: &ContentId, block: &[u8]) -> Result<Vec<ContentId>, ExportError> {
+    if id.codec() != Codec::DagPb {
+        return Ok(Vec::new());
+    }
+    let refuse = |error: FileReadFailed| ExportError::Node { id: *id, reason: error.to_string() };
+    let (_, _, _, visit) = IdleFileVisit::default().start(block).map_err(refuse)?;
+    let Some(visit) = visit else { return Ok(Vec::new()) };
+    let (first, rest) = visit.pending_links();
+    std::iter::once(first).chain(rest).map(|cid| Ok(ContentId::try_from(*cid)?)).collect()
+}
+
 /// Walks a file DAG in order: ask [`Self::wanted`], hand the block to [`Self::feed`], use the bytes.
 ///
 /// Bounded against DAG bombs: by bytes, and by nodes, since every leaf of a real file holds bytes.

@@ -1,8 +1,8 @@
 //! Judges a component before it is accepted: valid, an HTTP function, and importing only what the
 //! platform links. The edge compiles nothing that was not judged here.
 
+use af_contract::World;
 use af_contract::guest_world::is_linked;
-use af_contract::{World, guest_world};
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// Why a file is not a function.
@@ -128,12 +128,6 @@ fn list(names: &[String]) -> String {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
-}
-
-/// Every interface that a component may import, for messages and documents.
-#[must_use]
-pub fn linked() -> Vec<String> {
-    guest_world::LINKED.iter().map(|(track, patch)| format!("{track}.{patch}")).collect()
 }
 
 #[cfg(test)]

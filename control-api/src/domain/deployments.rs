@@ -113,21 +113,22 @@ pub async fn rollback(
     Ok(target)
 }
 
-/// Undoes uploads that a crash cut off. Called once, before anything is served.
+/// Undoes uploads that a crash cut off. Called once, before anything is served. Where a rotten block
+/// hides what is still needed, nothing is removed: a few blocks too many harm less than one too few.
 ///
 /// # Errors
-/// When the disk or the database fails.
+/// When the block store's directory cannot be used.
 pub async fn recover(store: &Store, blocks: &DiskStore) -> Result<(), crate::ControlError> {
     if !blocks.needs_recovery()? {
         return Ok(());
     }
-    let live = live_blocks(store, blocks).await.map_err(|error| match error {
-        Error::Store(error) => crate::ControlError::Store(error),
-        Error::Blocks(error) => crate::ControlError::Blocks(error),
-        error => crate::ControlError::Bootstrap(error),
-    })?;
-    let removed = blocks.recover(&live)?;
-    tracing::info!(removed, "removed the blocks of uploads that a crash had cut off");
+    match live_blocks(store, blocks).await {
+        Ok(live) => {
+            let removed = blocks.recover(&live)?;
+            tracing::info!(removed, "removed the blocks of uploads that a crash had cut off");
+        }
+        Err(error) => tracing::error!(%error, "blocks of uploads that a crash had cut off stay for now"),
+    }
     Ok(())
 }
 

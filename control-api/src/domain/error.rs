@@ -66,6 +66,9 @@ pub enum Error {
     /// The block store.
     #[error("the block store failed")]
     Blocks(#[from] af_content::StoreError),
+    /// A deployment's own blocks.
+    #[error("the blocks of a deployment cannot be read: {0}")]
+    Content(#[from] af_content::FileReadError),
     /// Anything else that must not happen.
     #[error("an operation was interrupted")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -90,7 +93,7 @@ impl Error {
             Self::Conflict { .. } => Fault::Conflict,
             Self::Upload(error) => error.fault(),
             Self::Busy => Fault::Busy,
-            Self::Store(_) | Self::Blocks(_) | Self::Internal(_) => Fault::Internal,
+            Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => Fault::Internal,
         }
     }
 
@@ -103,7 +106,7 @@ impl Error {
             Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
             Self::Upload(error) => error.code(),
             Self::Busy => "busy",
-            Self::Store(_) | Self::Blocks(_) | Self::Internal(_) => "internal",
+            Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => "internal",
         }
     }
 }

@@ -126,12 +126,18 @@ pub(super) async fn create(
     Query(input): Query<ClaimInput>,
     body: Body,
 ) -> Result<(StatusCode, axum::Json<Deployment>), Failure> {
-    let claim = parse(&input)?;
+    let mut chunks = body.into_data_stream();
+    let claim = match parse(&input) {
+        Ok(claim) => claim,
+        Err(error) => {
+            discard(chunks).await;
+            return Err(error.into());
+        }
+    };
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // A task of its own: a client that goes away must not stop a deployment between its steps.
     let deploying =
         tokio::spawn(async move { deployments::create(&state, &actor, &function, claim, receiver).await });
-    let mut chunks = body.into_data_stream();
     while let Some(chunk) = next(&mut chunks).await {
         let broken = chunk.is_err();
         if sender.send(chunk).await.is_err() || broken {
