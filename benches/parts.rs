@@ -15,11 +15,15 @@ use af_contract::route::Target;
 use af_contract::{
     Code, Codec, ContentId, DeploymentRef, FunctionStatus, HashKind, Limits, Route, Slug, World,
 };
+use af_runtime::artifact::compile::Compiler;
 use af_runtime::artifact::{Artifact, ArtifactStore};
+use af_runtime::host::OutboundClient;
+use af_runtime::host::egress::Egress;
 use af_runtime::request_id::RequestId;
 use af_runtime::router::RuntimeRouter;
-use af_runtime::sandbox::{Call, Sandbox, SandboxConfig};
+use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http_body_util::BodyExt;
 use wasmtime_wasi_http::WasiBody;
 
 fn save(store: &DiskStore, file: &[u8]) -> FileSummary {
@@ -31,6 +35,8 @@ fn save(store: &DiskStore, file: &[u8]) -> FileSummary {
 
 struct Node {
     sandbox: Sandbox,
+    gate: Gate,
+    outbound: Arc<OutboundClient>,
     artifacts: ArtifactStore,
     blocks: DiskStore,
     _dir: tempfile::TempDir,
@@ -41,9 +47,21 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         let sandbox = Sandbox::new(&SandboxConfig::default()).unwrap();
-        let opened =
-            ArtifactStore::open(&dir.path().join("artifacts"), 1 << 30, sandbox.clone(), blocks.clone());
-        Self { sandbox, artifacts: opened.unwrap(), blocks, _dir: dir }
+        let opened = ArtifactStore::open(
+            &dir.path().join("artifacts"),
+            1 << 30,
+            sandbox.clone(),
+            blocks.clone(),
+            Compiler::Here,
+        );
+        Self {
+            sandbox,
+            gate: Gate::default(),
+            outbound: Arc::new(OutboundClient::new(Egress::default())),
+            artifacts: opened.unwrap(),
+            blocks,
+            _dir: dir,
+        }
     }
 
     async fn artifact(&self, guest: &str, world: World) -> Arc<Artifact> {
@@ -56,23 +74,42 @@ impl Node {
     }
 }
 
-async fn call(node: &Node, artifact: &Arc<Artifact>) {
-    let limits = Limits { cpu_ms: 10_000, ..Limits::default() };
-    let permit = node.sandbox.admit().await.unwrap();
-    let call = Call::new(&node.sandbox, artifact, &limits, permit);
+/// One call, to the end of its response. `idle` says whether its instance is a fresh one.
+async fn call(node: &Node, artifact: &Arc<Artifact>, idle: &Arc<IdleInstances>) {
+    let callee = Callee {
+        function: "fn_1".into(),
+        artifact: artifact.clone(),
+        limits: Limits { cpu_ms: 10_000, ..Limits::default() },
+        idle: idle.clone(),
+        habits: Arc::default(),
+        outbound: node.outbound.clone(),
+    };
+    let permit = node.sandbox.admission().admit(&node.gate).await.unwrap();
     let request = http::Request::get("http://hello.localhost/").body(WasiBody::default()).unwrap();
-    black_box(call.run(RequestId::next(), "fn_1", request).await.unwrap());
+    let response = Call::new(&node.sandbox, callee, permit).run(RequestId::next(), request).await;
+    black_box(response.unwrap().into_body().collect().await.unwrap());
 }
 
 fn instantiation(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // As a core of the edge has it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let node = runtime.block_on(async { Node::new() });
-    let mut group = criterion.benchmark_group("fresh instance to response");
-    for (guest, world) in
-        [("hello-rust", World::Proxy02), ("hello-rust-p3", World::Service03), ("hello-js", World::Proxy02)]
-    {
-        let artifact = runtime.block_on(node.artifact(guest, world));
-        group.bench_function(guest, |bench| bench.to_async(&runtime).iter(|| call(&node, &artifact)));
+    for (instance, uses) in [("fresh", 1), ("reused", u32::MAX)] {
+        let mut group = criterion.benchmark_group(format!("request to response, {instance} instance"));
+        for (guest, world) in [
+            ("hello-rust", World::Proxy02),
+            ("hello-rust-p3", World::Service03),
+            ("hello-js", World::Proxy02),
+        ] {
+            if guest == "hello-js" && uses > 1 {
+                // StarlingMonkey answers one request only.
+                continue;
+            }
+            let artifact = runtime.block_on(node.artifact(guest, world));
+            let idle = Arc::new(IdleInstances::new(uses));
+            let run = || call(&node, &artifact, &idle);
+            group.bench_function(guest, |bench| bench.to_async(&runtime).iter(run));
+        }
     }
 }
 

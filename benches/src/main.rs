@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::load::Figures;
-use crate::servers::{Kind, Server};
+use crate::servers::{Row, Server};
 
 #[derive(Parser)]
 struct Args {
@@ -45,6 +45,9 @@ struct Compare {
     /// Connections that send one request after the other
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// Only rows whose name has this text in it, and bare hyper
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 #[tokio::main]
@@ -56,12 +59,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn compare(options: &Compare) -> anyhow::Result<()> {
-    let kinds = servers::available(&options.wasmtime);
-    let mut rows: Vec<(Kind, Vec<Figures>)> = kinds.into_iter().map(|kind| (kind, Vec::new())).collect();
+    let rows = servers::available(&options.wasmtime, &options.only);
+    let mut rows: Vec<(Row, Vec<Figures>)> = rows.into_iter().map(|row| (row, Vec::new())).collect();
     for round in 1..=options.rounds {
-        for (kind, figures) in &mut rows {
-            eprintln!("round {round} of {}: {}", options.rounds, kind.name());
-            let server = Server::start(*kind, options).await?;
+        for (row, figures) in &mut rows {
+            eprintln!("round {round} of {}: {}", options.rounds, row.name);
+            let server = Server::start(row, options).await?;
             load::run(&server, Duration::from_secs(1), options.connections).await?;
             let before = server.cpu_seconds();
             let mut measured =
@@ -76,17 +79,17 @@ async fn compare(options: &Compare) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(rows: &[(Kind, Vec<Figures>)]) {
-    let limit = rows.iter().find(|(kind, _)| *kind == Kind::Bare);
+fn print(rows: &[(Row, Vec<Figures>)]) {
+    let limit = rows.iter().find(|(row, _)| row.is_limit());
     let limit = limit.map_or(1.0, |(_, figures)| median(figures, |f| f.per_second));
     println!("| server | requests/s | bare hyper = 1 | CPU us/request | p50 ms | p99 ms | resident MiB |");
     println!("|---|---|---|---|---|---|---|");
-    for (kind, figures) in rows {
+    for (row, figures) in rows {
         let figure = |of: fn(&Figures) -> f64| median(figures, of);
         let rate = figure(|f| f.per_second);
         println!(
             "| {} | {rate:.0} | {:.2} | {:.0} | {:.2} | {:.2} | {:.0} |",
-            kind.name(),
+            row.name,
             rate / limit,
             figure(|f| f.cpu_micros),
             figure(|f| f.p50_millis),

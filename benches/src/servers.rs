@@ -19,74 +19,115 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::Compare;
 
 /// One row of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// As the table names it.
+    pub name: &'static str,
+    software: Software,
+    /// The component's name under the guests' directory.
+    guest: &'static str,
+    options: &'static [&'static str],
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// hyper alone.
+enum Software {
+    /// hyper alone: the limit.
     Bare,
-    /// This server with a WASI 0.2 component; every request has a fresh instance.
-    Af02,
-    /// This server with a WASI 0.3 component; likewise.
-    Af03,
-    /// This server with a JavaScript component; likewise.
-    AfJs,
-    /// `wasmtime serve` as it is, with the same components.
-    Wasmtime02,
-    /// With the best flags that were found for fresh instances.
-    Wasmtime02Best,
-    /// WASI 0.3, one request an instance, best flags.
-    Wasmtime03Best,
-    /// JavaScript, best flags.
-    WasmtimeJsBest,
+    /// This server; the options are those of `af functions deploy`.
+    Af,
+    /// `wasmtime serve`, with its options.
+    Wasmtime,
 }
 
 /// Pooling with warm slots: see `wasmtime serve -O help`.
-const BEST: &[&str] = &[
-    "-O",
-    "pooling-allocator=y,pooling-max-unused-warm-slots=1000,pooling-memory-keep-resident=33554432,\
-     pooling-table-keep-resident=1048576,pooling-async-stack-keep-resident=131072,pooling-pagemap-scan=y",
-    "--max-instance-reuse-count=1",
+macro_rules! best {
+    ($($more:literal),*) => {
+        &[
+            "-O",
+            "pooling-allocator=y,pooling-max-unused-warm-slots=1000,pooling-memory-keep-resident=33554432,\
+             pooling-table-keep-resident=1048576,pooling-async-stack-keep-resident=131072,pooling-pagemap-scan=y",
+            $($more),*
+        ]
+    };
+}
+
+const RUST_02: &str = "hello-rust";
+const RUST_03: &str = "hello-rust-p3";
+const JAVASCRIPT: &str = "hello-js";
+
+const fn row(
+    name: &'static str,
+    software: Software,
+    guest: &'static str,
+    options: &'static [&'static str],
+) -> Row {
+    Row { name, software, guest, options }
+}
+
+/// Peers stand below the rows of this server that they compare with.
+const ROWS: &[Row] = &[
+    row("bare hyper", Software::Bare, RUST_02, &[]),
+    row("af, WASI 0.2, fresh instance (default)", Software::Af, RUST_02, &[]),
+    row("wasmtime serve, WASI 0.2, fresh (default)", Software::Wasmtime, RUST_02, &[]),
+    row(
+        "wasmtime serve, WASI 0.2, fresh, best flags",
+        Software::Wasmtime,
+        RUST_02,
+        best!("--max-instance-reuse-count=1"),
+    ),
+    row("af, WASI 0.2, reused", Software::Af, RUST_02, &["--reuse", "128"]),
+    row(
+        "wasmtime serve, WASI 0.2, reused, best flags",
+        Software::Wasmtime,
+        RUST_02,
+        best!("--max-instance-reuse-count=128"),
+    ),
+    row("af, WASI 0.3 (default: reused)", Software::Af, RUST_03, &[]),
+    row("wasmtime serve, WASI 0.3 (default: reused)", Software::Wasmtime, RUST_03, &[]),
+    row(
+        "wasmtime serve, WASI 0.3, reused, best flags",
+        Software::Wasmtime,
+        RUST_03,
+        best!("--max-instance-reuse-count=128", "--max-instance-concurrent-reuse-count=16"),
+    ),
+    row("af, WASI 0.3, fresh instance", Software::Af, RUST_03, &["--reuse", "1"]),
+    row(
+        "wasmtime serve, WASI 0.3, fresh, best flags",
+        Software::Wasmtime,
+        RUST_03,
+        best!("--max-instance-reuse-count=1"),
+    ),
+    row("af, JavaScript, fresh instance (default)", Software::Af, JAVASCRIPT, &[]),
+    row("wasmtime serve, JavaScript, fresh (default)", Software::Wasmtime, JAVASCRIPT, &[]),
+    row(
+        "wasmtime serve, JavaScript, fresh, best flags",
+        Software::Wasmtime,
+        JAVASCRIPT,
+        best!("--max-instance-reuse-count=1"),
+    ),
 ];
 
-impl Kind {
-    /// As the table names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bare => "bare hyper",
-            Self::Af02 => "af, WASI 0.2, fresh instance, all limits",
-            Self::Af03 => "af, WASI 0.3, fresh instance, all limits",
-            Self::AfJs => "af, JavaScript, fresh instance, all limits",
-            Self::Wasmtime02 => "wasmtime serve, WASI 0.2, defaults (fresh)",
-            Self::Wasmtime02Best => "wasmtime serve, WASI 0.2, fresh, best flags",
-            Self::Wasmtime03Best => "wasmtime serve, WASI 0.3, fresh, best flags",
-            Self::WasmtimeJsBest => "wasmtime serve, JavaScript, fresh, best flags",
-        }
-    }
-
-    fn guest(self) -> &'static str {
-        match self {
-            Self::Af03 | Self::Wasmtime03Best => "hello-rust-p3",
-            Self::AfJs | Self::WasmtimeJsBest => "hello-js",
-            _ => "hello-rust",
-        }
+impl Row {
+    /// Whether it is the limit that all others are compared with.
+    pub fn is_limit(&self) -> bool {
+        self.software == Software::Bare
     }
 }
 
-/// Every kind that can run here; says what is left out and why.
-pub fn available(wasmtime: &Path) -> Vec<Kind> {
-    let mut kinds = vec![Kind::Bare, Kind::Af02, Kind::Af03, Kind::AfJs];
-    match Command::new(wasmtime).arg("--version").output() {
-        Ok(output) => {
-            eprintln!("peer: {}", String::from_utf8_lossy(&output.stdout).trim());
-            let peers = [Kind::Wasmtime02, Kind::Wasmtime02Best, Kind::Wasmtime03Best, Kind::WasmtimeJsBest];
-            kinds.extend(peers);
-        }
+/// Every row that can be measured here and whose name has `only`; says what is left out and why.
+pub fn available(wasmtime: &Path, only: &str) -> Vec<Row> {
+    let peer = Command::new(wasmtime).arg("--version").output();
+    match &peer {
+        Ok(output) => eprintln!("peer: {}", String::from_utf8_lossy(&output.stdout).trim()),
         Err(error) => eprintln!(
             "left out: wasmtime serve, because {} cannot be run ({error}); \
              `cargo install wasmtime-cli --version 48.0.8 --locked` installs it",
             wasmtime.display()
         ),
     }
-    kinds
+    let wanted = |row: &&Row| row.is_limit() || row.name.contains(only);
+    let runs = |row: &&Row| peer.is_ok() || row.software != Software::Wasmtime;
+    ROWS.iter().filter(wanted).filter(runs).cloned().collect()
 }
 
 /// A server process, stopped when it is dropped.
@@ -100,16 +141,16 @@ pub struct Server {
 
 impl Server {
     /// Starts a server and waits until it answers.
-    pub async fn start(kind: Kind, options: &Compare) -> anyhow::Result<Self> {
+    pub async fn start(row: &Row, options: &Compare) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let component = options.guests.join(format!("{}.wasm", kind.guest()));
+        let component = options.guests.join(format!("{}.wasm", row.guest));
         if !component.exists() {
             bail!("{} is missing; run examples/build", component.display());
         }
-        let server = match kind {
-            Kind::Bare => start_bare(dir)?,
-            Kind::Af02 | Kind::Af03 | Kind::AfJs => start_af(&options.af, &component, dir)?,
-            _ => start_wasmtime(kind, &options.wasmtime, &component, dir)?,
+        let server = match row.software {
+            Software::Bare => start_bare(dir)?,
+            Software::Af => start_af(&options.af, &component, row.options, dir)?,
+            Software::Wasmtime => start_wasmtime(&options.wasmtime, &component, row.options, dir)?,
         };
         server.wait().await?;
         Ok(server)
@@ -160,7 +201,7 @@ fn start_bare(dir: tempfile::TempDir) -> anyhow::Result<Server> {
     Ok(Server { child, port: line.trim().parse()?, host: "localhost".into(), path: "/", _dir: dir })
 }
 
-fn start_af(af: &Path, component: &Path, dir: tempfile::TempDir) -> anyhow::Result<Server> {
+fn start_af(af: &Path, component: &Path, options: &[&str], dir: tempfile::TempDir) -> anyhow::Result<Server> {
     let command = || {
         let mut command = Command::new(af);
         command.env("XDG_CONFIG_HOME", dir.path()).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
@@ -183,8 +224,9 @@ fn start_af(af: &Path, component: &Path, dir: tempfile::TempDir) -> anyhow::Resu
     };
     let url = said.get("functionsUrl").and_then(Value::as_str).unwrap_or_default();
     let port = url.rsplit_once(':').context("no port")?.1.parse()?;
-    let deploy =
-        command().args(["functions", "deploy", "--create", "-n", "hello", "-p"]).arg(component).output()?;
+    let mut deploy = command();
+    deploy.args(["functions", "deploy", "--create", "-n", "hello", "-p"]).arg(component).args(options);
+    let deploy = deploy.output()?;
     if !deploy.status.success() {
         bail!("deploying failed: {}", String::from_utf8_lossy(&deploy.stderr));
     }
@@ -192,19 +234,16 @@ fn start_af(af: &Path, component: &Path, dir: tempfile::TempDir) -> anyhow::Resu
 }
 
 fn start_wasmtime(
-    kind: Kind,
     wasmtime: &Path,
     component: &Path,
+    options: &[&str],
     dir: tempfile::TempDir,
 ) -> anyhow::Result<Server> {
     // A port that was free a moment ago: wasmtime serve prints no port that it chose itself.
     let port = StdListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = Command::new(wasmtime);
     command.arg("serve").env_remove("RUST_BACKTRACE").args(["-S", "cli", "--addr"]);
-    command.arg(format!("127.0.0.1:{port}"));
-    if kind != Kind::Wasmtime02 {
-        command.args(BEST);
-    }
+    command.arg(format!("127.0.0.1:{port}")).args(options);
     command.arg(component).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(Server { child: command.spawn()?, port, host: "localhost".into(), path: "/", _dir: dir })
 }

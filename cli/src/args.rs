@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use af_contract::limits;
+use af_runtime::host::egress::IpNet;
 use clap::{Args as Options, Parser, Subcommand};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
@@ -19,6 +21,9 @@ pub struct Args {
     pub command: Command,
 }
 
+/// Makes this program a compile worker.
+pub const COMPILE_WORKER: &str = "compile-worker";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the whole platform on this machine: control API, edge, database and content
@@ -27,6 +32,12 @@ pub enum Command {
     Login(Login),
     /// Show who you are, and where
     Whoami,
+    /// Compile one component for a server that started this
+    #[command(name = COMPILE_WORKER, hide = true)]
+    CompileWorker {
+        /// What to compile for
+        kind: String,
+    },
     /// Create, deploy and manage functions
     #[command(subcommand, visible_alias = "function")]
     Functions(Functions),
@@ -52,6 +63,9 @@ pub struct Up {
     /// Instances that may run at the same time
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub instances: u32,
+    /// A private network that functions may reach, such as 10.1.0.0/16; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    pub egress_allow: Vec<IpNet>,
     /// CPU time of a request to a function deployed from now on
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub cpu_limit_ms: u64,
@@ -132,6 +146,9 @@ pub struct Deploy {
     /// Make the function if there is none with this name
     #[arg(long)]
     pub create: bool,
+    /// Requests that one instance may answer, one after another [default: 1 for WASI 0.2, 128 for 0.3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REUSE)))]
+    pub reuse: Option<u32>,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,

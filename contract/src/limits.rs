@@ -20,7 +20,34 @@ pub struct Limits {
     pub response_body_bytes: u64,
     /// Standard output and error of one request together, bytes; what exceeds it is dropped and said.
     pub log_bytes: u64,
+    /// CPU time to make a fresh instance, milliseconds; it counts as the request's CPU time, too.
+    #[serde(default = "startup_ms", skip_serializing_if = "is_startup_ms")]
+    pub startup_ms: u64,
+    /// Outgoing requests of one request.
+    #[serde(default = "subrequests", skip_serializing_if = "is_subrequests")]
+    pub subrequests: u32,
+    /// Outgoing requests at the same time.
+    #[serde(default = "concurrent_subrequests", skip_serializing_if = "is_concurrent_subrequests")]
+    pub concurrent_subrequests: u32,
 }
+
+/// Defaults of limits that manifests of the first days do not have: left out where they apply, so
+/// that the same limits have the same bytes.
+macro_rules! later_limit {
+    ($name:ident, $is_name:ident, $type:ty, $default:expr) => {
+        const fn $name() -> $type {
+            $default
+        }
+
+        const fn $is_name(value: &$type) -> bool {
+            *value == $default
+        }
+    };
+}
+
+later_limit!(startup_ms, is_startup_ms, u64, 1_000);
+later_limit!(subrequests, is_subrequests, u32, 50);
+later_limit!(concurrent_subrequests, is_concurrent_subrequests, u32, 6);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -31,12 +58,18 @@ impl Default for Limits {
             request_body_bytes: 10 << 20,
             response_body_bytes: 100 << 20,
             log_bytes: 64 << 10,
+            startup_ms: startup_ms(),
+            subrequests: subrequests(),
+            concurrent_subrequests: concurrent_subrequests(),
         }
     }
 }
 
 /// A function's code, bytes. Checked at deploy and again where it is fetched.
 pub const CODE_BYTES: u64 = 50 << 20;
+
+/// The most requests that one instance may answer, one after another.
+pub const REUSE: u32 = 10_000;
 
 /// A single block of any DAG, bytes: what IPFS peers exchange.
 pub const BLOCK_BYTES: usize = 2 << 20;

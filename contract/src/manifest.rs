@@ -20,6 +20,9 @@ pub struct Manifest {
     pub code: Code,
     /// What a request may use.
     pub limits: Limits,
+    /// Requests that one instance may answer, one after another; without it the world's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<u32>,
     /// The manifest that was live before, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ContentId>,
@@ -106,6 +109,7 @@ mod tests {
                 world: World::Proxy02,
             },
             limits: Limits::default(),
+            reuse: None,
             parent: None,
             author: "usr_1".into(),
             created_at: 1,

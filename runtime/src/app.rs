@@ -9,6 +9,7 @@ use af_contract::Route;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::http::Service;
 use crate::listen;
@@ -24,6 +25,8 @@ pub struct EdgeConfig {
     pub domain: String,
     /// The sandbox's size.
     pub sandbox: SandboxConfig,
+    /// Where components are compiled.
+    pub compiler: Compiler,
     /// Compiled code kept in memory, bytes.
     pub artifact_memory_bytes: u64,
 }
@@ -58,6 +61,7 @@ impl Edge {
             config.artifact_memory_bytes,
             sandbox.clone(),
             blocks.clone(),
+            config.compiler.clone(),
         )?;
         let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
         Ok(Self { service: Arc::new(Service::new(router, sandbox)) })
@@ -70,8 +74,11 @@ impl Edge {
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
-        listen::serve(listener, self.service.clone(), stop).await;
+    ///
+    /// # Errors
+    /// When the threads that serve cannot be started.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        listen::serve(listener, self.service.clone(), stop).await
     }
 
     /// Where the function with this slug answers.

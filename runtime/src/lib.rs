@@ -4,7 +4,7 @@
 
 pub mod app;
 pub mod artifact;
-mod host;
+pub mod host;
 
 pub mod http;
 pub mod listen;

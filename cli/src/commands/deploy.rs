@@ -31,7 +31,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let mut steps = Steps::default();
     let (summary, blocks) = steps.time("hash", read(&options.path))?;
     let function = function(api, &options).await?;
-    let deployment = steps.time("upload", upload(api, &function, summary, blocks, output).await)?;
+    let deployment =
+        steps.time("upload", upload(api, &function, summary, blocks, options.reuse, output).await)?;
     let ready = wait_until_live(&function, &deployment).await;
     steps
         .time("ready", ready)
@@ -126,11 +127,13 @@ async fn upload(
     function: &Value,
     summary: FileSummary,
     blocks: Vec<Block>,
+    reuse: Option<u32>,
     output: &Output,
 ) -> anyhow::Result<Value> {
     let bar = output.progress(summary.size);
     let path = format!("/v1/functions/{}/deployments", text(function, "id"));
-    let query = [("cid", summary.root.to_string()), ("blake3", summary.blake3.to_string())];
+    let mut query = vec![("cid", summary.root.to_string()), ("blake3", summary.blake3.to_string())];
+    query.extend(reuse.map(|reuse| ("reuse", reuse.to_string())));
     let result = api.upload(&path, &query, car_body(&summary, blocks, bar.clone())).await;
     bar.finish_and_clear();
     Ok(result?)

@@ -5,6 +5,8 @@ mod functions;
 mod login;
 mod server;
 
+use af_runtime::artifact::compile;
+
 use crate::args::Command;
 use crate::config::Environment;
 use crate::output::Output;
@@ -15,6 +17,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Up(options) => server::up(*options, environment, output).await,
         Command::Login(options) => login::login(options, environment, output).await,
         Command::Whoami => login::whoami(environment, output).await,
+        Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use af_content::DiskStore;
 use af_contract::Limits;
 use af_control_api::{ControlApi, ControlConfig};
+use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::{Edge, EdgeConfig};
 use anyhow::{Context, bail};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Up;
+use crate::args::{COMPILE_WORKER, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
 
@@ -45,9 +46,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let api_url = local_url(api_listener.local_addr()?);
     let invoke_url = Edge::url_of(&options.domain, "{slug}", edge_listener.local_addr()?);
 
+    let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
     let blocks = DiskStore::open(data.join("blocks"))?;
     let control = ControlApi::build(control_config(&options, &data, &invoke_url), blocks.clone()).await?;
-    let edge = Edge::build(&edge_config(&options, &data), blocks)?;
+    let edge = Edge::build(&edge_config(&options, &data, program), blocks)?;
     let signed_in = sign_in(&control, &options, environment, &api_url).await?;
     let known = follow(&control, &edge, 0).await?;
 
@@ -72,7 +74,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         // Whoever holds a connection open must not hold the server: cut, nothing half done stays.
         warn!("control connections were cut because they did not finish in time");
     }
-    serving.await?;
+    serving.await??;
     feed.await?;
     Ok(())
 }
@@ -130,7 +132,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
     ControlConfig { database: data.join("af.sqlite"), invoke_url: invoke_url.to_owned(), limits }
 }
 
-fn edge_config(options: &Up, data: &Path) -> EdgeConfig {
+fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
     let default = SandboxConfig::default();
     let memory = usize::try_from(options.memory_limit_mb << 20).unwrap_or(usize::MAX);
     EdgeConfig {
@@ -139,7 +141,9 @@ fn edge_config(options: &Up, data: &Path) -> EdgeConfig {
         sandbox: SandboxConfig {
             instances: options.instances,
             max_memory_bytes: memory.max(default.max_memory_bytes),
+            egress_allow: options.egress_allow.clone(),
         },
+        compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::projects::commit;
-use super::upload::{self, Broken, Claim, Received};
+use super::upload::{self, Broken, Claim, Received, Settings};
 use super::{Actor, Error, PAGE, Page, State, functions, id, now};
 use crate::store::{DeploymentRow, FunctionRow, Store, deployments, functions as rows, routes};
 
@@ -54,6 +54,7 @@ pub async fn create(
     actor: &Actor,
     function: &str,
     claim: Claim,
+    settings: Settings,
     chunks: mpsc::Receiver<Result<Bytes, Broken>>,
 ) -> Result<DeploymentRow, Error> {
     functions::get(state, actor, function).await?;
@@ -64,7 +65,7 @@ pub async fn create(
 
     let _committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
-    let (function, manifest) = next(state, &mut db, actor, function, code).await?;
+    let (function, manifest) = next(state, &mut db, actor, function, code, settings).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
     let deployment = insert(&mut db, &manifest, manifest_id).await?;
@@ -148,6 +149,7 @@ async fn next(
     actor: &Actor,
     function: &str,
     code: Code,
+    settings: Settings,
 ) -> Result<(FunctionRow, Manifest), Error> {
     let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let parent = match &row.current_deployment_id {
@@ -159,6 +161,7 @@ async fn next(
         function: row.id.clone(),
         code,
         limits: state.limits,
+        reuse: settings.reuse,
         parent,
         author: actor.user.clone(),
         created_at: u64::try_from(now()).unwrap_or_default(),

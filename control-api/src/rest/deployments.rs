@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::ContentId;
+use af_contract::{ContentId, limits};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::List;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use crate::app::State;
-use crate::domain::upload::{Broken, Claim};
+use crate::domain::upload::{Broken, Claim, Settings};
 use crate::domain::{Actor, Error, deployments};
 use crate::store::DeploymentRow;
 
@@ -62,6 +62,9 @@ pub(super) struct ClaimInput {
     cid: String,
     /// BLAKE3 of the component, 64 hex digits.
     blake3: String,
+    /// Requests that one instance may answer, one after another: 1 to 10,000. Left out, the world's
+    /// default: 1 for WASI 0.2, 128 for WASI 0.3.
+    reuse: Option<u32>,
 }
 
 /// Which deployments.
@@ -127,8 +130,8 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<(StatusCode, axum::Json<Deployment>), Failure> {
     let mut chunks = body.into_data_stream();
-    let claim = match parse(&input) {
-        Ok(claim) => claim,
+    let (claim, settings) = match parse(&input) {
+        Ok(parsed) => parsed,
         Err(error) => {
             discard(chunks).await;
             return Err(error.into());
@@ -136,8 +139,9 @@ pub(super) async fn create(
     };
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // A task of its own: a client that goes away must not stop a deployment between its steps.
-    let deploying =
-        tokio::spawn(async move { deployments::create(&state, &actor, &function, claim, receiver).await });
+    let deploying = tokio::spawn(async move {
+        deployments::create(&state, &actor, &function, claim, settings, receiver).await
+    });
     while let Some(chunk) = next(&mut chunks).await {
         let broken = chunk.is_err();
         if sender.send(chunk).await.is_err() || broken {
@@ -197,10 +201,17 @@ async fn discard(mut chunks: BodyDataStream) {
     }
 }
 
-fn parse(input: &ClaimInput) -> Result<Claim, Error> {
+fn parse(input: &ClaimInput) -> Result<(Claim, Settings), Error> {
     let invalid = |code, error: &dyn std::error::Error| Error::Invalid { code, detail: error.to_string() };
-    Ok(Claim {
+    let claim = Claim {
         cid: ContentId::parse(&input.cid).map_err(|error| invalid("invalid_cid", &error))?,
         blake3: input.blake3.parse().map_err(|error| invalid("invalid_blake3", &error))?,
-    })
+    };
+    match input.reuse {
+        Some(reuse) if !(1..=limits::REUSE).contains(&reuse) => Err(Error::Invalid {
+            code: "invalid_reuse",
+            detail: format!("an instance can be reused for 1 to {} requests, not {reuse}", limits::REUSE),
+        }),
+        reuse => Ok((claim, Settings { reuse })),
+    }
 }

@@ -25,7 +25,8 @@ impl Guest for Hostile {
             "/error" => ResponseOutparam::set(out, Err(ErrorCode::LoopDetected)),
             "/sleep" => subscribe_duration(3_600_000_000_000).block(),
             "/flood" => flood(out),
-            "/half" => half(out),
+            "/half" => half(out, 1),
+            "/most" => half(out, 256),
             "/slow" => slow(out),
             "/chatter" => chatter(out),
             "/echo" => echo(request, out),
@@ -33,9 +34,21 @@ impl Guest for Hostile {
             "/environment" => {
                 respond(out, format!("{:?}", std::env::vars().collect::<Vec<_>>()).as_bytes());
             }
-            "/outbound" => outbound(out),
+            "/handles" => handles(),
+            "/headers" => headers(),
+            "/random" => random(),
+            "/grow" => grow(out),
+            "/hostcalls" => loop {
+                std::hint::black_box(wasip2::clocks::monotonic_clock::now());
+            },
             "/remember" => remember(out),
-            _ => respond(out, b"this time I behave\n"),
+            "/plant" => plant(out),
+            "/search" => search(out),
+            path => match (path.strip_prefix("/to/"), path.strip_prefix("/many/")) {
+                (Some(authority), _) => outbound(authority, out),
+                (_, Some(authority)) => many(authority, out),
+                _ => respond(out, b"this time I behave\n"),
+            },
         }
     }
 }
@@ -77,13 +90,15 @@ fn flood(out: ResponseOutparam) {
     while stream.blocking_write_and_flush(&[b'x'; 4096]).is_ok() {}
 }
 
-/// Crashes in the middle of a body.
-fn half(out: ResponseOutparam) {
+/// Crashes in the middle of a body, after so many pieces of 4 KiB.
+fn half(out: ResponseOutparam, pieces: usize) {
     let response = OutgoingResponse::new(Fields::new());
     let body = response.body().expect("the body is taken once");
     ResponseOutparam::set(out, Ok(response));
     let stream = body.write().expect("the stream is taken once");
-    let _ = stream.blocking_write_and_flush(b"the first half");
+    for _ in 0..pieces {
+        let _ = stream.blocking_write_and_flush(&[b'x'; 4096]);
+    }
     core::arch::wasm32::unreachable()
 }
 
@@ -132,19 +147,89 @@ fn echo(request: IncomingRequest, out: ResponseOutparam) {
     let _closed = OutgoingBody::finish(body, None);
 }
 
-/// Tries to reach the machine that it runs on.
-fn outbound(out: ResponseOutparam) {
+/// `GET http://<authority>/`: the status, or the error.
+fn fetch(authority: &str) -> Result<u16, String> {
     use wasip2::http::outgoing_handler::handle;
     use wasip2::http::types::{OutgoingRequest, Scheme};
     let request = OutgoingRequest::new(Fields::new());
-    let _ = request.set_scheme(Some(&Scheme::Http));
-    let _ = request.set_authority(Some("127.0.0.1:4000"));
-    let _ = request.set_path_with_query(Some("/health"));
-    let answer = handle(request, None).map(|future| {
-        future.subscribe().block();
-        future.get().map(|result| result.map(|result| result.map(|response| response.status())))
-    });
-    respond(out, format!("{answer:?}\n").as_bytes());
+    request.set_scheme(Some(&Scheme::Http)).map_err(|()| "scheme")?;
+    request.set_authority(Some(authority)).map_err(|()| "authority")?;
+    request.set_path_with_query(Some("/")).map_err(|()| "path")?;
+    let future = handle(request, None).map_err(|error| format!("{error:?}"))?;
+    future.subscribe().block();
+    let response = future.get().and_then(Result::ok).ok_or("no answer")?;
+    response.map(|response| response.status()).map_err(|error| format!("{error:?}"))
+}
+
+/// Goes where the path says: `/to/127.0.0.1:4000`.
+fn outbound(authority: &str, out: ResponseOutparam) {
+    respond(out, format!("{:?}\n", fetch(authority)).as_bytes());
+}
+
+/// More requests than anyone may send: how many were answered.
+fn many(authority: &str, out: ResponseOutparam) {
+    let answered = (0..60).filter(|_| fetch(authority).is_ok()).count();
+    respond(out, format!("{answered}\n").as_bytes());
+}
+
+/// A million things that the host has to keep.
+fn handles() {
+    let hoard: Vec<_> = (0..1_000_000).map(|_| Fields::new()).collect();
+    std::mem::forget(hoard);
+}
+
+/// A hundred megabytes of headers.
+fn headers() {
+    let fields = Fields::new();
+    let value = vec![b'x'; 1 << 10];
+    for number in 0..100_000 {
+        let _ = fields.append(&format!("x-{number}"), &value);
+    }
+}
+
+/// More random bytes than memory, in one call.
+fn random() {
+    std::hint::black_box(wasip2::random::random::get_random_bytes(1 << 40));
+}
+
+/// Memory page by page until there is no more: how many MiB there are.
+fn grow(out: ResponseOutparam) {
+    while core::arch::wasm32::memory_grow::<0>(1) != usize::MAX {}
+    respond(out, format!("{}\n", core::arch::wasm32::memory_size::<0>() >> 4).as_bytes());
+}
+
+/// What `/plant` leaves behind. Computed, so that it stands in no data segment.
+fn secret() -> [u64; 4] {
+    let seed = std::hint::black_box(0x9e37_79b9_7f4a_7c15_u64);
+    [1, 3, 5, 7].map(|factor: u64| seed.wrapping_mul(factor).rotate_left(17))
+}
+
+/// Fills memory, old and new, with something that a later instance must not find.
+fn plant(out: ResponseOutparam) {
+    let mut hoard = Vec::new();
+    for _ in 0..64 {
+        hoard.push(std::hint::black_box(vec![secret(); 1 << 10]));
+    }
+    std::mem::forget(hoard);
+    respond(out, b"planted\n");
+}
+
+/// Looks at all of its memory, and at twice what it had when it began.
+fn search(out: ResponseOutparam) {
+    let pages = core::arch::wasm32::memory_size::<0>();
+    core::arch::wasm32::memory_grow::<0>(pages);
+    let [first, second, ..] = secret();
+    let mut found = 0;
+    for at in (8..2 * pages * (64 << 10) - 16).step_by(8) {
+        // SAFETY: within the memory. Read as volatile, since no Rust object is there.
+        let (one, two) = unsafe {
+            let at = at as *const u64;
+            (at.read_volatile(), at.add(1).read_volatile())
+        };
+        // The two are compared apart, so that they never stand side by side on the stack.
+        found += usize::from(one == first) & usize::from(two == second);
+    }
+    respond(out, format!("{found}\n").as_bytes());
 }
 
 /// Counts its calls: more than 1 would mean that an instance was used twice.

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,26 +13,58 @@ use tracing::warn;
 
 const TAG_BYTES: usize = 32;
 
-/// A directory of artifacts for one engine version and configuration.
+const LENGTH_BYTES: usize = 8;
+
+/// A directory of artifacts.
 pub struct ArtifactDir {
     dir: PathBuf,
     key: [u8; 32],
-    compatibility: u64,
+}
+
+/// What a file holds: both, the length of the first, and the tag of all.
+pub struct Parts<'a> {
+    /// A serialized component.
+    pub native: &'a [u8],
+    /// The memory that was taken out of it; empty if none was.
+    pub memory: &'a [u8],
+}
+
+/// An authentic file.
+pub struct Artifact {
+    bytes: Vec<u8>,
+    native: usize,
+    memory: Range<usize>,
+}
+
+impl Artifact {
+    /// What it holds.
+    pub fn parts(&self) -> Parts<'_> {
+        let part = |range: Range<usize>| self.bytes.get(range).unwrap_or_default();
+        Parts { native: part(0..self.native), memory: part(self.memory.clone()) }
+    }
+}
+
+/// Names an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ArtifactKey {
+    /// The component.
+    pub code: Blake3Hash,
+    /// The engine's version and settings: code compiled under other ones is never found.
+    pub compatibility: u64,
 }
 
 impl ArtifactDir {
-    /// Opens or makes the directory, mode 0700, and its key, mode 0600. `compatibility` stands for the
-    /// engine's version and settings: code compiled under another value is never found.
-    pub fn open(dir: &Path, compatibility: u64) -> io::Result<Self> {
+    /// Opens or makes the directory, mode 0700, and its key, mode 0600.
+    pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         let key = read_or_make_key(dir)?;
-        Ok(Self { dir: dir.to_owned(), key, compatibility })
+        Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// The serialized artifact of a component, if it is here and authentic.
-    pub fn load(&self, code: &Blake3Hash) -> Option<Vec<u8>> {
-        let path = self.path(code);
+    /// The artifact of a component, if it is here and authentic.
+    pub fn load(&self, key: &ArtifactKey) -> Option<Artifact> {
+        let path = self.path(key);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -42,34 +75,39 @@ impl ArtifactDir {
         };
         let (artifact, tag) = bytes.split_last_chunk::<TAG_BYTES>()?;
         // blake3::Hash compares in constant time.
-        if self.tag(code, artifact) != blake3::Hash::from_bytes(*tag) {
+        if self.hasher(key).update(artifact).finalize() != blake3::Hash::from_bytes(*tag) {
             warn!(path = %path.display(), "a compiled artifact is not authentic; compiling again");
             return None;
         }
-        let size = artifact.len();
-        let mut bytes = bytes;
-        bytes.truncate(size);
-        Some(bytes)
+        let (rest, length) = artifact.split_last_chunk::<LENGTH_BYTES>()?;
+        let native =
+            usize::try_from(u64::from_le_bytes(*length)).ok().filter(|native| *native <= rest.len())?;
+        let memory = native..rest.len();
+        Some(Artifact { bytes, native, memory })
     }
 
     /// Keeps an artifact. Not durable on purpose: a lost or torn file is compiled again.
-    pub fn save(&self, code: &Blake3Hash, artifact: &[u8]) -> io::Result<()> {
+    pub fn save(&self, key: &ArtifactKey, parts: &Parts) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(artifact)?;
-        file.write_all(self.tag(code, artifact).as_bytes())?;
-        file.persist(self.path(code)).map_err(|error| error.error)?;
+        let mut hasher = self.hasher(key);
+        for bytes in [parts.native, parts.memory, &(parts.native.len() as u64).to_le_bytes()] {
+            hasher.update(bytes);
+            file.write_all(bytes)?;
+        }
+        file.write_all(hasher.finalize().as_bytes())?;
+        file.persist(self.path(key)).map_err(|error| error.error)?;
         Ok(())
     }
 
-    fn path(&self, code: &Blake3Hash) -> PathBuf {
-        self.dir.join(format!("{code}-{:016x}.cwasm", self.compatibility))
+    fn path(&self, key: &ArtifactKey) -> PathBuf {
+        self.dir.join(format!("{}-{:016x}.cwasm", key.code, key.compatibility))
     }
 
-    /// Binds the artifact to its component and engine, so that no authentic file stands for another.
-    fn tag(&self, code: &Blake3Hash, artifact: &[u8]) -> blake3::Hash {
+    /// Binds an artifact to its component and engine, so that no authentic file stands for another.
+    fn hasher(&self, key: &ArtifactKey) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&code.0).update(&self.compatibility.to_le_bytes()).update(artifact);
-        hasher.finalize()
+        hasher.update(&key.code.0).update(&key.compatibility.to_le_bytes());
+        hasher
     }
 }
 
@@ -99,21 +137,25 @@ fn read_or_make_key(dir: &Path) -> io::Result<[u8; 32]> {
 mod tests {
     use super::*;
 
-    const CODE: Blake3Hash = Blake3Hash([1; 32]);
+    const CODE: ArtifactKey = ArtifactKey { code: Blake3Hash([1; 32]), compatibility: 7 };
+
+    const PARTS: Parts = Parts { native: b"native code", memory: b"memory" };
 
     #[test]
     fn what_was_saved_is_found_again_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        ArtifactDir::open(dir.path(), 7).unwrap().save(&CODE, b"native code").unwrap();
-        assert_eq!(ArtifactDir::open(dir.path(), 7).unwrap().load(&CODE).unwrap(), b"native code");
-        assert!(ArtifactDir::open(dir.path(), 8).unwrap().load(&CODE).is_none(), "another engine");
+        ArtifactDir::open(dir.path()).unwrap().save(&CODE, &PARTS).unwrap();
+        let artifacts = ArtifactDir::open(dir.path()).unwrap();
+        let found = artifacts.load(&CODE).unwrap();
+        assert_eq!((found.parts().native, found.parts().memory), (PARTS.native, PARTS.memory));
+        assert!(artifacts.load(&ArtifactKey { compatibility: 8, ..CODE }).is_none(), "another engine");
     }
 
     #[test]
     fn a_tampered_swapped_or_foreign_file_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = ArtifactDir::open(dir.path(), 7).unwrap();
-        artifacts.save(&CODE, b"native code").unwrap();
+        let artifacts = ArtifactDir::open(dir.path()).unwrap();
+        artifacts.save(&CODE, &PARTS).unwrap();
         let path = artifacts.path(&CODE);
         let good = fs::read(&path).unwrap();
         for at in 0..good.len() {
@@ -122,11 +164,11 @@ mod tests {
             fs::write(&path, bad).unwrap();
             assert!(artifacts.load(&CODE).is_none(), "byte {at}");
         }
-        let other = Blake3Hash([2; 32]);
+        let other = ArtifactKey { code: Blake3Hash([2; 32]), ..CODE };
         fs::write(artifacts.path(&other), &good).unwrap();
         assert!(artifacts.load(&other).is_none(), "another component's artifact");
         let foreign = tempfile::tempdir().unwrap();
-        let foreign = ArtifactDir::open(foreign.path(), 7).unwrap();
+        let foreign = ArtifactDir::open(foreign.path()).unwrap();
         fs::write(foreign.path(&CODE), &good).unwrap();
         assert!(foreign.load(&CODE).is_none(), "another node's artifact");
         fs::write(&path, b"short").unwrap();
@@ -136,7 +178,7 @@ mod tests {
     #[test]
     fn the_key_is_for_this_user_only() {
         let dir = tempfile::tempdir().unwrap();
-        ArtifactDir::open(dir.path(), 7).unwrap();
+        ArtifactDir::open(dir.path()).unwrap();
         let mode = fs::metadata(dir.path().join("key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -1,21 +1,26 @@
 //! From a content id to code that can be instantiated: verified, compiled once, kept in memory and on disk.
 
+pub mod compile;
 mod disk;
+pub(crate) mod image;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use af_content::{DiskStore, FileReadError, StoreError};
-use af_contract::{Blake3Hash, Code, ContentId, World, limits};
+use af_contract::{Code, ContentId, World, limits};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
 
-use self::disk::ArtifactDir;
-use crate::sandbox::{Sandbox, State};
+use self::compile::{CompileError, Compiler};
+use self::disk::{ArtifactDir, ArtifactKey, Parts};
+use crate::sandbox::{Host, HostKind, Image, Sandbox, State};
 
 /// Components compiled at the same time. Cranelift itself spreads one over all cores.
 const COMPILATIONS: usize = 1;
@@ -24,6 +29,9 @@ const COMPILATIONS: usize = 1;
 pub struct Artifact {
     /// Everything of an instantiation that can be done ahead.
     pub(crate) pre: ProxyPre<State>,
+    pub(crate) engine: Engine,
+    /// What was taken out of it and is lent to its instances.
+    pub(crate) image: Option<Arc<Image>>,
     size: u32,
 }
 
@@ -85,10 +93,11 @@ pub struct ArtifactStore {
 }
 
 struct Inner {
-    memory: Cache<Blake3Hash, Arc<Artifact>>,
+    memory: Cache<ArtifactKey, Arc<Artifact>>,
     dir: ArtifactDir,
     sandbox: Sandbox,
     blocks: DiskStore,
+    compiler: Compiler,
     compiling: Semaphore,
 }
 
@@ -102,15 +111,22 @@ impl ArtifactStore {
         memory_bytes: u64,
         sandbox: Sandbox,
         blocks: DiskStore,
+        compiler: Compiler,
     ) -> Result<Self, ArtifactStoreError> {
-        let opened = ArtifactDir::open(dir, sandbox.compatibility());
+        let opened = ArtifactDir::open(dir);
         let dir = opened.map_err(|source| ArtifactStoreError { path: dir.display().to_string(), source })?;
         let memory = Cache::builder()
             .max_capacity(memory_bytes)
             .weigher(|_, artifact: &Arc<Artifact>| artifact.size)
             .build();
         let compiling = Semaphore::new(COMPILATIONS);
-        Ok(Self { inner: Arc::new(Inner { memory, dir, sandbox, blocks, compiling }) })
+        Ok(Self { inner: Arc::new(Inner { memory, dir, sandbox, blocks, compiler, compiling }) })
+    }
+
+    /// What the artifacts run in.
+    #[must_use]
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.inner.sandbox
     }
 
     /// The artifact of a component; made by one caller while all others wait for it.
@@ -118,13 +134,14 @@ impl ArtifactStore {
     /// # Errors
     /// When its content cannot be had or used.
     pub async fn artifact(&self, code: &Code) -> Result<Arc<Artifact>, ArtifactError> {
-        if let Some(artifact) = self.inner.memory.get(&code.blake3).await {
+        let key = key(code, self.inner.sandbox.host(code.world));
+        if let Some(artifact) = self.inner.memory.get(&key).await {
             return Ok(artifact);
         }
         let (inner, wanted) = (self.inner.clone(), code.clone());
         // In a task of its own: a client that goes away must not stop what others wait for.
         let make = async move { tokio::spawn(inner.make(wanted)).await.map_err(ArtifactError::interrupted)? };
-        let made = self.inner.memory.try_get_with(code.blake3, make).await;
+        let made = self.inner.memory.try_get_with(key, make).await;
         made.map_err(|error| ArtifactError::clone(&error))
     }
 }
@@ -141,44 +158,77 @@ impl Inner {
     }
 
     fn make_blocking(&self, code: &Code) -> Result<Artifact, ArtifactError> {
-        if let Some(component) = self.load(code) {
-            return self.link(&component, code.world);
+        for host in self.sandbox.hosts(code.world) {
+            if let Some(compiled) = self.load(code, host) {
+                return link(&compiled, code.world, host);
+            }
         }
         let wasm = self.blocks.file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
         let started = std::time::Instant::now();
-        let component = Component::from_binary(self.sandbox.engine(), &wasm).map_err(refused)?;
-        info!(code = %code.cid, bytes = wasm.len(), time = ?started.elapsed(), "compiled a component");
-        let artifact = self.link(&component, code.world)?;
-        let saved = component.serialize().map_err(std::io::Error::other);
-        if let Err(error) = saved.and_then(|bytes| self.dir.save(&code.blake3, &bytes)) {
+        let (native, memory, host) = self.compile(&wasm, code.world)?;
+        info!(code = %code.cid, bytes = wasm.len(), time = ?started.elapsed(), kind = ?host.kind, "compiled a component");
+        let parts = Parts { native: &native, memory: &memory };
+        if let Err(error) = self.dir.save(&key(code, host), &parts) {
             warn!(code = %code.cid, %error, "compiled code is kept in memory only");
         }
-        Ok(artifact)
+        // SAFETY: it comes from our own compiler, for this engine's settings.
+        let component = unsafe { Component::deserialize(&host.engine, &native) }.map_err(refused)?;
+        link(&Compiled { component, memory }, code.world, host)
     }
 
-    fn load(&self, code: &Code) -> Option<Component> {
-        let bytes = self.dir.load(&code.blake3)?;
+    /// Without its initial memory, where the component allows it.
+    fn compile(&self, wasm: &[u8], world: World) -> Result<(Vec<u8>, Vec<u8>, &Host), ArtifactError> {
+        let imaged = self.sandbox.hosts(world).find(|host| host.kind == HostKind::Imaged);
+        let split = imaged.and_then(|host| Some((host, image::split(wasm)?)));
+        let (host, wasm, memory) = match split {
+            Some((host, split)) => (host, Cow::Owned(split.component), split.memory),
+            None => (self.sandbox.host(world), Cow::Borrowed(wasm), Vec::new()),
+        };
+        let native = self.compiler.compile(host.kind, &host.engine, &wasm).map_err(|error| match error {
+            CompileError::Worker(error) => ArtifactError::Storage(Arc::new(error)),
+            error => ArtifactError::Refused(error.to_string()),
+        })?;
+        Ok((native, memory, host))
+    }
+
+    fn load(&self, code: &Code, host: &Host) -> Option<Compiled> {
+        let file = self.dir.load(&key(code, host))?;
+        let parts = file.parts();
         // SAFETY: the bytes carry a tag under this node's own key, so they are what `serialize` made
         // on this node, for this component and these engine settings.
-        match unsafe { Component::deserialize(self.sandbox.engine(), &bytes) } {
-            Ok(component) => Some(component),
+        match unsafe { Component::deserialize(&host.engine, parts.native) } {
+            Ok(component) => Some(Compiled { component, memory: parts.memory.to_vec() }),
             Err(error) => {
                 warn!(code = %code.cid, %error, "a compiled artifact does not load; compiling again");
                 None
             }
         }
     }
+}
 
-    fn link(&self, component: &Component, world: World) -> Result<Artifact, ArtifactError> {
-        let image = component.image_range();
-        let size = (image.end as usize).saturating_sub(image.start as usize);
-        let pre = self.sandbox.linker().instantiate_pre(component).map_err(refused)?;
-        let pre = match world {
-            World::Proxy02 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(refused)?),
-            World::Service03 => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(refused)?),
-        };
-        Ok(Artifact { pre, size: u32::try_from(size).unwrap_or(u32::MAX) })
-    }
+/// A component's code, and the memory that was taken out of it.
+struct Compiled {
+    component: Component,
+    memory: Vec<u8>,
+}
+
+fn key(code: &Code, host: &Host) -> ArtifactKey {
+    ArtifactKey { code: code.blake3, compatibility: host.compatibility }
+}
+
+fn link(compiled: &Compiled, world: World, host: &Host) -> Result<Artifact, ArtifactError> {
+    let Compiled { component, memory } = compiled;
+    let image = component.image_range();
+    let size = (image.end as usize).saturating_sub(image.start as usize).saturating_add(memory.len());
+    let pre = host.linker.instantiate_pre(component).map_err(refused)?;
+    let image = (host.kind == HostKind::Imaged).then(|| Image::new(memory).map(Arc::new)).transpose();
+    let image = image.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
+    let pre = match world {
+        World::Proxy02 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(refused)?),
+        World::Service03 => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(refused)?),
+    };
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    Ok(Artifact { pre, engine: host.engine.clone(), image, size })
 }
 
 fn refused(error: wasmtime::Error) -> ArtifactError {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
@@ -14,47 +14,141 @@ use crate::request_id::RequestId;
 /// A longer line is cut into several.
 const LINE_BYTES: usize = 8 << 10;
 
-/// Where the lines of one request go.
+/// Where the lines of an instance go: under the request that it is answering. Clones are one.
 #[derive(Clone)]
 pub struct GuestLog {
+    request: Arc<Mutex<Request>>,
+}
+
+/// The request that lines are logged under.
+struct Request {
     function: Arc<str>,
     id: RequestId,
-    left: Arc<Mutex<u64>>,
+    left: u64,
+    /// Lines that have no end yet, by stream.
+    partial: [Vec<u8>; 2],
+}
+
+/// Standard output or error.
+#[derive(Clone, Copy)]
+enum Stream {
+    Out,
+    Err,
+}
+
+impl Stream {
+    const ALL: [Self; 2] = [Self::Out, Self::Err];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Out => "stdout",
+            Self::Err => "stderr",
+        }
+    }
 }
 
 impl GuestLog {
     /// At most `limit` bytes are kept; one last line then says that there was more.
-    pub fn new(function: &str, id: RequestId, limit: u64) -> Self {
-        Self { function: function.into(), id, left: Arc::new(Mutex::new(limit)) }
+    pub fn new(function: &Arc<str>, id: RequestId, limit: u64) -> Self {
+        let request = Request { function: function.clone(), id, left: limit, partial: Default::default() };
+        Self { request: Arc::new(Mutex::new(request)) }
     }
 
-    /// A stream of the given name that writes lines here.
-    pub fn stream(&self, name: &'static str) -> LogStream {
-        LogStream { log: self.clone(), name, partial: Arc::default() }
+    /// From here on, lines belong to the request of `next`.
+    pub fn continue_as(&self, next: &Self) {
+        let (function, id, left) = {
+            let next = next.lock();
+            (next.function.clone(), next.id, next.left)
+        };
+        let mut request = self.lock();
+        request.end();
+        *request = Request { function, id, left, partial: Default::default() };
+    }
+
+    /// Standard output of an instance.
+    pub fn stdout(&self) -> LogStream {
+        LogStream { log: self.clone(), stream: Stream::Out }
+    }
+
+    /// Standard error of an instance.
+    pub fn stderr(&self) -> LogStream {
+        LogStream { log: self.clone(), stream: Stream::Err }
     }
 
     /// The function and the request that lines are logged under.
-    pub fn names(&self) -> (&str, RequestId) {
-        (&self.function, self.id)
+    pub fn names(&self) -> (Arc<str>, RequestId) {
+        let request = self.lock();
+        (request.function.clone(), request.id)
     }
 
-    fn line(&self, stream: &'static str, line: &[u8]) {
+    /// A line of the platform's own, which the limit does not count.
+    pub fn note(&self, text: &str) {
+        let request = self.lock();
+        info!(target: "function", function = %request.function, request_id = %request.id, stream = "platform", "{text}");
+    }
+
+    /// The request is over: what had no end is a line now.
+    pub fn end(&self) {
+        self.lock().end();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Request> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Request {
+    fn line(&self, stream: Stream, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        info!(target: "function", function = %self.function, request_id = %self.id, stream, "{}", text.trim_end());
+        let (function, stream) = (&self.function, stream.name());
+        info!(target: "function", %function, request_id = %self.id, stream, "{}", text.trim_end());
+    }
+
+    fn end(&mut self) {
+        for stream in Stream::ALL {
+            let partial = std::mem::take(self.partial(stream));
+            if !partial.is_empty() {
+                self.line(stream, &partial);
+            }
+        }
+    }
+
+    fn partial(&mut self, stream: Stream) -> &mut Vec<u8> {
+        let [out, err] = &mut self.partial;
+        match stream {
+            Stream::Out => out,
+            Stream::Err => err,
+        }
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let granted = self.take(bytes.len(), stream);
+        for piece in bytes.get(..granted).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            self.partial(stream).extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.partial(stream).len() >= LINE_BYTES {
+                let line = std::mem::take(self.partial(stream));
+                self.line(stream, &line);
+            }
+        }
     }
 
     /// How many of `wanted` bytes may still be logged.
-    fn take(&self, wanted: usize, stream: &'static str) -> usize {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if *left == 0 {
+    fn take(&mut self, wanted: usize, stream: Stream) -> usize {
+        if self.left == 0 {
             return 0;
         }
-        let granted = usize::try_from(*left).unwrap_or(usize::MAX).min(wanted);
-        *left -= granted as u64;
-        if *left == 0 && granted < wanted {
+        let granted = usize::try_from(self.left).unwrap_or(usize::MAX).min(wanted);
+        self.left -= granted as u64;
+        if self.left == 0 && granted < wanted {
             self.line(stream, b"[the log limit of this request is reached; the rest is dropped]");
         }
         granted
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -62,34 +156,7 @@ impl GuestLog {
 #[derive(Clone)]
 pub struct LogStream {
     log: GuestLog,
-    name: &'static str,
-    partial: Arc<Mutex<Vec<u8>>>,
-}
-
-impl LogStream {
-    fn write(&self, bytes: &[u8]) {
-        let granted = self.log.take(bytes.len(), self.name);
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        for piece in bytes.get(..granted).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
-            partial.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || partial.len() >= LINE_BYTES {
-                self.log.line(self.name, &partial);
-                partial.clear();
-            }
-        }
-    }
-}
-
-impl Drop for LogStream {
-    fn drop(&mut self) {
-        // The last of the clones that share it writes the line that had no end.
-        if let Some(partial) = Arc::get_mut(&mut self.partial) {
-            let partial = partial.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if !partial.is_empty() {
-                self.log.line(self.name, partial);
-            }
-        }
-    }
+    stream: Stream,
 }
 
 impl IsTerminal for LogStream {
@@ -106,7 +173,7 @@ impl StdoutStream for LogStream {
 
 impl AsyncWrite for LogStream {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(bytes);
+        self.log.lock().write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

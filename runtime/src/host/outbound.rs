@@ -1,19 +1,215 @@
-//! `wasi:http` outgoing requests. There is no egress policy yet, so every request is refused: a guest
-//! gets `HTTP-request-denied`.
+//! `wasi:http` outgoing requests: counted, bounded, and through the egress policy. Redirects are the guest's to
+//! follow, so that each is a request of its own.
 
+use std::error::Error as StdError;
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use af_contract::Limits;
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::egress::{CONNECT, Egress, EgressError};
+use super::log::GuestLog;
 
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Box<dyn Future<Output = Result<(Response<WasiBody>, Transfer), Error>> + Send>;
+type HttpClient = Client<HttpsConnector<Egress>, WasiBody>;
 
-/// Where a guest's requests go.
-pub struct Outbound;
+/// How long a connection waits for another request of the same deployment.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Chunks of a response body that a WASI 0.2 guest may write before it waits for the client, and their size:
+/// what the host holds of each is 256 KiB at most.
+const BODY_CHUNKS: usize = 8;
+const BODY_CHUNK_BYTES: usize = 32 << 10;
+
+/// Connections of one deployment: another one never gets them.
+pub struct OutboundClient {
+    egress: Egress,
+    client: OnceLock<Result<HttpClient, String>>,
+}
+
+impl OutboundClient {
+    /// Without any connection yet.
+    #[must_use]
+    pub fn new(egress: Egress) -> Self {
+        Self { egress, client: OnceLock::new() }
+    }
+
+    fn client(&self) -> Result<&HttpClient, Error> {
+        let made = self.client.get_or_init(|| {
+            let provider = hyper_rustls::HttpsConnectorBuilder::new()
+                .with_provider_and_platform_verifier(rustls::crypto::ring::default_provider());
+            let connector = provider
+                .map_err(|error| error.to_string())?
+                .https_or_http()
+                .enable_all_versions()
+                .wrap_connector(self.egress.clone());
+            let mut client = Client::builder(TokioExecutor::new());
+            client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+            Ok(client.build(connector))
+        });
+        made.as_ref().map_err(|error| Error::InternalError(Some(error.clone())))
+    }
+
+    async fn send(
+        &self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<Response<WasiBody>, Error> {
+        // The client has one connection for many requests, so a guest's two time-outs count as one.
+        let first_byte = options.first_byte_timeout.unwrap_or(Duration::MAX);
+        let until = options.connect_timeout.unwrap_or(CONNECT).saturating_add(first_byte);
+        let sent = tokio::time::timeout(until, self.client()?.request(request)).await;
+        let response = sent.map_err(|_| Error::ConnectionReadTimeout)?.map_err(|error| told(&error))?;
+        Ok(response.map(|body| match options.between_bytes_timeout {
+            Some(pause) => Timed { body, pause, timer: Box::pin(sleep(pause)) }.boxed_unsync(),
+            None => body.map_err(Error::Hyper).boxed_unsync(),
+        }))
+    }
+}
+
+/// What a guest is told: the kind of failure, not what the network said.
+fn told(error: &legacy::Error) -> Error {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<EgressError>() {
+            Some(EgressError::Host) => return Error::HttpRequestUriInvalid,
+            Some(EgressError::Prohibited) => return Error::DestinationIpProhibited,
+            Some(EgressError::Resolve(_)) => {
+                return Error::DnsError { rcode: Some("address not available".into()), info_code: None };
+            }
+            Some(EgressError::Connect(error)) => return refused(error),
+            None => {}
+        }
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return match error {
+                rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
+                _ => Error::TlsProtocolError,
+            };
+        }
+        // An I/O error shows what it wraps, not itself.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| error.source());
+    }
+    if error.is_connect() { Error::TlsProtocolError } else { Error::HttpProtocolError }
+}
+
+fn refused(error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::TimedOut => Error::ConnectionTimeout,
+        std::io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        _ => Error::DestinationUnavailable,
+    }
+}
+
+/// A response body whose frames may not be too far apart.
+struct Timed {
+    body: Incoming,
+    pause: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.timer.as_mut().reset(Instant::now() + this.pause);
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
+            }
+            Poll::Pending => this.timer.as_mut().poll(cx).map(|()| Some(Err(Error::ConnectionReadTimeout))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Where a guest's requests go, and how many it may still send.
+pub struct Outbound {
+    client: Arc<OutboundClient>,
+    log: GuestLog,
+    left: u32,
+    concurrent: u32,
+    places: Option<Arc<Semaphore>>,
+}
+
+impl Outbound {
+    /// For one request to a function.
+    pub fn new(client: Arc<OutboundClient>, log: GuestLog, limits: &Limits) -> Self {
+        Self {
+            client,
+            log,
+            left: limits.subrequests,
+            concurrent: limits.concurrent_subrequests,
+            places: None,
+        }
+    }
+
+    /// Another request of the same instance begins.
+    pub fn renew(&mut self, limits: &Limits) {
+        self.left = limits.subrequests;
+    }
+}
 
 impl WasiHttpHooks for Outbound {
-    fn send_request(&mut self, _: Request<WasiBody>, _: Option<RequestOptions>, _: Transfer) -> Sent {
-        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Transfer,
+    ) -> Sent {
+        let Some(left) = self.left.checked_sub(1) else {
+            self.log.note("[the limit of outgoing requests is reached; this one is refused]");
+            return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
+        };
+        self.left = left;
+        let concurrent = usize::try_from(self.concurrent).unwrap_or(usize::MAX);
+        let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(concurrent))).clone();
+        let (client, log) = (self.client.clone(), self.log.clone());
+        Box::new(async move {
+            // Until the response begins: whoever waits for all of its responses must not wait for itself.
+            let _place = places.acquire().await.map_err(|_| Error::InternalError(None))?;
+            let response = client.send(request, options.unwrap_or_default()).await;
+            if let Err(Error::DestinationIpProhibited) = response {
+                log.note(
+                    "[an outgoing request was refused: its address is not one that functions may reach]",
+                );
+            }
+            Ok((response?, Box::new(std::future::ready(Ok(()))) as Transfer))
+        })
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
     }
 }

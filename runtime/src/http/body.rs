@@ -13,8 +13,11 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
 
-/// A request body that ends with an error, and the call with 413, where it exceeds `limit` bytes.
+/// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes.
 pub fn limited(body: Incoming, limit: u64, meter: Arc<Meter>) -> WasiBody {
+    if body.is_end_stream() {
+        return WasiBody::default();
+    }
     Limited { body, left: limit, limit, meter }.boxed_unsync()
 }
 
@@ -72,8 +75,12 @@ impl ResponseBody {
         Self::Full(Full::new(text.into()))
     }
 
-    pub(super) fn guest(body: GuestBody, background: TaskTracker) -> Self {
-        Self::Guest(Box::new(Attended { body, background }))
+    pub(super) fn guest(body: GuestBody, background: &TaskTracker) -> Self {
+        let mut attended = Attended { body, background: background.clone() };
+        match attended.body.whole() {
+            Some(whole) => Self::full(whole),
+            None => Self::Guest(Box::new(attended)),
+        }
     }
 }
 

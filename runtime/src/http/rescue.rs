@@ -9,7 +9,7 @@ use super::body::ResponseBody;
 use crate::artifact::ArtifactError;
 use crate::request_id::RequestId;
 use crate::router::RouteError;
-use crate::sandbox::{Exceeded, GuestError};
+use crate::sandbox::{Exceeded, GuestError, Overloaded};
 
 /// The one code that says "come again".
 const OVERLOADED: &str = "overloaded";
@@ -32,9 +32,9 @@ pub enum RequestError {
     /// The function's code cannot be had or used.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// All instances are busy.
-    #[error("the server has no free instance; try again in a moment")]
-    Overloaded,
+    /// All instances are busy, or all that the function may have.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
     /// The function failed.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -53,7 +53,7 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             RouteError::NotDeployed(_) => (StatusCode::NOT_FOUND, "function_not_deployed"),
         },
         RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, artifact_code(error)),
-        RequestError::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
+        RequestError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
         RequestError::Guest(error) => match error {
             GuestError::Exceeded(Exceeded::RequestBody) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large")
@@ -66,6 +66,10 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             GuestError::Exceeded(Exceeded::ResponseBody) => {
                 (StatusCode::BAD_GATEWAY, "response_body_too_large")
             }
+            GuestError::Exceeded(Exceeded::Startup) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "startup_limit_exceeded")
+            }
+            GuestError::Length { .. } => (StatusCode::BAD_GATEWAY, "response_length_mismatch"),
             GuestError::PoolFull => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
             GuestError::Trap(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_crashed"),
             GuestError::NoResponse => (StatusCode::BAD_GATEWAY, "function_sent_no_response"),

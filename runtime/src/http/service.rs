@@ -12,7 +12,7 @@ use super::body::{self, ResponseBody};
 use super::{RequestError, rescue, well_known};
 use crate::request_id::RequestId;
 use crate::router::{Deployment, RuntimeRouter};
-use crate::sandbox::{Call, Sandbox};
+use crate::sandbox::{Call, Gate, Sandbox};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
@@ -65,23 +65,24 @@ impl Service {
         let deployment = route.deployment().await?;
         check_length(&request, deployment.limits().request_body_bytes)?;
         set_absolute_uri(&mut request, &host)?;
-        let response = self.run(id, deployment, request).await?;
+        let response = self.run(id, route.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }
 
     async fn run(
         &self,
         id: RequestId,
+        gate: &Gate,
         deployment: &Arc<Deployment>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        let artifact = deployment.artifact().await?;
-        let permit = self.sandbox.admit().await.ok_or(RequestError::Overloaded)?;
-        let call = Call::new(&self.sandbox, &artifact, deployment.limits(), permit);
+        let callee = deployment.callee().await?;
+        let permit = self.sandbox.admission().admit(gate).await?;
+        let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
         let request = request.map(|body| body::limited(body, deployment.limits().request_body_bytes, meter));
-        let response = call.run(id, deployment.function(), request).await?;
-        Ok(response.map(|guest| ResponseBody::guest(guest, self.background.clone())))
+        let response = call.run(id, request).await?;
+        Ok(response.map(|guest| ResponseBody::guest(guest, &self.background)))
     }
 }
 

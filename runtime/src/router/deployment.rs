@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::{ContentId, DeploymentRef, Limits, Manifest};
+use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
 use http::HeaderValue;
 
 use crate::artifact::{Artifact, ArtifactError, ArtifactStore};
+use crate::host::OutboundClient;
+use crate::sandbox::{Callee, Habits, IdleInstances};
 
 /// One immutable version of a function.
 pub struct Deployment {
@@ -14,7 +16,20 @@ pub struct Deployment {
     manifest_id: ContentId,
     manifest: Manifest,
     header: HeaderValue,
+    function: Arc<str>,
+    idle: Arc<IdleInstances>,
+    habits: Arc<Habits>,
+    outbound: Arc<OutboundClient>,
     artifacts: ArtifactStore,
+}
+
+/// Requests that one instance answers, one after another, unless the deployment says otherwise. WASI 0.2
+/// guests are made for one; guests of 0.3 are told that there may be more.
+const fn default_uses(world: World) -> u32 {
+    match world {
+        World::Proxy02 => 1,
+        World::Service03 => 128,
+    }
 }
 
 impl Deployment {
@@ -38,7 +53,18 @@ impl Deployment {
         let header = HeaderValue::try_from(id.to_string());
         let header = header.map_err(|error| ArtifactError::Manifest(error.to_string()))?;
         let artifacts = artifacts.clone();
-        Ok(Arc::new(Self { id: reference.id.clone(), manifest_id: id, manifest, header, artifacts }))
+        let uses = manifest.reuse.unwrap_or(default_uses(manifest.code.world));
+        Ok(Arc::new(Self {
+            id: reference.id.clone(),
+            manifest_id: id,
+            function: manifest.function.as_str().into(),
+            manifest,
+            header,
+            idle: Arc::new(IdleInstances::new(uses)),
+            habits: Arc::default(),
+            outbound: Arc::new(OutboundClient::new(artifacts.sandbox().egress().clone())),
+            artifacts,
+        }))
     }
 
     /// The compiled code, from memory, this node's disk, or the content that it is made of.
@@ -55,10 +81,19 @@ impl Deployment {
         &self.id
     }
 
-    /// `fn_…`
-    #[must_use]
-    pub fn function(&self) -> &str {
-        &self.manifest.function
+    /// All that a call needs.
+    ///
+    /// # Errors
+    /// As [`Self::artifact`].
+    pub async fn callee(&self) -> Result<Callee, ArtifactError> {
+        Ok(Callee {
+            function: self.function.clone(),
+            artifact: self.artifact().await?,
+            limits: self.manifest.limits,
+            idle: self.idle.clone(),
+            habits: self.habits.clone(),
+            outbound: self.outbound.clone(),
+        })
     }
 
     /// The manifest's CID.

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use super::{Deployment, RouteError};
 use crate::artifact::{ArtifactError, ArtifactStore};
 use crate::http::RequestError;
+use crate::sandbox::Gate;
 
 /// What the table holds for a slug. Its deployment never changes; a newer one is a new entry.
 pub struct Entry {
@@ -22,6 +23,7 @@ pub struct Entry {
     next: Mutex<Next>,
     blocks: DiskStore,
     artifacts: ArtifactStore,
+    gate: Gate,
 }
 
 /// What comes after this entry.
@@ -32,7 +34,14 @@ struct Next {
 }
 
 impl Entry {
-    pub(super) fn new(route: &Route, target: &Target, blocks: &DiskStore, artifacts: &ArtifactStore) -> Self {
+    /// `gate` is the one of the entry before, if there is one.
+    pub(super) fn new(
+        route: &Route,
+        target: &Target,
+        gate: Gate,
+        blocks: &DiskStore,
+        artifacts: &ArtifactStore,
+    ) -> Self {
         Self {
             slug: route.slug.clone(),
             status: target.status,
@@ -42,7 +51,13 @@ impl Entry {
             next: Mutex::new(Next { revision: route.revision, pending: None, failed: None }),
             blocks: blocks.clone(),
             artifacts: artifacts.clone(),
+            gate,
         }
+    }
+
+    /// The function's share of the server.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// What answers here.

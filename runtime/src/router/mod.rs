@@ -35,6 +35,9 @@ pub enum RouteError {
     NotDeployed(Slug),
 }
 
+/// So many routes at once are news, whose code is compiled before anybody asks for it.
+const AHEAD: usize = 16;
+
 type Table = HashMap<Slug, Arc<Entry>>;
 
 /// Finds deployments by host. Cheap to clone.
@@ -88,6 +91,8 @@ impl RuntimeRouter {
     pub fn apply(&self, routes: Vec<Route>) {
         let _changing = self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::clone(&self.inner.table.load());
+        // A start brings all routes at once; most of them will not be asked for soon.
+        let ahead = routes.len() <= AHEAD;
         for route in routes {
             let known = table.get(&route.slug).cloned();
             if known.as_ref().is_some_and(|known| known.latest() >= route.revision) {
@@ -98,14 +103,19 @@ impl RuntimeRouter {
                 continue;
             };
             let active = target.status == FunctionStatus::Active;
-            let entry = Arc::new(Entry::new(&route, target, &self.inner.blocks, &self.inner.artifacts));
+            let gate = known.as_ref().map(|known| known.gate().clone()).unwrap_or_default();
+            let entry = Entry::new(&route, target, gate, &self.inner.blocks, &self.inner.artifacts);
+            let entry = Arc::new(entry);
             match known.filter(|known| active && entry.has_deployment() && known.answers()) {
                 Some(known) => {
                     known.expect(route.revision, entry.manifest());
                     tokio::spawn(self.clone().replace(known, entry));
                 }
                 None => {
-                    table.insert(route.slug.clone(), entry);
+                    table.insert(route.slug.clone(), entry.clone());
+                    if ahead && entry.answers() {
+                        tokio::spawn(prepare(entry));
+                    }
                 }
             }
         }
@@ -130,5 +140,12 @@ impl RuntimeRouter {
             table.insert(slug, new);
             self.inner.table.store(Arc::new(table));
         }
+    }
+}
+
+/// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.
+async fn prepare(entry: Arc<Entry>) {
+    if let Err(cause) = entry.prepare().await {
+        error!(slug = %entry.slug(), manifest = ?entry.manifest(), error = %cause, "a deployment cannot be used");
     }
 }

@@ -1,124 +1,173 @@
-//! One request in one fresh instance. The guest runs inside the future of whoever waits for it: first
-//! the request's, then, while the body streams, the body's. There is no task to hand over to.
+//! One request in one instance. The guest runs inside the future of whoever waits for it: first the
+//! request's, then, while the body streams, the body's. There is no task to hand over to, unless it
+//! computes for long: then it goes on in the background.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use af_contract::Limits;
 use futures::channel::oneshot;
-use http::{Request, Response};
-use tokio::sync::OwnedSemaphorePermit;
+use http::{Method, Request, Response};
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
-use wasmtime::{AsContextMut, Engine, PoolConcurrencyLimitError, Store, UpdateDeadline};
-use wasmtime_wasi_http::handler::Prepared;
-use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
+use wasmtime_wasi_http::WasiBody;
 
-use super::{Exceeded, GuestBody, Meter, Sandbox, State};
+use super::idle::{After, CoreNumber};
+use super::instance::{Instance, Responder};
+use super::{Exceeded, GuestBody, GuestError, Habits, IdleInstances, Meter, Permit, Sandbox, State};
 use crate::artifact::Artifact;
+use crate::host::OutboundClient;
 use crate::host::log::GuestLog;
 use crate::request_id::RequestId;
-
-/// Why a guest gave no, or only half a response.
-#[derive(Debug, thiserror::Error)]
-pub enum GuestError {
-    /// It broke a limit.
-    #[error("{0}")]
-    Exceeded(Exceeded),
-    /// It trapped: out of bounds, unreachable, stack overflow.
-    #[error("the function crashed")]
-    Trap(#[source] Arc<dyn std::error::Error + Send + Sync>),
-    /// It returned without having set a response.
-    #[error("the function ended without sending a response")]
-    NoResponse,
-    /// It set an error as its response.
-    #[error("the function answered with an error: {0}")]
-    Http(String),
-    /// It could not be instantiated: its start function trapped, or it needs more than the pool has.
-    #[error("the function could not be started")]
-    Instantiate(#[source] Arc<dyn std::error::Error + Send + Sync>),
-    /// All slots of the pool are taken.
-    #[error("the server has no free instance; try again in a moment")]
-    PoolFull,
-}
 
 type Responded = Result<Response<WasiBody>, wasmtime::Error>;
 type Driver = Pin<Box<dyn Future<Output = Result<(), GuestError>> + Send>>;
 
+/// Whose code is called, and within which bounds.
+pub struct Callee {
+    /// The function's id, for its log.
+    pub function: Arc<str>,
+    /// Compiled code.
+    pub artifact: Arc<Artifact>,
+    /// What the call may use.
+    pub limits: Limits,
+    /// Instances of this deployment that may be used again.
+    pub idle: Arc<IdleInstances>,
+    /// What this deployment's calls are like.
+    pub habits: Arc<Habits>,
+    /// Sends this deployment's outgoing requests.
+    pub outbound: Arc<OutboundClient>,
+}
+
 /// A call that has not begun.
 pub struct Call {
-    engine: Engine,
-    artifact: Arc<Artifact>,
-    limits: Limits,
+    work: Work,
+}
+
+struct Work {
+    sandbox: Sandbox,
+    callee: Callee,
     meter: Arc<Meter>,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl Call {
     /// Starts the wall clock.
     #[must_use]
-    pub fn new(
-        sandbox: &Sandbox,
-        artifact: &Arc<Artifact>,
-        limits: &Limits,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        Self {
-            engine: sandbox.engine().clone(),
-            artifact: artifact.clone(),
-            limits: *limits,
-            meter: Arc::new(Meter::new(limits)),
-            permit,
-        }
+    pub fn new(sandbox: &Sandbox, callee: Callee, permit: Permit) -> Self {
+        let meter = Arc::new(Meter::new(&callee.limits));
+        Self { work: Work { sandbox: sandbox.clone(), callee, meter, permit } }
     }
 
     /// Counts this call's use.
     #[must_use]
     pub fn meter(&self) -> Arc<Meter> {
-        self.meter.clone()
+        self.work.meter.clone()
     }
 
-    /// Runs the guest until its response begins. The rest of it runs while the body is read.
+    /// Runs the guest until its response begins, and as far as it goes without waiting. The rest of it
+    /// runs while the body is read.
     ///
     /// # Errors
-    /// When the guest fails or breaks a limit before it responds.
+    /// When the guest fails or breaks a limit before any of its response is needed.
     pub async fn run(
         self,
         id: RequestId,
-        function: &str,
         request: Request<WasiBody>,
     ) -> Result<Response<GuestBody>, GuestError> {
-        let log = GuestLog::new(function, id, self.limits.log_bytes);
-        let state = State::new(&self.limits, self.meter.clone(), &log);
-        let (sender, receiver) = oneshot::channel();
-        let driver: Driver = Box::pin(drive(store(&self.engine, state), self.artifact, request, sender));
-        let deadline = tokio::time::sleep_until(self.meter.deadline().into());
+        let callee = &self.work.callee;
+        let log = GuestLog::new(&callee.function, id, callee.limits.log_bytes);
+        let limit = callee.limits.response_body_bytes;
+        let bodiless = request.method() == Method::HEAD;
+        let habits = callee.habits.clone();
+        let (responder, receiver) = oneshot::channel();
         let mut running = Running {
-            driver: Some(driver),
+            sandbox: self.work.sandbox.clone(),
+            meter: self.work.meter.clone(),
+            log: log.clone(),
+            // The epoch makes a guest yield; tokio's budget would do it after so many host calls.
+            guest: Guest::Here(Box::pin(unconstrained(drive(self.work, log, request, responder)))),
             failure: None,
-            meter: self.meter,
-            deadline: Box::pin(deadline),
-            log,
-            permit: Some(self.permit),
+            deadline: None,
+            habits,
         };
+        if running.habits.are_long() {
+            running.send_away();
+        }
         let response = running.response(receiver).await?;
         let (parts, body) = response.into_parts();
-        let body = GuestBody::new(&parts, body, running, self.limits.response_body_bytes);
+        let mut body = GuestBody::new(&parts, body, running, limit);
+        unconstrained(body.read_ahead()).await?;
+        if !bodiless {
+            body.check_length()?;
+        }
         Ok(Response::from_parts(parts, body))
     }
 }
 
+/// All that an instance does for one request.
+async fn drive(
+    work: Work,
+    log: GuestLog,
+    request: Request<WasiBody>,
+    responder: Responder,
+) -> Result<(), GuestError> {
+    let Work { sandbox, callee, meter, permit } = work;
+    let core = CoreNumber::here();
+    let mut instance = match callee.idle.take(core) {
+        Some(mut instance) => {
+            instance.renew(&callee.limits, meter, &log);
+            instance
+        }
+        None => Instance::start(&callee.artifact, State::new(&callee, meter, log)).await?,
+    };
+    instance.serve(request, responder).await?;
+    if let After::Spent(instance) = callee.idle.put(core, instance) {
+        // When the response is on its way.
+        tokio::spawn(replace(sandbox, callee, instance, core));
+    }
+    drop(permit);
+    Ok(())
+}
+
+/// Makes a fresh instance ahead of the next request, out of the memory of the one that is spent.
+async fn replace(sandbox: Sandbox, callee: Callee, spent: Instance, core: CoreNumber) {
+    drop(spent);
+    let meter = Arc::new(Meter::new(&callee.limits));
+    let log = GuestLog::new(&callee.function, RequestId::next(), callee.limits.log_bytes);
+    let state = State::new(&callee, meter.clone(), log);
+    let mut start = pin!(Instance::start(&callee.artifact, state));
+    let started = poll_fn(|cx| meter.measure(|| sandbox.ticker().during(|| start.as_mut().poll(cx))));
+    // If it fails, so will the next request's own, which says so.
+    if let Ok(instance) = started.await {
+        callee.idle.keep(core, instance);
+    }
+}
+
+/// Where a guest is.
+enum Guest {
+    /// Polled by whoever waits for it.
+    Here(Driver),
+    /// In the background.
+    Away(AbortOnDropHandle<Result<(), GuestError>>),
+    Ended,
+}
+
 /// A guest at work, and what bounds it. Dropping it ends the guest.
 pub struct Running {
-    driver: Option<Driver>,
-    failure: Option<GuestError>,
+    sandbox: Sandbox,
     meter: Arc<Meter>,
-    deadline: Pin<Box<Sleep>>,
     log: GuestLog,
-    permit: Option<OwnedSemaphorePermit>,
+    guest: Guest,
+    failure: Option<GuestError>,
+    /// Set when the guest waits for the first time; most never do.
+    deadline: Option<Pin<Box<Sleep>>>,
+    habits: Arc<Habits>,
 }
 
 impl Running {
@@ -132,9 +181,10 @@ impl Running {
                 Poll::Ready(Ok(Ok(response))) => return Poll::Ready(Ok(response)),
                 // What ended the guest says more than what it left in the channel.
                 Poll::Ready(Ok(Err(error))) if self.failure.is_none() => {
-                    return Poll::Ready(Err(answered(&self.meter, &error)));
+                    return Poll::Ready(Err(GuestError::answered(&self.meter, &error)));
                 }
-                Poll::Pending if !ended => return Poll::Pending,
+                // Without a response, the guest's end says why.
+                _ if !ended => return Poll::Pending,
                 _ => {}
             }
             Poll::Ready(Err(self.failure.take().unwrap_or(GuestError::NoResponse)))
@@ -145,13 +195,11 @@ impl Running {
     /// Lets the guest work until it waits or ends. Ready when it has ended; [`Self::failure`] says how.
     /// The wall clock goes on after the guest: its body may come from elsewhere.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(driver) = &mut self.driver
-            && let Poll::Ready(result) = self.meter.measure(|| driver.as_mut().poll(cx))
-        {
+        if let Poll::Ready(result) = self.poll_guest(cx) {
             self.end(result.err());
             return Poll::Ready(());
         }
-        if self.deadline.as_mut().poll(cx).is_ready() {
+        if self.poll_deadline(cx).is_ready() {
             self.meter.exceed(Exceeded::Wall);
         }
         match self.meter.exceeded() {
@@ -162,9 +210,43 @@ impl Running {
         Poll::Ready(())
     }
 
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestError>> {
+        match &mut self.guest {
+            Guest::Here(driver) => {
+                let sandbox = &self.sandbox;
+                let polled = self.meter.measure(|| sandbox.ticker().during(|| driver.as_mut().poll(cx)));
+                if polled.is_pending() && self.meter.is_long() {
+                    self.send_away();
+                    return self.poll_guest(cx);
+                }
+                polled
+            }
+            Guest::Away(handle) => {
+                let joined = ready!(Pin::new(handle).poll(cx));
+                Poll::Ready(joined.unwrap_or_else(|panicked| Err(GuestError::Trap(Arc::new(panicked)))))
+            }
+            Guest::Ended => Poll::Pending,
+        }
+    }
+
+    fn send_away(&mut self) {
+        if let Guest::Here(mut driver) = std::mem::replace(&mut self.guest, Guest::Ended) {
+            let (sandbox, meter) = (self.sandbox.clone(), self.meter.clone());
+            let guest =
+                poll_fn(move |cx| meter.measure(|| sandbox.ticker().during(|| driver.as_mut().poll(cx))));
+            self.guest = Guest::Away(AbortOnDropHandle::new(self.sandbox.background().spawn(guest)));
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.meter.deadline();
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        deadline.as_mut().poll(cx)
+    }
+
     /// Whether the guest has ended.
     pub fn ended(&self) -> bool {
-        self.driver.is_none()
+        matches!(self.guest, Guest::Ended)
     }
 
     /// Whether the guest has ended, and not failed.
@@ -179,8 +261,13 @@ impl Running {
 
     /// Ends the guest. Frees the instance and its place now, not when the client has read the last byte.
     pub fn end(&mut self, failure: Option<GuestError>) {
-        self.driver = None;
-        self.permit = None;
+        if !self.ended() {
+            self.habits.note(self.meter.is_long());
+        }
+        if let Some(GuestError::Exceeded(limit)) = &failure {
+            self.log.note(&format!("[{limit}]"));
+        }
+        self.guest = Guest::Ended;
         self.failure = failure;
     }
 
@@ -195,75 +282,4 @@ impl Running {
         let cause = std::error::Error::source(error).map(ToString::to_string);
         warn!(%function, request_id = %id, %error, cause, "a function failed after its response had begun");
     }
-}
-
-fn store(engine: &Engine, state: State) -> Store<State> {
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.memory);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| match store.data().meter.check() {
-        Some(_) => Ok(UpdateDeadline::Interrupt),
-        None => Ok(UpdateDeadline::Yield(1)),
-    });
-    store
-}
-
-async fn drive(
-    mut store: Store<State>,
-    artifact: Arc<Artifact>,
-    request: Request<WasiBody>,
-    sender: oneshot::Sender<Responded>,
-) -> Result<(), GuestError> {
-    let meter = store.data().meter.clone();
-    let instantiated = artifact.pre.instantiate_async(&mut store).await;
-    let proxy = instantiated.map_err(|error| not_started(&meter, error))?;
-    let ran = store
-        .run_concurrent(async |accessor| {
-            let prepared = accessor.with(|mut store| {
-                Prepared::new(store.as_context_mut(), &proxy, request, State::http, sender)
-            })?;
-            // The wall clock is checked outside: a guest that computes would not let this be polled.
-            prepared.run(accessor, std::future::pending()).await?;
-            // WASI 0.3 guests may go on after they returned.
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            wasmtime::error::Ok(())
-        })
-        .await;
-    ran.flatten().map_err(|error| blame(&meter, &error))
-}
-
-fn not_started(meter: &Meter, error: wasmtime::Error) -> GuestError {
-    match meter.blame() {
-        Some(limit) => GuestError::Exceeded(limit),
-        None if error.is::<PoolConcurrencyLimitError>() => GuestError::PoolFull,
-        None => GuestError::Instantiate(kept(&error)),
-    }
-}
-
-/// Why a guest that ran came to an end.
-fn blame(meter: &Meter, error: &wasmtime::Error) -> GuestError {
-    match meter.blame() {
-        Some(limit) => GuestError::Exceeded(limit),
-        None => http_error(error).unwrap_or_else(|| GuestError::Trap(kept(error))),
-    }
-}
-
-/// What a guest gave instead of a response, while it has not failed.
-fn answered(meter: &Meter, error: &wasmtime::Error) -> GuestError {
-    match meter.exceeded() {
-        Some(limit) => GuestError::Exceeded(limit),
-        None => http_error(error).unwrap_or(GuestError::NoResponse),
-    }
-}
-
-/// A `wasi:http/types.error-code` that the guest chose as its answer.
-fn http_error(error: &wasmtime::Error) -> Option<GuestError> {
-    let p2 = error.downcast_ref::<p2::bindings::http::types::ErrorCode>().map(|code| format!("{code:?}"));
-    let p3 = || error.downcast_ref::<p3::bindings::http::types::ErrorCode>().map(|code| format!("{code:?}"));
-    p2.or_else(p3).map(GuestError::Http)
-}
-
-/// The error's chain as a value; a `wasmtime::Error` itself is none.
-fn kept(error: &wasmtime::Error) -> Arc<dyn std::error::Error + Send + Sync> {
-    Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!("{error:#}")))
 }

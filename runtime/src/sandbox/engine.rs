@@ -1,22 +1,20 @@
-//! The Wasmtime engine, its pool of instances and the clock that interrupts guests.
+//! The Wasmtime engines with their pools, and what all calls share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use af_contract::World;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::State;
+use super::background::Background;
+use super::linear::{CAPACITY, GUARD, LinearMemories};
+use super::stack::Stacks;
+use super::ticker::Ticker;
+use super::{Admission, State};
+use crate::artifact::image;
 use crate::host;
-
-/// How often a running guest is interrupted to check its limits and let others run. 2 ms: what a
-/// hostile loop takes beyond its limit, at most, at a cost of 500 wake-ups a second for the process.
-pub const TICK: Duration = Duration::from_millis(2);
-
-/// How long a request may wait for an instance before it is refused.
-const ADMISSION: Duration = Duration::from_secs(1);
+use crate::host::egress::{Egress, IpNet};
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
 const CORE_INSTANCES: u32 = 16;
@@ -34,83 +32,144 @@ const TABLE_ELEMENTS: usize = 40_000;
 /// PAGEMAP_SCAN only pages that were really written are reset, so a large value costs no time.
 const KEEP_RESIDENT: usize = 32 << 20;
 
+/// A function's share of all instances: it takes four that hold all they may to stop a fifth.
+const SHARE: usize = 4;
+
 /// The size of the sandbox.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
-    /// Instances that may live at the same time.
+    /// Instances that may be at work at the same time.
     pub instances: u32,
     /// The most memory that any deployment's limits may give to an instance, bytes.
     pub max_memory_bytes: usize,
+    /// Networks that guests may reach besides the public internet.
+    pub egress_allow: Vec<IpNet>,
 }
 
 impl Default for SandboxConfig {
     fn default() -> Self {
         // 1,000 times 128 MiB is address space, not memory: an instance holds what it touches.
-        Self { instances: 1000, max_memory_bytes: 128 << 20 }
+        Self { instances: 1000, max_memory_bytes: 128 << 20, egress_allow: Vec::new() }
     }
 }
 
-/// An engine with its linker and pool. Cheap to clone.
+/// What guests run in. Cheap to clone.
 #[derive(Clone)]
 pub struct Sandbox {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    engine: Engine,
-    linker: Linker<State>,
-    permits: Arc<Semaphore>,
+    imaged: Host,
+    plain: Host,
+    concurrent: Host,
+    admission: Admission,
+    ticker: Ticker,
+    background: Background,
+    egress: Egress,
+}
+
+/// An engine with its pool, and what its guests may import.
+pub struct Host {
+    /// The engine.
+    pub engine: Engine,
+    /// Everything that a guest may import.
+    pub linker: Linker<State>,
+    /// What components are compiled for.
+    pub kind: HostKind,
+    /// Changes whenever compiled code of another version or with other settings would not fit.
+    pub compatibility: u64,
+}
+
+impl Host {
+    fn new(kind: HostKind, engine: &Engine) -> wasmtime::Result<Self> {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        (kind == HostKind::Imaged).then_some(image::VERSION).hash(&mut hasher);
+        let linker = match kind {
+            HostKind::Imaged | HostKind::Plain => host::linker_02(engine)?,
+            HostKind::Concurrent => host::linker_03(engine)?,
+        };
+        Ok(Self { engine: engine.clone(), linker, kind, compatibility: hasher.finish() })
+    }
 }
 
 impl Sandbox {
-    /// Reserves the pool and starts the clock.
+    /// Reserves the pools and starts the clock.
     ///
     /// # Errors
-    /// When the system has too little address space for the pool.
+    /// When the system has too little address space for the pools, or no threads.
     pub fn new(config: &SandboxConfig) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&engine_config(config))?;
-        let linker = host::linker(&engine)?;
-        start_clock(&engine)?;
-        let permits = usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS);
-        Ok(Self { inner: Arc::new(Inner { engine, linker, permits: Arc::new(Semaphore::new(permits)) }) })
+        let imaged = Engine::new(&HostKind::Imaged.config())?;
+        let plain = Engine::new(HostKind::Plain.config().allocation_strategy(pool(config)))?;
+        let concurrent = Engine::new(HostKind::Concurrent.config().allocation_strategy(pool(config)))?;
+        let ticker = Ticker::start(&[&imaged, &plain, &concurrent])?;
+        let instances = usize::try_from(config.instances)?;
+        let inner = Inner {
+            imaged: Host::new(HostKind::Imaged, &imaged)?,
+            plain: Host::new(HostKind::Plain, &plain)?,
+            concurrent: Host::new(HostKind::Concurrent, &concurrent)?,
+            admission: Admission::new(instances, instances.div_ceil(SHARE)),
+            ticker,
+            background: Background::start()?,
+            egress: Egress::new(&config.egress_allow),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The engine.
+    /// All that components of a world may be compiled for, the best first.
+    pub fn hosts(&self, world: World) -> impl Iterator<Item = &Host> {
+        let imaged = (world == World::Proxy02).then_some(&self.inner.imaged);
+        imaged.into_iter().chain([self.host(world)])
+    }
+
+    /// What any component of a world can be compiled for and linked with.
     #[must_use]
-    pub fn engine(&self) -> &Engine {
-        &self.inner.engine
+    pub fn host(&self, world: World) -> &Host {
+        self.host_of(match world {
+            World::Proxy02 => HostKind::Plain,
+            World::Service03 => HostKind::Concurrent,
+        })
     }
 
-    /// Everything that a guest may import.
-    #[must_use]
-    pub fn linker(&self) -> &Linker<State> {
-        &self.inner.linker
-    }
-
-    /// Changes whenever compiled code of another version or with other settings would not fit.
-    #[must_use]
-    pub fn compatibility(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.inner.engine.precompile_compatibility_hash().hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// The right to have an instance, or `None` when there is none in time.
-    pub async fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = self.inner.permits.clone().try_acquire_owned() {
-            return Some(permit);
+    pub(crate) fn host_of(&self, kind: HostKind) -> &Host {
+        match kind {
+            HostKind::Imaged => &self.inner.imaged,
+            HostKind::Plain => &self.inner.plain,
+            HostKind::Concurrent => &self.inner.concurrent,
         }
-        tokio::time::timeout(ADMISSION, self.inner.permits.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Who may have an instance.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    /// What guests may reach.
+    #[must_use]
+    pub fn egress(&self) -> &Egress {
+        &self.inner.egress
+    }
+
+    pub(super) fn ticker(&self) -> &Ticker {
+        &self.inner.ticker
+    }
+
+    pub(super) fn background(&self) -> &Background {
+        &self.inner.background
     }
 }
 
-fn engine_config(sandbox: &SandboxConfig) -> Config {
+/// Both engines have room for all instances, and as many idle ones again: address space costs nothing.
+fn pool(sandbox: &SandboxConfig) -> InstanceAllocationStrategy {
+    let slots = sandbox.instances.saturating_mul(2);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(sandbox.instances)
-        .total_core_instances(sandbox.instances.saturating_mul(8))
-        .total_memories(sandbox.instances)
-        .total_tables(sandbox.instances.saturating_mul(4))
-        .total_stacks(sandbox.instances)
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(8))
+        .total_memories(slots)
+        .total_tables(slots.saturating_mul(4))
+        .total_stacks(slots)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
@@ -121,23 +180,58 @@ fn engine_config(sandbox: &SandboxConfig) -> Config {
         .table_keep_resident(1 << 20)
         .async_stack_keep_resident(128 << 10)
         .pagemap_scan(Enabled::Auto);
-    let mut config = Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .epoch_interruption(true)
-        // Errors are values here, not debugging aids: no walk of the guest's stack for each.
-        .wasm_backtrace_max_frames(None);
-    config
+    InstanceAllocationStrategy::Pooling(pool)
 }
 
-fn start_clock(engine: &Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    std::thread::Builder::new().name("epoch".into()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
+/// The engines, by what components are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// WASI 0.2, without the component's initial memory, which is lent to its instances.
+    Imaged,
+    /// WASI 0.2, any component.
+    Plain,
+    /// WASI 0.3.
+    Concurrent,
+}
+
+impl HostKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Imaged, Self::Plain, Self::Concurrent];
+
+    /// As a worker is told.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Imaged => "imaged",
+            Self::Plain => "plain",
+            Self::Concurrent => "concurrent",
         }
-    })?;
-    Ok(())
+    }
+
+    /// What [`Self::name`] named.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Everything that decides what native code looks like, and not how instances are allocated.
+    pub(crate) fn config(self) -> Config {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            // Errors are values here, not debugging aids: no walk of the guest's stack for each.
+            .wasm_backtrace_max_frames(None)
+            // What keeps account of concurrent calls costs a fifth of a small request, and WASI 0.2 has none.
+            .concurrency_support(self == Self::Concurrent);
+        if self == Self::Imaged {
+            config
+                .memory_init_cow(false)
+                .memory_reservation(CAPACITY as u64)
+                .memory_guard_size(GUARD as u64)
+                .guard_before_linear_memory(true)
+                .with_host_memory(Arc::new(LinearMemories))
+                .with_host_stack(Arc::new(Stacks::default()));
+        }
+        config
+    }
 }

@@ -23,6 +23,11 @@ impl MemoryLimit {
         Self { left: usize::try_from(bytes).unwrap_or(usize::MAX), meter }
     }
 
+    /// Another call uses the memory now.
+    pub fn renew(&mut self, meter: Arc<Meter>) {
+        self.meter = meter;
+    }
+
     fn grant(&mut self, current: usize, desired: usize, size: usize) -> bool {
         let bytes = desired.saturating_sub(current).saturating_mul(size);
         match self.left.checked_sub(bytes) {

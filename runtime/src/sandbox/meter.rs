@@ -1,10 +1,16 @@
 //! What one call has used, and which limit it broke first.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use af_contract::Limits;
-use rustix::time::{ClockId, clock_gettime};
+
+use super::clock::Span;
+
+/// A guest that computes longer than this in one go is somebody else's latency: it goes on in the
+/// [`super::background`]. A StarlingMonkey "hello" takes 0.2 ms.
+const LONG: Duration = Duration::from_millis(1);
 
 /// A limit that a call broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,21 +30,27 @@ pub enum Exceeded {
     /// The function's body.
     #[error("the function's response is larger than its limit allows")]
     ResponseBody,
+    /// CPU time to instantiate.
+    #[error("the function needs more CPU time to start than its limit allows")]
+    Startup,
 }
 
 impl Exceeded {
-    const ALL: [Self; 5] = [Self::Cpu, Self::Wall, Self::Memory, Self::RequestBody, Self::ResponseBody];
+    const ALL: [Self; 6] =
+        [Self::Cpu, Self::Wall, Self::Memory, Self::RequestBody, Self::ResponseBody, Self::Startup];
 }
 
 /// Shared by all parts of one call.
-#[derive(Debug)]
 pub struct Meter {
-    cpu_limit: u64,
+    cpu_limit: Duration,
     deadline: Instant,
-    /// Thread CPU time, nanoseconds, of the polls that have ended.
+    startup_limit: Duration,
+    started: AtomicBool,
+    /// CPU time, nanoseconds, of the polls that have ended.
     spent: AtomicU64,
-    /// The thread's clock when the poll that is going on began.
-    entered: AtomicU64,
+    /// The poll that is going on.
+    span: Mutex<Option<Span>>,
+    long: AtomicBool,
     exceeded: AtomicU8,
     memory_denied: AtomicBool,
 }
@@ -47,11 +59,15 @@ impl Meter {
     /// Starts the wall clock.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
+        let now = Instant::now();
         Self {
-            cpu_limit: limits.cpu_ms.saturating_mul(1_000_000),
-            deadline: Instant::now() + Duration::from_millis(limits.wall_ms),
+            cpu_limit: Duration::from_millis(limits.cpu_ms),
+            deadline: now + Duration::from_millis(limits.wall_ms),
+            startup_limit: Duration::from_millis(limits.startup_ms),
+            started: AtomicBool::new(false),
             spent: AtomicU64::new(0),
-            entered: AtomicU64::new(0),
+            span: Mutex::new(None),
+            long: AtomicBool::new(false),
             exceeded: AtomicU8::new(0),
             memory_denied: AtomicBool::new(false),
         }
@@ -63,26 +79,53 @@ impl Meter {
         self.deadline
     }
 
+    /// The guest is instantiated: from here on its start-up time does not matter.
+    pub fn start(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
     /// Counts the CPU time that `poll` takes on this thread.
     pub fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
-        let before = thread_cpu_time();
-        self.entered.store(before, Ordering::Relaxed);
+        let span = Span::begin();
+        self.set_span(Some(span));
         let result = poll();
-        let used = thread_cpu_time().saturating_sub(before);
-        self.spent.fetch_add(used, Ordering::Relaxed);
+        self.set_span(None);
+        self.spend(span.used(Instant::now()));
         result
     }
 
-    /// Checks the limits from within [`Self::measure`], on the thread that it measures.
+    /// CPU time of all polls that have ended.
     #[must_use]
-    pub fn check(&self) -> Option<Exceeded> {
-        let now = thread_cpu_time().saturating_sub(self.entered.load(Ordering::Relaxed));
-        if self.spent.load(Ordering::Relaxed).saturating_add(now) > self.cpu_limit {
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
+    }
+
+    /// Checks the limits from within [`Self::measure`], on the thread that it measures.
+    pub fn check(&self) -> Verdict {
+        let now = Instant::now();
+        let span = *self.span.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = span.map_or(Duration::ZERO, |span| span.used(now));
+        let cpu = self.cpu_time().saturating_add(used);
+        if cpu > self.cpu_limit {
             self.exceed(Exceeded::Cpu);
-        } else if Instant::now() >= self.deadline {
+        } else if now >= self.deadline {
             self.exceed(Exceeded::Wall);
+        } else if cpu > self.startup_limit && !self.started.load(Ordering::Relaxed) {
+            self.exceed(Exceeded::Startup);
         }
-        self.exceeded()
+        if self.exceeded().is_some() {
+            return Verdict::Stop;
+        }
+        if used < LONG {
+            return Verdict::GoOn;
+        }
+        self.long.store(true, Ordering::Relaxed);
+        Verdict::Yield
+    }
+
+    /// Whether the guest was made to yield because it computes for long.
+    pub fn is_long(&self) -> bool {
+        self.long.load(Ordering::Relaxed)
     }
 
     /// Notes that a limit was broken. The first one stays.
@@ -109,13 +152,25 @@ impl Meter {
         let denied = self.memory_denied.load(Ordering::Relaxed).then_some(Exceeded::Memory);
         self.exceeded().or(denied)
     }
+
+    fn set_span(&self, span: Option<Span>) {
+        *self.span.lock().unwrap_or_else(PoisonError::into_inner) = span;
+    }
+
+    fn spend(&self, used: Duration) {
+        self.spent.fetch_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
-/// CPU time of this thread, nanoseconds.
-fn thread_cpu_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
-    seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanos.unwrap_or(0))
+/// What becomes of a guest that the clock interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has not computed for long.
+    GoOn,
+    /// Others come first.
+    Yield,
+    /// It broke a limit.
+    Stop,
 }
 
 #[cfg(test)]
@@ -137,15 +192,22 @@ mod tests {
     fn work_counts_and_waiting_does_not() {
         let meter = Meter::new(&Limits { cpu_ms: 20, ..Limits::default() });
         meter.measure(|| std::thread::park_timeout(Duration::from_millis(60)));
-        assert_eq!(meter.measure(|| meter.check()), None);
-        let found = meter.measure(|| {
-            loop {
-                if let Some(limit) = meter.check() {
-                    return limit;
-                }
-            }
-        });
-        assert_eq!(found, Exceeded::Cpu);
-        assert!(meter.spent.load(Ordering::Relaxed) > 20_000_000);
+        assert_eq!(meter.measure(|| meter.check()), Verdict::GoOn);
+        assert!(!meter.is_long());
+        meter.measure(|| while meter.check() != Verdict::Stop {});
+        assert_eq!(meter.exceeded(), Some(Exceeded::Cpu));
+        assert!(meter.is_long());
+        assert!(meter.cpu_time() > Duration::from_millis(15));
+    }
+
+    #[test]
+    fn a_slow_start_is_told_from_a_slow_request() {
+        let limits = Limits { startup_ms: 0, ..Limits::default() };
+        let slow = Meter::new(&limits);
+        slow.measure(|| while slow.check() != Verdict::Stop {});
+        assert_eq!(slow.exceeded(), Some(Exceeded::Startup));
+        let started = Meter::new(&limits);
+        started.start();
+        assert_eq!(started.check(), Verdict::GoOn);
     }
 }

@@ -1,14 +1,29 @@
-//! Runs guests: one engine, one instance pool, hard limits. An instance serves one deployment, ever.
+//! Runs guests: instances out of a pool, with hard limits. An instance serves one deployment, ever.
 
+mod admission;
+mod background;
 mod body;
 mod call;
+mod clock;
 mod engine;
+mod error;
+mod habits;
+mod idle;
+mod instance;
+mod linear;
 mod memory;
 mod meter;
+mod stack;
 mod state;
+mod ticker;
 
+pub use self::admission::{Admission, Gate, Overloaded, Permit};
 pub use self::body::GuestBody;
-pub use self::call::{Call, GuestError};
-pub use self::engine::{Sandbox, SandboxConfig};
+pub use self::call::{Call, Callee};
+pub use self::engine::{Host, HostKind, Sandbox, SandboxConfig};
+pub use self::error::GuestError;
+pub use self::habits::Habits;
+pub use self::idle::IdleInstances;
+pub use self::linear::Image;
 pub use self::meter::{Exceeded, Meter};
 pub use self::state::State;

@@ -1,0 +1,130 @@
+//! Instances of one deployment that wait for a request: those that may answer another one, and one on
+//! each core that was made ahead, fresh and never used, while nobody waited.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::instance::Instance;
+
+/// How long an instance waits.
+const EXPIRY: Duration = Duration::from_secs(10);
+
+/// Instances that may wait per deployment and core: more than a core works on at once.
+const KEPT: usize = 8;
+
+/// Cores that have a shelf of their own; the seventeenth shares the first one's.
+const SHELVES: usize = 16;
+
+/// The waiting instances of one deployment. Nobody else ever gets them.
+pub struct IdleInstances {
+    /// Requests that one instance may answer.
+    uses: u32,
+    /// An instance waits on the core that has its memory in its cache.
+    shelves: [Mutex<Vec<(Instant, Instance)>>; SHELVES],
+    /// Whether a task looks after expiry.
+    watched: AtomicBool,
+}
+
+/// What becomes of an instance that has answered a request.
+pub enum After {
+    /// It waits for the next one.
+    Kept,
+    /// It has answered as many as it may, and should be replaced by a fresh one.
+    Spent(Instance),
+    /// There are enough.
+    Surplus,
+}
+
+impl IdleInstances {
+    /// With `uses` of 1 every request gets a fresh instance.
+    #[must_use]
+    pub fn new(uses: u32) -> Self {
+        Self { uses, shelves: Default::default(), watched: AtomicBool::new(false) }
+    }
+
+    /// The one that was put there last, since it is warm.
+    pub(super) fn take(&self, core: CoreNumber) -> Option<Instance> {
+        self.shelf(core).pop().map(|(_, instance)| instance)
+    }
+
+    /// Keeps an instance that has answered a request, if it may answer another.
+    pub(super) fn put(self: &Arc<Self>, core: CoreNumber, instance: Instance) -> After {
+        if instance.served() >= self.uses {
+            let empty = self.shelf(core).is_empty();
+            return if empty { After::Spent(instance) } else { After::Surplus };
+        }
+        self.keep(core, instance);
+        After::Kept
+    }
+
+    /// Keeps an instance, if there is room. Must be called within a runtime.
+    pub(super) fn keep(self: &Arc<Self>, core: CoreNumber, instance: Instance) {
+        let mut shelf = self.shelf(core);
+        if shelf.len() >= KEPT {
+            return;
+        }
+        shelf.push((Instant::now(), instance));
+        drop(shelf);
+        if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
+    }
+
+    /// Ends those that have waited too long. Whether any are left.
+    fn expire(&self) -> bool {
+        let now = Instant::now();
+        let mut left = false;
+        for shelf in &self.shelves {
+            let mut shelf = lock(shelf);
+            let old = shelf.iter().take_while(|(since, _)| now.duration_since(*since) >= EXPIRY).count();
+            let expired: Vec<_> = shelf.drain(..old).collect();
+            left |= !shelf.is_empty();
+            drop(shelf);
+            drop(expired);
+        }
+        if !left {
+            self.watched.store(false, Ordering::Relaxed);
+        }
+        left
+    }
+
+    fn shelf(&self, core: CoreNumber) -> MutexGuard<'_, Vec<(Instant, Instance)>> {
+        let [first, ..] = &self.shelves;
+        lock(self.shelves.get(core.0).unwrap_or(first))
+    }
+}
+
+fn lock(shelf: &Mutex<Vec<(Instant, Instance)>>) -> MutexGuard<'_, Vec<(Instant, Instance)>> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn watch(instances: Weak<IdleInstances>) {
+    loop {
+        tokio::time::sleep(EXPIRY / 4).await;
+        if !instances.upgrade().is_some_and(|instances| instances.expire()) {
+            return;
+        }
+    }
+}
+
+/// A thread that calls guests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CoreNumber(usize);
+
+impl CoreNumber {
+    /// This thread's, given when it first asks.
+    pub fn here() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+        }
+        let number = NUMBER.get().unwrap_or_else(|| {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed) % SHELVES;
+            NUMBER.set(Some(number));
+            number
+        });
+        Self(number)
+    }
+}
