@@ -13,12 +13,11 @@ use af_content::unixfs::{self, FileSummary};
 use af_content::{DiskStore, verify};
 use af_contract::route::Target;
 use af_contract::{
-    Code, Codec, ContentId, DeploymentRef, FunctionStatus, HashKind, Limits, Route, Slug, World,
+    Code, Codec, ContentId, DeploymentRef, FunctionStatus, HashKind, Limits, Route, Settings, Slug, World,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::artifact::{Artifact, ArtifactStore};
-use af_runtime::host::OutboundClient;
-use af_runtime::host::egress::Egress;
+use af_runtime::host::{Given, Grants};
 use af_runtime::request_id::RequestId;
 use af_runtime::router::RuntimeRouter;
 use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
@@ -36,7 +35,7 @@ fn save(store: &DiskStore, file: &[u8]) -> FileSummary {
 struct Node {
     sandbox: Sandbox,
     gate: Gate,
-    outbound: Arc<OutboundClient>,
+    grants: Arc<Grants>,
     artifacts: ArtifactStore,
     blocks: DiskStore,
     _dir: tempfile::TempDir,
@@ -55,9 +54,9 @@ impl Node {
             Compiler::Here,
         );
         Self {
+            grants: Arc::new(Grants::new(sandbox.services(), Given::default())),
             sandbox,
             gate: Gate::default(),
-            outbound: Arc::new(OutboundClient::new(Egress::default())),
             artifacts: opened.unwrap(),
             blocks,
             _dir: dir,
@@ -82,7 +81,7 @@ async fn call(node: &Node, artifact: &Arc<Artifact>, idle: &Arc<IdleInstances>) 
         limits: Limits { cpu_ms: 10_000, ..Limits::default() },
         idle: idle.clone(),
         habits: Arc::default(),
-        outbound: node.outbound.clone(),
+        grants: node.grants.clone(),
     };
     let permit = node.sandbox.admission().admit(&node.gate).await.unwrap();
     let request = http::Request::get("http://hello.localhost/").body(WasiBody::default()).unwrap();
@@ -121,10 +120,12 @@ fn routing(criterion: &mut Criterion) {
         slug: Slug::parse(&format!("function-{number}")).unwrap(),
         target: Some(Target {
             function: format!("fn_{number}"),
+            project: "prj_1".into(),
             status: FunctionStatus::Active,
             deployment: Some(DeploymentRef {
                 id: format!("dep_{number}"),
                 manifest: ContentId::new(Codec::DagCbor, HashKind::Sha2_256, [1; 32]),
+                settings: Settings::new(),
             }),
         }),
     };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use af_contract::limits;
+use af_contract::{HostPattern, StoreName, limits};
 use af_runtime::host::egress::IpNet;
 use clap::{Args as Options, Parser, Subcommand};
 
@@ -149,6 +149,21 @@ pub struct Deploy {
     /// Requests that one instance may answer, one after another [default: 1 for WASI 0.2, 128 for 0.3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REUSE)))]
     pub reuse: Option<u32>,
+    /// Settings of the function, kept sealed: its environment and wasi:config have them. Those of the
+    /// deployment before stay
+    #[arg(short, long, value_name = "NAME=VALUE", num_args = 1..)]
+    pub env: Vec<String>,
+    /// A file of settings in dotenv format
+    #[arg(long = "env-file", alias = "envFile", value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+    /// A host that the function may send requests to, such as api.example.com or *.example.com; may be
+    /// given several times [default: any of the public internet]
+    #[arg(long, value_name = "HOST")]
+    pub egress: Vec<HostPattern>,
+    /// A key-value store of the project that the function may open besides "default"; may be given
+    /// several times
+    #[arg(long = "store", value_name = "NAME")]
+    pub stores: Vec<StoreName>,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,
@@ -158,12 +173,6 @@ pub struct Deploy {
     /// Not supported yet
     #[arg(long, hide = true)]
     pub private: bool,
-    /// Not supported yet
-    #[arg(short, long, value_name = "K=V", num_args = 1.., hide = true)]
-    pub env: Vec<String>,
-    /// Not supported yet
-    #[arg(long = "envFile", alias = "env-file", value_name = "FILE", hide = true)]
-    pub env_file: Option<PathBuf>,
     /// Not supported
     #[arg(long, hide = true)]
     pub sgx: bool,

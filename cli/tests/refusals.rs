@@ -66,7 +66,11 @@ async fn an_upload_that_is_not_what_it_claims_is_refused_and_leaves_nothing() {
         ("not_a_component", 422, of(b"export default { fetch() {} }")),
         ("component_invalid", 422, of(&good[..good.len() - 100])),
         ("no_http_handler", 422, of(&wat("(component)"))),
-        ("unknown_import", 422, of(&wat("(component (import \"acme:gpu/gpu@1.0.0\" (instance)))"))),
+        (
+            "unknown_import",
+            422,
+            of(&wat("(component (import \"acme:gpu/gpu@1.0.0\" (instance (export \"run\" (func)))))")),
+        ),
         ("upload_too_large", 413, of(&vec![0; 54 << 20])),
         ("invalid_cid", 400, ("Qm".into(), blake3.clone(), car.clone())),
         ("invalid_blake3", 400, (cid.clone(), "12".into(), car.clone())),
@@ -79,7 +83,7 @@ async fn an_upload_that_is_not_what_it_claims_is_refused_and_leaves_nothing() {
     let named = send(
         &server,
         &function,
-        &of(&wat("(component (import \"acme:gpu/gpu@1.0.0\" (instance)))")).0,
+        &of(&wat("(component (import \"acme:gpu/gpu@1.0.0\" (instance (export \"run\" (func)))))")).0,
         "",
         vec![],
     )

@@ -74,9 +74,10 @@ impl<'a> Interface<'a> {
 /// Whether the platform links an import of this full name.
 #[must_use]
 pub fn is_linked(import: &str) -> bool {
-    Interface::parse(import).is_some_and(|given| {
-        LINKED.iter().any(|(track, patch)| *track == given.track && given.patch <= *patch)
-    })
+    DRAFTS.contains(&import)
+        || Interface::parse(import).is_some_and(|given| {
+            LINKED.iter().any(|(track, patch)| *track == given.track && given.patch <= *patch)
+        })
 }
 
 /// Every interface that the edge links, with the newest patch version that guests of it were run with.
@@ -135,6 +136,23 @@ pub const LINKED: &[(&str, u64)] = &[
     ("wasi:sockets/types@0.3", 2),
 ];
 
+/// Every interface that has no release yet and that the edge links, in the versions that guests were
+/// made with. Drafts are compatible with nothing but themselves.
+pub const DRAFTS: &[&str] = &[
+    "wasi:config/runtime@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:logging/logging",
+    "wasi:logging/logging@0.1.0-draft",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +171,8 @@ mod tests {
         assert!(is_linked("wasi:io/streams@0.2.0"));
         assert!(!is_linked("wasi:io/streams@0.2.13"), "a newer patch may have functions that are not there");
         assert!(!is_linked("wasi:io/streams"));
+        assert!(is_linked("wasi:keyvalue/store@0.2.0-draft2"));
+        assert!(!is_linked("wasi:keyvalue/store@0.2.0-draft3"));
         assert!(!is_linked("wasi:gpu/gpu@0.2.0"));
     }
 }

@@ -1,5 +1,6 @@
 //! What the edge and the control plane must agree on. Types and rules only: nothing here does I/O.
 
+pub mod capability;
 pub mod content_id;
 pub mod guest_world;
 pub mod limits;
@@ -7,7 +8,9 @@ pub mod manifest;
 pub mod name;
 pub mod problem;
 pub mod route;
+pub mod setting;
 
+pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
 pub use guest_world::World;
 pub use limits::Limits;
@@ -15,3 +18,4 @@ pub use manifest::{Code, Manifest, ManifestError};
 pub use name::{FunctionName, NameError, Slug};
 pub use problem::Problem;
 pub use route::{DeploymentRef, FunctionStatus, Route};
+pub use setting::{SettingError, SettingName, SettingValue, Settings};

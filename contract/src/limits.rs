@@ -71,6 +71,36 @@ pub const CODE_BYTES: u64 = 50 << 20;
 /// The most requests that one instance may answer, one after another.
 pub const REUSE: u32 = 10_000;
 
+/// Settings of a function.
+pub const SETTINGS: usize = 128;
+
+/// A setting's value, bytes.
+pub const SETTING_BYTES: usize = 5 << 10;
+
+/// All names and values of a function's settings, bytes.
+pub const SETTINGS_BYTES: usize = 32 << 10;
+
+/// Hosts and stores that a manifest may list, each.
+pub const CAPABILITIES: usize = 64;
+
+/// Operations on key-value stores of one request.
+pub const STORE_OPERATIONS: u32 = 1_000;
+
+/// A key of a key-value store, bytes.
+pub const KEY_BYTES: usize = 512;
+
+/// A value of a key-value store, bytes.
+pub const VALUE_BYTES: usize = 1 << 20;
+
+/// Keys of one batch operation.
+pub const BATCH: usize = 100;
+
+/// Keys that are listed at once.
+pub const KEYS: usize = 1_000;
+
+/// All key-value entries of a project, bytes.
+pub const PROJECT_STORE_BYTES: u64 = 256 << 20;
+
 /// A single block of any DAG, bytes: what IPFS peers exchange.
 pub const BLOCK_BYTES: usize = 2 << 20;
 

@@ -1,9 +1,11 @@
 //! The manifest: the one immutable document that a deployment is. Its CID is the deployment's identity.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MANIFEST_BYTES;
-use crate::{Blake3Hash, ContentId, Limits, World};
+use crate::{Blake3Hash, ContentId, HostPattern, Limits, SettingName, StoreName, World};
 
 /// Everything that decides how a function behaves, in canonical DAG-CBOR.
 ///
@@ -23,6 +25,16 @@ pub struct Manifest {
     /// Requests that one instance may answer, one after another; without it the world's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reuse: Option<u32>,
+    /// Hosts that it may send requests to; without it, any of the public internet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<HostPattern>>,
+    /// Key-value stores of its project that it may open besides the default one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<StoreName>,
+    /// Names of its settings, and the BLAKE3 of each sealed value, so that another value is another
+    /// deployment. The values stay with the control plane.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<SettingName, Blake3Hash>,
     /// The manifest that was live before, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ContentId>,
@@ -110,6 +122,9 @@ mod tests {
             },
             limits: Limits::default(),
             reuse: None,
+            egress: None,
+            stores: Vec::new(),
+            settings: BTreeMap::new(),
             parent: None,
             author: "usr_1".into(),
             created_at: 1,
@@ -121,6 +136,13 @@ mod tests {
         for parent in [None, Some(ContentId::new(Codec::DagCbor, HashKind::Blake3, [1; 32]))] {
             let manifest = Manifest { parent, ..manifest() };
             assert_eq!(Manifest::decode(&manifest.encode().unwrap()).unwrap(), manifest);
+            let rich = Manifest {
+                egress: Some(vec![HostPattern::parse("*.example.com").unwrap()]),
+                stores: vec![StoreName::parse("sessions").unwrap()],
+                settings: [(SettingName::parse("KEY").unwrap(), Blake3Hash([3; 32]))].into(),
+                ..manifest
+            };
+            assert_eq!(Manifest::decode(&rich.encode().unwrap()).unwrap(), rich);
         }
     }
 

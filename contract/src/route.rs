@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentId, Slug};
+use crate::{ContentId, Settings, Slug};
 
 /// The state of one function's host name. A later revision replaces an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Route {
 pub struct Target {
     /// `fn_…`
     pub function: String,
+    /// Whose it is (`prj_…`): functions of one project share its key-value stores.
+    pub project: String,
     /// Whether it may answer.
     pub status: FunctionStatus,
     /// What it runs; `None` before the first deploy.
@@ -33,6 +35,9 @@ pub struct DeploymentRef {
     pub id: String,
     /// CID of its manifest.
     pub manifest: ContentId,
+    /// The values of the settings that the manifest names.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 /// Whether a function answers.

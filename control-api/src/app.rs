@@ -10,7 +10,8 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
-use crate::domain::{bootstrap, deployments, tokens};
+use crate::domain::sealing::Seal;
+use crate::domain::{bootstrap, deployments, settings, tokens};
 use crate::rest;
 use crate::store::{Store, StoreError};
 
@@ -22,6 +23,8 @@ const UPLOADS: usize = 4;
 pub struct ControlConfig {
     /// The SQLite file.
     pub database: PathBuf,
+    /// The file of the key that settings are sealed with; made on the first start.
+    pub master_key: PathBuf,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
     pub invoke_url: String,
     /// The limits that new deployments get.
@@ -34,6 +37,14 @@ pub enum ControlError {
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
+    /// The master key.
+    #[error("the master key in {path} cannot be read or made")]
+    MasterKey {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The block store.
     #[error("the block store cannot be used")]
     Blocks(#[from] af_content::StoreError),
@@ -56,6 +67,7 @@ pub struct State {
     pub(crate) store: Store,
     pub(crate) blocks: DiskStore,
     pub(crate) limits: Limits,
+    pub(crate) seal: Seal,
     invoke_url: String,
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
@@ -89,8 +101,11 @@ impl ControlApi {
         let store = Store::open(&config.database).await?;
         deployments::recover(&store, &blocks).await?;
         let revision = store.latest_revision().await?;
+        let path = config.master_key;
+        let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
         let state = State {
             store,
+            seal,
             blocks,
             limits: config.limits,
             invoke_url: config.invoke_url,
@@ -119,7 +134,7 @@ impl ControlApi {
     /// # Errors
     /// When the database fails.
     pub async fn routes_since(&self, known: u64) -> Result<Vec<Route>, ControlError> {
-        Ok(self.state.store.routes_since(known).await?)
+        Ok(settings::feed(&self.state, known).await?)
     }
 
     /// Changes whenever routes were committed; its value is the newest revision.

@@ -25,6 +25,7 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let config = ControlConfig {
             database: dir.path().join("af.sqlite"),
+            master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
         };

@@ -18,6 +18,18 @@ pub struct Api {
     session: Session,
 }
 
+/// A deployment to be made.
+pub struct Upload {
+    /// Of the function's deployments.
+    pub path: String,
+    /// What it is to be.
+    pub query: Vec<(&'static str, String)>,
+    /// What changes in its settings, as the header has it.
+    pub settings: Option<String>,
+    /// A CAR.
+    pub body: reqwest::Body,
+}
+
 impl Api {
     /// Opens the session that the environment and the configuration name.
     pub fn open(environment: &Environment) -> anyhow::Result<Self> {
@@ -50,14 +62,12 @@ impl Api {
     }
 
     /// `POST` of a stream.
-    pub async fn upload(
-        &self,
-        path: &str,
-        query: &[(&str, String)],
-        body: reqwest::Body,
-    ) -> Result<Value, ApiError> {
-        let request = self.request(Method::POST, path)?.query(query);
-        self.json(request.header("content-type", "application/vnd.ipld.car").body(body)).await
+    pub async fn upload(&self, upload: Upload) -> Result<Value, ApiError> {
+        let mut request = self.request(Method::POST, &upload.path)?.query(&upload.query);
+        if let Some(settings) = upload.settings {
+            request = request.header("af-settings", settings);
+        }
+        self.json(request.header("content-type", "application/vnd.ipld.car").body(upload.body)).await
     }
 
     /// All pages of a list.

@@ -15,8 +15,9 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::functions::{find, lookup, new, unsupported};
+use super::settings;
 use crate::args::Deploy;
-use crate::client::{Api, text};
+use crate::client::{Api, Upload, text};
 use crate::output::Output;
 
 /// How long a new deployment may take to answer: compiling a JavaScript engine takes 15 s on 2 cores.
@@ -28,11 +29,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Sends a component and returns when it answers.
 pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Result<()> {
     refuse_unsupported(&options)?;
+    let settings = settings::read(&options.env, options.env_file.as_deref())?;
+    let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
     let (summary, blocks) = steps.time("hash", read(&options.path))?;
     let function = function(api, &options).await?;
-    let deployment =
-        steps.time("upload", upload(api, &function, summary, blocks, options.reuse, output).await)?;
+    let bar = output.progress(summary.size);
+    let body = car_body(&summary, blocks, bar.clone());
+    let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
+    let uploaded = api.upload(Upload { path, query: query(&summary, &options), settings, body }).await;
+    bar.finish_and_clear();
+    let deployment = steps.time("upload", uploaded)?;
     let ready = wait_until_live(&function, &deployment).await;
     steps
         .time("ready", ready)
@@ -92,8 +99,6 @@ async fn function(api: &Api, options: &Deploy) -> anyhow::Result<Value> {
 
 fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
     unsupported(options.private, "--private", "content is not encrypted yet, so it cannot be kept private")?;
-    unsupported(!options.env.is_empty(), "--env", "settings and secrets come with sealed storage")?;
-    unsupported(options.env_file.is_some(), "--envFile", "settings and secrets come with sealed storage")?;
     unsupported(options.assets.is_some(), "--assets", "functions have no files of their own yet")?;
     unsupported(options.sgx, "--sgx", "no edge runs in an SGX enclave")
 }
@@ -122,21 +127,16 @@ fn read(path: &Path) -> anyhow::Result<(FileSummary, Vec<Block>)> {
     Ok((summary, blocks))
 }
 
-async fn upload(
-    api: &Api,
-    function: &Value,
-    summary: FileSummary,
-    blocks: Vec<Block>,
-    reuse: Option<u32>,
-    output: &Output,
-) -> anyhow::Result<Value> {
-    let bar = output.progress(summary.size);
-    let path = format!("/v1/functions/{}/deployments", text(function, "id"));
+fn query(summary: &FileSummary, options: &Deploy) -> Vec<(&'static str, String)> {
+    fn joined<T: ToString>(name: &'static str, names: &[T]) -> Option<(&'static str, String)> {
+        let names: Vec<String> = names.iter().map(T::to_string).collect();
+        (!names.is_empty()).then(|| (name, names.join(",")))
+    }
     let mut query = vec![("cid", summary.root.to_string()), ("blake3", summary.blake3.to_string())];
-    query.extend(reuse.map(|reuse| ("reuse", reuse.to_string())));
-    let result = api.upload(&path, &query, car_body(&summary, blocks, bar.clone())).await;
-    bar.finish_and_clear();
-    Ok(result?)
+    query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
+    query.extend(joined("egress", &options.egress));
+    query.extend(joined("stores", &options.stores));
+    query
 }
 
 /// The blocks as a CAR, in pieces that the progress bar can count.

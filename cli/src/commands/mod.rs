@@ -4,6 +4,7 @@ mod deploy;
 mod functions;
 mod login;
 mod server;
+mod settings;
 
 use af_runtime::artifact::compile;
 

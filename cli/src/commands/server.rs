@@ -129,7 +129,12 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
         memory_bytes: options.memory_limit_mb << 20,
         ..Limits::default()
     };
-    ControlConfig { database: data.join("af.sqlite"), invoke_url: invoke_url.to_owned(), limits }
+    ControlConfig {
+        database: data.join("af.sqlite"),
+        master_key: data.join("master.key"),
+        invoke_url: invoke_url.to_owned(),
+        limits,
+    }
 }
 
 fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
@@ -142,6 +147,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
             instances: options.instances,
             max_memory_bytes: memory.max(default.max_memory_bytes),
             egress_allow: options.egress_allow.clone(),
+            keyvalue: Some(data.join("keyvalue.redb")),
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,

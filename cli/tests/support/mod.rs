@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -36,6 +37,15 @@ impl Home {
         self.dir.path().join("config/af/config.json")
     }
 
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    /// What servers have logged. A request's lines are there when its response ends.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
+    }
+
     /// `af` with this home and nothing else of the environment that could matter.
     pub fn af(&self) -> Command {
         let mut af = Command::new(env!("CARGO_BIN_EXE_af"));
@@ -57,7 +67,8 @@ impl Home {
         if !options.contains(&"--instances") {
             command.args(["--instances", "100"]);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let log = File::options().append(true).create(true).open(self.log()).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut text = String::new();
         let said = loop {

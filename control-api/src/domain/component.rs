@@ -1,8 +1,12 @@
 //! Judges a component before it is accepted: valid, an HTTP function, and importing only what the
 //! platform links. The edge compiles nothing that was not judged here.
 
+use std::collections::HashSet;
+
 use af_contract::World;
 use af_contract::guest_world::is_linked;
+use wasmparser::component_types::{ComponentEntityType, ComponentItem};
+use wasmparser::types::TypesRef;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// Why a file is not a function.
@@ -59,11 +63,12 @@ pub fn judge(file: &[u8]) -> Result<World, ComponentError> {
     if !Parser::is_component(file) {
         return Err(ComponentError::CoreModule);
     }
-    Validator::new_with_features(features())
+    let types = Validator::new_with_features(features())
         .validate_all(file)
         .map_err(|error| ComponentError::Invalid(error.to_string()))?;
     let surface = surface(file).map_err(|error| ComponentError::Invalid(error.to_string()))?;
-    let unknown: Vec<String> = surface.imports.into_iter().filter(|import| !is_linked(import)).collect();
+    let needed = needed(types.as_ref(), surface.imports);
+    let unknown: Vec<String> = needed.into_iter().filter(|import| !is_linked(import)).collect();
     if !unknown.is_empty() {
         return Err(ComponentError::UnknownImports(unknown));
     }
@@ -82,6 +87,26 @@ fn features() -> WasmFeatures {
 struct Surface {
     imports: Vec<String>,
     exports: Vec<String>,
+}
+
+/// The imports that somebody has to provide. Tools leave instances behind that only name types of others.
+fn needed(types: TypesRef<'_>, imports: Vec<String>) -> Vec<String> {
+    let mut known = HashSet::new();
+    let mut is_needed = |import: &String| {
+        let Some(ComponentEntityType::Instance(id)) =
+            types.component_item_for_import(import).map(|item| item.ty)
+        else {
+            return true;
+        };
+        let Some(instance) = types.get(id) else { return true };
+        let is_type = |item: &ComponentItem| matches!(item.ty, ComponentEntityType::Type { .. });
+        let mut fresh = false;
+        for resource in instance.explicit_resources.keys() {
+            fresh |= known.insert(*resource);
+        }
+        fresh || !instance.exports.values().all(is_type)
+    };
+    imports.into_iter().filter(|import| is_needed(import)).collect()
 }
 
 /// Names of the outermost component's imports and exported instances.
@@ -172,9 +197,31 @@ mod tests {
     #[test]
     fn unknown_imports_are_named() {
         let error = judged(
-            "(component (import \"acme:gpu/gpu@1.0.0\" (instance)) (import \"wasi:io/poll@0.2.1\" (instance)))",
+            "(component (import \"acme:gpu/gpu@1.0.0\" (instance (export \"run\" (func)))) (import \"wasi:io/poll@0.2.1\" (instance)))",
         );
         assert_eq!(error, Err(ComponentError::UnknownImports(vec!["acme:gpu/gpu@1.0.0".into()])));
+    }
+
+    #[test]
+    fn an_import_that_only_names_types_of_others_is_needed_by_nobody() {
+        let component = |extra: &str| {
+            format!(
+                "(component
+                    (import \"wasi:http/types@0.2.1\" (instance $types (export \"response\" (type (sub resource)))))
+                    (alias export $types \"response\" (type $response))
+                    (import \"acme:gpu/gpu@1.0.0\" (instance
+                        (alias outer 1 $response (type $response))
+                        (export \"response\" (type (eq $response)))
+                        {extra}))
+                    (component $c) (instance $i (instantiate $c))
+                    (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))"
+            )
+        };
+        assert_eq!(judged(&component("")), Ok(World::Proxy02));
+        for extra in ["(export \"run\" (func))", "(export \"own\" (type (sub resource)))"] {
+            let unknown = Err(ComponentError::UnknownImports(vec!["acme:gpu/gpu@1.0.0".into()]));
+            assert_eq!(judged(&component(extra)), unknown);
+        }
     }
 
     #[test]

@@ -4,17 +4,31 @@ use std::collections::BTreeSet;
 
 use af_content::car::Block;
 use af_content::{DiskStore, identify};
-use af_contract::{Code, Codec, ContentId, Manifest};
+use af_contract::{Code, Codec, ContentId, HostPattern, Manifest, StoreName};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::projects::commit;
-use super::upload::{self, Broken, Claim, Received, Settings};
+use super::settings::{self, Changes, SealedSettings};
+use super::upload::{self, Broken, Claim, Received};
 use super::{Actor, Error, PAGE, Page, State, functions, id, now};
-use crate::store::{DeploymentRow, FunctionRow, Store, deployments, functions as rows, routes};
+use crate::store::{self, DeploymentRow, FunctionRow, Store, deployments, functions as rows, routes};
 
 /// Deployments read at a time when all are needed.
 const BATCH: i64 = 1000;
+
+/// What a deployment is to be besides its code.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Requests that one instance may answer, one after another.
+    pub reuse: Option<u32>,
+    /// Hosts that it may send requests to.
+    pub egress: Option<Vec<HostPattern>>,
+    /// Stores that it may open besides the default one.
+    pub stores: Vec<StoreName>,
+    /// What changes in its settings.
+    pub settings: Changes,
+}
 
 /// The deployment, if the actor is a member of its function's project.
 ///
@@ -54,7 +68,7 @@ pub async fn create(
     actor: &Actor,
     function: &str,
     claim: Claim,
-    settings: Settings,
+    wanted: Wanted,
     chunks: mpsc::Receiver<Result<Bytes, Broken>>,
 ) -> Result<DeploymentRow, Error> {
     functions::get(state, actor, function).await?;
@@ -65,10 +79,11 @@ pub async fn create(
 
     let _committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
-    let (function, manifest) = next(state, &mut db, actor, function, code, settings).await?;
+    let (function, manifest, sealed) = next(state, &mut db, actor, function, code, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
     let deployment = insert(&mut db, &manifest, manifest_id).await?;
+    store::settings::insert(&mut db, &deployment.id, &sealed).await?;
     let revision = activate(&mut db, function, &deployment).await?;
     let committed = blocking(move || {
         staging.put(&Block { id: manifest_id, bytes: bytes.into() })?;
@@ -142,31 +157,36 @@ async fn previous(state: &State, function: &str, current: Option<&str>) -> Resul
     older.into_iter().next().ok_or_else(|| none("the function has no older deployment"))
 }
 
-/// The function as it is now and the manifest of its next deployment.
+/// The function as it is now, and the manifest and settings of its next deployment.
 async fn next(
     state: &State,
     db: &mut sqlx::SqliteConnection,
     actor: &Actor,
     function: &str,
     code: Code,
-    settings: Settings,
-) -> Result<(FunctionRow, Manifest), Error> {
+    wanted: Wanted,
+) -> Result<(FunctionRow, Manifest, SealedSettings), Error> {
     let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let parent = match &row.current_deployment_id {
         Some(id) => state.store.deployment(id).await?.map(|current| current.manifest()).transpose()?,
         None => None,
     };
+    let current = row.current_deployment_id.as_deref();
+    let sealed = settings::next(state, &row.id, current, wanted.settings).await?;
     let manifest = Manifest {
         version: 1,
         function: row.id.clone(),
         code,
         limits: state.limits,
-        reuse: settings.reuse,
+        reuse: wanted.reuse,
+        egress: wanted.egress,
+        stores: wanted.stores,
+        settings: settings::digests(&sealed),
         parent,
         author: actor.user.clone(),
         created_at: u64::try_from(now()).unwrap_or_default(),
     };
-    Ok((row, manifest))
+    Ok((row, manifest, sealed))
 }
 
 async fn insert(

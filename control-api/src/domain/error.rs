@@ -75,7 +75,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn invalid(code: &'static str, detail: impl ToString) -> Self {
+    pub(crate) fn invalid(code: &'static str, detail: impl ToString) -> Self {
         Self::Invalid { code, detail: detail.to_string() }
     }
 

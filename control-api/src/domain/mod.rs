@@ -7,6 +7,8 @@ mod error;
 pub mod functions;
 mod id;
 pub mod projects;
+pub mod sealing;
+pub mod settings;
 pub mod tokens;
 pub mod upload;
 

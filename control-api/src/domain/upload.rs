@@ -21,13 +21,6 @@ pub struct Claim {
     pub blake3: Blake3Hash,
 }
 
-/// What the client wants of the deployment besides its code.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    /// Requests that one instance may answer, one after another.
-    pub reuse: Option<u32>,
-}
-
 /// A component that is what was claimed and can be run. Its blocks are staged, not stored.
 #[derive(Debug)]
 pub struct Received {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::{ContentId, limits};
+use af_contract::{CapabilityError, ContentId, HostPattern, StoreName, limits};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State as Shared;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::List;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use crate::app::State;
-use crate::domain::upload::{Broken, Claim, Settings};
+use crate::domain::deployments::Wanted;
+use crate::domain::settings::Changes;
+use crate::domain::upload::{Broken, Claim};
 use crate::domain::{Actor, Error, deployments};
 use crate::store::DeploymentRow;
 
@@ -65,7 +69,17 @@ pub(super) struct ClaimInput {
     /// Requests that one instance may answer, one after another: 1 to 10,000. Left out, the world's
     /// default: 1 for WASI 0.2, 128 for WASI 0.3.
     reuse: Option<u32>,
+    /// Hosts that the function may send requests to, with commas between them, such as
+    /// `api.example.com,*.example.org`. Left out: any of the public internet. Empty: none.
+    egress: Option<String>,
+    /// Key-value stores of the project that the function may open besides the default one, with commas
+    /// between them.
+    stores: Option<String>,
 }
+
+/// Changes of the function's settings: a JSON object of names and values, null for one that goes, in
+/// base64url without padding. A header, so that values are in no URL and no log.
+const SETTINGS: &str = "af-settings";
 
 /// Which deployments.
 #[derive(Deserialize, IntoParams)]
@@ -116,7 +130,8 @@ pub(super) async fn list(
 
 /// Deploys a component, sent as a CAR (version 1) with the component's UnixFS blocks.
 #[utoipa::path(post, path = "/v1/functions/{function}/deployments", tag = "deployments",
-    params(("function" = String, Path), ClaimInput),
+    params(("function" = String, Path), ClaimInput, ("af-settings" = Option<String>, Header,
+        description = "Changes of the function's settings: a JSON object of names and values, null for one that goes, in base64url")),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = Deployment), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -127,10 +142,11 @@ pub(super) async fn create(
     actor: Actor,
     Path(function): Path<String>,
     Query(input): Query<ClaimInput>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, axum::Json<Deployment>), Failure> {
     let mut chunks = body.into_data_stream();
-    let (claim, settings) = match parse(&input) {
+    let (claim, wanted) = match parse(&input, &headers) {
         Ok(parsed) => parsed,
         Err(error) => {
             discard(chunks).await;
@@ -139,9 +155,10 @@ pub(super) async fn create(
     };
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // A task of its own: a client that goes away must not stop a deployment between its steps.
-    let deploying = tokio::spawn(async move {
-        deployments::create(&state, &actor, &function, claim, settings, receiver).await
-    });
+    let deploying =
+        tokio::spawn(
+            async move { deployments::create(&state, &actor, &function, claim, wanted, receiver).await },
+        );
     while let Some(chunk) = next(&mut chunks).await {
         let broken = chunk.is_err();
         if sender.send(chunk).await.is_err() || broken {
@@ -201,17 +218,45 @@ async fn discard(mut chunks: BodyDataStream) {
     }
 }
 
-fn parse(input: &ClaimInput) -> Result<(Claim, Settings), Error> {
-    let invalid = |code, error: &dyn std::error::Error| Error::Invalid { code, detail: error.to_string() };
+fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
     let claim = Claim {
-        cid: ContentId::parse(&input.cid).map_err(|error| invalid("invalid_cid", &error))?,
-        blake3: input.blake3.parse().map_err(|error| invalid("invalid_blake3", &error))?,
+        cid: ContentId::parse(&input.cid).map_err(|error| Error::invalid("invalid_cid", error))?,
+        blake3: input.blake3.parse().map_err(|error| Error::invalid("invalid_blake3", error))?,
     };
-    match input.reuse {
-        Some(reuse) if !(1..=limits::REUSE).contains(&reuse) => Err(Error::Invalid {
-            code: "invalid_reuse",
-            detail: format!("an instance can be reused for 1 to {} requests, not {reuse}", limits::REUSE),
-        }),
-        reuse => Ok((claim, Settings { reuse })),
+    if let Some(reuse) = input.reuse.filter(|reuse| !(1..=limits::REUSE).contains(reuse)) {
+        let detail = format!("an instance can be reused for 1 to {} requests, not {reuse}", limits::REUSE);
+        return Err(Error::invalid("invalid_reuse", detail));
     }
+    let egress = input.egress.as_deref().map(|text| names("egress", text, HostPattern::parse));
+    let stores = input.stores.as_deref().map(|text| names("stores", text, StoreName::parse));
+    let wanted = Wanted {
+        reuse: input.reuse,
+        egress: egress.transpose()?,
+        stores: stores.transpose()?.unwrap_or_default(),
+        settings: settings(headers)?,
+    };
+    Ok((claim, wanted))
+}
+
+fn names<T>(
+    what: &str,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, CapabilityError>,
+) -> Result<Vec<T>, Error> {
+    let names: Result<Vec<T>, _> = text.split(',').filter(|name| !name.is_empty()).map(parse).collect();
+    let names = names.map_err(|error| Error::invalid("invalid_capability", error))?;
+    if names.len() > limits::CAPABILITIES {
+        let detail = format!("{what} has {} names; {} are the most", names.len(), limits::CAPABILITIES);
+        return Err(Error::invalid("invalid_capability", detail));
+    }
+    Ok(names)
+}
+
+fn settings(headers: &HeaderMap) -> Result<Changes, Error> {
+    let Some(header) = headers.get(SETTINGS) else { return Ok(Changes::new()) };
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode(header.as_bytes());
+    let invalid = |error: &dyn std::fmt::Display| {
+        Error::invalid("invalid_settings", format!("the header {SETTINGS} is not what it should be: {error}"))
+    };
+    serde_json::from_slice(&decoded.map_err(|error| invalid(&error))?).map_err(|error| invalid(&error))
 }

@@ -4,6 +4,7 @@ pub(crate) mod deployments;
 pub(crate) mod functions;
 pub(crate) mod projects;
 pub(crate) mod routes;
+pub(crate) mod settings;
 pub(crate) mod tokens;
 pub(crate) mod users;
 

@@ -1,7 +1,7 @@
 //! The route feed: a revision for each slug, counting up over the platform.
 
 use af_contract::route::Target;
-use af_contract::{ContentId, DeploymentRef, FunctionStatus, Route, Slug};
+use af_contract::{ContentId, DeploymentRef, FunctionStatus, Route, Settings, Slug};
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, parse, unsigned};
@@ -11,6 +11,7 @@ struct RouteRow {
     slug: String,
     revision: i64,
     function_id: Option<String>,
+    project_id: Option<String>,
     status: Option<String>,
     deployment_id: Option<String>,
     manifest_cid: Option<String>,
@@ -22,9 +23,9 @@ impl Store {
         unsigned("revision", sqlx::query_scalar(query).fetch_one(&self.reader).await?)
     }
 
-    /// What changed after `known`, oldest first, at most 10,000 routes.
+    /// What changed after `known`, oldest first, at most 10,000 routes, without settings.
     pub(crate) async fn routes_since(&self, known: u64) -> Result<Vec<Route>, StoreError> {
-        let query = "select r.slug, r.revision, f.id as function_id, f.status,
+        let query = "select r.slug, r.revision, f.id as function_id, f.project_id, f.status,
                 d.id as deployment_id, d.manifest_cid
             from routes r
             left join functions f on f.id = r.function_id
@@ -57,7 +58,8 @@ impl TryFrom<RouteRow> for Route {
             .map_err(|_| StoreError::Value { what: "slug", value: row.slug.clone() })?;
         let deployment = match (row.deployment_id, row.manifest_cid) {
             (Some(id), Some(cid)) => {
-                Some(DeploymentRef { id, manifest: parse::<ContentId>("content id", &cid)? })
+                let manifest = parse::<ContentId>("content id", &cid)?;
+                Some(DeploymentRef { id, manifest, settings: Settings::new() })
             }
             _ => None,
         };
@@ -65,7 +67,8 @@ impl TryFrom<RouteRow> for Route {
             Some("ACTIVE") => FunctionStatus::Active,
             _ => FunctionStatus::Inactive,
         };
-        let target = row.function_id.map(|function| Target { function, status, deployment });
+        let function = row.function_id.zip(row.project_id);
+        let target = function.map(|(function, project)| Target { function, project, status, deployment });
         Ok(Self { revision: unsigned("revision", row.revision)?, slug, target })
     }
 }

@@ -81,6 +81,17 @@ impl GuestLog {
         (request.function.clone(), request.id)
     }
 
+    /// A message with a level of the guest's.
+    pub fn message(&self, level: &'static str, context: &str, message: &str) {
+        let mut request = self.lock();
+        let length = context.len().saturating_add(message.len());
+        if request.take(length, level) < length {
+            return;
+        }
+        let (function, id) = (&request.function, request.id);
+        info!(target: "function", %function, request_id = %id, stream = level, context, "{}", message.trim_end());
+    }
+
     /// A line of the platform's own, which the limit does not count.
     pub fn note(&self, text: &str) {
         let request = self.lock();
@@ -98,9 +109,9 @@ impl GuestLog {
 }
 
 impl Request {
-    fn line(&self, stream: Stream, line: &[u8]) {
+    fn line(&self, stream: &'static str, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        let (function, stream) = (&self.function, stream.name());
+        let function = &self.function;
         info!(target: "function", %function, request_id = %self.id, stream, "{}", text.trim_end());
     }
 
@@ -108,7 +119,7 @@ impl Request {
         for stream in Stream::ALL {
             let partial = std::mem::take(self.partial(stream));
             if !partial.is_empty() {
-                self.line(stream, &partial);
+                self.line(stream.name(), &partial);
             }
         }
     }
@@ -122,18 +133,18 @@ impl Request {
     }
 
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let granted = self.take(bytes.len(), stream);
+        let granted = self.take(bytes.len(), stream.name());
         for piece in bytes.get(..granted).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
             self.partial(stream).extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.partial(stream).len() >= LINE_BYTES {
                 let line = std::mem::take(self.partial(stream));
-                self.line(stream, &line);
+                self.line(stream.name(), &line);
             }
         }
     }
 
     /// How many of `wanted` bytes may still be logged.
-    fn take(&mut self, wanted: usize, stream: Stream) -> usize {
+    fn take(&mut self, wanted: usize, stream: &'static str) -> usize {
         if self.left == 0 {
             return 0;
         }

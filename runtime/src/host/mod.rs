@@ -1,21 +1,30 @@
 //! What a guest may call. `af_contract::guest_world::LINKED` lists the same interfaces for admission.
 
+mod config;
 pub mod egress;
+mod grants;
+mod keyvalue;
 pub mod log;
+mod logging;
 mod outbound;
 
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-pub use self::outbound::{Outbound, OutboundClient};
+pub use self::grants::{Given, Grants, Services};
+pub use self::keyvalue::{KeyValue, StoreError, Stores};
+pub use self::outbound::Outbound;
 use crate::sandbox::State;
 
-/// Links WASI 0.2. What a guest was given nothing for, such as files and sockets, is linked too,
+/// Links WASI 0.2 and drafts. What a guest was given nothing for, such as files and sockets, is linked too,
 /// because every Rust guest imports it, and denies.
 pub fn linker_02(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    config::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -29,7 +38,7 @@ pub fn linker_03(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 
 #[cfg(test)]
 mod tests {
-    use af_contract::guest_world::LINKED;
+    use af_contract::guest_world::{DRAFTS, LINKED};
 
     use super::*;
 
@@ -46,6 +55,9 @@ mod tests {
             let found = |linker| (0..=*patch).rev().any(|patch| defined(linker, &format!("{track}.{patch}")));
             assert!(found(linker_03), "{track} is not linked");
             assert!(track.ends_with("@0.3") || found(linker_02), "{track} is not linked for WASI 0.2");
+        }
+        for name in DRAFTS {
+            assert!(defined(linker_02, name) && defined(linker_03, name), "{name} is not linked");
         }
         assert!(!defined(linker_03, "acme:gpu/gpu@1.0.0"));
     }

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use af_contract::Limits;
+use af_contract::{HostPattern, Limits};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -39,14 +39,21 @@ const BODY_CHUNK_BYTES: usize = 32 << 10;
 /// Connections of one deployment: another one never gets them.
 pub struct OutboundClient {
     egress: Egress,
+    /// Hosts of the function's own list.
+    allowed: Option<Vec<HostPattern>>,
     client: OnceLock<Result<HttpClient, String>>,
 }
 
 impl OutboundClient {
-    /// Without any connection yet.
+    /// Without any connection yet. With `allowed`, to those hosts only.
     #[must_use]
-    pub fn new(egress: Egress) -> Self {
-        Self { egress, client: OnceLock::new() }
+    pub fn new(egress: Egress, allowed: Option<Vec<HostPattern>>) -> Self {
+        Self { egress, allowed, client: OnceLock::new() }
+    }
+
+    fn allows(&self, uri: &Uri) -> bool {
+        let host = uri.host().unwrap_or_default();
+        self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| pattern.matches(host)))
     }
 
     fn client(&self) -> Result<&HttpClient, Error> {
@@ -189,6 +196,10 @@ impl WasiHttpHooks for Outbound {
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         };
         self.left = left;
+        if !self.client.allows(request.uri()) {
+            self.log.note("[an outgoing request was refused: its host is not in the function's list]");
+            return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
+        }
         let concurrent = usize::try_from(self.concurrent).unwrap_or(usize::MAX);
         let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(concurrent))).clone();
         let (client, log) = (self.client.clone(), self.log.clone());

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use af_content::DiskStore;
+use af_contract::route::Target;
 use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
 use http::HeaderValue;
 
 use crate::artifact::{Artifact, ArtifactError, ArtifactStore};
-use crate::host::OutboundClient;
+use crate::host::{Given, Grants};
 use crate::sandbox::{Callee, Habits, IdleInstances};
 
 /// One immutable version of a function.
@@ -19,7 +20,7 @@ pub struct Deployment {
     function: Arc<str>,
     idle: Arc<IdleInstances>,
     habits: Arc<Habits>,
-    outbound: Arc<OutboundClient>,
+    grants: Arc<Grants>,
     artifacts: ArtifactStore,
 }
 
@@ -36,7 +37,7 @@ impl Deployment {
     /// Reads the manifest and checks it against its CID and the function that it must be of.
     pub(super) async fn load(
         reference: &DeploymentRef,
-        function: &str,
+        target: &Target,
         blocks: &DiskStore,
         artifacts: &ArtifactStore,
     ) -> Result<Arc<Self>, ArtifactError> {
@@ -46,13 +47,24 @@ impl Deployment {
         let bytes = block.map_err(ArtifactError::interrupted)??.ok_or(ArtifactError::Missing(id))?;
         let manifest =
             Manifest::decode(&bytes).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
-        if manifest.function != function {
-            let reason = format!("it is of {}, not of {function}", manifest.function);
+        if manifest.function != target.function {
+            let reason = format!("it is of {}, not of {}", manifest.function, target.function);
             return Err(ArtifactError::Manifest(reason));
         }
         let header = HeaderValue::try_from(id.to_string());
         let header = header.map_err(|error| ArtifactError::Manifest(error.to_string()))?;
         let artifacts = artifacts.clone();
+        // Without a value that it needs a function would do something else than its owner wants.
+        if !manifest.settings.keys().eq(reference.settings.keys()) {
+            return Err(ArtifactError::Manifest("its settings are not those that it names".into()));
+        }
+        let given = Given {
+            project: target.project.clone(),
+            settings: reference.settings.clone(),
+            stores: manifest.stores.clone(),
+            egress: manifest.egress.clone(),
+        };
+        let grants = Grants::new(artifacts.sandbox().services(), given);
         let uses = manifest.reuse.unwrap_or(default_uses(manifest.code.world));
         Ok(Arc::new(Self {
             id: reference.id.clone(),
@@ -62,7 +74,7 @@ impl Deployment {
             header,
             idle: Arc::new(IdleInstances::new(uses)),
             habits: Arc::default(),
-            outbound: Arc::new(OutboundClient::new(artifacts.sandbox().egress().clone())),
+            grants: Arc::new(grants),
             artifacts,
         }))
     }
@@ -92,7 +104,7 @@ impl Deployment {
             limits: self.manifest.limits,
             idle: self.idle.clone(),
             habits: self.habits.clone(),
-            outbound: self.outbound.clone(),
+            grants: self.grants.clone(),
         })
     }
 

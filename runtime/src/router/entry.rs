@@ -15,9 +15,7 @@ use crate::sandbox::Gate;
 /// What the table holds for a slug. Its deployment never changes; a newer one is a new entry.
 pub struct Entry {
     slug: Slug,
-    status: FunctionStatus,
-    reference: Option<DeploymentRef>,
-    function: String,
+    target: Target,
     /// Read when it is first needed, so that a start does not read ten thousand manifests.
     deployment: OnceCell<Arc<Deployment>>,
     next: Mutex<Next>,
@@ -44,9 +42,7 @@ impl Entry {
     ) -> Self {
         Self {
             slug: route.slug.clone(),
-            status: target.status,
-            reference: target.deployment.clone(),
-            function: target.function.clone(),
+            target: target.clone(),
             deployment: OnceCell::new(),
             next: Mutex::new(Next { revision: route.revision, pending: None, failed: None }),
             blocks: blocks.clone(),
@@ -65,11 +61,11 @@ impl Entry {
     /// # Errors
     /// When the function is switched off or has no deployment, or its manifest cannot be read.
     pub async fn deployment(&self) -> Result<&Arc<Deployment>, RequestError> {
-        if self.status == FunctionStatus::Inactive {
+        if self.target.status == FunctionStatus::Inactive {
             return Err(RouteError::Inactive(self.slug.clone()).into());
         }
-        let reference = self.reference.as_ref().ok_or_else(|| RouteError::NotDeployed(self.slug.clone()))?;
-        let load = || Deployment::load(reference, &self.function, &self.blocks, &self.artifacts);
+        let reference = self.reference().ok_or_else(|| RouteError::NotDeployed(self.slug.clone()))?;
+        let load = || Deployment::load(reference, &self.target, &self.blocks, &self.artifacts);
         Ok(self.deployment.get_or_try_init(load).await?)
     }
 
@@ -99,15 +95,19 @@ impl Entry {
 
     /// The manifest of what answers here, if there is one.
     pub fn manifest(&self) -> Option<ContentId> {
-        self.reference.as_ref().map(|reference| reference.manifest)
+        self.reference().map(|reference| reference.manifest)
+    }
+
+    fn reference(&self) -> Option<&DeploymentRef> {
+        self.target.deployment.as_ref()
     }
 
     pub(super) fn has_deployment(&self) -> bool {
-        self.reference.is_some()
+        self.reference().is_some()
     }
 
     pub(super) fn answers(&self) -> bool {
-        self.status == FunctionStatus::Active && self.has_deployment()
+        self.target.status == FunctionStatus::Active && self.has_deployment()
     }
 
     /// The newest revision that is known for this slug.

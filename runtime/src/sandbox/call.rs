@@ -21,7 +21,7 @@ use super::idle::{After, CoreNumber};
 use super::instance::{Instance, Responder};
 use super::{Exceeded, GuestBody, GuestError, Habits, IdleInstances, Meter, Permit, Sandbox, State};
 use crate::artifact::Artifact;
-use crate::host::OutboundClient;
+use crate::host::Grants;
 use crate::host::log::GuestLog;
 use crate::request_id::RequestId;
 
@@ -40,8 +40,8 @@ pub struct Callee {
     pub idle: Arc<IdleInstances>,
     /// What this deployment's calls are like.
     pub habits: Arc<Habits>,
-    /// Sends this deployment's outgoing requests.
-    pub outbound: Arc<OutboundClient>,
+    /// What this deployment may reach besides itself.
+    pub grants: Arc<Grants>,
 }
 
 /// A call that has not begun.

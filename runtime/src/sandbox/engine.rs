@@ -1,6 +1,7 @@
 //! The Wasmtime engines with their pools, and what all calls share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_contract::World;
@@ -15,6 +16,7 @@ use super::{Admission, State};
 use crate::artifact::image;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
+use crate::host::{KeyValue, Services};
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
 const CORE_INSTANCES: u32 = 16;
@@ -44,12 +46,14 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// Networks that guests may reach besides the public internet.
     pub egress_allow: Vec<IpNet>,
+    /// The file of all key-value entries; without one they are in memory and end with the process.
+    pub keyvalue: Option<PathBuf>,
 }
 
 impl Default for SandboxConfig {
     fn default() -> Self {
         // 1,000 times 128 MiB is address space, not memory: an instance holds what it touches.
-        Self { instances: 1000, max_memory_bytes: 128 << 20, egress_allow: Vec::new() }
+        Self { instances: 1000, max_memory_bytes: 128 << 20, egress_allow: Vec::new(), keyvalue: None }
     }
 }
 
@@ -66,7 +70,7 @@ struct Inner {
     admission: Admission,
     ticker: Ticker,
     background: Background,
-    egress: Egress,
+    services: Services,
 }
 
 /// An engine with its pool, and what its guests may import.
@@ -105,6 +109,10 @@ impl Sandbox {
         let concurrent = Engine::new(HostKind::Concurrent.config().allocation_strategy(pool(config)))?;
         let ticker = Ticker::start(&[&imaged, &plain, &concurrent])?;
         let instances = usize::try_from(config.instances)?;
+        let services = Services {
+            egress: Egress::new(&config.egress_allow),
+            keyvalue: KeyValue::open(config.keyvalue.as_deref())?,
+        };
         let inner = Inner {
             imaged: Host::new(HostKind::Imaged, &imaged)?,
             plain: Host::new(HostKind::Plain, &plain)?,
@@ -112,7 +120,7 @@ impl Sandbox {
             admission: Admission::new(instances, instances.div_ceil(SHARE)),
             ticker,
             background: Background::start()?,
-            egress: Egress::new(&config.egress_allow),
+            services,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -146,10 +154,10 @@ impl Sandbox {
         &self.inner.admission
     }
 
-    /// What guests may reach.
+    /// What guests reach the world through.
     #[must_use]
-    pub fn egress(&self) -> &Egress {
-        &self.inner.egress
+    pub fn services(&self) -> &Services {
+        &self.inner.services
     }
 
     pub(super) fn ticker(&self) -> &Ticker {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use af_contract::Limits;
+use af_contract::{Limits, Settings};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::memory::MemoryLimit;
 use super::{Callee, Meter};
-use crate::host::Outbound;
 use crate::host::log::GuestLog;
+use crate::host::{Grants, Outbound, Stores};
 
 /// Resource handles that a guest may hold at the same time.
 const HANDLES: usize = 10_000;
@@ -24,6 +24,8 @@ pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
+    stores: Stores,
+    grants: Arc<Grants>,
     log: GuestLog,
     pub(super) memory: MemoryLimit,
     pub(super) meter: Arc<Meter>,
@@ -33,23 +35,46 @@ impl State {
     pub(super) fn new(callee: &Callee, meter: Arc<Meter>, log: GuestLog) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        // No directory, no environment, no arguments, no socket: what is not given is not there.
-        let wasi = WasiCtx::builder()
-            .stdout(log.stdout())
-            .stderr(log.stderr())
-            .max_random_size(RANDOM_BYTES)
-            .build();
+        let grants = callee.grants.clone();
+        // No directory, no arguments, no socket: what is not given is not there.
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(log.stdout()).stderr(log.stderr()).max_random_size(RANDOM_BYTES);
+        for (name, value) in &grants.settings {
+            wasi.env(name.as_str(), value.reveal());
+        }
+        let wasi = wasi.build();
         let memory = MemoryLimit::new(callee.limits.memory_bytes, meter.clone());
-        let outbound = Outbound::new(callee.outbound.clone(), log.clone(), &callee.limits);
-        Self { table, wasi, http: WasiHttpCtx::new(), outbound, log, memory, meter }
+        let outbound = Outbound::new(grants.outbound.clone(), log.clone(), &callee.limits);
+        let (http, stores) = (WasiHttpCtx::new(), grants.stores());
+        Self { table, wasi, http, outbound, stores, grants, log, memory, meter }
     }
 
     /// Makes the state the next request's; memory stays charged.
     pub(super) fn renew(&mut self, limits: &Limits, meter: Arc<Meter>, log: &GuestLog) {
         self.outbound.renew(limits);
+        self.stores.renew();
         self.log.continue_as(log);
         self.memory.renew(meter.clone());
         self.meter = meter;
+    }
+
+    /// What the function's owner told it.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.grants.settings
+    }
+
+    /// Where lines go.
+    pub(crate) fn log(&self) -> &GuestLog {
+        &self.log
+    }
+
+    /// Its project's key-value stores.
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    pub(crate) fn stores_mut(&mut self) -> &mut Stores {
+        &mut self.stores
     }
 
     /// The request is over.

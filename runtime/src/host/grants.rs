@@ -1,0 +1,62 @@
+//! What a deployment was given: its settings, the stores of its project, and where its requests may go.
+
+use std::sync::Arc;
+
+use af_contract::{HostPattern, Settings, StoreName};
+
+use super::egress::Egress;
+use super::keyvalue::{KeyValue, Stores};
+use super::outbound::OutboundClient;
+
+/// What all functions of a node reach the world through. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// The policy for outgoing requests.
+    pub egress: Egress,
+    /// Entries of all projects.
+    pub keyvalue: KeyValue,
+}
+
+/// What a deployment's owner gave it.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Whose it is: functions of one project share its stores.
+    pub project: String,
+    /// Values by name.
+    pub settings: Settings,
+    /// Stores besides the default one.
+    pub stores: Vec<StoreName>,
+    /// Hosts that it may send requests to; without it any of the public internet.
+    pub egress: Option<Vec<HostPattern>>,
+}
+
+/// One deployment's, shared by all its instances.
+pub struct Grants {
+    /// Values by name.
+    pub settings: Settings,
+    /// Sends its outgoing requests.
+    pub outbound: Arc<OutboundClient>,
+    keyvalue: KeyValue,
+    project: Arc<str>,
+    stores: Arc<[StoreName]>,
+}
+
+impl Grants {
+    /// Through a node's services.
+    #[must_use]
+    pub fn new(services: &Services, given: Given) -> Self {
+        Self {
+            settings: given.settings,
+            outbound: Arc::new(OutboundClient::new(services.egress.clone(), given.egress)),
+            keyvalue: services.keyvalue.clone(),
+            project: given.project.into(),
+            stores: given.stores.into(),
+        }
+    }
+
+    /// For one instance.
+    #[must_use]
+    pub fn stores(&self) -> Stores {
+        Stores::new(self.keyvalue.clone(), self.project.clone(), self.stores.clone())
+    }
+}
