@@ -139,6 +139,7 @@ async fn a_guest_reaches_the_public_internet_only() {
     for host in [
         "127.0.0.1",
         "localhost",
+        "any.LOCALHOST",
         "0.0.0.0",
         "127.1",
         "2130706433",
@@ -166,6 +167,7 @@ async fn what_the_operator_opens_is_reached_within_the_limits() {
     let port = origin().await;
     let text = async |path: String| server.get("bad", &path).await.text().await.unwrap();
     assert_eq!(text(format!("/to/127.0.0.1:{port}")).await, "Ok(204)\n");
+    assert_eq!(text(format!("/to/some.function.localhost:{port}")).await, "Ok(204)\n", "as RFC 6761 has it");
     assert!(text(format!("/to/[::1]:{port}")).await.contains("DestinationIpProhibited"));
     assert!(text("/to/127.0.0.1:1".into()).await.contains("ConnectionRefused"));
     assert_eq!(text(format!("/many/127.0.0.1:{port}")).await, "50\n", "outgoing requests of one request");

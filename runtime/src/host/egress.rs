@@ -61,7 +61,10 @@ impl Egress {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default);
-        let resolved = tokio::net::lookup_host((host, port)).await.map_err(EgressError::Resolve)?;
+        // RFC 6761 section 6.3: such names are this machine, and no resolver's business.
+        let local = host.to_ascii_lowercase().trim_end_matches('.').ends_with(".localhost");
+        let name = if local { "localhost" } else { host };
+        let resolved = tokio::net::lookup_host((name, port)).await.map_err(EgressError::Resolve)?;
         let mut failed = EgressError::Prohibited;
         for address in resolved.filter(|address| self.permits(address.ip())) {
             match connect(address).await {
