@@ -5,15 +5,26 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use af_contract::Blake3Hash;
+use memmap2::Mmap;
 use tracing::warn;
 
 const TAG_BYTES: usize = 32;
 
 const LENGTH_BYTES: usize = 8;
+
+/// Of the files' layout: those of another one are not authentic.
+const FORMAT: u8 = 2;
+
+/// The memory begins at a multiple of this, which is one of every page size, so that it can be mapped.
+const ALIGNMENT: usize = 64 << 10;
+
+/// More than this is hashed on all cores, bytes.
+const PARALLEL: usize = 1 << 20;
 
 /// A directory of artifacts.
 pub struct ArtifactDir {
@@ -21,7 +32,8 @@ pub struct ArtifactDir {
     key: [u8; 32],
 }
 
-/// What a file holds: both, the length of the first, and the tag of all.
+/// What a file holds: native code, then the memory at the next multiple of [`ALIGNMENT`], the length
+/// of the native code, and the tag of all.
 pub struct Parts<'a> {
     /// A serialized component.
     pub native: &'a [u8],
@@ -31,16 +43,20 @@ pub struct Parts<'a> {
 
 /// An authentic file.
 pub struct Artifact {
-    bytes: Vec<u8>,
-    native: usize,
+    file: File,
     memory: Range<usize>,
 }
 
 impl Artifact {
-    /// What it holds.
-    pub fn parts(&self) -> Parts<'_> {
-        let part = |range: Range<usize>| self.bytes.get(range).unwrap_or_default();
-        Parts { native: part(0..self.native), memory: part(self.memory.clone()) }
+    /// Where it can be opened while this lives; what is there is the file that was checked, also when
+    /// another one has its name by now. It begins with the serialized component.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// The memory that was taken out of the component, to be mapped: its file, offset and size.
+    pub fn memory(self) -> (File, u64, usize) {
+        (self.file, self.memory.start as u64, self.memory.len())
     }
 }
 
@@ -65,8 +81,10 @@ impl ArtifactDir {
     /// The artifact of a component, if it is here and authentic.
     pub fn load(&self, key: &ArtifactKey) -> Option<Artifact> {
         let path = self.path(key);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        // SAFETY: files of artifacts are replaced, never written to.
+        let opened = File::open(&path).and_then(|file| Ok((unsafe { Mmap::map(&file) }?, file)));
+        let (bytes, file) = match opened {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 warn!(path = %path.display(), %error, "a compiled artifact cannot be read; compiling again");
@@ -75,22 +93,23 @@ impl ArtifactDir {
         };
         let (artifact, tag) = bytes.split_last_chunk::<TAG_BYTES>()?;
         // blake3::Hash compares in constant time.
-        if self.hasher(key).update(artifact).finalize() != blake3::Hash::from_bytes(*tag) {
+        if hash(self.hasher(key), artifact) != blake3::Hash::from_bytes(*tag) {
             warn!(path = %path.display(), "a compiled artifact is not authentic; compiling again");
             return None;
         }
         let (rest, length) = artifact.split_last_chunk::<LENGTH_BYTES>()?;
-        let native =
-            usize::try_from(u64::from_le_bytes(*length)).ok().filter(|native| *native <= rest.len())?;
-        let memory = native..rest.len();
-        Some(Artifact { bytes, native, memory })
+        let native = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let memory = native.checked_next_multiple_of(ALIGNMENT)?..rest.len();
+        (memory.start <= memory.end).then_some(Artifact { file, memory })
     }
 
     /// Keeps an artifact. Not durable on purpose: a lost or torn file is compiled again.
     pub fn save(&self, key: &ArtifactKey, parts: &Parts) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         let mut hasher = self.hasher(key);
-        for bytes in [parts.native, parts.memory, &(parts.native.len() as u64).to_le_bytes()] {
+        let native = parts.native.len();
+        let padding = vec![0; native.next_multiple_of(ALIGNMENT) - native];
+        for bytes in [parts.native, &padding, parts.memory, &(native as u64).to_le_bytes()] {
             hasher.update(bytes);
             file.write_all(bytes)?;
         }
@@ -106,9 +125,18 @@ impl ArtifactDir {
     /// Binds an artifact to its component and engine, so that no authentic file stands for another.
     fn hasher(&self, key: &ArtifactKey) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&key.code.0).update(&key.compatibility.to_le_bytes());
+        hasher.update(&[FORMAT]).update(&key.code.0).update(&key.compatibility.to_le_bytes());
         hasher
     }
+}
+
+fn hash(mut hasher: blake3::Hasher, bytes: &[u8]) -> blake3::Hash {
+    if bytes.len() > PARALLEL {
+        hasher.update_rayon(bytes)
+    } else {
+        hasher.update(bytes)
+    };
+    hasher.finalize()
 }
 
 fn read_or_make_key(dir: &Path) -> io::Result<[u8; 32]> {
@@ -147,7 +175,12 @@ mod tests {
         ArtifactDir::open(dir.path()).unwrap().save(&CODE, &PARTS).unwrap();
         let artifacts = ArtifactDir::open(dir.path()).unwrap();
         let found = artifacts.load(&CODE).unwrap();
-        assert_eq!((found.parts().native, found.parts().memory), (PARTS.native, PARTS.memory));
+        fs::remove_file(artifacts.path(&CODE)).unwrap();
+        assert!(fs::read(found.path()).unwrap().starts_with(PARTS.native));
+        let (file, offset, size) = found.memory();
+        // SAFETY: nobody has the file any more.
+        let memory = unsafe { memmap2::MmapOptions::new().offset(offset).len(size).map(&file) }.unwrap();
+        assert_eq!(&memory[..], PARTS.memory);
         assert!(artifacts.load(&ArtifactKey { compatibility: 8, ..CODE }).is_none(), "another engine");
     }
 
@@ -158,7 +191,7 @@ mod tests {
         artifacts.save(&CODE, &PARTS).unwrap();
         let path = artifacts.path(&CODE);
         let good = fs::read(&path).unwrap();
-        for at in 0..good.len() {
+        for at in (0..good.len()).filter(|at| *at < 64 || good.len() - *at < 64 || at % 1000 == 0) {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, bad).unwrap();

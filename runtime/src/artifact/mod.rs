@@ -160,7 +160,7 @@ impl Inner {
     fn make_blocking(&self, code: &Code) -> Result<Artifact, ArtifactError> {
         for host in self.sandbox.hosts(code.world) {
             if let Some(compiled) = self.load(code, host) {
-                return link(&compiled, code.world, host);
+                return link(compiled, code.world, host);
             }
         }
         let wasm = self.blocks.file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
@@ -168,12 +168,20 @@ impl Inner {
         let (native, memory, host) = self.compile(&wasm, code.world)?;
         info!(code = %code.cid, bytes = wasm.len(), time = ?started.elapsed(), kind = ?host.kind, "compiled a component");
         let parts = Parts { native: &native, memory: &memory };
-        if let Err(error) = self.dir.save(&key(code, host), &parts) {
-            warn!(code = %code.cid, %error, "compiled code is kept in memory only");
+        match self.dir.save(&key(code, host), &parts) {
+            // Mapped from its file, it costs memory only while it is used.
+            Ok(()) => {
+                if let Some(compiled) = self.load(code, host) {
+                    return link(compiled, code.world, host);
+                }
+            }
+            Err(error) => warn!(code = %code.cid, %error, "compiled code is kept in memory only"),
         }
         // SAFETY: it comes from our own compiler, for this engine's settings.
         let component = unsafe { Component::deserialize(&host.engine, &native) }.map_err(refused)?;
-        link(&Compiled { component, memory }, code.world, host)
+        let image = (host.kind == HostKind::Imaged).then(|| Image::new(&memory)).transpose();
+        let image = image.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
+        link(Compiled { component, image }, code.world, host)
     }
 
     /// Without its initial memory, where the component allows it.
@@ -193,42 +201,43 @@ impl Inner {
 
     fn load(&self, code: &Code, host: &Host) -> Option<Compiled> {
         let file = self.dir.load(&key(code, host))?;
-        let parts = file.parts();
-        // SAFETY: the bytes carry a tag under this node's own key, so they are what `serialize` made
-        // on this node, for this component and these engine settings.
-        match unsafe { Component::deserialize(&host.engine, parts.native) } {
-            Ok(component) => Some(Compiled { component, memory: parts.memory.to_vec() }),
-            Err(error) => {
-                warn!(code = %code.cid, %error, "a compiled artifact does not load; compiling again");
-                None
-            }
-        }
+        // SAFETY: the file carries a tag under this node's own key, so it is what `serialize` made
+        // on this node, for this component and these engine settings; it is replaced, never written to.
+        let loaded = unsafe { Component::deserialize_file(&host.engine, file.path()) };
+        let loaded = loaded.map_err(|error| error.to_string()).and_then(|component| {
+            let (file, offset, size) = file.memory();
+            let image = (host.kind == HostKind::Imaged).then(|| Image::of(file, offset, size)).transpose();
+            Ok(Compiled { component, image: image.map_err(|error| error.to_string())? })
+        });
+        loaded
+            .inspect_err(|error| {
+                warn!(code = %code.cid, error, "a compiled artifact does not load; compiling again");
+            })
+            .ok()
     }
 }
 
-/// A component's code, and the memory that was taken out of it.
+/// A component's code, and the memory that was taken out of it, if it was.
 struct Compiled {
     component: Component,
-    memory: Vec<u8>,
+    image: Option<Image>,
 }
 
 fn key(code: &Code, host: &Host) -> ArtifactKey {
     ArtifactKey { code: code.blake3, compatibility: host.compatibility }
 }
 
-fn link(compiled: &Compiled, world: World, host: &Host) -> Result<Artifact, ArtifactError> {
-    let Compiled { component, memory } = compiled;
-    let image = component.image_range();
-    let size = (image.end as usize).saturating_sub(image.start as usize).saturating_add(memory.len());
-    let pre = host.linker.instantiate_pre(component).map_err(refused)?;
-    let image = (host.kind == HostKind::Imaged).then(|| Image::new(memory).map(Arc::new)).transpose();
-    let image = image.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
+fn link(compiled: Compiled, world: World, host: &Host) -> Result<Artifact, ArtifactError> {
+    let Compiled { component, image } = compiled;
+    let range = component.image_range();
+    let size = (range.end as usize).saturating_sub(range.start as usize);
+    let pre = host.linker.instantiate_pre(&component).map_err(refused)?;
     let pre = match world {
         World::Proxy02 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(refused)?),
         World::Service03 => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(refused)?),
     };
     let size = u32::try_from(size).unwrap_or(u32::MAX);
-    Ok(Artifact { pre, engine: host.engine.clone(), image, size })
+    Ok(Artifact { pre, engine: host.engine.clone(), image: image.map(Arc::new), size })
 }
 
 fn refused(error: wasmtime::Error) -> ArtifactError {

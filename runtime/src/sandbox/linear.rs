@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use memmap2::{Mmap, MmapOptions};
 use rustix::fd::AsFd;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
@@ -71,7 +72,7 @@ impl Linear {
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
                 &image.file,
-                0,
+                image.offset,
             )?;
         }
         Ok(linear)
@@ -192,19 +193,16 @@ impl Drop for Linear {
 /// A component's initial memory. Shared by all instances of an artifact.
 pub struct Image {
     file: File,
-    view: NonNull<c_void>,
+    /// Where it begins in the file, bytes; whole pages.
+    offset: u64,
     size: usize,
+    view: Mmap,
     /// Memories that wait for their next instance, and the core that has them in its cache.
     free: Mutex<Vec<(CoreNumber, Arc<Linear>)>>,
 }
 
-// SAFETY: nobody writes to the view or the file once it is made.
-unsafe impl Send for Image {}
-// SAFETY: as above.
-unsafe impl Sync for Image {}
-
 impl Image {
-    /// Keeps a component's initial memory.
+    /// Keeps a component's initial memory, in memory.
     ///
     /// # Errors
     /// When the system has no memory for it.
@@ -212,17 +210,21 @@ impl Image {
         let file = File::from(memfd_create("af-image", MemfdFlags::CLOEXEC)?);
         ftruncate(&file, bytes.len() as u64)?;
         write_sparse(&file, bytes)?;
-        let size = bytes.len();
-        // SAFETY: a new mapping where the kernel finds room.
-        let view =
-            unsafe { mmap(ptr::null_mut(), size.max(1), ProtFlags::READ, MapFlags::SHARED, &file, 0) }?;
-        let view = NonNull::new(view).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { file, view, size, free: Mutex::default() })
+        Self::of(file, 0, bytes.len())
+    }
+
+    /// A component's initial memory as a file has it. Nobody may write to the file any more.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped, as when `offset` is within a page.
+    pub fn of(file: File, offset: u64, size: usize) -> io::Result<Self> {
+        // SAFETY: files of artifacts are replaced, never written to; a memory file has no name.
+        let view = unsafe { MmapOptions::new().offset(offset).len(size).map(&file) }?;
+        Ok(Self { file, offset, size, view, free: Mutex::default() })
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has this size and lives as long as this.
-        unsafe { std::slice::from_raw_parts(self.view.as_ptr().cast(), self.size) }
+        &self.view
     }
 
     /// A memory for the next instance that is made on this thread.
@@ -274,14 +276,6 @@ fn write_sparse(file: &File, bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        // SAFETY: its own mapping, which nobody can refer to any more.
-        let unmapped = unsafe { munmap(self.view.as_ptr(), self.size.max(1)) };
-        debug_assert!(unmapped.is_ok(), "a view can be given back");
-    }
 }
 
 /// Gives instances of one engine the memory that was lent for them.
