@@ -1,5 +1,5 @@
 //! The load: one thread with connections that each send one request after the other and take the time
-//! of each. It writes the request as bytes and reads no more of a response than its length, because
+//! of each. It writes requests as bytes and reads no more of a response than its length, because
 //! what it costs is taken from the servers, which run on the same cores.
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::servers::Server;
+/// What is asked for, of whom.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub port: u16,
+    /// Each connection asks these in turn.
+    pub requests: Vec<Vec<u8>>,
+    pub connections: usize,
+    pub time: Duration,
+    pub accept: Accept,
+}
+
+/// Which responses are fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Status 200 only, else the run fails.
+    Success,
+    /// Any, also a connection that breaks: it is opened again.
+    Anything,
+}
 
 /// What one run measured.
 #[derive(Clone, Debug, Default)]
@@ -22,58 +40,85 @@ pub struct Figures {
     pub resident_mib: f64,
 }
 
-/// Loads a server; every response must be a success.
-pub async fn run(server: &Server, time: Duration, connections: usize) -> anyhow::Result<Figures> {
-    let (port, request) = (server.port, request(server));
-    let load = move || {
+/// A request without a body.
+pub fn get(host: &str, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+}
+
+/// A request with a body.
+pub fn post(host: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// Loads a server from a thread of its own.
+pub async fn run(load: Load) -> anyhow::Result<Figures> {
+    tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(load(port, &request, time, connections))
-    };
-    tokio::task::spawn_blocking(load).await?
+        runtime.block_on(all(load))
+    })
+    .await?
 }
 
-fn request(server: &Server) -> Vec<u8> {
-    format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", server.path, server.host).into_bytes()
-}
-
-async fn load(port: u16, request: &[u8], time: Duration, connections: usize) -> anyhow::Result<Figures> {
+/// The time of one request on a connection of its own.
+pub async fn once(port: u16, request: &[u8]) -> anyhow::Result<Duration> {
     let started = Instant::now();
-    let end = started + time;
+    let mut connection = Connection::open(port).await?;
+    connection.ask(request, Accept::Success).await?;
+    Ok(started.elapsed())
+}
+
+/// Of times, in milliseconds: that which so many hundredths do not exceed.
+pub fn percentile(times: &mut [Duration], hundredths: usize) -> f64 {
+    times.sort_unstable();
+    let at = (times.len() * hundredths / 100).min(times.len().saturating_sub(1));
+    times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}
+
+async fn all(load: Load) -> anyhow::Result<Figures> {
+    let started = Instant::now();
+    let end = started + load.time;
     let mut callers = JoinSet::new();
-    for _ in 0..connections {
-        callers.spawn(connection(port, request.to_vec(), end));
+    for number in 0..load.connections {
+        let mut requests = load.requests.clone();
+        // Not all the same one at the same time.
+        let shift = number % requests.len().max(1);
+        requests.rotate_left(shift);
+        callers.spawn(connection(load.port, requests, end, load.accept));
     }
     let mut latencies = Vec::new();
     while let Some(called) = callers.join_next().await {
         latencies.extend(called??);
     }
     let elapsed = started.elapsed().as_secs_f64();
-    latencies.sort_unstable();
     let requests = f64::from(u32::try_from(latencies.len())?);
-    let percentile = |hundredths: usize| {
-        let at = (latencies.len() * hundredths / 100).min(latencies.len().saturating_sub(1));
-        latencies.get(at).map_or(0.0, |latency: &Duration| latency.as_secs_f64() * 1e3)
-    };
     Ok(Figures {
         requests,
         per_second: requests / elapsed,
-        p50_millis: percentile(50),
-        p99_millis: percentile(99),
+        p50_millis: percentile(&mut latencies, 50),
+        p99_millis: percentile(&mut latencies, 99),
         ..Figures::default()
     })
 }
 
-async fn connection(port: u16, request: Vec<u8>, end: Instant) -> anyhow::Result<Vec<Duration>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.context("the server does not listen")?;
-    stream.set_nodelay(true)?;
+async fn connection(
+    port: u16,
+    requests: Vec<Vec<u8>>,
+    end: Instant,
+    accept: Accept,
+) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = Connection::open(port).await?;
     let mut latencies = Vec::with_capacity(1 << 14);
-    let mut buffer = Vec::with_capacity(16 << 10);
     let mut sent = Instant::now();
-    while sent < end {
-        stream.write_all(&request).await?;
-        buffer.clear();
-        while !complete(&buffer)? {
-            ensure!(stream.read_buf(&mut buffer).await? > 0, "the server closed the connection");
+    for request in requests.iter().cycle() {
+        if sent >= end {
+            break;
+        }
+        let asked = connection.ask(request, accept).await;
+        match (asked, accept) {
+            (Ok(()), _) => {}
+            (Err(error), Accept::Success) => return Err(error),
+            (Err(_), Accept::Anything) => connection = Connection::open(port).await?,
         }
         let done = Instant::now();
         latencies.push(done - sent);
@@ -82,12 +127,43 @@ async fn connection(port: u16, request: Vec<u8>, end: Instant) -> anyhow::Result
     Ok(latencies)
 }
 
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(port: u16) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.context("the server does not listen")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(16 << 10) })
+    }
+
+    /// Writes and reads at the same time: a server may answer before it has read everything.
+    async fn ask(&mut self, request: &[u8], accept: Accept) -> anyhow::Result<()> {
+        let Self { stream, buffer } = self;
+        let (mut reader, mut writer) = stream.split();
+        buffer.clear();
+        let read = async {
+            while !complete(buffer, accept)? {
+                ensure!(reader.read_buf(buffer).await? > 0, "the server closed the connection");
+            }
+            Ok(())
+        };
+        let write = async { writer.write_all(request).await.map_err(anyhow::Error::from) };
+        tokio::try_join!(write, read)?;
+        Ok(())
+    }
+}
+
 /// Whether a response is all there: the servers here say its length or send it in chunks.
-fn complete(response: &[u8]) -> anyhow::Result<bool> {
+fn complete(response: &[u8], accept: Accept) -> anyhow::Result<bool> {
     let Some(end) = find(response, b"\r\n\r\n") else { return Ok(false) };
     let (head, body) = response.split_at(end + 4);
     let head = std::str::from_utf8(head)?;
-    ensure!(head.starts_with("HTTP/1.1 200"), "the server answered {:?}", head.lines().next());
+    if accept == Accept::Success {
+        ensure!(head.starts_with("HTTP/1.1 200"), "the server answered {:?}", head.lines().next());
+    }
     for line in head.lines().skip(1) {
         let Some((name, value)) = line.split_once(':') else { continue };
         if name.eq_ignore_ascii_case("content-length") {

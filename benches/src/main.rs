@@ -1,6 +1,10 @@
-//! Loads this server and its peers in turn with the same client and component, and prints the ratios.
+//! Loads this server and its peers in turn with the same client and component, and prints tables.
 
+mod cold;
+mod fleet;
 mod load;
+mod neighbour;
+mod scale;
 mod servers;
 
 use std::path::PathBuf;
@@ -8,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::load::Figures;
+use crate::load::{Accept, Figures, Load};
 use crate::servers::{Row, Server};
 
 #[derive(Parser)]
@@ -19,8 +23,16 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Everything
+    All(Compare),
     /// Start every server in turn, load it, and print a table
     Compare(Compare),
+    /// What first requests cost
+    Cold(Compare),
+    /// What many functions cost
+    Scale(Compare),
+    /// What a bad function costs a good one
+    Neighbour(Compare),
     /// The limit: a hyper server that answers a constant text
     Bare,
 }
@@ -52,8 +64,19 @@ struct Compare {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // Of this process: the servers are processes of their own.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     match Args::parse().command {
+        Command::All(options) => {
+            compare(&options).await?;
+            cold::run(&options).await?;
+            scale::run(&options).await?;
+            neighbour::run(&options).await
+        }
         Command::Compare(options) => compare(&options).await,
+        Command::Cold(options) => cold::run(&options).await,
+        Command::Scale(options) => scale::run(&options).await,
+        Command::Neighbour(options) => neighbour::run(&options).await,
         Command::Bare => servers::bare().await,
     }
 }
@@ -65,10 +88,16 @@ async fn compare(options: &Compare) -> anyhow::Result<()> {
         for (row, figures) in &mut rows {
             eprintln!("round {round} of {}: {}", options.rounds, row.name);
             let server = Server::start(row, options).await?;
-            load::run(&server, Duration::from_secs(1), options.connections).await?;
+            let load = |seconds| Load {
+                port: server.port,
+                requests: server.requests.clone(),
+                connections: options.connections,
+                time: Duration::from_secs(seconds),
+                accept: Accept::Success,
+            };
+            load::run(load(1)).await?;
             let before = server.cpu_seconds();
-            let mut measured =
-                load::run(&server, Duration::from_secs(options.seconds), options.connections).await?;
+            let mut measured = load::run(load(options.seconds)).await?;
             let cpu = server.cpu_seconds() - before;
             measured.cpu_micros = cpu * 1e6 / measured.requests.max(1.0);
             measured.resident_mib = server.resident_mib();

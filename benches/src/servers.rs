@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::Compare;
+use crate::{Compare, fleet, load};
 
 /// One row of the table.
 #[derive(Clone, Debug)]
@@ -27,6 +27,18 @@ pub struct Row {
     /// The component's name under the guests' directory.
     guest: &'static str,
     options: &'static [&'static str],
+    ask: Ask,
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A greeting.
+    Hello,
+    /// 1 MiB, to be sent back.
+    Echo,
+    /// Greetings of so many functions.
+    Functions(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +66,7 @@ macro_rules! best {
 const RUST_02: &str = "hello-rust";
 const RUST_03: &str = "hello-rust-p3";
 const JAVASCRIPT: &str = "hello-js";
+const HOSTILE: &str = "hostile";
 
 const fn row(
     name: &'static str,
@@ -61,7 +74,11 @@ const fn row(
     guest: &'static str,
     options: &'static [&'static str],
 ) -> Row {
-    Row { name, software, guest, options }
+    Row { name, software, guest, options, ask: Ask::Hello }
+}
+
+const fn asking(row: Row, ask: Ask) -> Row {
+    Row { ask, ..row }
 }
 
 /// Peers stand below the rows of this server that they compare with.
@@ -105,6 +122,21 @@ const ROWS: &[Row] = &[
         JAVASCRIPT,
         best!("--max-instance-reuse-count=1"),
     ),
+    asking(row("af, 1 MiB echo, WASI 0.2, fresh", Software::Af, HOSTILE, &[]), Ask::Echo),
+    asking(
+        row("wasmtime serve, 1 MiB echo, WASI 0.2, fresh (default)", Software::Wasmtime, HOSTILE, &[]),
+        Ask::Echo,
+    ),
+    asking(
+        row(
+            "wasmtime serve, 1 MiB echo, WASI 0.2, fresh, best flags",
+            Software::Wasmtime,
+            HOSTILE,
+            best!("--max-instance-reuse-count=1"),
+        ),
+        Ask::Echo,
+    ),
+    asking(row("af, 50 functions at once, WASI 0.2, fresh", Software::Af, RUST_02, &[]), Ask::Functions(50)),
 ];
 
 impl Row {
@@ -134,9 +166,9 @@ pub fn available(wasmtime: &Path, only: &str) -> Vec<Row> {
 pub struct Server {
     child: Child,
     pub port: u16,
-    pub host: String,
-    pub path: &'static str,
-    _dir: tempfile::TempDir,
+    /// What the row asks.
+    pub requests: Vec<Vec<u8>>,
+    dir: tempfile::TempDir,
 }
 
 impl Server {
@@ -147,13 +179,68 @@ impl Server {
         if !component.exists() {
             bail!("{} is missing; run examples/build", component.display());
         }
-        let server = match row.software {
+        let mut server = match row.software {
             Software::Bare => start_bare(dir)?,
-            Software::Af => start_af(&options.af, &component, row.options, dir)?,
+            Software::Af => Self::af(&options.af, dir)?,
             Software::Wasmtime => start_wasmtime(&options.wasmtime, &component, row.options, dir)?,
         };
         server.wait().await?;
+        if row.software == Software::Af {
+            server.deploy(&options.af, "hello", &component, row.options)?;
+        }
+        server.requests = match row.ask {
+            Ask::Hello => vec![load::get("hello.localhost", "/")],
+            Ask::Echo => vec![load::post("hello.localhost", "/echo", &vec![7; 1 << 20])],
+            Ask::Functions(count) => {
+                fleet::deploy(server.dir.path(), &component, count, false).await?;
+                (0..count).map(|number| load::get(&host(number), "/")).collect()
+            }
+        };
         Ok(server)
+    }
+
+    /// This server, on directories that may have been used before.
+    pub fn af(af: &Path, dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        let mut up = command(af, dir.path());
+        up.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--data-dir"]);
+        let up = up.arg(dir.path().join("data")).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = up.spawn().context("af")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no output")?);
+        let mut text = String::new();
+        let said: Value = loop {
+            if stdout.read_line(&mut text)? == 0 {
+                bail!("af up did not start: {text}");
+            }
+            if let Ok(said) = serde_json::from_str(&text) {
+                break said;
+            }
+        };
+        let url = said.get("functionsUrl").and_then(Value::as_str).unwrap_or_default();
+        let port = url.rsplit_once(':').context("no port")?.1.parse()?;
+        Ok(Self { child, port, requests: Vec::new(), dir })
+    }
+
+    /// Deploys a component to this server.
+    pub fn deploy(&self, af: &Path, name: &str, component: &Path, options: &[&str]) -> anyhow::Result<()> {
+        let mut deploy = command(af, self.dir.path());
+        deploy.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(component).args(options);
+        let deploy = deploy.output()?;
+        if !deploy.status.success() {
+            bail!("deploying failed: {}", String::from_utf8_lossy(&deploy.stderr));
+        }
+        Ok(())
+    }
+
+    /// Where its configuration and data are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Stops it and keeps its directories.
+    pub fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(std::mem::replace(&mut self.dir, tempfile::tempdir()?))
     }
 
     /// CPU time that the process has used, seconds.
@@ -198,39 +285,19 @@ fn start_bare(dir: tempfile::TempDir) -> anyhow::Result<Server> {
     let mut child = Command::new(std::env::current_exe()?).arg("bare").stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-    Ok(Server { child, port: line.trim().parse()?, host: "localhost".into(), path: "/", _dir: dir })
+    Ok(Server { child, port: line.trim().parse()?, requests: Vec::new(), dir })
 }
 
-fn start_af(af: &Path, component: &Path, options: &[&str], dir: tempfile::TempDir) -> anyhow::Result<Server> {
-    let command = || {
-        let mut command = Command::new(af);
-        command.env("XDG_CONFIG_HOME", dir.path()).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
-        command.env_remove("AF_TOKEN").env_remove("AF_API_URL").env_remove("AF_PROJECT_ID");
-        command
-    };
-    let mut up = command();
-    up.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--data-dir"]);
-    let mut child =
-        up.arg(dir.path().join("data")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("af")?;
-    let mut stdout = BufReader::new(child.stdout.take().context("no output")?);
-    let mut text = String::new();
-    let said: Value = loop {
-        if stdout.read_line(&mut text)? == 0 {
-            bail!("af up did not start: {text}");
-        }
-        if let Ok(said) = serde_json::from_str(&text) {
-            break said;
-        }
-    };
-    let url = said.get("functionsUrl").and_then(Value::as_str).unwrap_or_default();
-    let port = url.rsplit_once(':').context("no port")?.1.parse()?;
-    let mut deploy = command();
-    deploy.args(["functions", "deploy", "--create", "-n", "hello", "-p"]).arg(component).args(options);
-    let deploy = deploy.output()?;
-    if !deploy.status.success() {
-        bail!("deploying failed: {}", String::from_utf8_lossy(&deploy.stderr));
-    }
-    Ok(Server { child, port, host: "hello.localhost".into(), path: "/", _dir: dir })
+/// The host of a function of [`fleet::deploy`].
+pub fn host(number: usize) -> String {
+    format!("{}.localhost", fleet::slug(number))
+}
+
+fn command(af: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(af);
+    command.env("XDG_CONFIG_HOME", dir).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+    command.env_remove("AF_TOKEN").env_remove("AF_API_URL").env_remove("AF_PROJECT_ID");
+    command
 }
 
 fn start_wasmtime(
@@ -245,7 +312,7 @@ fn start_wasmtime(
     command.arg("serve").env_remove("RUST_BACKTRACE").args(["-S", "cli", "--addr"]);
     command.arg(format!("127.0.0.1:{port}")).args(options);
     command.arg(component).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(Server { child: command.spawn()?, port, host: "localhost".into(), path: "/", _dir: dir })
+    Ok(Server { child: command.spawn()?, port, requests: Vec::new(), dir })
 }
 
 /// The limit: hyper on all cores, answering as the guests do.

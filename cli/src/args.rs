@@ -54,6 +54,9 @@ pub struct Up {
     /// Where the control API answers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000")]
     pub api_listen: SocketAddr,
+    /// Where metrics are, at /metrics, for Prometheus [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Functions answer at <slug>.<DOMAIN>
     #[arg(long, default_value = "localhost")]
     pub domain: String,

@@ -28,7 +28,7 @@ async fn code(server: &Server, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn each_kind_of_failure_has_its_code() {
     let home = Home::new();
-    let server = home.up(&["--cpu-limit-ms", "200"]);
+    let server = home.up(&["--cpu-limit-ms", "200", "--metrics-listen", "127.0.0.1:0"]);
     deploy(&home, "bad", "hostile");
     for (path, status, expected) in [
         ("/spin", 503, "cpu_limit_exceeded"),
@@ -38,13 +38,19 @@ async fn each_kind_of_failure_has_its_code() {
         ("/silent", 502, "function_sent_no_response"),
         ("/error", 502, "function_failed"),
         ("/hostcalls", 503, "cpu_limit_exceeded"),
-        ("/handles", 500, "function_crashed"),
-        ("/headers", 500, "function_crashed"),
-        ("/random", 500, "function_crashed"),
+        ("/handles", 503, "handle_limit_exceeded"),
+        ("/headers", 503, "header_limit_exceeded"),
+        ("/random", 503, "random_limit_exceeded"),
     ] {
         assert_eq!(code(&server, path).await, (status, expected.to_owned()), "{path}");
         assert_eq!(server.get("bad", "/").await.status(), 200, "after {path}");
+        if expected.ends_with("_limit_exceeded") {
+            let counted = format!("af_limits_total{{code=\"{expected}\"}}");
+            assert!(server.metrics().await.contains(&counted), "{expected} is counted");
+            assert!(home.logged().contains(&format!("code=\"{expected}\"")), "{expected} is logged");
+        }
     }
+    assert!(server.metrics().await.contains("af_instances_running 0"));
 }
 
 #[tokio::test]

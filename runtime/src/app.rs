@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::http::Service;
-use crate::listen;
+use crate::metrics::Metrics;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::{admin, listen};
 
 /// Everything that an edge needs to be told.
 #[derive(Clone, Debug)]
@@ -46,6 +47,7 @@ pub enum EdgeError {
 #[derive(Clone)]
 pub struct Edge {
     service: Arc<Service>,
+    metrics: Arc<Metrics>,
 }
 
 impl Edge {
@@ -64,7 +66,8 @@ impl Edge {
             config.compiler.clone(),
         )?;
         let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
-        Ok(Self { service: Arc::new(Service::new(router, sandbox)) })
+        let metrics = sandbox.metrics().clone();
+        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
     }
 
     /// Takes over routes that are new or changed. A function that already answers keeps answering with
@@ -79,6 +82,11 @@ impl Edge {
     /// When the threads that serve cannot be started.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         listen::serve(listener, self.service.clone(), stop).await
+    }
+
+    /// Serves metrics until `stop` is cancelled.
+    pub async fn serve_metrics(&self, listener: TcpListener, stop: CancellationToken) {
+        admin::serve(listener, self.metrics.clone(), stop).await;
     }
 
     /// Where the function with this slug answers.

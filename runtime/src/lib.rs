@@ -2,12 +2,14 @@
 //! whole path, [`router`] finds its deployment, [`artifact`] has its verified and compiled code,
 //! [`sandbox`] runs it, [`host`] is what it may call.
 
+pub mod admin;
 pub mod app;
 pub mod artifact;
 pub mod host;
 
 pub mod http;
 pub mod listen;
+pub mod metrics;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;

@@ -43,6 +43,11 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let _lock = lock(&data)?;
     let edge_listener = listen(options.listen, "--listen").await?;
     let api_listener = listen(options.api_listen, "--api-listen").await?;
+    let metrics_listener = match options.metrics_listen {
+        Some(address) => Some(listen(address, "--metrics-listen").await?),
+        None => None,
+    };
+    let metrics_url = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?.map(local_url);
     let api_url = local_url(api_listener.local_addr()?);
     let invoke_url = Edge::url_of(&options.domain, "{slug}", edge_listener.local_addr()?);
 
@@ -63,7 +68,18 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         let (control, stop) = (control.clone(), stop.clone());
         async move { control.serve(api_listener, stop.cancelled_owned()).await }
     });
-    announce(output, &api_url, &invoke_url, &data, signed_in.as_deref());
+    let metrics = metrics_listener.map(|listener| {
+        let (edge, stop) = (edge.clone(), stop.clone());
+        tokio::spawn(async move { edge.serve_metrics(listener, stop).await })
+    });
+    let places = Places {
+        functions: invoke_url.replace("{slug}", "<slug>"),
+        api: api_url,
+        metrics: metrics_url.map(|url| format!("{url}/metrics")),
+        data,
+        signed_in,
+    };
+    announce(output, &places);
 
     wait_for_signal().await?;
     info!("stopping; requests may finish");
@@ -75,6 +91,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         warn!("control connections were cut because they did not finish in time");
     }
     serving.await??;
+    if let Some(metrics) = metrics {
+        metrics.await?;
+    }
     feed.await?;
     Ok(())
 }
@@ -210,24 +229,31 @@ async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: Cancellatio
     }
 }
 
-fn announce(output: &Output, api_url: &str, invoke_url: &str, data: &Path, signed_in: Option<&Path>) {
-    let functions = invoke_url.replace("{slug}", "<slug>");
+/// Where everything is.
+struct Places {
+    functions: String,
+    api: String,
+    metrics: Option<String>,
+    data: PathBuf,
+    signed_in: Option<PathBuf>,
+}
+
+fn announce(output: &Output, places: &Places) {
     let value = json!({
-        "apiUrl": api_url,
-        "functionsUrl": functions,
-        "dataDir": data,
-        "signedIn": signed_in,
+        "apiUrl": places.api,
+        "functionsUrl": places.functions,
+        "metricsUrl": places.metrics,
+        "dataDir": places.data,
+        "signedIn": places.signed_in,
     });
-    let signed_in = match signed_in {
+    let signed_in = match &places.signed_in {
         Some(path) => format!("with the token in {}", path.display()),
         None => "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned(),
     };
-    let fields = [
-        ("functions", functions),
-        ("control API", api_url.to_owned()),
-        ("data", data.display().to_string()),
-        ("signed in", signed_in),
-    ];
+    let mut fields = vec![("functions", places.functions.clone()), ("control API", places.api.clone())];
+    fields.extend(places.metrics.clone().map(|url| ("metrics", url)));
+    fields.push(("data", places.data.display().to_string()));
+    fields.push(("signed in", signed_in));
     output.result(&value, &output.fields(&fields));
 }
 

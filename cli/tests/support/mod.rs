@@ -79,7 +79,8 @@ impl Home {
         };
         let field = |name: &str| said[name].as_str().unwrap().to_owned();
         let port = field("functionsUrl").rsplit_once(':').unwrap().1.parse().unwrap();
-        Server { child, port, api: field("apiUrl"), home: self.dir.path().to_owned() }
+        let metrics = said["metricsUrl"].as_str().map(str::to_owned);
+        Server { child, port, api: field("apiUrl"), metrics, home: self.dir.path().to_owned() }
     }
 }
 
@@ -88,6 +89,7 @@ pub struct Server {
     child: Child,
     pub port: u16,
     pub api: String,
+    metrics: Option<String>,
     home: PathBuf,
 }
 
@@ -115,6 +117,11 @@ impl Server {
     /// `GET` of a path of a function.
     pub async fn get(&self, slug: &str, path: &str) -> reqwest::Response {
         self.request(slug, path).send().await.unwrap()
+    }
+
+    /// What a server with `--metrics-listen` counts.
+    pub async fn metrics(&self) -> String {
+        http().get(self.metrics.as_ref().unwrap()).send().await.unwrap().text().await.unwrap()
     }
 
     /// A request to a function.

@@ -56,6 +56,18 @@ pub enum ArtifactError {
 }
 
 impl ArtifactError {
+    /// Stable.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "content_missing",
+            Self::Corrupt(_) => "content_corrupt",
+            Self::Manifest(_) => "manifest_invalid",
+            Self::Refused(_) => "component_refused",
+            Self::Storage(_) => "storage_failed",
+        }
+    }
+
     /// A blocking task that panicked or was cancelled.
     pub(crate) fn interrupted(error: tokio::task::JoinError) -> Self {
         Self::Storage(Arc::new(error))
@@ -160,12 +172,15 @@ impl Inner {
     fn make_blocking(&self, code: &Code) -> Result<Artifact, ArtifactError> {
         for host in self.sandbox.hosts(code.world) {
             if let Some(compiled) = self.load(code, host) {
+                self.sandbox.metrics().loaded();
                 return link(compiled, code.world, host);
             }
         }
         let wasm = self.blocks.file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
         let started = std::time::Instant::now();
-        let (native, memory, host) = self.compile(&wasm, code.world)?;
+        let compiled = self.compile(&wasm, code.world);
+        self.sandbox.metrics().compiled(compiled.as_ref().map_or_else(ArtifactError::code, |_| "compiled"));
+        let (native, memory, host) = compiled?;
         info!(code = %code.cid, bytes = wasm.len(), time = ?started.elapsed(), kind = ?host.kind, "compiled a component");
         let parts = Parts { native: &native, memory: &memory };
         match self.dir.save(&key(code, host), &parts) {

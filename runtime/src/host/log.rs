@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 use tracing::info;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
+use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 
 /// A longer line is cut into several.
@@ -27,6 +28,7 @@ struct Request {
     left: u64,
     /// Lines that have no end yet, by stream.
     partial: [Vec<u8>; 2],
+    metrics: Arc<Metrics>,
 }
 
 /// Standard output or error.
@@ -49,8 +51,9 @@ impl Stream {
 
 impl GuestLog {
     /// At most `limit` bytes are kept; one last line then says that there was more.
-    pub fn new(function: &Arc<str>, id: RequestId, limit: u64) -> Self {
-        let request = Request { function: function.clone(), id, left: limit, partial: Default::default() };
+    pub fn new(function: &Arc<str>, id: RequestId, limit: u64, metrics: &Arc<Metrics>) -> Self {
+        let (function, metrics) = (function.clone(), metrics.clone());
+        let request = Request { function, id, left: limit, partial: Default::default(), metrics };
         Self { request: Arc::new(Mutex::new(request)) }
     }
 
@@ -62,7 +65,8 @@ impl GuestLog {
         };
         let mut request = self.lock();
         request.end();
-        *request = Request { function, id, left, partial: Default::default() };
+        let metrics = request.metrics.clone();
+        *request = Request { function, id, left, partial: Default::default(), metrics };
     }
 
     /// Standard output of an instance.
@@ -92,10 +96,12 @@ impl GuestLog {
         info!(target: "function", %function, request_id = %id, stream = level, context, "{}", message.trim_end());
     }
 
-    /// A line of the platform's own, which the limit does not count.
-    pub fn note(&self, text: &str) {
+    /// The guest ran into a limit, which is counted by its code. The line is the platform's own, so that
+    /// the limit of the log does not count it.
+    pub fn limit(&self, code: &'static str, text: &str) {
         let request = self.lock();
-        info!(target: "function", function = %request.function, request_id = %request.id, stream = "platform", "{text}");
+        request.metrics.limit(code);
+        info!(target: "function", function = %request.function, request_id = %request.id, stream = "platform", code, "[{text}]");
     }
 
     /// The request is over: what had no end is a line now.
@@ -151,6 +157,7 @@ impl Request {
         let granted = usize::try_from(self.left).unwrap_or(usize::MAX).min(wanted);
         self.left -= granted as u64;
         if self.left == 0 && granted < wanted {
+            self.metrics.limit("log_limit_reached");
             self.line(stream, b"[the log limit of this request is reached; the rest is dropped]");
         }
         granted

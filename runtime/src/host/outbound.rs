@@ -192,12 +192,14 @@ impl WasiHttpHooks for Outbound {
         _: Transfer,
     ) -> Sent {
         let Some(left) = self.left.checked_sub(1) else {
-            self.log.note("[the limit of outgoing requests is reached; this one is refused]");
+            let text = "the limit of outgoing requests is reached; this one is refused";
+            self.log.limit("subrequest_limit_reached", text);
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         };
         self.left = left;
         if !self.client.allows(request.uri()) {
-            self.log.note("[an outgoing request was refused: its host is not in the function's list]");
+            let text = "an outgoing request was refused: its host is not in the function's list";
+            self.log.limit("egress_host_refused", text);
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         }
         let concurrent = usize::try_from(self.concurrent).unwrap_or(usize::MAX);
@@ -208,9 +210,8 @@ impl WasiHttpHooks for Outbound {
             let _place = places.acquire().await.map_err(|_| Error::InternalError(None))?;
             let response = client.send(request, options.unwrap_or_default()).await;
             if let Err(Error::DestinationIpProhibited) = response {
-                log.note(
-                    "[an outgoing request was refused: its address is not one that functions may reach]",
-                );
+                let text = "an outgoing request was refused: its address is not one that functions may reach";
+                log.limit("egress_address_refused", text);
             }
             Ok((response?, Box::new(std::future::ready(Ok(()))) as Transfer))
         })

@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 
 use super::body::ResponseBody;
 use crate::artifact::ArtifactError;
+use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 use crate::router::RouteError;
 use crate::sandbox::{Exceeded, GuestError, Overloaded};
@@ -52,23 +53,10 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             RouteError::Inactive(_) => (StatusCode::NOT_FOUND, "function_inactive"),
             RouteError::NotDeployed(_) => (StatusCode::NOT_FOUND, "function_not_deployed"),
         },
-        RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, artifact_code(error)),
+        RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
         RequestError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
         RequestError::Guest(error) => match error {
-            GuestError::Exceeded(Exceeded::RequestBody) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large")
-            }
-            GuestError::Exceeded(Exceeded::Cpu) => (StatusCode::SERVICE_UNAVAILABLE, "cpu_limit_exceeded"),
-            GuestError::Exceeded(Exceeded::Memory) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "memory_limit_exceeded")
-            }
-            GuestError::Exceeded(Exceeded::Wall) => (StatusCode::GATEWAY_TIMEOUT, "wall_limit_exceeded"),
-            GuestError::Exceeded(Exceeded::ResponseBody) => {
-                (StatusCode::BAD_GATEWAY, "response_body_too_large")
-            }
-            GuestError::Exceeded(Exceeded::Startup) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "startup_limit_exceeded")
-            }
+            GuestError::Exceeded(limit) => (exceeded(*limit), limit.code()),
             GuestError::Length { .. } => (StatusCode::BAD_GATEWAY, "response_length_mismatch"),
             GuestError::PoolFull => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
             GuestError::Trap(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_crashed"),
@@ -79,20 +67,28 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
     }
 }
 
-/// The stable code of what can be wrong with a deployment's code.
-pub fn artifact_code(error: &ArtifactError) -> &'static str {
-    match error {
-        ArtifactError::Missing(_) => "content_missing",
-        ArtifactError::Corrupt(_) => "content_corrupt",
-        ArtifactError::Manifest(_) => "manifest_invalid",
-        ArtifactError::Refused(_) => "component_refused",
-        ArtifactError::Storage(_) => "storage_failed",
+fn exceeded(limit: Exceeded) -> StatusCode {
+    match limit {
+        Exceeded::RequestBody => StatusCode::PAYLOAD_TOO_LARGE,
+        Exceeded::Wall => StatusCode::GATEWAY_TIMEOUT,
+        Exceeded::ResponseBody => StatusCode::BAD_GATEWAY,
+        Exceeded::Cpu
+        | Exceeded::Memory
+        | Exceeded::Startup
+        | Exceeded::Handles
+        | Exceeded::Fields
+        | Exceeded::Random
+        | Exceeded::Hostcall => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-/// The response for an error, logged once, here.
-pub fn response(error: &RequestError, id: RequestId) -> Response<ResponseBody> {
+/// The response for an error, logged and counted once, here.
+pub fn response(error: &RequestError, id: RequestId, metrics: &Metrics) -> Response<ResponseBody> {
     let (status, code) = classify(error);
+    metrics.refused(code);
+    if code == OVERLOADED {
+        metrics.limit(code);
+    }
     if status.is_server_error() {
         warn!(request_id = %id, code, error = chain(error), "a request failed");
     } else {

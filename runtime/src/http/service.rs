@@ -44,8 +44,11 @@ impl Service {
     pub async fn call(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
         let mut response = match self.respond(id, request).await {
-            Ok(response) => response,
-            Err(error) => rescue::response(&error, id),
+            Ok(response) => {
+                self.sandbox.metrics().answered();
+                response
+            }
+            Err(error) => rescue::response(&error, id, self.sandbox.metrics()),
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
         response

@@ -7,7 +7,7 @@ use ::http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::body::ResponseBody;
-use super::{RequestError, rescue};
+use super::RequestError;
 use crate::router::Entry;
 
 /// The path, reserved at every function's host.
@@ -39,7 +39,7 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
         })
     });
     let failed = failed.map(|(manifest, error)| {
-        json!({ "manifest": manifest, "code": rescue::artifact_code(&error), "detail": error.to_string() })
+        json!({ "manifest": manifest, "code": error.code(), "detail": error.to_string() })
     });
     let body = json!({ "live": live, "pending": route.pending(), "failed": failed });
     let status = if live.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

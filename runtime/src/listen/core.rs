@@ -22,7 +22,7 @@ use tracing::{debug, error};
 use crate::http::Service;
 
 /// How long a client may take to send a request's header.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Open connections of all cores; further ones wait in the kernel's queue.
 pub const CONNECTIONS: usize = 10_000;
@@ -93,13 +93,22 @@ impl Core {
     }
 }
 
+/// A connection that is counted until it ends, also by a panic.
+struct Open<'a>(&'a AtomicUsize);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     while let Some(job) = jobs.recv().await {
         let (tasks, shared) = (shared.tasks.clone(), shared.clone());
         tasks.spawn(async move {
             let Job { stream, permit } = job;
+            let _open = Open(&shared.connections);
             serve(stream, &shared).await;
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         });
     }

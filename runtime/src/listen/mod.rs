@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+pub(crate) use self::core::HEADER_TIMEOUT;
 use self::core::{CONNECTIONS, Core, Job};
 use crate::http::Service;
 
@@ -20,7 +21,7 @@ use crate::http::Service;
 const DRAIN: Duration = Duration::from_secs(35);
 
 /// After an accept error such as "too many open files": time for some to close.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop`, then drains with a deadline.
 ///

@@ -23,6 +23,7 @@ use super::{Exceeded, GuestBody, GuestError, Habits, IdleInstances, Meter, Permi
 use crate::artifact::Artifact;
 use crate::host::Grants;
 use crate::host::log::GuestLog;
+use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 
 type Responded = Result<Response<WasiBody>, wasmtime::Error>;
@@ -81,11 +82,12 @@ impl Call {
         request: Request<WasiBody>,
     ) -> Result<Response<GuestBody>, GuestError> {
         let callee = &self.work.callee;
-        let log = GuestLog::new(&callee.function, id, callee.limits.log_bytes);
+        let log = GuestLog::new(&callee.function, id, callee.limits.log_bytes, self.work.sandbox.metrics());
         let limit = callee.limits.response_body_bytes;
         let bodiless = request.method() == Method::HEAD;
         let habits = callee.habits.clone();
         let (responder, receiver) = oneshot::channel();
+        let counted = Counted::begin(self.work.sandbox.metrics(), &self.work.meter);
         let mut running = Running {
             sandbox: self.work.sandbox.clone(),
             meter: self.work.meter.clone(),
@@ -95,6 +97,7 @@ impl Call {
             failure: None,
             deadline: None,
             habits,
+            counted: Some(counted),
         };
         if running.habits.are_long() {
             running.send_away();
@@ -139,7 +142,7 @@ async fn drive(
 async fn replace(sandbox: Sandbox, callee: Callee, spent: Instance, core: CoreNumber) {
     drop(spent);
     let meter = Arc::new(Meter::new(&callee.limits));
-    let log = GuestLog::new(&callee.function, RequestId::next(), callee.limits.log_bytes);
+    let log = GuestLog::new(&callee.function, RequestId::next(), callee.limits.log_bytes, sandbox.metrics());
     let state = State::new(&callee, meter.clone(), log);
     let mut start = pin!(Instance::start(&callee.artifact, state));
     let started = poll_fn(|cx| meter.measure(|| sandbox.ticker().during(|| start.as_mut().poll(cx))));
@@ -168,6 +171,26 @@ pub struct Running {
     /// Set when the guest waits for the first time; most never do.
     deadline: Option<Pin<Box<Sleep>>>,
     habits: Arc<Habits>,
+    counted: Option<Counted>,
+}
+
+/// An instance that is counted as running until this is dropped, and then with its CPU time.
+struct Counted {
+    metrics: Arc<Metrics>,
+    meter: Arc<Meter>,
+}
+
+impl Counted {
+    fn begin(metrics: &Arc<Metrics>, meter: &Arc<Meter>) -> Self {
+        metrics.started();
+        Self { metrics: metrics.clone(), meter: meter.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.metrics.ended(self.meter.cpu_time());
+    }
 }
 
 impl Running {
@@ -263,9 +286,10 @@ impl Running {
     pub fn end(&mut self, failure: Option<GuestError>) {
         if !self.ended() {
             self.habits.note(self.meter.is_long());
+            self.counted = None;
         }
         if let Some(GuestError::Exceeded(limit)) = &failure {
-            self.log.note(&format!("[{limit}]"));
+            self.log.limit(limit.code(), &limit.to_string());
         }
         self.guest = Guest::Ended;
         self.failure = failure;

@@ -17,6 +17,7 @@ use crate::artifact::image;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
 use crate::host::{KeyValue, Services};
+use crate::metrics::Metrics;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
 const CORE_INSTANCES: u32 = 16;
@@ -71,6 +72,7 @@ struct Inner {
     ticker: Ticker,
     background: Background,
     services: Services,
+    metrics: Arc<Metrics>,
 }
 
 /// An engine with its pool, and what its guests may import.
@@ -121,6 +123,7 @@ impl Sandbox {
             ticker,
             background: Background::start()?,
             services,
+            metrics: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -158,6 +161,12 @@ impl Sandbox {
     #[must_use]
     pub fn services(&self) -> &Services {
         &self.inner.services
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
     }
 
     pub(super) fn ticker(&self) -> &Ticker {

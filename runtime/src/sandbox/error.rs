@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use wasmtime_wasi_http::{p2, p3};
+use wasmtime::component::ResourceTableError;
+use wasmtime_wasi_http::{FieldMapError, p2, p3};
 
 use super::{Exceeded, Meter};
 
@@ -42,7 +43,7 @@ pub enum GuestError {
 impl GuestError {
     /// Why a guest that ran came to an end.
     pub(super) fn blame(meter: &Meter, error: &wasmtime::Error) -> Self {
-        match meter.blame() {
+        match meter.blame().or_else(|| host_limit(error)) {
             Some(limit) => Self::Exceeded(limit),
             None => http_error(error).unwrap_or_else(|| Self::Trap(kept(error))),
         }
@@ -55,6 +56,21 @@ impl GuestError {
             None => http_error(error).unwrap_or(Self::NoResponse),
         }
     }
+}
+
+/// A limit that Wasmtime's own host functions keep. Two of their errors have no type to tell them by.
+fn host_limit(error: &wasmtime::Error) -> Option<Exceeded> {
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        return Some(Exceeded::Handles);
+    }
+    if let Some(FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields) = error.downcast_ref() {
+        return Some(Exceeded::Fields);
+    }
+    let text = error.root_cause().to_string();
+    if text.starts_with("requested len ") {
+        return Some(Exceeded::Random);
+    }
+    text.contains("fuel allocated for hostcalls has been exhausted").then_some(Exceeded::Hostcall)
 }
 
 /// A `wasi:http/types.error-code` that the guest chose as its answer.

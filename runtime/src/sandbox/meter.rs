@@ -33,11 +33,50 @@ pub enum Exceeded {
     /// CPU time to instantiate.
     #[error("the function needs more CPU time to start than its limit allows")]
     Startup,
+    /// Handles of host resources.
+    #[error("the function held more handles than it may")]
+    Handles,
+    /// The size of a set of headers.
+    #[error("the function made larger headers than it may")]
+    Fields,
+    /// Random bytes of one call.
+    #[error("the function asked for more random bytes at once than it may")]
+    Random,
+    /// Data of one call of a host function.
+    #[error("the function gave its host more data at once than it may")]
+    Hostcall,
 }
 
 impl Exceeded {
-    const ALL: [Self; 6] =
-        [Self::Cpu, Self::Wall, Self::Memory, Self::RequestBody, Self::ResponseBody, Self::Startup];
+    const ALL: [Self; 10] = [
+        Self::Cpu,
+        Self::Wall,
+        Self::Memory,
+        Self::RequestBody,
+        Self::ResponseBody,
+        Self::Startup,
+        Self::Handles,
+        Self::Fields,
+        Self::Random,
+        Self::Hostcall,
+    ];
+
+    /// Stable, for problem documents and metrics.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu_limit_exceeded",
+            Self::Wall => "wall_limit_exceeded",
+            Self::Memory => "memory_limit_exceeded",
+            Self::RequestBody => "request_body_too_large",
+            Self::ResponseBody => "response_body_too_large",
+            Self::Startup => "startup_limit_exceeded",
+            Self::Handles => "handle_limit_exceeded",
+            Self::Fields => "header_limit_exceeded",
+            Self::Random => "random_limit_exceeded",
+            Self::Hostcall => "hostcall_limit_exceeded",
+        }
+    }
 }
 
 /// Shared by all parts of one call.

@@ -269,8 +269,11 @@ fn add_cas(interface: &mut LinkerInstance<State>) -> wasmtime::Result<()> {
         Box::new(async move {
             let Cas { namespace, key, current } = store.data_mut().ctx().table.delete(cas)?;
             let change = Change::Swap { key: key.clone(), expected: current, value };
-            let swapped = match store.data_mut().stores_mut().spend() {
-                Ok(keyvalue) => keyvalue.write(namespace.clone(), change).await.map_err(Error::from),
+            let swapped = match spend(&mut store) {
+                Ok(keyvalue) => {
+                    let written = keyvalue.write(namespace.clone(), change).await;
+                    written.map_err(|error| told(&store, error))
+                }
                 Err(error) => Err(error),
             };
             let result = match swapped {
@@ -286,6 +289,26 @@ fn add_cas(interface: &mut LinkerInstance<State>) -> wasmtime::Result<()> {
     })
 }
 
+/// One operation of those that a request may do.
+fn spend(store: &mut Context<'_>) -> Result<KeyValue, Error> {
+    let spent = store.data_mut().stores_mut().spend();
+    if let Err(Error::Other(text)) = &spent {
+        store.data().log().limit("store_operation_limit_reached", text);
+    }
+    spent
+}
+
+/// What the guest is told, and the log if it is a limit.
+fn told(store: &Context<'_>, error: StoreError) -> Error {
+    let text = error.to_string();
+    match error {
+        StoreError::Full => store.data().log().limit("store_full", &text),
+        StoreError::Rate => store.data().log().limit("store_write_limit_reached", &text),
+        _ => {}
+    }
+    Error::Other(text)
+}
+
 fn namespace(store: &mut Context<'_>, bucket: &Resource<Bucket>) -> wasmtime::Result<Namespace> {
     Ok(store.data_mut().ctx().table.get(bucket)?.namespace.clone())
 }
@@ -296,7 +319,7 @@ async fn read(
     keys: Vec<String>,
 ) -> wasmtime::Result<Result<Vec<(String, Option<Vec<u8>>)>, Error>> {
     let namespace = namespace(store, bucket)?;
-    Ok(match store.data_mut().stores_mut().spend() {
+    Ok(match spend(store) {
         Ok(keyvalue) => keyvalue.read(namespace, keys).await.map_err(Error::from),
         Err(error) => Err(error),
     })
@@ -317,8 +340,8 @@ async fn write(
     change: Change,
 ) -> wasmtime::Result<Result<Changed, Error>> {
     let namespace = namespace(store, bucket)?;
-    Ok(match store.data_mut().stores_mut().spend() {
-        Ok(keyvalue) => keyvalue.write(namespace, change).await.map_err(Error::from),
+    Ok(match spend(store) {
+        Ok(keyvalue) => keyvalue.write(namespace, change).await.map_err(|error| told(store, error)),
         Err(error) => Err(error),
     })
 }
@@ -329,7 +352,7 @@ async fn list(
     after: Option<String>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
     let namespace = namespace(store, bucket)?;
-    Ok(match store.data_mut().stores_mut().spend() {
+    Ok(match spend(store) {
         Ok(keyvalue) => keyvalue.keys(namespace, after).await.map_err(Error::from),
         Err(error) => Err(error),
     })

@@ -1,0 +1,75 @@
+//! What operators ask an edge, on a listener of its own: `/metrics`.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::listen::HEADER_TIMEOUT;
+use crate::metrics::{CONTENT_TYPE, Metrics};
+
+/// Connections at the same time: a few collectors.
+const CONNECTIONS: usize = 16;
+
+/// Serves until `stop`. Connections that are open then are cut: nothing is lost with them.
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                // One too many is closed at once.
+                let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                let (metrics, stop) = (metrics.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let served = connection(stream, &metrics);
+                    if let Some(Err(error)) = stop.run_until_cancelled(served).await {
+                        debug!(%error, "a collector's connection ended with an error");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a collector's connection; going on");
+                tokio::time::sleep(crate::listen::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
+    let answer = service_fn(async |request| Ok::<_, Infallible>(answer(metrics, &request)));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.serve_connection(TokioIo::new(stream), answer).await.map_err(io::Error::other)
+}
+
+fn answer<B>(metrics: &Metrics, request: &Request<B>) -> Response<Full<Bytes>> {
+    let (status, kind, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => match metrics.encode() {
+            Ok(text) => (StatusCode::OK, CONTENT_TYPE, text),
+            Err(error) => {
+                warn!(%error, "metrics cannot be written");
+                (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "metrics cannot be written\n".into())
+            }
+        },
+        _ => (StatusCode::NOT_FOUND, "text/plain", "there is only GET /metrics here\n".into()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,159 @@
+//! What an edge counts, and every metric's name. No label is a tenant's to choose.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The counters of one edge.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Code, Counter>,
+    answered: Counter,
+    limits: Family<Code, Counter>,
+    guest_cpu: Counter<f64, AtomicU64>,
+    running: Gauge,
+    compiled: Family<Code, Counter>,
+    loaded: Counter,
+}
+
+/// A stable code, as problem documents have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: &'static str,
+}
+
+/// The media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Of a request that a function answered.
+const ANSWERED: &str = "answered";
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("af"),
+            requests: Family::default(),
+            answered: Counter::default(),
+            limits: Family::default(),
+            guest_cpu: Counter::default(),
+            running: Gauge::default(),
+            compiled: Family::default(),
+            loaded: Counter::default(),
+        };
+        // The one that is counted for each good request is not looked up each time.
+        metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "requests",
+            "Requests, by what became of them: answered by the function, or the code of the problem",
+            self.requests.clone(),
+        );
+        registry.register("limits", "Limits that functions ran into, by code", self.limits.clone());
+        registry.register_with_unit(
+            "guest_cpu",
+            "CPU time that functions used",
+            Unit::Seconds,
+            self.guest_cpu.clone(),
+        );
+        registry.register("instances_running", "Requests that have an instance", self.running.clone());
+        registry.register(
+            "components_compiled",
+            "Components compiled, by result: compiled, or the code of the problem",
+            self.compiled.clone(),
+        );
+        registry.register(
+            "artifacts_loaded",
+            "Times that compiled code was loaded from the disk",
+            self.loaded.clone(),
+        );
+    }
+
+    /// A function answered a request.
+    pub fn answered(&self) {
+        self.answered.inc();
+    }
+
+    /// A request got a problem document.
+    pub fn refused(&self, code: &'static str) {
+        self.requests.get_or_create(&Code { code }).inc();
+    }
+
+    /// A function ran into a limit.
+    pub fn limit(&self, code: &'static str) {
+        self.limits.get_or_create(&Code { code }).inc();
+    }
+
+    /// An instance began to work for a request, after so many that work already.
+    pub fn started(&self) {
+        self.running.inc();
+    }
+
+    /// It has ended, and has used so much.
+    pub fn ended(&self, cpu: Duration) {
+        self.running.dec();
+        self.guest_cpu.inc_by(cpu.as_secs_f64());
+    }
+
+    /// A component was compiled, or could not be.
+    pub fn compiled(&self, result: &'static str) {
+        self.compiled.get_or_create(&Code { code: result }).inc();
+    }
+
+    /// Compiled code came from the disk.
+    pub fn loaded(&self) {
+        self.loaded.inc();
+    }
+
+    /// All of them, as [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// When a metric cannot be written, which would be a fault of ours.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_units_stay() {
+        let metrics = Metrics::default();
+        metrics.answered();
+        metrics.refused("function_crashed");
+        metrics.limit("cpu_limit_exceeded");
+        metrics.started();
+        metrics.ended(Duration::from_millis(1500));
+        metrics.compiled("compiled");
+        metrics.loaded();
+        let text = metrics.encode().unwrap();
+        for line in [
+            "af_requests_total{code=\"answered\"} 1",
+            "af_requests_total{code=\"function_crashed\"} 1",
+            "af_limits_total{code=\"cpu_limit_exceeded\"} 1",
+            "af_guest_cpu_seconds_total 1.5",
+            "af_instances_running 0",
+            "af_components_compiled_total{code=\"compiled\"} 1",
+            "af_artifacts_loaded_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+}
