@@ -1,6 +1,9 @@
 //! What a first request costs: with compiled code on the disk, and with nothing but the content.
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 use crate::load::{self, percentile};
 use crate::servers::{Server, host};
@@ -24,7 +27,7 @@ pub async fn run(options: &Compare) -> anyhow::Result<()> {
     println!("|---|---|---|---|");
     let component = options.guests.join("hello-rust.wasm");
     let mut server = Server::af(&options.af, tempfile::tempdir()?)?;
-    fleet::deploy(server.dir(), &component, RUST, true).await?;
+    fleet::deploy(&server, &component, RUST, true).await?;
     ask(&server, RUST).await?;
     server = Server::af(&options.af, server.stop()?)?;
     print("WASI 0.2, Rust: compiled code from the disk", ask(&server, RUST).await?);
@@ -35,7 +38,7 @@ pub async fn run(options: &Compare) -> anyhow::Result<()> {
     drop(server);
 
     let mut server = Server::af(&options.af, tempfile::tempdir()?)?;
-    fleet::deploy(server.dir(), &component, MANY, false).await?;
+    fleet::deploy(&server, &component, MANY, false).await?;
     server.deploy(&options.af, "script", &options.guests.join("hello-js.wasm"), &[])?;
     let script = load::get("script.localhost", "/");
     let mut times = Vec::new();
@@ -50,7 +53,22 @@ pub async fn run(options: &Compare) -> anyhow::Result<()> {
     server = Server::af(&options.af, dir)?;
     let time = load::once(server.port, &script).await?;
     print("JavaScript: compiled from blocks on the disk", vec![time]);
+    let started = Instant::now();
+    server.deploy(&options.af, "second", &second(&options.guests, server.dir())?, &[])?;
+    print("JavaScript: another script, the whole of `af functions deploy`", vec![started.elapsed()]);
     Ok(())
+}
+
+/// The example with another greeting.
+fn second(guests: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
+    let (from, to) = (b"Hello from JavaScript!", b"Hello from JavaScripts");
+    let mut component = std::fs::read(guests.join("hello-js.wasm"))?;
+    while let Some(at) = component.windows(from.len()).position(|text| text == from) {
+        component.get_mut(at..at + to.len()).context("no greeting")?.copy_from_slice(to);
+    }
+    let path = dir.join("second.wasm");
+    std::fs::write(&path, component)?;
+    Ok(path)
 }
 
 /// Asks each function once.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use af_content::car;
 use af_content::unixfs;
@@ -10,13 +11,16 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::load;
+use crate::servers::{Server, host};
+
 /// Uploads at the same time: as many as the control API takes.
 const UPLOADS: usize = 4;
 
 /// Deploys a component under `count` names: `f0`, `f1`, … With `distinct`, each is another component by
-/// one custom section, so that none shares compiled code with another.
-pub async fn deploy(config: &Path, component: &Path, count: usize, distinct: bool) -> anyhow::Result<()> {
-    let api = Arc::new(Api::of(config)?);
+/// one custom section, so that none shares compiled code with another. Returns when the last one answers.
+pub async fn deploy(server: &Server, component: &Path, count: usize, distinct: bool) -> anyhow::Result<()> {
+    let api = Arc::new(Api::of(server.dir())?);
     let component = Bytes::from(std::fs::read(component)?);
     let mut deploying = JoinSet::new();
     for number in 0..count {
@@ -29,6 +33,11 @@ pub async fn deploy(config: &Path, component: &Path, count: usize, distinct: boo
     }
     while let Some(deployed) = deploying.join_next().await {
         deployed??;
+    }
+    // The edge learns of deployments a moment after the control plane has them.
+    let last = load::get(&host(count.saturating_sub(1)), "/");
+    while load::once(server.port, &last).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }

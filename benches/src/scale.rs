@@ -24,10 +24,9 @@ pub async fn run(options: &Compare) -> anyhow::Result<()> {
     let component = options.guests.join("hello-rust.wasm");
     let mut server = Server::af(&options.af, tempfile::tempdir()?)?;
     let started = Instant::now();
-    fleet::deploy(server.dir(), &component, FUNCTIONS, false).await?;
+    fleet::deploy(&server, &component, FUNCTIONS, false).await?;
     print("deploying them, 4 at a time, s", started.elapsed().as_secs_f64());
     let any = load::get(&host(FUNCTIONS - 1), "/");
-    load::once(server.port, &any).await?;
     let mut starts = Vec::new();
     for _ in 0..STARTS {
         let dir = server.stop()?;
@@ -51,7 +50,7 @@ pub async fn run(options: &Compare) -> anyhow::Result<()> {
     println!("|---|---|");
     let server = Server::af(&options.af, tempfile::tempdir()?)?;
     print("server without functions", server.resident_mib());
-    fleet::deploy(server.dir(), &options.guests.join("hello-js.wasm"), JAVASCRIPT, false).await?;
+    fleet::deploy(&server, &options.guests.join("hello-js.wasm"), JAVASCRIPT, false).await?;
     for number in 0..JAVASCRIPT {
         load::once(server.port, &load::get(&host(number), "/")).await?;
     }

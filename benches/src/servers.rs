@@ -192,7 +192,7 @@ impl Server {
             Ask::Hello => vec![load::get("hello.localhost", "/")],
             Ask::Echo => vec![load::post("hello.localhost", "/echo", &vec![7; 1 << 20])],
             Ask::Functions(count) => {
-                fleet::deploy(server.dir.path(), &component, count, false).await?;
+                fleet::deploy(&server, &component, count, false).await?;
                 (0..count).map(|number| load::get(&host(number), "/")).collect()
             }
         };

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -56,8 +58,23 @@ async fn create_deploy_call_roll_back_and_delete() {
 async fn a_javascript_function_answers_and_streams() {
     let home = Home::new();
     let server = home.up(&[]);
-    ok(home.af().args(["functions", "deploy", "--create", "-n", "hello-js", "-p"]).arg(guest("hello-js")));
+    let deploy = ["functions", "deploy", "--create", "--env", "COLOUR=blue", "-n", "hello-js", "-p"];
+    ok(home.af().args(deploy).arg(guest("hello-js")));
+    assert_eq!(server.get("hello-js", "/settings").await.text().await.unwrap(), r#"{"COLOUR":"blue"}"#);
     assert_eq!(server.get("hello-js", "/").await.text().await.unwrap(), "Hello from JavaScript!\n");
+
+    // Another script on the same engine: its own memory, and no code of its own.
+    let other = home.data().join("other.wasm");
+    std::fs::write(&other, replaced(&guest("hello-js"), b"from JavaScript!", b"from the second\n")).unwrap();
+    ok(home.af().args(["functions", "deploy", "--create", "-n", "other", "-p"]).arg(&other));
+    assert_eq!(server.get("other", "/").await.text().await.unwrap(), "Hello from the second\n\n");
+    assert_eq!(server.get("hello-js", "/").await.text().await.unwrap(), "Hello from JavaScript!\n");
+    let artifacts = |kind: &str| {
+        let files = std::fs::read_dir(home.data().join("artifacts")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == kind)).count()
+    };
+    assert_eq!((artifacts("cwasm"), artifacts("memory")), (1, 2));
+
     let body = vec![b'x'; 300_000];
     let answer = server.request("hello-js", "/echo").body(body.clone());
     let answer = answer.build().unwrap();
@@ -66,6 +83,15 @@ async fn a_javascript_function_answers_and_streams() {
     *post.body_mut() = Some(body.clone().into());
     let answer = support::http().execute(post).await.unwrap();
     assert!(answer.bytes().await.unwrap() == body);
+}
+
+/// A file with some bytes replaced by as many others.
+fn replaced(path: &Path, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    bytes
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ async function bundleTo(outfile, input) {
     bundle: true,
     format: 'esm',
     platform: 'neutral',
+    external: ['wasi:*'],
     mainFields: ['module', 'main'],
     target: 'es2022',
     outfile,

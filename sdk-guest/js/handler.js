@@ -4,10 +4,12 @@
 //   export const main = (request) => …                Fleek
 // A module that calls addEventListener('fetch', …) itself needs nothing.
 
+import { getEnvironment } from 'wasi:cli/environment@0.2.12';
+
 export function listen(module) {
   const handle = pick(module);
   if (handle) {
-    addEventListener('fetch', (event) => event.respondWith(handle(event.request, {}, context(event))));
+    addEventListener('fetch', (event) => event.respondWith(handle(event.request, environment(), context(event))));
   }
 }
 
@@ -16,6 +18,11 @@ function pick(module) {
   if (typeof module.default === 'function') return module.default;
   if (typeof module.main === 'function') return (request) => fleek(module.main, request);
   return undefined;
+}
+
+// The function's settings, as Workers have them. Read for each request: a component holds none that is built ahead.
+function environment() {
+  return Object.fromEntries(getEnvironment());
 }
 
 function context(event) {

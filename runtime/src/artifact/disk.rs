@@ -4,7 +4,6 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,18 +12,15 @@ use af_contract::Blake3Hash;
 use memmap2::Mmap;
 use tracing::warn;
 
+use crate::sandbox::Host;
+
 const TAG_BYTES: usize = 32;
 
-const LENGTH_BYTES: usize = 8;
-
 /// Of the files' layout: those of another one are not authentic.
-const FORMAT: u8 = 2;
-
-/// The memory begins at a multiple of this, which is one of every page size, so that it can be mapped.
-const ALIGNMENT: usize = 64 << 10;
+const FORMAT: u8 = 3;
 
 /// More than this is hashed on all cores, bytes.
-const PARALLEL: usize = 1 << 20;
+const PARALLEL: usize = 4 << 20;
 
 /// A directory of artifacts.
 pub struct ArtifactDir {
@@ -32,41 +28,63 @@ pub struct ArtifactDir {
     key: [u8; 32],
 }
 
-/// What a file holds: native code, then the memory at the next multiple of [`ALIGNMENT`], the length
-/// of the native code, and the tag of all.
-pub struct Parts<'a> {
+/// Names a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// What it holds.
+    pub kind: Kind,
+    /// For what, and for which engine.
+    pub key: Key,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     /// A serialized component.
-    pub native: &'a [u8],
-    /// The memory that was taken out of it; empty if none was.
-    pub memory: &'a [u8],
+    Program,
+    /// The initial memory of a component, and the hash of what was compiled without it.
+    Memory,
+}
+
+/// For what, and for which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Of a component, or of what is left of it without its memory.
+    pub hash: Blake3Hash,
+    /// The engine's version and settings: what was made under other ones is never found.
+    pub compatibility: u64,
+}
+
+impl Key {
+    /// For an engine.
+    pub fn new(hash: Blake3Hash, host: &Host) -> Self {
+        Self { hash, compatibility: host.compatibility }
+    }
 }
 
 /// An authentic file.
-pub struct Artifact {
+pub struct Authentic {
     file: File,
-    memory: Range<usize>,
+    map: Mmap,
+    length: usize,
 }
 
-impl Artifact {
+impl Authentic {
+    /// What it holds.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.get(..self.length).unwrap_or_default()
+    }
+
     /// Where it can be opened while this lives; what is there is the file that was checked, also when
-    /// another one has its name by now. It begins with the serialized component.
+    /// another one has its name by now.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
-    /// The memory that was taken out of the component, to be mapped: its file, offset and size.
-    pub fn memory(self) -> (File, u64, usize) {
-        (self.file, self.memory.start as u64, self.memory.len())
+    /// The file itself, to be mapped.
+    pub fn into_file(self) -> File {
+        self.file
     }
-}
-
-/// Names an artifact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ArtifactKey {
-    /// The component.
-    pub code: Blake3Hash,
-    /// The engine's version and settings: code compiled under other ones is never found.
-    pub compatibility: u64,
 }
 
 impl ArtifactDir {
@@ -78,12 +96,12 @@ impl ArtifactDir {
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// The artifact of a component, if it is here and authentic.
-    pub fn load(&self, key: &ArtifactKey) -> Option<Artifact> {
-        let path = self.path(key);
-        // SAFETY: files of artifacts are replaced, never written to.
+    /// A file, if it is here and authentic.
+    pub fn load(&self, name: &Name) -> Option<Authentic> {
+        let path = self.path(name);
+        // SAFETY: these files are replaced, never written to.
         let opened = File::open(&path).and_then(|file| Ok((unsafe { Mmap::map(&file) }?, file)));
-        let (bytes, file) = match opened {
+        let (map, file) = match opened {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -91,41 +109,42 @@ impl ArtifactDir {
                 return None;
             }
         };
-        let (artifact, tag) = bytes.split_last_chunk::<TAG_BYTES>()?;
+        let (bytes, tag) = map.split_last_chunk::<TAG_BYTES>()?;
         // blake3::Hash compares in constant time.
-        if hash(self.hasher(key), artifact) != blake3::Hash::from_bytes(*tag) {
+        if hash(self.hasher(name), bytes) != blake3::Hash::from_bytes(*tag) {
             warn!(path = %path.display(), "a compiled artifact is not authentic; compiling again");
             return None;
         }
-        let (rest, length) = artifact.split_last_chunk::<LENGTH_BYTES>()?;
-        let native = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        let memory = native.checked_next_multiple_of(ALIGNMENT)?..rest.len();
-        (memory.start <= memory.end).then_some(Artifact { file, memory })
+        let length = bytes.len();
+        Some(Authentic { file, map, length })
     }
 
-    /// Keeps an artifact. Not durable on purpose: a lost or torn file is compiled again.
-    pub fn save(&self, key: &ArtifactKey, parts: &Parts) -> io::Result<()> {
+    /// Keeps a file. Not durable on purpose: a lost or torn file is made again.
+    pub fn save(&self, name: &Name, parts: &[&[u8]]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        let mut hasher = self.hasher(key);
-        let native = parts.native.len();
-        let padding = vec![0; native.next_multiple_of(ALIGNMENT) - native];
-        for bytes in [parts.native, &padding, parts.memory, &(native as u64).to_le_bytes()] {
+        let mut hasher = self.hasher(name);
+        for bytes in parts {
             hasher.update(bytes);
             file.write_all(bytes)?;
         }
         file.write_all(hasher.finalize().as_bytes())?;
-        file.persist(self.path(key)).map_err(|error| error.error)?;
+        file.persist(self.path(name)).map_err(|error| error.error)?;
         Ok(())
     }
 
-    fn path(&self, key: &ArtifactKey) -> PathBuf {
-        self.dir.join(format!("{}-{:016x}.cwasm", key.code, key.compatibility))
+    fn path(&self, name: &Name) -> PathBuf {
+        let kind = match name.kind {
+            Kind::Program => "cwasm",
+            Kind::Memory => "memory",
+        };
+        self.dir.join(format!("{}-{:016x}.{kind}", name.key.hash, name.key.compatibility))
     }
 
-    /// Binds an artifact to its component and engine, so that no authentic file stands for another.
-    fn hasher(&self, key: &ArtifactKey) -> blake3::Hasher {
+    /// Binds a file to its name, so that no authentic file stands for another.
+    fn hasher(&self, name: &Name) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&[FORMAT]).update(&key.code.0).update(&key.compatibility.to_le_bytes());
+        hasher.update(&[FORMAT, name.kind as u8]);
+        hasher.update(&name.key.hash.0).update(&name.key.compatibility.to_le_bytes());
         hasher
     }
 }
@@ -165,47 +184,50 @@ fn read_or_make_key(dir: &Path) -> io::Result<[u8; 32]> {
 mod tests {
     use super::*;
 
-    const CODE: ArtifactKey = ArtifactKey { code: Blake3Hash([1; 32]), compatibility: 7 };
-
-    const PARTS: Parts = Parts { native: b"native code", memory: b"memory" };
+    const KEY: Key = Key { hash: Blake3Hash([1; 32]), compatibility: 7 };
+    const NAME: Name = Name { kind: Kind::Program, key: KEY };
 
     #[test]
     fn what_was_saved_is_found_again_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        ArtifactDir::open(dir.path()).unwrap().save(&CODE, &PARTS).unwrap();
+        ArtifactDir::open(dir.path()).unwrap().save(&NAME, &[b"native", b" code"]).unwrap();
         let artifacts = ArtifactDir::open(dir.path()).unwrap();
-        let found = artifacts.load(&CODE).unwrap();
-        fs::remove_file(artifacts.path(&CODE)).unwrap();
-        assert!(fs::read(found.path()).unwrap().starts_with(PARTS.native));
-        let (file, offset, size) = found.memory();
-        // SAFETY: nobody has the file any more.
-        let memory = unsafe { memmap2::MmapOptions::new().offset(offset).len(size).map(&file) }.unwrap();
-        assert_eq!(&memory[..], PARTS.memory);
-        assert!(artifacts.load(&ArtifactKey { compatibility: 8, ..CODE }).is_none(), "another engine");
+        let found = artifacts.load(&NAME).unwrap();
+        fs::remove_file(artifacts.path(&NAME)).unwrap();
+        assert_eq!(found.bytes(), b"native code");
+        assert!(fs::read(found.path()).unwrap().starts_with(b"native code"));
     }
 
     #[test]
     fn a_tampered_swapped_or_foreign_file_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let artifacts = ArtifactDir::open(dir.path()).unwrap();
-        artifacts.save(&CODE, &PARTS).unwrap();
-        let path = artifacts.path(&CODE);
+        artifacts.save(&NAME, &[b"native code"]).unwrap();
+        let path = artifacts.path(&NAME);
         let good = fs::read(&path).unwrap();
-        for at in (0..good.len()).filter(|at| *at < 64 || good.len() - *at < 64 || at % 1000 == 0) {
+        for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, bad).unwrap();
-            assert!(artifacts.load(&CODE).is_none(), "byte {at}");
+            assert!(artifacts.load(&NAME).is_none(), "byte {at}");
         }
-        let other = ArtifactKey { code: Blake3Hash([2; 32]), ..CODE };
-        fs::write(artifacts.path(&other), &good).unwrap();
-        assert!(artifacts.load(&other).is_none(), "another component's artifact");
+        for other in [
+            Name { kind: Kind::Memory, ..NAME },
+            Name { key: Key { hash: Blake3Hash([2; 32]), ..KEY }, ..NAME },
+            Name { key: Key { compatibility: 8, ..KEY }, ..NAME },
+        ] {
+            assert!(artifacts.load(&other).is_none(), "{other:?} was never saved");
+            fs::write(artifacts.path(&other), &good).unwrap();
+            assert!(artifacts.load(&other).is_none(), "{other:?} is another file");
+        }
         let foreign = tempfile::tempdir().unwrap();
         let foreign = ArtifactDir::open(foreign.path()).unwrap();
-        fs::write(foreign.path(&CODE), &good).unwrap();
-        assert!(foreign.load(&CODE).is_none(), "another node's artifact");
+        fs::write(foreign.path(&NAME), &good).unwrap();
+        assert!(foreign.load(&NAME).is_none(), "another node's");
         fs::write(&path, b"short").unwrap();
-        assert!(artifacts.load(&CODE).is_none());
+        assert!(artifacts.load(&NAME).is_none());
+        fs::write(&path, b"").unwrap();
+        assert!(artifacts.load(&NAME).is_none());
     }
 
     #[test]

@@ -4,12 +4,12 @@ pub mod compile;
 mod disk;
 pub(crate) mod image;
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use af_content::{DiskStore, FileReadError, StoreError};
-use af_contract::{Code, ContentId, World, limits};
+use af_contract::{Blake3Hash, Code, ContentId, World, limits};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -19,20 +19,28 @@ use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
 
 use self::compile::{CompileError, Compiler};
-use self::disk::{ArtifactDir, ArtifactKey, Parts};
+use self::disk::{ArtifactDir, Key, Kind, Name};
 use crate::sandbox::{Host, HostKind, Image, Sandbox, State};
 
 /// Components compiled at the same time. Cranelift itself spreads one over all cores.
 const COMPILATIONS: usize = 1;
 
-/// Compiled and linked code of one component, shared by every deployment that has this code.
+/// A component that can be instantiated, shared by every deployment that has this code.
 pub struct Artifact {
+    pub(crate) program: Arc<Program>,
+    /// What was taken out of the component and is lent to its instances.
+    pub(crate) image: Option<Arc<Image>>,
+    size: u32,
+}
+
+/// Compiled and linked code. Components that differ in their initial memory only, such as JavaScript
+/// functions, which are one engine with different scripts in its memory, have it in common.
+pub(crate) struct Program {
     /// Everything of an instantiation that can be done ahead.
     pub(crate) pre: ProxyPre<State>,
     pub(crate) engine: Engine,
-    /// What was taken out of it and is lent to its instances.
-    pub(crate) image: Option<Arc<Image>>,
-    size: u32,
+    /// Of the mapped file, bytes.
+    size: usize,
 }
 
 /// Why a deployment's code cannot be had or used. Cheap to clone, since all that wait for it get it.
@@ -105,7 +113,9 @@ pub struct ArtifactStore {
 }
 
 struct Inner {
-    memory: Cache<ArtifactKey, Arc<Artifact>>,
+    memory: Cache<Key, Arc<Artifact>>,
+    /// Those that any artifact uses.
+    programs: Mutex<HashMap<Key, Weak<Program>>>,
     dir: ArtifactDir,
     sandbox: Sandbox,
     blocks: DiskStore,
@@ -132,7 +142,8 @@ impl ArtifactStore {
             .weigher(|_, artifact: &Arc<Artifact>| artifact.size)
             .build();
         let compiling = Semaphore::new(COMPILATIONS);
-        Ok(Self { inner: Arc::new(Inner { memory, dir, sandbox, blocks, compiler, compiling }) })
+        let programs = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { memory, programs, dir, sandbox, blocks, compiler, compiling }) })
     }
 
     /// What the artifacts run in.
@@ -146,7 +157,7 @@ impl ArtifactStore {
     /// # Errors
     /// When its content cannot be had or used.
     pub async fn artifact(&self, code: &Code) -> Result<Arc<Artifact>, ArtifactError> {
-        let key = key(code, self.inner.sandbox.host(code.world));
+        let key = Key::new(code.blake3, self.inner.sandbox.host(code.world));
         if let Some(artifact) = self.inner.memory.get(&key).await {
             return Ok(artifact);
         }
@@ -160,99 +171,128 @@ impl ArtifactStore {
 
 impl Inner {
     async fn make(self: Arc<Self>, code: Code) -> Result<Arc<Artifact>, ArtifactError> {
+        let (inner, wanted) = (self.clone(), code.clone());
+        let loaded = tokio::task::spawn_blocking(move || inner.load(&wanted)).await;
+        if let Some(artifact) = loaded.map_err(ArtifactError::interrupted)? {
+            self.sandbox.metrics().loaded();
+            return Ok(Arc::new(artifact));
+        }
         let _permit =
             self.compiling.acquire().await.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
         let inner = self.clone();
-        tokio::task::spawn_blocking(move || inner.make_blocking(&code))
-            .await
-            .map_err(ArtifactError::interrupted)?
-            .map(Arc::new)
+        let made = tokio::task::spawn_blocking(move || inner.compile(&code)).await;
+        let made = made.map_err(ArtifactError::interrupted)?;
+        made.map(Arc::new).inspect_err(|error| self.sandbox.metrics().compiled(error.code()))
     }
 
-    fn make_blocking(&self, code: &Code) -> Result<Artifact, ArtifactError> {
-        for host in self.sandbox.hosts(code.world) {
-            if let Some(compiled) = self.load(code, host) {
-                self.sandbox.metrics().loaded();
-                return link(compiled, code.world, host);
+    /// From this node's disk.
+    fn load(&self, code: &Code) -> Option<Artifact> {
+        self.sandbox.hosts(code.world).find_map(|host| {
+            if host.kind != HostKind::Imaged {
+                return Some(Artifact::new(self.program(code.blake3, host, code.world)?, None));
             }
-        }
-        let wasm = self.blocks.file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
-        let started = std::time::Instant::now();
-        let compiled = self.compile(&wasm, code.world);
-        self.sandbox.metrics().compiled(compiled.as_ref().map_or_else(ArtifactError::code, |_| "compiled"));
-        let (native, memory, host) = compiled?;
-        info!(code = %code.cid, bytes = wasm.len(), time = ?started.elapsed(), kind = ?host.kind, "compiled a component");
-        let parts = Parts { native: &native, memory: &memory };
-        match self.dir.save(&key(code, host), &parts) {
-            // Mapped from its file, it costs memory only while it is used.
-            Ok(()) => {
-                if let Some(compiled) = self.load(code, host) {
-                    return link(compiled, code.world, host);
-                }
-            }
-            Err(error) => warn!(code = %code.cid, %error, "compiled code is kept in memory only"),
-        }
-        // SAFETY: it comes from our own compiler, for this engine's settings.
-        let component = unsafe { Component::deserialize(&host.engine, &native) }.map_err(refused)?;
-        let image = (host.kind == HostKind::Imaged).then(|| Image::new(&memory)).transpose();
-        let image = image.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
-        link(Compiled { component, image }, code.world, host)
+            let memory = self.dir.load(&Name { kind: Kind::Memory, key: Key::new(code.blake3, host) })?;
+            // The hash of what was compiled stands behind the memory.
+            let (_, program) = memory.bytes().split_last_chunk()?;
+            let program = self.program(Blake3Hash(*program), host, code.world)?;
+            let size = memory.bytes().len() - size_of::<Blake3Hash>();
+            let image = Image::of(memory.into_file(), 0, size);
+            let image =
+                image.inspect_err(|error| warn!(code = %code.cid, %error, "a memory cannot be mapped"));
+            Some(Artifact::new(program, Some(image.ok()?)))
+        })
     }
 
-    /// Without its initial memory, where the component allows it.
-    fn compile(&self, wasm: &[u8], world: World) -> Result<(Vec<u8>, Vec<u8>, &Host), ArtifactError> {
-        let imaged = self.sandbox.hosts(world).find(|host| host.kind == HostKind::Imaged);
-        let split = imaged.and_then(|host| Some((host, image::split(wasm)?)));
-        let (host, wasm, memory) = match split {
-            Some((host, split)) => (host, Cow::Owned(split.component), split.memory),
-            None => (self.sandbox.host(world), Cow::Borrowed(wasm), Vec::new()),
-        };
-        let native = self.compiler.compile(host.kind, &host.engine, &wasm).map_err(|error| match error {
-            CompileError::Worker(error) => ArtifactError::Storage(Arc::new(error)),
-            error => ArtifactError::Refused(error.to_string()),
-        })?;
-        Ok((native, memory, host))
-    }
-
-    fn load(&self, code: &Code, host: &Host) -> Option<Compiled> {
-        let file = self.dir.load(&key(code, host))?;
+    /// A program that is in use, or on this node's disk.
+    fn program(&self, hash: Blake3Hash, host: &Host, world: World) -> Option<Arc<Program>> {
+        let key = Key::new(hash, host);
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = programs.get(&key).and_then(Weak::upgrade) {
+            return Some(program);
+        }
+        let file = self.dir.load(&Name { kind: Kind::Program, key })?;
         // SAFETY: the file carries a tag under this node's own key, so it is what `serialize` made
         // on this node, for this component and these engine settings; it is replaced, never written to.
         let loaded = unsafe { Component::deserialize_file(&host.engine, file.path()) };
-        let loaded = loaded.map_err(|error| error.to_string()).and_then(|component| {
-            let (file, offset, size) = file.memory();
-            let image = (host.kind == HostKind::Imaged).then(|| Image::of(file, offset, size)).transpose();
-            Ok(Compiled { component, image: image.map_err(|error| error.to_string())? })
-        });
-        loaded
-            .inspect_err(|error| {
-                warn!(code = %code.cid, error, "a compiled artifact does not load; compiling again");
-            })
-            .ok()
+        let program = loaded.map_err(refused).and_then(|component| link(&component, world, host));
+        let warn = |error: &_| warn!(%hash, %error, "compiled code does not load; compiling again");
+        let program = Arc::new(program.inspect_err(warn).ok()?);
+        programs.retain(|_, program| program.strong_count() > 0);
+        programs.insert(key, Arc::downgrade(&program));
+        Some(program)
+    }
+
+    /// From the content, without its initial memory where the component allows it.
+    fn compile(&self, code: &Code) -> Result<Artifact, ArtifactError> {
+        let wasm = self.blocks.file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
+        let imaged = self.sandbox.hosts(code.world).find(|host| host.kind == HostKind::Imaged);
+        let Some((host, split)) = imaged.and_then(|host| Some((host, image::split(&wasm)?))) else {
+            let host = self.sandbox.host(code.world);
+            return Ok(Artifact::new(self.compiled(code, code.blake3, &wasm, host)?, None));
+        };
+        let hash = Blake3Hash(*blake3::hash(&split.component).as_bytes());
+        let program = self.compiled(code, hash, &split.component, host)?;
+        let name = Name { kind: Kind::Memory, key: Key::new(code.blake3, host) };
+        self.save(code, &name, &[&split.memory, &hash.0]);
+        let image = match self.dir.load(&name) {
+            // Mapped from its file, it costs memory only while it is used.
+            Some(memory) => Image::of(memory.into_file(), 0, split.memory.len()),
+            None => Image::new(&split.memory),
+        };
+        let image = image.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
+        Ok(Artifact::new(program, Some(image)))
+    }
+
+    /// The program that becomes of some Wasm; another component may have made it before.
+    fn compiled(
+        &self,
+        code: &Code,
+        hash: Blake3Hash,
+        wasm: &[u8],
+        host: &Host,
+    ) -> Result<Arc<Program>, ArtifactError> {
+        if let Some(program) = self.program(hash, host, code.world) {
+            return Ok(program);
+        }
+        let started = std::time::Instant::now();
+        let native = self.compiler.compile(host.kind, &host.engine, wasm).map_err(|error| match error {
+            CompileError::Worker(error) => ArtifactError::Storage(Arc::new(error)),
+            error => ArtifactError::Refused(error.to_string()),
+        })?;
+        self.sandbox.metrics().compiled("compiled");
+        info!(code = %code.cid, bytes = wasm.len(), time = ?started.elapsed(), kind = ?host.kind, "compiled a component");
+        self.save(code, &Name { kind: Kind::Program, key: Key::new(hash, host) }, &[&native]);
+        if let Some(program) = self.program(hash, host, code.world) {
+            return Ok(program);
+        }
+        // SAFETY: it comes from our own compiler, for this engine's settings.
+        let component = unsafe { Component::deserialize(&host.engine, &native) }.map_err(refused)?;
+        link(&component, code.world, host).map(Arc::new)
+    }
+
+    fn save(&self, code: &Code, name: &Name, parts: &[&[u8]]) {
+        if let Err(error) = self.dir.save(name, parts) {
+            warn!(code = %code.cid, %error, "compiled code is kept in memory only");
+        }
     }
 }
 
-/// A component's code, and the memory that was taken out of it, if it was.
-struct Compiled {
-    component: Component,
-    image: Option<Image>,
+impl Artifact {
+    fn new(program: Arc<Program>, image: Option<Image>) -> Self {
+        let size = program.size.saturating_add(image.as_ref().map_or(0, Image::size));
+        Self { program, image: image.map(Arc::new), size: u32::try_from(size).unwrap_or(u32::MAX) }
+    }
 }
 
-fn key(code: &Code, host: &Host) -> ArtifactKey {
-    ArtifactKey { code: code.blake3, compatibility: host.compatibility }
-}
-
-fn link(compiled: Compiled, world: World, host: &Host) -> Result<Artifact, ArtifactError> {
-    let Compiled { component, image } = compiled;
+fn link(component: &Component, world: World, host: &Host) -> Result<Program, ArtifactError> {
     let range = component.image_range();
     let size = (range.end as usize).saturating_sub(range.start as usize);
-    let pre = host.linker.instantiate_pre(&component).map_err(refused)?;
+    let pre = host.linker.instantiate_pre(component).map_err(refused)?;
     let pre = match world {
         World::Proxy02 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(refused)?),
         World::Service03 => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(refused)?),
     };
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
-    Ok(Artifact { pre, engine: host.engine.clone(), image: image.map(Arc::new), size })
+    Ok(Program { pre, engine: host.engine.clone(), size })
 }
 
 fn refused(error: wasmtime::Error) -> ArtifactError {

@@ -41,13 +41,35 @@ pub enum EgressError {
 #[derive(Clone, Debug, Default)]
 pub struct Egress {
     opened: Arc<[IpNet]>,
+    names: Names,
+}
+
+/// Who says what a name means.
+#[derive(Clone, Debug, Default)]
+enum Names {
+    /// The system's resolver.
+    #[default]
+    System,
+    /// A hostile one.
+    #[cfg(test)]
+    Scripted(fn(u16) -> Vec<SocketAddr>),
+}
+
+impl Names {
+    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::System => Ok(tokio::net::lookup_host((name, port)).await?.collect()),
+            #[cfg(test)]
+            Self::Scripted(answer) => Ok(answer(port)),
+        }
+    }
 }
 
 impl Egress {
     /// The public internet and these networks.
     #[must_use]
     pub fn new(opened: &[IpNet]) -> Self {
-        Self { opened: opened.into() }
+        Self { opened: opened.into(), names: Names::default() }
     }
 
     /// Whether guests may reach an address.
@@ -64,9 +86,9 @@ impl Egress {
         // RFC 6761 section 6.3: such names are this machine, and no resolver's business.
         let local = host.to_ascii_lowercase().trim_end_matches('.').ends_with(".localhost");
         let name = if local { "localhost" } else { host };
-        let resolved = tokio::net::lookup_host((name, port)).await.map_err(EgressError::Resolve)?;
+        let resolved = self.names.resolve(name, port).await.map_err(EgressError::Resolve)?;
         let mut failed = EgressError::Prohibited;
-        for address in resolved.filter(|address| self.permits(address.ip())) {
+        for address in resolved.into_iter().filter(|address| self.permits(address.ip())) {
             match connect(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = EgressError::Connect(error),
@@ -214,6 +236,35 @@ mod tests {
         assert!(!egress.permits("10.0.0.1".parse().unwrap()));
         assert!(!egress.permits("::ffff:127.0.0.1".parse().unwrap()), "the same place, written otherwise");
         assert!(!egress.permits("::1".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_answer_leads_to_no_other_address() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let address = |last: u8, port: u16| SocketAddr::from(([127, 0, 0, last], port));
+        let open = tokio::net::TcpListener::bind(address(2, 0)).await.unwrap();
+        let port = open.local_addr().unwrap().port();
+        let closed = tokio::net::TcpListener::bind(address(1, port)).await.unwrap();
+        // Opened, forbidden, both: another answer each time that somebody asks.
+        let answer = |port| match ASKED.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => vec![SocketAddr::from(([127, 0, 0, 2], port))],
+            1 => vec![SocketAddr::from(([127, 0, 0, 1], port))],
+            _ => vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))],
+        };
+        let egress =
+            Egress { names: Names::Scripted(answer), ..Egress::new(&["127.0.0.2/32".parse().unwrap()]) };
+        for _ in 0..10 {
+            let uri: Uri = format!("http://rebinding.example:{port}/").parse().unwrap();
+            assert!(egress.clone().connect(uri.clone()).await.is_ok());
+            assert!(matches!(egress.clone().connect(uri.clone()).await, Err(EgressError::Prohibited)));
+            assert!(egress.clone().connect(uri).await.is_ok());
+        }
+        assert_eq!(ASKED.load(Ordering::Relaxed), 30, "asked once for each connection");
+        assert!(
+            futures::FutureExt::now_or_never(closed.accept()).is_none(),
+            "nobody came to the forbidden one"
+        );
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 mod body;
 mod rescue;
 mod service;
+mod target;
 mod well_known;
 
 pub use body::ResponseBody;

@@ -2,10 +2,11 @@
 
 use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderValue, Response, StatusCode};
-use af_contract::{Problem, limits, problem};
+use af_contract::{Problem, problem};
 use tracing::{debug, warn};
 
 use super::body::ResponseBody;
+use super::target::TargetError;
 use crate::artifact::ArtifactError;
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
@@ -18,12 +19,9 @@ const OVERLOADED: &str = "overloaded";
 /// Everything that can go wrong with a request before its response starts.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The client's fault: no usable Host.
-    #[error("the request needs exactly one valid Host header")]
-    Host,
     /// The client's fault.
-    #[error("the URL has {0} bytes; at most {limit} are allowed", limit = limits::URL_BYTES)]
-    UrlTooLong(usize),
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The client's fault.
     #[error("the request body is larger than the {0} bytes that this function accepts")]
     BodyTooLarge(u64),
@@ -44,8 +42,8 @@ pub enum RequestError {
 /// Status, stable code; the detail is the error's text unless the error is ours.
 fn classify(error: &RequestError) -> (StatusCode, &'static str) {
     match error {
-        RequestError::Host => (StatusCode::BAD_REQUEST, "invalid_host"),
-        RequestError::UrlTooLong(_) => (StatusCode::URI_TOO_LONG, "url_too_long"),
+        RequestError::Target(TargetError::Host) => (StatusCode::BAD_REQUEST, "invalid_host"),
+        RequestError::Target(TargetError::UrlTooLong(_)) => (StatusCode::URI_TOO_LONG, "url_too_long"),
         RequestError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large"),
         RequestError::Route(error) => match error {
             RouteError::UnknownHost(_) => (StatusCode::NOT_FOUND, "unknown_host"),

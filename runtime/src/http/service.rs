@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use ::http::header::{CONTENT_LENGTH, HOST};
-use ::http::{HeaderName, Request, Response, Uri};
-use af_contract::limits;
+use ::http::header::CONTENT_LENGTH;
+use ::http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
 use super::body::{self, ResponseBody};
-use super::{RequestError, rescue, well_known};
+use super::{RequestError, rescue, target, well_known};
 use crate::request_id::RequestId;
 use crate::router::{Deployment, RuntimeRouter};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -59,15 +58,14 @@ impl Service {
         id: RequestId,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        check_url(request.uri())?;
-        let host = host(&request)?;
+        let host = target::host(&request)?;
         let route = self.router.find(&host)?;
         if request.uri().path() == well_known::DEPLOYMENT_PATH {
             return Ok(well_known::deployment(&route).await);
         }
         let deployment = route.deployment().await?;
         check_length(&request, deployment.limits().request_body_bytes)?;
-        set_absolute_uri(&mut request, &host)?;
+        target::make_absolute(&mut request, &host)?;
         let response = self.run(id, route.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }
@@ -89,36 +87,10 @@ impl Service {
     }
 }
 
-fn check_url(uri: &Uri) -> Result<(), RequestError> {
-    let length = uri.path_and_query().map_or(0, |path| path.as_str().len());
-    if length > limits::URL_BYTES { Err(RequestError::UrlTooLong(length)) } else { Ok(()) }
-}
-
-/// The host that was asked for, lower case, with its port. An absolute request target takes precedence
-/// over the Host header (RFC 9112 section 3.2.2); two Host headers are an attack (section 3.2).
-fn host(request: &Request<Incoming>) -> Result<String, RequestError> {
-    let mut headers = request.headers().get_all(HOST).iter();
-    let header = match (headers.next(), headers.next()) {
-        (Some(host), None) => Some(host.to_str().map_err(|_| RequestError::Host)?),
-        (None, _) => None,
-        (Some(_), Some(_)) => return Err(RequestError::Host),
-    };
-    let host = request.uri().authority().map(|authority| authority.as_str()).or(header);
-    host.filter(|host| !host.is_empty()).map(str::to_ascii_lowercase).ok_or(RequestError::Host)
-}
-
 fn check_length(request: &Request<Incoming>, limit: u64) -> Result<(), RequestError> {
     // hyper has refused lengths that are malformed or contradict each other.
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length > Some(limit) { Err(RequestError::BodyTooLarge(limit)) } else { Ok(()) }
-}
-
-/// Guests learn the scheme and authority from the URI (wasi:http has no other place for them).
-fn set_absolute_uri(request: &mut Request<Incoming>, host: &str) -> Result<(), RequestError> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
-    *request.uri_mut() = uri.map_err(|_| RequestError::Host)?;
-    Ok(())
 }
 
 /// Says which deployment answered.

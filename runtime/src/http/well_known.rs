@@ -6,8 +6,8 @@ use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use ::http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::body::ResponseBody;
 use super::RequestError;
+use super::body::ResponseBody;
 use crate::router::Entry;
 
 /// The path, reserved at every function's host.

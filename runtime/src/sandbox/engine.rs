@@ -238,6 +238,9 @@ impl HostKind {
             .epoch_interruption(true)
             // Errors are values here, not debugging aids: no walk of the guest's stack for each.
             .wasm_backtrace_max_frames(None)
+            // What only backtraces and other unwinders need, a third of an artifact.
+            .generate_address_map(false)
+            .native_unwind_info(false)
             // What keeps account of concurrent calls costs a fifth of a small request, and WASI 0.2 has none.
             .concurrency_support(self == Self::Concurrent);
         if self == Self::Imaged {

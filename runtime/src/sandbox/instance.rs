@@ -40,7 +40,7 @@ impl Instance {
     /// When its start function fails or breaks a limit, or the pool has no place for it.
     pub async fn start(artifact: &Artifact, state: State) -> Result<Self, GuestError> {
         let meter = state.meter.clone();
-        let mut store = Store::new(&artifact.engine, state);
+        let mut store = Store::new(&artifact.program.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_epoch_deadline(1);
@@ -51,7 +51,7 @@ impl Instance {
         });
         let memory = artifact.image.as_ref().map(Image::lend).transpose();
         let memory = memory.map_err(|error| GuestError::Instantiate(Arc::new(error)))?;
-        let proxy = artifact.pre.instantiate_async(&mut store).await;
+        let proxy = artifact.program.pre.instantiate_async(&mut store).await;
         let proxy = proxy.map_err(|error| not_started(&meter, error))?;
         meter.start();
         Ok(Self { store, proxy, served: 0, _memory: memory })

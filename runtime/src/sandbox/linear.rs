@@ -223,6 +223,11 @@ impl Image {
         Ok(Self { file, offset, size, view, free: Mutex::default() })
     }
 
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.view
     }
