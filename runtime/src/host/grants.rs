@@ -6,13 +6,15 @@ use af_contract::{HostPattern, Settings, StoreName};
 
 use super::egress::Egress;
 use super::keyvalue::{KeyValue, Stores};
-use super::outbound::OutboundClient;
+use super::outbound::{OutboundClient, Trust};
 
 /// What all functions of a node reach the world through. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
     /// The policy for outgoing requests.
     pub egress: Egress,
+    /// How certificates of those are judged.
+    pub trust: Trust,
     /// Entries of all projects.
     pub keyvalue: KeyValue,
 }
@@ -47,7 +49,11 @@ impl Grants {
     pub fn new(services: &Services, given: Given) -> Self {
         Self {
             settings: given.settings,
-            outbound: Arc::new(OutboundClient::new(services.egress.clone(), given.egress)),
+            outbound: Arc::new(OutboundClient::new(
+                services.egress.clone(),
+                services.trust.clone(),
+                given.egress,
+            )),
             keyvalue: services.keyvalue.clone(),
             project: given.project.into(),
             stores: given.stores.into(),

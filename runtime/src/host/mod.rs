@@ -13,7 +13,7 @@ use wasmtime::component::Linker;
 
 pub use self::grants::{Given, Grants, Services};
 pub use self::keyvalue::{KeyValue, StoreError, Stores};
-pub use self::outbound::Outbound;
+pub use self::outbound::{Outbound, Trust};
 use crate::sandbox::State;
 
 /// Links WASI 0.2 and drafts. What a guest was given nothing for, such as files and sockets, is linked too,

@@ -17,6 +17,9 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -36,9 +39,29 @@ const IDLE: Duration = Duration::from_secs(30);
 const BODY_CHUNKS: usize = 8;
 const BODY_CHUNK_BYTES: usize = 32 << 10;
 
+/// How certificates are judged: by the system's roots, which are read when the first function needs them.
+/// Clones are one.
+#[derive(Clone, Default)]
+pub struct Trust {
+    config: Arc<OnceLock<Result<ClientConfig, String>>>,
+}
+
+impl Trust {
+    fn config(&self) -> Result<ClientConfig, String> {
+        let made = self.config.get_or_init(|| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            let config = config.and_then(BuilderVerifierExt::with_platform_verifier);
+            Ok(config.map_err(|error| error.to_string())?.with_no_client_auth())
+        });
+        made.clone()
+    }
+}
+
 /// Connections of one deployment: another one never gets them.
 pub struct OutboundClient {
     egress: Egress,
+    trust: Trust,
     /// Hosts of the function's own list.
     allowed: Option<Vec<HostPattern>>,
     client: OnceLock<Result<HttpClient, String>>,
@@ -47,8 +70,8 @@ pub struct OutboundClient {
 impl OutboundClient {
     /// Without any connection yet. With `allowed`, to those hosts only.
     #[must_use]
-    pub fn new(egress: Egress, allowed: Option<Vec<HostPattern>>) -> Self {
-        Self { egress, allowed, client: OnceLock::new() }
+    pub fn new(egress: Egress, trust: Trust, allowed: Option<Vec<HostPattern>>) -> Self {
+        Self { egress, trust, allowed, client: OnceLock::new() }
     }
 
     fn allows(&self, uri: &Uri) -> bool {
@@ -58,10 +81,11 @@ impl OutboundClient {
 
     fn client(&self) -> Result<&HttpClient, Error> {
         let made = self.client.get_or_init(|| {
-            let provider = hyper_rustls::HttpsConnectorBuilder::new()
-                .with_provider_and_platform_verifier(rustls::crypto::ring::default_provider());
-            let connector = provider
-                .map_err(|error| error.to_string())?
+            // What it remembers of sessions is the deployment's own.
+            let mut tls = self.trust.config()?;
+            tls.resumption = Resumption::default();
+            let connector = hyper_rustls::HttpsConnectorBuilder::new()
+                .with_tls_config(tls)
                 .https_or_http()
                 .enable_all_versions()
                 .wrap_connector(self.egress.clone());

@@ -72,7 +72,7 @@ impl Deployment {
             function: manifest.function.as_str().into(),
             manifest,
             header,
-            idle: Arc::new(IdleInstances::new(uses)),
+            idle: Arc::new(IdleInstances::new(uses, artifacts.sandbox().idle().clone())),
             habits: Arc::default(),
             grants: Arc::new(grants),
             artifacts,

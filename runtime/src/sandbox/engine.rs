@@ -12,11 +12,11 @@ use super::background::Background;
 use super::linear::{CAPACITY, GUARD, LinearMemories};
 use super::stack::Stacks;
 use super::ticker::Ticker;
-use super::{Admission, State};
+use super::{Admission, IdlePlaces, State};
 use crate::artifact::image;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
-use crate::host::{KeyValue, Services};
+use crate::host::{KeyValue, Services, Trust};
 use crate::metrics::Metrics;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
@@ -37,6 +37,10 @@ const KEEP_RESIDENT: usize = 32 << 20;
 
 /// A function's share of all instances: it takes four that hold all they may to stop a fifth.
 const SHARE: usize = 4;
+
+/// One instance may wait for so many that may work: 10,000 functions that are called once in a while must
+/// not hold the memory of 10,000 instances.
+const IDLE: usize = 2;
 
 /// The size of the sandbox.
 #[derive(Clone, Debug)]
@@ -72,6 +76,7 @@ struct Inner {
     ticker: Ticker,
     background: Background,
     services: Services,
+    idle: IdlePlaces,
     metrics: Arc<Metrics>,
 }
 
@@ -113,6 +118,7 @@ impl Sandbox {
         let instances = usize::try_from(config.instances)?;
         let services = Services {
             egress: Egress::new(&config.egress_allow),
+            trust: Trust::default(),
             keyvalue: KeyValue::open(config.keyvalue.as_deref())?,
         };
         let inner = Inner {
@@ -123,6 +129,7 @@ impl Sandbox {
             ticker,
             background: Background::start()?,
             services,
+            idle: IdlePlaces::new(instances.div_ceil(IDLE)),
             metrics: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -161,6 +168,12 @@ impl Sandbox {
     #[must_use]
     pub fn services(&self) -> &Services {
         &self.inner.services
+    }
+
+    /// How many instances may wait.
+    #[must_use]
+    pub fn idle(&self) -> &IdlePlaces {
+        &self.inner.idle
     }
 
     /// What is counted.

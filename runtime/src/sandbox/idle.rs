@@ -17,12 +17,46 @@ const KEPT: usize = 8;
 /// Cores that have a shelf of their own; the seventeenth shares the first one's.
 const SHELVES: usize = 16;
 
+/// How many instances of all deployments may still wait: each holds memory. Clones are one.
+#[derive(Clone)]
+pub struct IdlePlaces(Arc<AtomicUsize>);
+
+impl IdlePlaces {
+    /// So many.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(places)))
+    }
+
+    fn take(&self) -> Option<Place> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.is_ok().then(|| Place(self.clone()))
+    }
+}
+
+/// One of them; given back when it is dropped.
+struct Place(IdlePlaces);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An instance that waits.
+struct Waiting {
+    since: Instant,
+    instance: Instance,
+    _place: Place,
+}
+
 /// The waiting instances of one deployment. Nobody else ever gets them.
 pub struct IdleInstances {
     /// Requests that one instance may answer.
     uses: u32,
+    places: IdlePlaces,
     /// An instance waits on the core that has its memory in its cache.
-    shelves: [Mutex<Vec<(Instant, Instance)>>; SHELVES],
+    shelves: [Mutex<Vec<Waiting>>; SHELVES],
     /// Whether a task looks after expiry.
     watched: AtomicBool,
 }
@@ -40,13 +74,13 @@ pub enum After {
 impl IdleInstances {
     /// With `uses` of 1 every request gets a fresh instance.
     #[must_use]
-    pub fn new(uses: u32) -> Self {
-        Self { uses, shelves: Default::default(), watched: AtomicBool::new(false) }
+    pub fn new(uses: u32, places: IdlePlaces) -> Self {
+        Self { uses, places, shelves: Default::default(), watched: AtomicBool::new(false) }
     }
 
     /// The one that was put there last, since it is warm.
     pub(super) fn take(&self, core: CoreNumber) -> Option<Instance> {
-        self.shelf(core).pop().map(|(_, instance)| instance)
+        self.shelf(core).pop().map(|waiting| waiting.instance)
     }
 
     /// Keeps an instance that has answered a request, if it may answer another.
@@ -61,11 +95,12 @@ impl IdleInstances {
 
     /// Keeps an instance, if there is room. Must be called within a runtime.
     pub(super) fn keep(self: &Arc<Self>, core: CoreNumber, instance: Instance) {
+        let Some(place) = self.places.take() else { return };
         let mut shelf = self.shelf(core);
         if shelf.len() >= KEPT {
             return;
         }
-        shelf.push((Instant::now(), instance));
+        shelf.push(Waiting { since: Instant::now(), instance, _place: place });
         drop(shelf);
         if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
             tokio::spawn(watch(Arc::downgrade(self)));
@@ -78,7 +113,7 @@ impl IdleInstances {
         let mut left = false;
         for shelf in &self.shelves {
             let mut shelf = lock(shelf);
-            let old = shelf.iter().take_while(|(since, _)| now.duration_since(*since) >= EXPIRY).count();
+            let old = shelf.iter().take_while(|waiting| now.duration_since(waiting.since) >= EXPIRY).count();
             let expired: Vec<_> = shelf.drain(..old).collect();
             left |= !shelf.is_empty();
             drop(shelf);
@@ -90,13 +125,13 @@ impl IdleInstances {
         left
     }
 
-    fn shelf(&self, core: CoreNumber) -> MutexGuard<'_, Vec<(Instant, Instance)>> {
+    fn shelf(&self, core: CoreNumber) -> MutexGuard<'_, Vec<Waiting>> {
         let [first, ..] = &self.shelves;
         lock(self.shelves.get(core.0).unwrap_or(first))
     }
 }
 
-fn lock(shelf: &Mutex<Vec<(Instant, Instance)>>) -> MutexGuard<'_, Vec<(Instant, Instance)>> {
+fn lock(shelf: &Mutex<Vec<Waiting>>) -> MutexGuard<'_, Vec<Waiting>> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

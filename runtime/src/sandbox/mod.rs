@@ -23,7 +23,7 @@ pub use self::call::{Call, Callee};
 pub use self::engine::{Host, HostKind, Sandbox, SandboxConfig};
 pub use self::error::GuestError;
 pub use self::habits::Habits;
-pub use self::idle::IdleInstances;
+pub use self::idle::{IdleInstances, IdlePlaces};
 pub use self::linear::Image;
 pub use self::meter::{Exceeded, Meter};
 pub use self::state::State;
