@@ -279,7 +279,10 @@ impl Inner {
 
 impl Artifact {
     fn new(program: Arc<Program>, image: Option<Image>) -> Self {
-        let size = program.size.saturating_add(image.as_ref().map_or(0, Image::size));
+        // A program that others use is not paid for twice. An image is mapped from its file, and costs what
+        // its instances have written, about a sixteenth: a hundred scripts on one engine fit.
+        let own = if Arc::strong_count(&program) > 1 { 0 } else { program.size };
+        let size = own.saturating_add(image.as_ref().map_or(0, |image| image.size() / 16));
         Self { program, image: image.map(Arc::new), size: u32::try_from(size).unwrap_or(u32::MAX) }
     }
 }
