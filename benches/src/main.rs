@@ -4,6 +4,7 @@ mod cold;
 mod fleet;
 mod load;
 mod neighbour;
+mod peers;
 mod scale;
 mod servers;
 
@@ -48,6 +49,12 @@ struct Compare {
     /// The `wasmtime` binary (version 48); its rows are left out where there is none
     #[arg(long, default_value = "wasmtime")]
     wasmtime: PathBuf,
+    /// The `workerd` binary, likewise
+    #[arg(long, default_value = "workerd")]
+    workerd: PathBuf,
+    /// The `spin` binary, likewise
+    #[arg(long, default_value = "spin")]
+    spin: PathBuf,
     /// How long each server is loaded in each round
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -82,7 +89,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn compare(options: &Compare) -> anyhow::Result<()> {
-    let rows = servers::available(&options.wasmtime, &options.only);
+    let rows = servers::available(options);
     let mut rows: Vec<(Row, Vec<Figures>)> = rows.into_iter().map(|row| (row, Vec::new())).collect();
     for round in 1..=options.rounds {
         for (row, figures) in &mut rows {

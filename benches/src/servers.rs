@@ -1,7 +1,6 @@
 //! The servers that are compared: how each is started, reached and stopped.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{Compare, fleet, load};
+use crate::{Compare, fleet, load, peers};
 
 /// One row of the table.
 #[derive(Clone, Debug)]
@@ -49,6 +48,10 @@ enum Software {
     Af,
     /// `wasmtime serve`, with its options.
     Wasmtime,
+    /// workerd, with a worker of its own.
+    Workerd,
+    /// `spin up`, with its options.
+    Spin,
 }
 
 /// Pooling with warm slots: see `wasmtime serve -O help`.
@@ -122,6 +125,9 @@ const ROWS: &[Row] = &[
         JAVASCRIPT,
         best!("--max-instance-reuse-count=1"),
     ),
+    row("workerd, JavaScript (V8, one isolate, one thread)", Software::Workerd, JAVASCRIPT, &[]),
+    row("spin up, WASI 0.2, fresh", Software::Spin, RUST_02, &[]),
+    row("spin up, WASI 0.3", Software::Spin, RUST_03, &[]),
     asking(row("af, 1 MiB echo, WASI 0.2, fresh", Software::Af, HOSTILE, &[]), Ask::Echo),
     asking(
         row("wasmtime serve, 1 MiB echo, WASI 0.2, fresh (default)", Software::Wasmtime, HOSTILE, &[]),
@@ -147,18 +153,26 @@ impl Row {
 }
 
 /// Every row that can be measured here and whose name has `only`; says what is left out and why.
-pub fn available(wasmtime: &Path, only: &str) -> Vec<Row> {
-    let peer = Command::new(wasmtime).arg("--version").output();
-    match &peer {
-        Ok(output) => eprintln!("peer: {}", String::from_utf8_lossy(&output.stdout).trim()),
-        Err(error) => eprintln!(
-            "left out: wasmtime serve, because {} cannot be run ({error}); \
-             `cargo install wasmtime-cli --version 48.0.8 --locked` installs it",
-            wasmtime.display()
-        ),
-    }
-    let wanted = |row: &&Row| row.is_limit() || row.name.contains(only);
-    let runs = |row: &&Row| peer.is_ok() || row.software != Software::Wasmtime;
+pub fn available(options: &Compare) -> Vec<Row> {
+    let here = |peer: &Path, install: &str| {
+        let said = Command::new(peer).arg("--version").output();
+        match &said {
+            Ok(output) => eprintln!("peer: {}", String::from_utf8_lossy(&output.stdout).trim()),
+            Err(error) => eprintln!("left out: {} cannot be run ({error}); {install}", peer.display()),
+        }
+        said.is_ok()
+    };
+    let wasmtime =
+        here(&options.wasmtime, "`cargo install wasmtime-cli --version 48.0.8 --locked` installs it");
+    let workerd = here(&options.workerd, "`npm install workerd` has it in node_modules/.bin");
+    let spin = here(&options.spin, "see https://spinframework.dev");
+    let runs = |row: &&Row| match row.software {
+        Software::Bare | Software::Af => true,
+        Software::Wasmtime => wasmtime,
+        Software::Workerd => workerd,
+        Software::Spin => spin,
+    };
+    let wanted = |row: &&Row| row.is_limit() || row.name.contains(&options.only);
     ROWS.iter().filter(wanted).filter(runs).cloned().collect()
 }
 
@@ -182,7 +196,9 @@ impl Server {
         let mut server = match row.software {
             Software::Bare => start_bare(dir)?,
             Software::Af => Self::af(&options.af, dir)?,
-            Software::Wasmtime => start_wasmtime(&options.wasmtime, &component, row.options, dir)?,
+            Software::Wasmtime => peers::wasmtime(&options.wasmtime, &component, row.options, dir)?,
+            Software::Workerd => peers::workerd(&options.workerd, dir)?,
+            Software::Spin => peers::spin(&options.spin, &component, row.options, dir)?,
         };
         server.wait().await?;
         if row.software == Software::Af {
@@ -197,6 +213,13 @@ impl Server {
             }
         };
         Ok(server)
+    }
+
+    /// A process that listens on a port.
+    pub fn of(mut command: Command, port: u16, dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        let child = command.env_remove("RUST_BACKTRACE").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.with_context(|| format!("{:?} cannot be run", command.get_program()))?;
+        Ok(Self { child, port, requests: Vec::new(), dir })
     }
 
     /// This server, on directories that may have been used before.
@@ -298,21 +321,6 @@ fn command(af: &Path, dir: &Path) -> Command {
     command.env("XDG_CONFIG_HOME", dir).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
     command.env_remove("AF_TOKEN").env_remove("AF_API_URL").env_remove("AF_PROJECT_ID");
     command
-}
-
-fn start_wasmtime(
-    wasmtime: &Path,
-    component: &Path,
-    options: &[&str],
-    dir: tempfile::TempDir,
-) -> anyhow::Result<Server> {
-    // A port that was free a moment ago: wasmtime serve prints no port that it chose itself.
-    let port = StdListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut command = Command::new(wasmtime);
-    command.arg("serve").env_remove("RUST_BACKTRACE").args(["-S", "cli", "--addr"]);
-    command.arg(format!("127.0.0.1:{port}")).args(options);
-    command.arg(component).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(Server { child: command.spawn()?, port, requests: Vec::new(), dir })
 }
 
 /// The limit: hyper on all cores, answering as the guests do.
