@@ -105,7 +105,7 @@ fn instantiation(criterion: &mut Criterion) {
                 continue;
             }
             let artifact = runtime.block_on(node.artifact(guest, world));
-            let idle = Arc::new(IdleInstances::new(uses, node.sandbox.idle().clone()));
+            let idle = Arc::new(IdleInstances::new(uses, 1, node.sandbox.idle().clone()));
             let run = || call(&node, &artifact, &idle);
             group.bench_function(guest, |bench| bench.to_async(&runtime).iter(run));
         }

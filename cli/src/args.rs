@@ -152,6 +152,10 @@ pub struct Deploy {
     /// Requests that one instance may answer, one after another [default: 1 for WASI 0.2, 128 for 0.3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REUSE)))]
     pub reuse: Option<u32>,
+    /// Requests that one instance may work for at the same time, while it waits for something; WASI 0.3 only
+    /// [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CONCURRENCY)))]
+    pub concurrency: Option<u32>,
     /// Settings of the function, kept sealed: its environment and wasi:config have them. Those of the
     /// deployment before stay
     #[arg(short, long, value_name = "NAME=VALUE", num_args = 1..)]

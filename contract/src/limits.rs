@@ -71,6 +71,9 @@ pub const CODE_BYTES: u64 = 50 << 20;
 /// The most requests that one instance may answer, one after another.
 pub const REUSE: u32 = 10_000;
 
+/// The most requests that one instance may work for at once: they share its memory, and its end.
+pub const CONCURRENCY: u32 = 64;
+
 /// Settings of a function.
 pub const SETTINGS: usize = 128;
 

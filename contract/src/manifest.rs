@@ -25,6 +25,9 @@ pub struct Manifest {
     /// Requests that one instance may answer, one after another; without it the world's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reuse: Option<u32>,
+    /// Requests that one instance may work for at the same time, while it waits; without it the world's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// Hosts that it may send requests to; without it, any of the public internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<HostPattern>>,
@@ -122,6 +125,7 @@ mod tests {
             },
             limits: Limits::default(),
             reuse: None,
+            concurrency: None,
             egress: None,
             stores: Vec::new(),
             settings: BTreeMap::new(),
@@ -137,6 +141,7 @@ mod tests {
             let manifest = Manifest { parent, ..manifest() };
             assert_eq!(Manifest::decode(&manifest.encode().unwrap()).unwrap(), manifest);
             let rich = Manifest {
+                concurrency: Some(4),
                 egress: Some(vec![HostPattern::parse("*.example.com").unwrap()]),
                 stores: vec![StoreName::parse("sessions").unwrap()],
                 settings: [(SettingName::parse("KEY").unwrap(), Blake3Hash([3; 32]))].into(),

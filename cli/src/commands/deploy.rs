@@ -134,6 +134,7 @@ fn query(summary: &FileSummary, options: &Deploy) -> Vec<(&'static str, String)>
     }
     let mut query = vec![("cid", summary.root.to_string()), ("blake3", summary.blake3.to_string())];
     query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
+    query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
     query.extend(joined("egress", &options.egress));
     query.extend(joined("stores", &options.stores));
     query

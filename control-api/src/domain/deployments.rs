@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use af_content::car::Block;
 use af_content::{DiskStore, identify};
-use af_contract::{Code, Codec, ContentId, HostPattern, Manifest, StoreName};
+use af_contract::{Code, Codec, ContentId, HostPattern, Manifest, StoreName, World};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -22,6 +22,8 @@ const BATCH: i64 = 1000;
 pub struct Wanted {
     /// Requests that one instance may answer, one after another.
     pub reuse: Option<u32>,
+    /// Requests that one instance may work for at the same time.
+    pub concurrency: Option<u32>,
     /// Hosts that it may send requests to.
     pub egress: Option<Vec<HostPattern>>,
     /// Stores that it may open besides the default one.
@@ -76,6 +78,10 @@ pub async fn create(
     let blocks = state.blocks.clone();
     let received = tokio::task::spawn_blocking(move || upload::receive(&blocks, &claim, chunks));
     let Received { code, staging } = received.await.map_err(|error| Error::Internal(Box::new(error)))??;
+    if wanted.concurrency.is_some_and(|many| many > 1) && code.world == World::Proxy02 {
+        let detail = "an instance of a WASI 0.2 component works for one request at a time; leave the concurrency out, or build the component for WASI 0.3";
+        return Err(Error::invalid("invalid_concurrency", detail));
+    }
 
     let _committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
@@ -179,6 +185,7 @@ async fn next(
         code,
         limits: state.limits,
         reuse: wanted.reuse,
+        concurrency: wanted.concurrency,
         egress: wanted.egress,
         stores: wanted.stores,
         settings: settings::digests(&sealed),

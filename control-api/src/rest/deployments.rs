@@ -69,6 +69,9 @@ pub(super) struct ClaimInput {
     /// Requests that one instance may answer, one after another: 1 to 10,000. Left out, the world's
     /// default: 1 for WASI 0.2, 128 for WASI 0.3.
     reuse: Option<u32>,
+    /// Requests that one instance may work for at the same time while it waits, WASI 0.3 only: 1 to 64.
+    /// Left out: 16.
+    concurrency: Option<u32>,
     /// Hosts that the function may send requests to, with commas between them, such as
     /// `api.example.com,*.example.org`. Left out: any of the public internet. Empty: none.
     egress: Option<String>,
@@ -227,10 +230,16 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         let detail = format!("an instance can be reused for 1 to {} requests, not {reuse}", limits::REUSE);
         return Err(Error::invalid("invalid_reuse", detail));
     }
+    if let Some(many) = input.concurrency.filter(|many| !(1..=limits::CONCURRENCY).contains(many)) {
+        let most = limits::CONCURRENCY;
+        let detail = format!("an instance can work for 1 to {most} requests at once, not {many}");
+        return Err(Error::invalid("invalid_concurrency", detail));
+    }
     let egress = input.egress.as_deref().map(|text| names("egress", text, HostPattern::parse));
     let stores = input.stores.as_deref().map(|text| names("stores", text, StoreName::parse));
     let wanted = Wanted {
         reuse: input.reuse,
+        concurrency: input.concurrency,
         egress: egress.transpose()?,
         stores: stores.transpose()?.unwrap_or_default(),
         settings: settings(headers)?,

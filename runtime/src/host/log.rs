@@ -25,6 +25,8 @@ pub struct GuestLog {
 struct Request {
     function: Arc<str>,
     id: RequestId,
+    /// Which of the requests a line belongs to cannot be told while an instance works for several.
+    others: u32,
     left: u64,
     /// Lines that have no end yet, by stream.
     partial: [Vec<u8>; 2],
@@ -53,7 +55,7 @@ impl GuestLog {
     /// At most `limit` bytes are kept; one last line then says that there was more.
     pub fn new(function: &Arc<str>, id: RequestId, limit: u64, metrics: &Arc<Metrics>) -> Self {
         let (function, metrics) = (function.clone(), metrics.clone());
-        let request = Request { function, id, left: limit, partial: Default::default(), metrics };
+        let request = Request { function, id, others: 0, left: limit, partial: Default::default(), metrics };
         Self { request: Arc::new(Mutex::new(request)) }
     }
 
@@ -66,7 +68,15 @@ impl GuestLog {
         let mut request = self.lock();
         request.end();
         let metrics = request.metrics.clone();
-        *request = Request { function, id, left, partial: Default::default(), metrics };
+        *request = Request { function, id, others: 0, left, partial: Default::default(), metrics };
+    }
+
+    /// From here on, lines belong to the request of `next`, too.
+    pub fn admit(&self, next: &Self) {
+        let more = next.lock().left;
+        let mut request = self.lock();
+        request.left = request.left.saturating_add(more);
+        request.others = request.others.saturating_add(1);
     }
 
     /// Standard output of an instance.
@@ -92,7 +102,7 @@ impl GuestLog {
         if request.take(length, level) < length {
             return;
         }
-        let (function, id) = (&request.function, request.id);
+        let (function, id) = (&request.function, request.told());
         info!(target: "function", %function, request_id = %id, stream = level, context, "{}", message.trim_end());
     }
 
@@ -118,7 +128,12 @@ impl Request {
     fn line(&self, stream: &'static str, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
         let function = &self.function;
-        info!(target: "function", %function, request_id = %self.id, stream, "{}", text.trim_end());
+        info!(target: "function", %function, request_id = %self.told(), stream, "{}", text.trim_end());
+    }
+
+    /// `ID`, or `ID+2` for a line of this request or of one of two others.
+    fn told(&self) -> String {
+        if self.others == 0 { self.id.to_string() } else { format!("{}+{}", self.id, self.others) }
     }
 
     fn end(&mut self) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use af_contract::{HostPattern, Limits};
+use af_contract::{HostPattern, Limits, limits};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -205,6 +205,23 @@ impl Outbound {
     /// Another request of the same instance begins.
     pub fn renew(&mut self, limits: &Limits) {
         self.left = limits.subrequests;
+        self.places = None;
+    }
+
+    /// Another request joins those of the instance.
+    pub fn admit(&mut self, limits: &Limits) {
+        self.left = self.left.saturating_add(limits.subrequests);
+        let more = usize::try_from(limits.concurrent_subrequests).unwrap_or(usize::MAX);
+        let most = more.saturating_mul(usize::try_from(limits::CONCURRENCY).unwrap_or(usize::MAX));
+        let places = self.places();
+        // As many as for a full instance, and not for all that it has ever worked for.
+        let missing = most.saturating_sub(places.available_permits());
+        places.add_permits(more.min(missing));
+    }
+
+    fn places(&mut self) -> &Arc<Semaphore> {
+        let concurrent = usize::try_from(self.concurrent).unwrap_or(usize::MAX);
+        self.places.get_or_insert_with(|| Arc::new(Semaphore::new(concurrent)))
     }
 }
 
@@ -226,8 +243,7 @@ impl WasiHttpHooks for Outbound {
             self.log.limit("egress_host_refused", text);
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         }
-        let concurrent = usize::try_from(self.concurrent).unwrap_or(usize::MAX);
-        let places = self.places.get_or_insert_with(|| Arc::new(Semaphore::new(concurrent))).clone();
+        let places = self.places().clone();
         let (client, log) = (self.client.clone(), self.log.clone());
         Box::new(async move {
             // Until the response begins: whoever waits for all of its responses must not wait for itself.

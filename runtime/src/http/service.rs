@@ -5,7 +5,6 @@ use std::sync::Arc;
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
-use tokio_util::task::TaskTracker;
 
 use super::body::{self, ResponseBody};
 use super::{RequestError, rescue, target, well_known};
@@ -20,13 +19,11 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
-    /// Guests that go on after their response ended.
-    background: TaskTracker,
 }
 
 impl Service {
     pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox) -> Self {
-        Self { router, sandbox, background: TaskTracker::new() }
+        Self { router, sandbox }
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
@@ -35,8 +32,8 @@ impl Service {
 
     /// Waits for what guests still do after their last response.
     pub(crate) async fn drain(&self) {
-        self.background.close();
-        self.background.wait().await;
+        self.sandbox.tasks().close();
+        self.sandbox.tasks().wait().await;
     }
 
     /// Answers one request; errors become problem documents.
@@ -83,7 +80,7 @@ impl Service {
         let meter = call.meter();
         let request = request.map(|body| body::limited(body, deployment.limits().request_body_bytes, meter));
         let response = call.run(id, request).await?;
-        Ok(response.map(|guest| ResponseBody::guest(guest, &self.background)))
+        Ok(response.map(|guest| ResponseBody::guest(guest, self.sandbox.tasks())))
     }
 }
 

@@ -33,6 +33,15 @@ const fn default_uses(world: World) -> u32 {
     }
 }
 
+/// Requests that one instance works for at the same time, unless the deployment says otherwise: as many as
+/// `wasmtime serve` lets into one.
+const fn default_concurrency(world: World) -> u32 {
+    match world {
+        World::Proxy02 => 1,
+        World::Service03 => 16,
+    }
+}
+
 impl Deployment {
     /// Reads the manifest and checks it against its CID and the function that it must be of.
     pub(super) async fn load(
@@ -65,14 +74,16 @@ impl Deployment {
             egress: manifest.egress.clone(),
         };
         let grants = Grants::new(artifacts.sandbox().services(), given);
-        let uses = manifest.reuse.unwrap_or(default_uses(manifest.code.world));
+        let world = manifest.code.world;
+        let concurrency = manifest.concurrency.unwrap_or(default_concurrency(world));
+        let uses = manifest.reuse.unwrap_or(default_uses(world));
         Ok(Arc::new(Self {
             id: reference.id.clone(),
             manifest_id: id,
             function: manifest.function.as_str().into(),
             manifest,
             header,
-            idle: Arc::new(IdleInstances::new(uses, artifacts.sandbox().idle().clone())),
+            idle: Arc::new(IdleInstances::new(uses, concurrency, artifacts.sandbox().idle().clone())),
             habits: Arc::default(),
             grants: Arc::new(grants),
             artifacts,

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 use wasmtime_wasi_http::WasiBody;
 
-use super::call::Running;
+use super::running::Running;
 use super::{Exceeded, GuestError};
 
 /// How much of a body is read before the response is sent. What is complete by then goes out in one
@@ -81,6 +81,10 @@ impl GuestBody {
                     Poll::Pending => waited = true,
                 }
             }
+            if !self.ended {
+                // It streams, and so waits for its client.
+                lock(&self.running).share();
+            }
             Poll::Ready(Ok(()))
         })
         .await
@@ -115,6 +119,9 @@ impl GuestBody {
     pub fn take_rest(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         // A server that has sent all declared bytes does not ask for the end.
         let complete = self.ended || self.declared == Some(self.received);
+        if complete {
+            lock(&self.running).complete();
+        }
         (complete && !lock(&self.running).ended()).then(|| finish(self.running.clone()))
     }
 
@@ -143,6 +150,9 @@ impl GuestBody {
             Poll::Ready(None) => {
                 let failure = self.failure();
                 self.ended = failure.is_none();
+                if self.ended {
+                    lock(&self.running).complete();
+                }
                 return Poll::Ready(failure.map(Err));
             }
             Poll::Pending => {

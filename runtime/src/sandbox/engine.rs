@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_contract::World;
+use tokio_util::task::TaskTracker;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -77,6 +78,7 @@ struct Inner {
     background: Background,
     services: Services,
     idle: IdlePlaces,
+    tasks: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
@@ -130,6 +132,7 @@ impl Sandbox {
             background: Background::start()?,
             services,
             idle: IdlePlaces::new(instances.div_ceil(IDLE)),
+            tasks: TaskTracker::new(),
             metrics: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -174,6 +177,12 @@ impl Sandbox {
     #[must_use]
     pub fn idle(&self) -> &IdlePlaces {
         &self.inner.idle
+    }
+
+    /// Guests that go on after their response, and those that several requests share.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
     }
 
     /// What is counted.

@@ -9,8 +9,8 @@ use super::{Exceeded, Meter};
 
 type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Why a guest gave no, or only half a response.
-#[derive(Debug, thiserror::Error)]
+/// Why a guest gave no, or only half a response. Cheap to clone, since all that share an instance get it.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum GuestError {
     /// It broke a limit.
     #[error("{0}")]

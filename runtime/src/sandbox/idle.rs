@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::Habits;
 use super::instance::Instance;
+use super::shared::{Doors, Shared};
 
 /// How long an instance waits.
 const EXPIRY: Duration = Duration::from_secs(10);
@@ -55,8 +57,12 @@ pub struct IdleInstances {
     /// Requests that one instance may answer.
     uses: u32,
     places: IdlePlaces,
+    /// Requests that one instance may work for at the same time.
+    concurrency: u32,
     /// An instance waits on the core that has its memory in its cache.
     shelves: [Mutex<Vec<Waiting>>; SHELVES],
+    /// Those at work that others may join, by the core that drives them.
+    doors: [Doors; SHELVES],
     /// Whether a task looks after expiry.
     watched: AtomicBool,
 }
@@ -72,10 +78,41 @@ pub enum After {
 }
 
 impl IdleInstances {
-    /// With `uses` of 1 every request gets a fresh instance.
+    /// With `uses` of 1 every request gets a fresh instance, with a `concurrency` of 1 one of its own.
     #[must_use]
-    pub fn new(uses: u32, places: IdlePlaces) -> Self {
-        Self { uses, places, shelves: Default::default(), watched: AtomicBool::new(false) }
+    pub fn new(uses: u32, concurrency: u32, places: IdlePlaces) -> Self {
+        Self {
+            uses,
+            concurrency,
+            places,
+            shelves: Default::default(),
+            doors: Default::default(),
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    /// A new instance's door, if others may join it.
+    pub(super) fn may_be_shared(&self, habits: &Habits) -> Option<Arc<Shared>> {
+        let may = self.concurrency > 1 && self.uses > 1 && habits.are_sociable();
+        may.then(|| Arc::new(Shared::new(self.concurrency, self.uses - 1)))
+    }
+
+    /// Takes a place in an instance that waits for something, unless there is one that waits for a request.
+    pub(super) fn join(&self, core: CoreNumber, habits: &Habits) -> Option<Arc<Shared>> {
+        if self.concurrency <= 1 || !habits.are_sociable() || !self.shelf(core).is_empty() {
+            return None;
+        }
+        self.doors(core).join()
+    }
+
+    /// Lets others join.
+    pub(super) fn open(&self, core: CoreNumber, shared: &Arc<Shared>) {
+        self.doors(core).open(shared);
+    }
+
+    fn doors(&self, core: CoreNumber) -> &Doors {
+        let [first, ..] = &self.doors;
+        self.doors.get(core.0).unwrap_or(first)
     }
 
     /// The one that was put there last, since it is warm.

@@ -1,10 +1,15 @@
 //! One instance: a component in a store of its own, that answers one request, or some, one by one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use af_contract::Limits;
 use futures::channel::oneshot;
+use futures::future::FusedFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
 use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi_http::handler::{Prepared, Proxy};
@@ -13,6 +18,7 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use super::linear::{Image, Loan};
 use super::meter::Verdict;
+use super::shared::Shared;
 use super::{GuestError, Meter, State};
 use crate::artifact::Artifact;
 use crate::host::log::GuestLog;
@@ -69,7 +75,7 @@ impl Instance {
         self.served
     }
 
-    /// Answers one request. Ends when the guest has nothing left to do for it.
+    /// Answers one request, and those that join it. Ends when the guest has nothing left to do for them.
     ///
     /// # Errors
     /// When the guest fails or breaks a limit; it cannot be used again then.
@@ -77,12 +83,13 @@ impl Instance {
         &mut self,
         request: Request<WasiBody>,
         responder: Responder,
+        shared: Option<&Shared>,
     ) -> Result<(), GuestError> {
         let meter = self.store.data().meter.clone();
         self.served = self.served.saturating_add(1);
         let ran = match &self.proxy {
             Proxy::P2(_) => self.serve_p2(request, responder).await,
-            Proxy::P3(_) => self.serve_p3(request, responder).await,
+            Proxy::P3(_) => self.serve_p3(request, responder, shared).await,
         };
         self.store.data().finish();
         ran.map_err(|error| GuestError::blame(&meter, &error))
@@ -100,17 +107,50 @@ impl Instance {
         guest.wasi_http_incoming_handler().call_handle(&mut self.store, request, out).await
     }
 
-    async fn serve_p3(&mut self, request: Request<WasiBody>, responder: Responder) -> wasmtime::Result<()> {
-        let proxy = &self.proxy;
+    async fn serve_p3(
+        &mut self,
+        request: Request<WasiBody>,
+        responder: Responder,
+        shared: Option<&Shared>,
+    ) -> wasmtime::Result<()> {
+        let (proxy, served) = (&self.proxy, &mut self.served);
         let ran = self.store.run_concurrent(async |accessor| {
-            let prepared = accessor.with(|mut store| {
-                Prepared::new(store.as_context_mut(), proxy, request, State::http, responder)
-            })?;
-            // The wall clock is checked outside: a guest that computes would not let this be polled.
-            prepared.run(accessor, std::future::pending()).await?;
-            // It may go on after it returned.
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            wasmtime::error::Ok(())
+            let begin = |request, responder| {
+                let prepared = accessor.with(|mut store| {
+                    Prepared::new(store.as_context_mut(), proxy, request, State::http, responder)
+                })?;
+                // The wall clock is checked outside: a guest that computes would not let this be polled.
+                wasmtime::error::Ok(prepared.run(accessor, std::future::pending()))
+            };
+            let mut first = pin!(begin(request, responder)?.fuse());
+            let mut joined = FuturesUnordered::new();
+            poll_fn(|cx| {
+                while let Some(job) = shared.and_then(Shared::take) {
+                    *served = served.saturating_add(1);
+                    accessor.with(|mut store| store.get().admit(&job.limits, &job.log));
+                    match begin(job.request, job.responder) {
+                        Ok(call) => joined.push(call),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+                while let Poll::Ready(Some(ran)) = joined.poll_next_unpin(cx) {
+                    if let Err(error) = ran {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                if !first.is_terminated()
+                    && let Poll::Ready(Err(error)) = first.as_mut().poll(cx)
+                {
+                    return Poll::Ready(Err(error));
+                }
+                if !first.is_terminated() || !joined.is_empty() {
+                    return Poll::Pending;
+                }
+                // The guest may go on after it returned.
+                ready!(accessor.poll_no_interesting_tasks(cx));
+                if shared.is_none_or(Shared::close) { Poll::Ready(Ok(())) } else { Poll::Pending }
+            })
+            .await
         });
         ran.await.flatten()
     }

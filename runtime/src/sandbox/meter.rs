@@ -80,10 +80,15 @@ impl Exceeded {
     }
 }
 
-/// Shared by all parts of one call.
+/// Shared by all parts of one call, or, where an instance serves several calls at once, of one instance.
 pub struct Meter {
+    /// Of one call.
     cpu_limit: Duration,
-    deadline: Instant,
+    /// Of all calls together, nanoseconds.
+    cpu_budget: AtomicU64,
+    began: Instant,
+    /// When the last call has to end, nanoseconds after `began`.
+    deadline: AtomicU64,
     startup_limit: Duration,
     started: AtomicBool,
     /// CPU time, nanoseconds, of the polls that have ended.
@@ -99,10 +104,12 @@ impl Meter {
     /// Starts the wall clock.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        let now = Instant::now();
+        let cpu_limit = Duration::from_millis(limits.cpu_ms);
         Self {
-            cpu_limit: Duration::from_millis(limits.cpu_ms),
-            deadline: now + Duration::from_millis(limits.wall_ms),
+            cpu_limit,
+            cpu_budget: AtomicU64::new(nanos(cpu_limit)),
+            began: Instant::now(),
+            deadline: AtomicU64::new(nanos(Duration::from_millis(limits.wall_ms))),
             startup_limit: Duration::from_millis(limits.startup_ms),
             started: AtomicBool::new(false),
             spent: AtomicU64::new(0),
@@ -116,7 +123,15 @@ impl Meter {
     /// When the wall time ends.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        self.began + Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
+    }
+
+    /// Another call joins those of this instance. Whose CPU time it is cannot be told then, so they may use
+    /// together what each may use, and none of them more than that without waiting for anything.
+    pub fn admit(&self, limits: &Limits) {
+        self.cpu_budget.fetch_add(nanos(Duration::from_millis(limits.cpu_ms)), Ordering::Relaxed);
+        let deadline = self.began.elapsed().saturating_add(Duration::from_millis(limits.wall_ms));
+        self.deadline.fetch_max(nanos(deadline), Ordering::Relaxed);
     }
 
     /// The guest is instantiated: from here on its start-up time does not matter.
@@ -146,9 +161,10 @@ impl Meter {
         let span = *self.span.lock().unwrap_or_else(PoisonError::into_inner);
         let used = span.map_or(Duration::ZERO, |span| span.used(now));
         let cpu = self.cpu_time().saturating_add(used);
-        if cpu > self.cpu_limit {
+        let budget = Duration::from_nanos(self.cpu_budget.load(Ordering::Relaxed));
+        if cpu > budget || used > self.cpu_limit {
             self.exceed(Exceeded::Cpu);
-        } else if now >= self.deadline {
+        } else if now >= self.deadline() {
             self.exceed(Exceeded::Wall);
         } else if cpu > self.startup_limit && !self.started.load(Ordering::Relaxed) {
             self.exceed(Exceeded::Startup);
@@ -198,8 +214,13 @@ impl Meter {
     }
 
     fn spend(&self, used: Duration) {
-        self.spent.fetch_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.spent.fetch_add(nanos(used), Ordering::Relaxed);
     }
+}
+
+/// Enough for 584 years.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What becomes of a guest that the clock interrupted.
@@ -238,6 +259,29 @@ mod tests {
         assert_eq!(meter.exceeded(), Some(Exceeded::Cpu));
         assert!(meter.is_long());
         assert!(meter.cpu_time() > Duration::from_millis(15));
+    }
+
+    #[test]
+    fn calls_that_share_an_instance_may_use_together_what_each_may() {
+        let limits = Limits { cpu_ms: 20, ..Limits::default() };
+        let meter = Meter::new(&limits);
+        meter.start();
+        let work = |time| {
+            meter.measure(|| {
+                let began = Instant::now();
+                while began.elapsed() < Duration::from_millis(time) {}
+                meter.check()
+            })
+        };
+        meter.admit(&limits);
+        work(12);
+        assert_ne!(work(12), Verdict::Stop, "two calls may use 40 ms");
+        meter.measure(|| while meter.check() != Verdict::Stop {});
+        assert_eq!(meter.exceeded(), Some(Exceeded::Cpu));
+        let meter = Meter::new(&limits);
+        (0..100).for_each(|_| meter.admit(&limits));
+        meter.measure(|| while meter.check() != Verdict::Stop {});
+        assert!(meter.cpu_time() < Duration::from_secs(1), "one alone may not use what is for all");
     }
 
     #[test]

@@ -58,6 +58,14 @@ impl State {
         self.meter = meter;
     }
 
+    /// Another request joins those that the instance works for; what each may use, they may use together.
+    pub(super) fn admit(&mut self, limits: &Limits, log: &GuestLog) {
+        self.outbound.admit(limits);
+        self.stores.admit();
+        self.log.admit(log);
+        self.meter.admit(limits);
+    }
+
     /// What the function's owner told it.
     pub(crate) fn settings(&self) -> &Settings {
         &self.grants.settings

@@ -32,6 +32,11 @@ impl Stores {
         self.left = limits::STORE_OPERATIONS;
     }
 
+    /// Another request joins those of the instance.
+    pub fn admit(&mut self) {
+        self.left = self.left.saturating_add(limits::STORE_OPERATIONS);
+    }
+
     /// An empty name means the default store, as guests of other hosts write it.
     fn open(&self, name: &str) -> Result<Bucket, Error> {
         let name = if name.is_empty() { StoreName::DEFAULT } else { name };
