@@ -119,6 +119,25 @@ async fn an_instance_finds_nothing_of_the_ones_before() {
     assert!(nothing.trim().parse::<u32>().unwrap() < 4, "{nothing}");
 }
 
+#[tokio::test]
+async fn an_instance_that_is_set_back_is_as_a_new_one() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "5000", "--metrics-listen", "127.0.0.1:0"]);
+    deploy(&home, "bad", "hostile");
+    let text = async |path: &str| server.get("bad", path).await.text().await.unwrap();
+    let size = text("/size").await;
+    for path in ["/plant", "/grow", "/keep", "/"] {
+        text(path).await;
+        assert_eq!(text("/size").await, size, "memory is as small as at first after {path}");
+        assert_eq!(text("/remember").await, "1\n", "after {path}");
+        assert_eq!(text("/grow").await, "127\n", "all memory is granted again after {path}");
+    }
+    text("/keep").await;
+    assert_eq!(code(&server, "/guess").await, (500, "function_crashed".to_owned()));
+    let rewound: f64 = server.metric("af_instances_rewound_total").await;
+    assert!(rewound > 4.0, "most of these had an instance that was set back, not {rewound}");
+}
+
 /// A server on loopback that answers everything with 204.
 async fn origin() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -19,6 +19,8 @@ pub struct Metrics {
     limits: Family<Code, Counter>,
     guest_cpu: Counter<f64, AtomicU64>,
     running: Gauge,
+    made: Counter,
+    rewound: Counter,
     compiled: Family<Code, Counter>,
     loaded: Counter,
 }
@@ -44,6 +46,8 @@ impl Default for Metrics {
             limits: Family::default(),
             guest_cpu: Counter::default(),
             running: Gauge::default(),
+            made: Counter::default(),
+            rewound: Counter::default(),
             compiled: Family::default(),
             loaded: Counter::default(),
         };
@@ -70,6 +74,12 @@ impl Metrics {
             self.guest_cpu.clone(),
         );
         registry.register("instances_running", "Requests that have an instance", self.running.clone());
+        registry.register("instances_made", "Instances made anew", self.made.clone());
+        registry.register(
+            "instances_rewound",
+            "Instances set back to how they were when they were new, instead of making another",
+            self.rewound.clone(),
+        );
         registry.register(
             "components_compiled",
             "Components compiled, by result: compiled, or the code of the problem",
@@ -108,6 +118,16 @@ impl Metrics {
         self.guest_cpu.inc_by(cpu.as_secs_f64());
     }
 
+    /// An instance was made.
+    pub fn made(&self) {
+        self.made.inc();
+    }
+
+    /// An instance was set back.
+    pub fn rewound(&self) {
+        self.rewound.inc();
+    }
+
     /// A component was compiled, or could not be.
     pub fn compiled(&self, result: &'static str) {
         self.compiled.get_or_create(&Code { code: result }).inc();
@@ -141,6 +161,8 @@ mod tests {
         metrics.limit("cpu_limit_exceeded");
         metrics.started();
         metrics.ended(Duration::from_millis(1500));
+        metrics.made();
+        metrics.rewound();
         metrics.compiled("compiled");
         metrics.loaded();
         let text = metrics.encode().unwrap();
@@ -150,6 +172,8 @@ mod tests {
             "af_limits_total{code=\"cpu_limit_exceeded\"} 1",
             "af_guest_cpu_seconds_total 1.5",
             "af_instances_running 0",
+            "af_instances_made_total 1",
+            "af_instances_rewound_total 1",
             "af_components_compiled_total{code=\"compiled\"} 1",
             "af_artifacts_loaded_total 1",
         ] {

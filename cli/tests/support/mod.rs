@@ -124,6 +124,13 @@ impl Server {
         http().get(self.metrics.as_ref().unwrap()).send().await.unwrap().text().await.unwrap()
     }
 
+    /// The value of one of them, without labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in {text}"))
+    }
+
     /// A request to a function.
     pub fn request(&self, slug: &str, path: &str) -> reqwest::RequestBuilder {
         http().get(format!("http://127.0.0.1:{}{path}", self.port)).header("host", self.host(slug))

@@ -44,6 +44,9 @@ impl Guest for Hostile {
             "/remember" => remember(out),
             "/plant" => plant(out),
             "/search" => search(out),
+            "/size" => respond(out, format!("{}\n", core::arch::wasm32::memory_size::<0>()).as_bytes()),
+            "/keep" => keep(out),
+            "/guess" => guess(out),
             path => match (path.strip_prefix("/to/"), path.strip_prefix("/many/")) {
                 (Some(authority), _) => outbound(authority, out),
                 (_, Some(authority)) => many(authority, out),
@@ -229,6 +232,26 @@ fn search(out: ResponseOutparam) {
         // The two are compared apart, so that they never stand side by side on the stack.
         found += usize::from(one == first) & usize::from(two == second);
     }
+    respond(out, format!("{found}\n").as_bytes());
+}
+
+/// Leaves handles of what nobody else may see.
+fn keep(out: ResponseOutparam) {
+    for _ in 0..32 {
+        let fields = Fields::new();
+        let _ = fields.append("hidden", b"of another request");
+        std::mem::forget(fields);
+    }
+    respond(out, b"kept\n");
+}
+
+/// Asks for handles that it was never given; the host should end it.
+fn guess(out: ResponseOutparam) {
+    let found = (3..32).any(|handle| {
+        // SAFETY: a number; what is behind it is the host's to judge.
+        let fields = std::mem::ManuallyDrop::new(unsafe { Fields::from_handle(handle) });
+        fields.has("hidden")
+    });
     respond(out, format!("{found}\n").as_bytes());
 }
 

@@ -10,7 +10,7 @@ use wasm_encoder::Encode;
 use wasmparser::{DataKind, Instance, Operator, Parser, Payload, TypeRef};
 
 /// Changes when other components are rewritten, or others in another way.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -19,10 +19,10 @@ const PAGE: u64 = 64 << 10;
 const MEMORY_BYTES: u64 = 32 << 20;
 
 /// Bytes before the first section of a module or component.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
 /// The section of a component that is a core module.
-const CORE_MODULE: u8 = 1;
+pub(super) const CORE_MODULE: u8 = 1;
 
 /// Sections of a core module that hold its data, or count it.
 const DATA: u8 = 11;
@@ -200,12 +200,12 @@ fn without_data(module: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A section of a module or component.
-struct Section {
-    id: u8,
-    payload: Range<usize>,
+pub(super) struct Section {
+    pub id: u8,
+    pub payload: Range<usize>,
 }
 
-fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
+pub(super) fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
     let (mut found, mut at) = (Vec::new(), HEADER);
     while let Some(id) = bytes.get(at) {
         let mut reader = wasmparser::BinaryReader::new(bytes.get(at + 1..)?, 0);
@@ -218,7 +218,7 @@ fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
     Some(found)
 }
 
-fn push_section(out: &mut Vec<u8>, id: u8, payload: &[u8]) {
+pub(super) fn push_section(out: &mut Vec<u8>, id: u8, payload: &[u8]) {
     out.push(id);
     payload.encode(out);
 }

@@ -3,6 +3,7 @@
 pub mod compile;
 mod disk;
 pub(crate) mod image;
+mod rewind;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,9 +14,9 @@ use af_contract::{Blake3Hash, Code, ContentId, World, limits};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
-use wasmtime::Engine;
-use wasmtime::component::Component;
-use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime::component::{Component, ComponentExportIndex, TypedFunc};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
 use self::compile::{CompileError, Compiler};
@@ -38,9 +39,29 @@ pub struct Artifact {
 pub(crate) struct Program {
     /// Everything of an instantiation that can be done ahead.
     pub(crate) pre: ProxyPre<State>,
+    /// Where the exports of a WASI 0.2 component are.
+    indices: Option<p2::bindings::ProxyIndices>,
+    /// What sets an instance's globals back; nothing where that cannot be done.
+    rewind: Vec<ComponentExportIndex>,
     pub(crate) engine: Engine,
     /// Of the mapped file, bytes.
     size: usize,
+}
+
+impl Program {
+    /// A new instance, and the functions that set it back to how it is now, if it has them.
+    pub(crate) async fn instantiate(
+        &self,
+        store: &mut Store<State>,
+    ) -> wasmtime::Result<(Proxy, Vec<TypedFunc<(), ()>>)> {
+        let (ProxyPre::P2(pre), Some(indices)) = (&self.pre, &self.indices) else {
+            return Ok((self.pre.instantiate_async(store).await?, Vec::new()));
+        };
+        let instance = pre.instance_pre().instantiate_async(&mut *store).await?;
+        let proxy = Proxy::P2(indices.load(&mut *store, &instance)?);
+        let rewind = self.rewind.iter().map(|index| instance.get_typed_func(&mut *store, index));
+        Ok((proxy, rewind.collect::<Result<_, _>>()?))
+    }
 }
 
 /// Why a deployment's code cannot be had or used. Cheap to clone, since all that wait for it get it.
@@ -230,8 +251,9 @@ impl Inner {
             let host = self.sandbox.host(code.world);
             return Ok(Artifact::new(self.compiled(code, code.blake3, &wasm, host)?, None));
         };
-        let hash = Blake3Hash(*blake3::hash(&split.component).as_bytes());
-        let program = self.compiled(code, hash, &split.component, host)?;
+        let component = rewind::add(&split.component).unwrap_or(split.component);
+        let hash = Blake3Hash(*blake3::hash(&component).as_bytes());
+        let program = self.compiled(code, hash, &component, host)?;
         let name = Name { kind: Kind::Memory, key: Key::new(code.blake3, host) };
         self.save(code, &name, &[&split.memory, &hash.0]);
         let image = match self.dir.load(&name) {
@@ -291,11 +313,18 @@ fn link(component: &Component, world: World, host: &Host) -> Result<Program, Art
     let range = component.image_range();
     let size = (range.end as usize).saturating_sub(range.start as usize);
     let pre = host.linker.instantiate_pre(component).map_err(refused)?;
+    let indices = (world == World::Proxy02).then(|| p2::bindings::ProxyIndices::new(&pre));
+    let indices = indices.transpose().map_err(refused)?;
     let pre = match world {
         World::Proxy02 => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(refused)?),
         World::Service03 => ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(refused)?),
     };
-    Ok(Program { pre, engine: host.engine.clone(), size })
+    let rewind = if host.kind == HostKind::Imaged {
+        (0..).map_while(|number| component.get_export_index(None, rewind::export(number).as_str())).collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Program { pre, indices, rewind, engine: host.engine.clone(), size })
 }
 
 fn refused(error: wasmtime::Error) -> ArtifactError {

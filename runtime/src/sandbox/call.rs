@@ -151,12 +151,16 @@ impl Work {
     async fn drive(self) -> Result<(), GuestError> {
         let Self { sandbox, callee, meter, permit, shared, log, request, responder } = self;
         let core = CoreNumber::here();
-        let mut instance = match callee.idle.take(core) {
-            Some(mut instance) => {
-                instance.renew(&callee.limits, meter, &log);
-                instance
+        let mut waiting = callee.idle.take(core);
+        if let Some(instance) = &mut waiting {
+            instance.renew(&callee.limits, meter.clone(), &log);
+            if callee.idle.is_spent(instance) && !instance.rewind(&sandbox).await {
+                waiting = None;
             }
-            None => Instance::start(&callee.artifact, State::new(&callee, meter, log)).await?,
+        }
+        let mut instance = match waiting {
+            Some(instance) => instance,
+            None => Instance::start(&sandbox, &callee.artifact, State::new(&callee, meter, log)).await?,
         };
         let served = instance.serve(request, responder, shared.as_deref()).await;
         if let (Err(error), Some(shared)) = (&served, &shared) {
@@ -164,12 +168,23 @@ impl Work {
             shared.end(Some(error.clone()));
         }
         served?;
-        if let After::Spent(instance) = callee.idle.put(core, instance) {
-            // When the response is on its way.
-            tokio::spawn(replace(sandbox, callee, instance, core));
+        // When the response is on its way.
+        match callee.idle.put(core, instance) {
+            After::Spent(instance) => drop(tokio::spawn(replace(sandbox, callee, instance, core))),
+            After::ToBeRewound => drop(tokio::spawn(rewind(sandbox, callee.idle, core))),
+            After::Kept => {}
         }
         drop(permit);
         Ok(())
+    }
+}
+
+/// Sets instances back ahead of the next request, unless that comes first and does it itself.
+async fn rewind(sandbox: Sandbox, idle: Arc<IdleInstances>, core: CoreNumber) {
+    while let Some(mut instance) = idle.take_spent(core) {
+        if instance.rewind(&sandbox).await {
+            idle.keep(core, instance);
+        }
     }
 }
 
@@ -179,7 +194,7 @@ async fn replace(sandbox: Sandbox, callee: Callee, spent: Instance, core: CoreNu
     let meter = Arc::new(Meter::new(&callee.limits));
     let log = GuestLog::new(&callee.function, RequestId::next(), callee.limits.log_bytes, sandbox.metrics());
     let state = State::new(&callee, meter.clone(), log);
-    let mut start = pin!(Instance::start(&callee.artifact, state));
+    let mut start = pin!(Instance::start(&sandbox, &callee.artifact, state));
     let started = poll_fn(|cx| meter.measure(|| sandbox.ticker().during(|| start.as_mut().poll(cx))));
     // If it fails, so will the next request's own, which says so.
     if let Ok(instance) = started.await {

@@ -61,6 +61,8 @@ pub struct IdleInstances {
     concurrency: u32,
     /// An instance waits on the core that has its memory in its cache.
     shelves: [Mutex<Vec<Waiting>>; SHELVES],
+    /// Whether a task is about to set those back that are spent.
+    rewinding: [AtomicBool; SHELVES],
     /// Those at work that others may join, by the core that drives them.
     doors: [Doors; SHELVES],
     /// Whether a task looks after expiry.
@@ -69,12 +71,13 @@ pub struct IdleInstances {
 
 /// What becomes of an instance that has answered a request.
 pub enum After {
-    /// It waits for the next one.
+    /// It waits for the next one, or there are enough.
     Kept,
+    /// It has answered as many as it may and waits; whoever takes it has to set it back, which a task should do
+    /// now.
+    ToBeRewound,
     /// It has answered as many as it may, and should be replaced by a fresh one.
     Spent(Instance),
-    /// There are enough.
-    Surplus,
 }
 
 impl IdleInstances {
@@ -86,6 +89,7 @@ impl IdleInstances {
             concurrency,
             places,
             shelves: Default::default(),
+            rewinding: Default::default(),
             doors: Default::default(),
             watched: AtomicBool::new(false),
         }
@@ -120,14 +124,35 @@ impl IdleInstances {
         self.shelf(core).pop().map(|waiting| waiting.instance)
     }
 
+    /// Whether an instance has answered as many requests as it may.
+    pub(super) fn is_spent(&self, instance: &Instance) -> bool {
+        instance.served() >= self.uses
+    }
+
+    /// One that has to be set back before it can be used again. Once there is none left, the next that comes
+    /// asks for a task again.
+    pub(super) fn take_spent(&self, core: CoreNumber) -> Option<Instance> {
+        let mut shelf = self.shelf(core);
+        let at = shelf.iter().rposition(|waiting| self.is_spent(&waiting.instance));
+        if at.is_none() {
+            self.rewinding(core).store(false, Ordering::Relaxed);
+        }
+        at.map(|at| shelf.remove(at).instance)
+    }
+
     /// Keeps an instance that has answered a request, if it may answer another.
     pub(super) fn put(self: &Arc<Self>, core: CoreNumber, instance: Instance) -> After {
-        if instance.served() >= self.uses {
-            let empty = self.shelf(core).is_empty();
-            return if empty { After::Spent(instance) } else { After::Surplus };
+        if !self.is_spent(&instance) {
+            self.keep(core, instance);
+            return After::Kept;
         }
-        self.keep(core, instance);
-        After::Kept
+        if instance.can_rewind() {
+            self.keep(core, instance);
+            let asked = self.rewinding(core).swap(true, Ordering::Relaxed);
+            return if asked { After::Kept } else { After::ToBeRewound };
+        }
+        let empty = self.shelf(core).is_empty();
+        if empty { After::Spent(instance) } else { After::Kept }
     }
 
     /// Keeps an instance, if there is room. Must be called within a runtime.
@@ -160,6 +185,11 @@ impl IdleInstances {
             self.watched.store(false, Ordering::Relaxed);
         }
         left
+    }
+
+    fn rewinding(&self, core: CoreNumber) -> &AtomicBool {
+        let [first, ..] = &self.rewinding;
+        self.rewinding.get(core.0).unwrap_or(first)
     }
 
     fn shelf(&self, core: CoreNumber) -> MutexGuard<'_, Vec<Waiting>> {

@@ -11,6 +11,7 @@ use futures::future::FusedFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
+use wasmtime::component::TypedFunc;
 use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi_http::handler::{Prepared, Proxy};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
@@ -19,7 +20,7 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 use super::linear::{Image, Loan};
 use super::meter::Verdict;
 use super::shared::Shared;
-use super::{GuestError, Meter, State};
+use super::{GuestError, Meter, Sandbox, State};
 use crate::artifact::Artifact;
 use crate::host::log::GuestLog;
 
@@ -35,8 +36,10 @@ pub struct Instance {
     store: Store<State>,
     proxy: Proxy,
     served: u32,
+    /// Functions that set its globals back.
+    rewind: Vec<TypedFunc<(), ()>>,
     /// Given back once the store is gone.
-    _memory: Option<Loan>,
+    memory: Option<Loan>,
 }
 
 impl Instance {
@@ -44,7 +47,7 @@ impl Instance {
     ///
     /// # Errors
     /// When its start function fails or breaks a limit, or the pool has no place for it.
-    pub async fn start(artifact: &Artifact, state: State) -> Result<Self, GuestError> {
+    pub async fn start(sandbox: &Sandbox, artifact: &Artifact, state: State) -> Result<Self, GuestError> {
         let meter = state.meter.clone();
         let mut store = Store::new(&artifact.program.engine, state);
         store.limiter(|state| &mut state.memory);
@@ -57,10 +60,37 @@ impl Instance {
         });
         let memory = artifact.image.as_ref().map(Image::lend).transpose();
         let memory = memory.map_err(|error| GuestError::Instantiate(Arc::new(error)))?;
-        let proxy = artifact.program.pre.instantiate_async(&mut store).await;
-        let proxy = proxy.map_err(|error| not_started(&meter, error))?;
+        let made = artifact.program.instantiate(&mut store).await;
+        let (proxy, rewind) = made.map_err(|error| not_started(&meter, error))?;
         meter.start();
-        Ok(Self { store, proxy, served: 0, _memory: memory })
+        sandbox.metrics().made();
+        store.data_mut().memory.settle();
+        Ok(Self { store, proxy, served: 0, rewind, memory })
+    }
+
+    /// Whether it can be set back to how it was when it was new: nothing that it has done is beyond its memory,
+    /// its globals and the host's state.
+    pub fn can_rewind(&self) -> bool {
+        self.memory.is_some() && !self.rewind.is_empty() && self.store.data().is_clear()
+    }
+
+    /// Sets it back, so that its next request finds what the first one of a new instance would. Whether that
+    /// could be done; it cannot be used otherwise.
+    pub async fn rewind(&mut self, sandbox: &Sandbox) -> bool {
+        let Some(memory) = self.memory.as_ref().filter(|_| self.can_rewind()) else { return false };
+        // SAFETY: only `self` could let the guest run, and the functions below ask for the memory's size first.
+        if unsafe { memory.reset() }.is_err() {
+            return false;
+        }
+        for function in &self.rewind {
+            if function.call_async(&mut self.store, ()).await.is_err() {
+                return false;
+            }
+        }
+        self.store.data_mut().memory.rewind();
+        self.served = 0;
+        sandbox.metrics().rewound();
+        true
     }
 
     /// Prepares it for its next request.

@@ -257,6 +257,17 @@ pub struct Loan {
     image: Arc<Image>,
 }
 
+impl Loan {
+    /// Puts the memory back into the state of the image while its instance lives on.
+    ///
+    /// # Safety
+    /// No guest may run in it, and the instance has to ask for its size before it does again.
+    pub unsafe fn reset(&self) -> io::Result<()> {
+        // SAFETY: as the caller promised.
+        self.linear.as_ref().map_or(Ok(()), |linear| unsafe { linear.reset(&self.image) })
+    }
+}
+
 impl Drop for Loan {
     fn drop(&mut self) {
         // Whoever still has it might still run in it; then it is not used again.

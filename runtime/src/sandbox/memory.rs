@@ -15,12 +15,25 @@ const ITEMS: usize = 64;
 /// Grants memory until the limit, then refuses as a real machine would: `memory.grow` returns -1.
 pub struct MemoryLimit {
     left: usize,
+    /// What was left when the instance was new.
+    first: usize,
     meter: Arc<Meter>,
 }
 
 impl MemoryLimit {
     pub fn new(bytes: u64, meter: Arc<Meter>) -> Self {
-        Self { left: usize::try_from(bytes).unwrap_or(usize::MAX), meter }
+        let left = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self { left, first: left, meter }
+    }
+
+    /// The instance is complete, and can be set back to now.
+    pub fn settle(&mut self) {
+        self.first = self.left;
+    }
+
+    /// The instance is as it was when it was complete.
+    pub fn rewind(&mut self) {
+        self.left = self.first;
     }
 
     /// Another call uses the memory now.

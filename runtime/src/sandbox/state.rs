@@ -66,6 +66,11 @@ impl State {
         self.meter.admit(limits);
     }
 
+    /// Whether the guest holds no resource: then none of it can be reached by the instance's next request.
+    pub(super) fn is_clear(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// What the function's owner told it.
     pub(crate) fn settings(&self) -> &Settings {
         &self.grants.settings
