@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use wasmtime_wasi_http::WasiBody;
 
 use super::running::Running;
@@ -40,6 +40,8 @@ pub struct GuestBody {
     received: u64,
     /// Of them, those since others last had their turn.
     turn: usize,
+    /// Ends when others have had theirs. A wake-up alone would not do: who sends the body asks for more at once.
+    rest: Option<JoinHandle<()>>,
     ended: bool,
 }
 
@@ -56,6 +58,7 @@ impl GuestBody {
             declared,
             received: 0,
             turn: 0,
+            rest: None,
             ended: false,
         }
     }
@@ -229,8 +232,12 @@ impl Body for GuestBody {
         if this.turn >= TURN {
             // A client that reads as fast as the guest writes would have the core to itself.
             this.turn = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            this.rest = Some(tokio::spawn(std::future::ready(())));
+        }
+        if let Some(rest) = &mut this.rest {
+            // Nothing in it can fail.
+            let _rested = ready!(Pin::new(rest).poll(cx));
+            this.rest = None;
         }
         let polled = this.poll_guest(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {

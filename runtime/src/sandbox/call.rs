@@ -124,9 +124,7 @@ impl Call {
         let guest = Guest::Here(Box::pin(unconstrained(work.drive())));
         let mut running = Running::new(sandbox, meter, instance, log, guest, habits, counted);
         running.sharing = sharing;
-        if running.habits.are_long() {
-            running.send_away();
-        }
+        running.begin();
         running
     }
 

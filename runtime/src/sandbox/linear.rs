@@ -8,8 +8,9 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use memmap2::{Mmap, MmapOptions};
 use rustix::fd::AsFd;
@@ -36,6 +37,9 @@ const RESERVED: usize = CAPACITY + 2 * GUARD;
 
 /// Memories that are kept for the next instances of a component.
 const KEPT: usize = 32;
+
+/// How long one of them is kept: each holds what has ever been written to it.
+const EXPIRY: Duration = Duration::from_secs(10);
 
 /// What is worth copying back, bytes; beyond it dropping the pages is cheaper.
 const WORTH_COPYING: usize = 4 << 20;
@@ -197,8 +201,17 @@ pub struct Image {
     offset: u64,
     size: usize,
     view: Mmap,
-    /// Memories that wait for their next instance, and the core that has them in its cache.
-    free: Mutex<Vec<(CoreNumber, Arc<Linear>)>>,
+    free: Mutex<Vec<Free>>,
+    /// Whether a task looks after expiry.
+    watched: AtomicBool,
+}
+
+/// A memory that waits for its next instance.
+struct Free {
+    linear: Arc<Linear>,
+    /// The core that has it in its cache.
+    core: CoreNumber,
+    since: Instant,
 }
 
 impl Image {
@@ -220,7 +233,41 @@ impl Image {
     pub fn of(file: File, offset: u64, size: usize) -> io::Result<Self> {
         // SAFETY: files of artifacts are replaced, never written to; a memory file has no name.
         let view = unsafe { MmapOptions::new().offset(offset).len(size).map(&file) }?;
-        Ok(Self { file, offset, size, view, free: Mutex::default() })
+        Ok(Self { file, offset, size, view, free: Mutex::default(), watched: AtomicBool::new(false) })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Free>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a memory for the next instance, for a while.
+    fn keep(self: &Arc<Self>, linear: Arc<Linear>) {
+        let mut free = self.free();
+        if free.len() < KEPT {
+            free.push(Free { linear, core: CoreNumber::here(), since: Instant::now() });
+        }
+        drop(free);
+        if !self.watched.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.watched.swap(true, Ordering::Relaxed)
+        {
+            runtime.spawn(watch(Arc::downgrade(self)));
+        }
+    }
+
+    /// Gives back what has waited for too long. Whether anything is left.
+    fn expire(&self, now: Instant) -> bool {
+        let mut free = self.free();
+        let (expired, kept): (Vec<_>, Vec<_>) =
+            free.drain(..).partition(|free| now.saturating_duration_since(free.since) >= EXPIRY);
+        *free = kept;
+        let left = !free.is_empty();
+        drop(free);
+        drop(expired);
+        if !left {
+            self.watched.store(false, Ordering::Relaxed);
+        }
+        left
     }
 
     /// Bytes.
@@ -238,9 +285,9 @@ impl Image {
     /// When the system has no address space for it.
     pub fn lend(self: &Arc<Self>) -> io::Result<Loan> {
         let here = CoreNumber::here();
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = free.iter().rposition(|(core, _)| *core == here).or(free.len().checked_sub(1));
-        let kept = own.map(|at| free.swap_remove(at).1);
+        let mut free = self.free();
+        let own = free.iter().rposition(|free| free.core == here).or(free.len().checked_sub(1));
+        let kept = own.map(|at| free.swap_remove(at).linear);
         drop(free);
         let linear = match kept {
             Some(linear) => linear,
@@ -274,10 +321,16 @@ impl Drop for Loan {
         let Some(linear) = self.linear.take().filter(|linear| Arc::strong_count(linear) == 1) else { return };
         // SAFETY: the store is gone, so no guest can run in it.
         if unsafe { linear.reset(&self.image) }.is_ok() {
-            let mut free = self.image.free.lock().unwrap_or_else(PoisonError::into_inner);
-            if free.len() < KEPT {
-                free.push((CoreNumber::here(), linear));
-            }
+            self.image.keep(linear);
+        }
+    }
+}
+
+async fn watch(image: Weak<Image>) {
+    loop {
+        tokio::time::sleep(EXPIRY / 4).await;
+        if !image.upgrade().is_some_and(|image| image.expire(Instant::now())) {
+            return;
         }
     }
 }
@@ -476,6 +529,18 @@ mod tests {
         // SAFETY: no guest runs.
         unsafe { memory.reset(&image).unwrap() };
         assert!(bytes(&memory).iter().all(|byte| *byte == 1));
+    }
+
+    #[test]
+    fn a_memory_that_nobody_wants_is_given_back() {
+        let image = Arc::new(Image::new(&[0; PAGE]).unwrap());
+        let now = Instant::now();
+        let loan = image.lend().unwrap();
+        drop(NEXT.take());
+        drop(loan);
+        assert!(image.expire(now));
+        assert!(!image.expire(now + 2 * EXPIRY));
+        assert!(image.free().is_empty());
     }
 
     #[test]

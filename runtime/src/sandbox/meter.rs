@@ -120,6 +120,11 @@ impl Meter {
         }
     }
 
+    /// When the call, or the first of them, began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// When the wall time ends.
     #[must_use]
     pub fn deadline(&self) -> Instant {

@@ -56,7 +56,7 @@ pub struct Running {
     failure: Option<GuestError>,
     /// Set when the guest waits for the first time; most never do.
     deadline: Option<Pin<Box<Sleep>>>,
-    pub(super) habits: Arc<Habits>,
+    habits: Arc<Habits>,
     /// Whether others may join once the guest waits.
     pub(super) sharing: Option<Sharing>,
     counted: Option<Counted>,
@@ -145,6 +145,13 @@ impl Running {
         Poll::Ready(())
     }
 
+    /// Begins where a call of this deployment belongs.
+    pub(super) fn begin(&mut self) {
+        if self.habits.belong_away(self.meter.began()) {
+            self.send_away();
+        }
+    }
+
     fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestError>> {
         match &mut self.guest {
             Guest::Here(driver) => {
@@ -166,7 +173,7 @@ impl Running {
     }
 
     /// Goes on in the background.
-    pub(super) fn send_away(&mut self) {
+    fn send_away(&mut self) {
         if let Guest::Here(driver) = std::mem::replace(&mut self.guest, Guest::Ended) {
             let away = drive_away(self.sandbox.clone(), self.instance.clone(), driver);
             self.guest = Guest::Away(AbortOnDropHandle::new(self.sandbox.background().spawn(away)));
@@ -222,7 +229,7 @@ impl Running {
     /// Ends the guest. Frees the instance and its place now, not when the client has read the last byte.
     pub fn end(&mut self, failure: Option<GuestError>) {
         if !self.ended() {
-            self.habits.note(self.instance.is_long(), failure.is_some());
+            self.habits.note(self.instance.cpu_time(), self.instance.is_long(), failure.is_some());
             self.counted = None;
         }
         if let Some(GuestError::Exceeded(limit)) = &failure {
