@@ -177,7 +177,7 @@ pub fn car_of(file: &[u8]) -> (FileSummary, Vec<u8>) {
         Ok(())
     })
     .unwrap();
-    let mut out = car::encode_header(&summary.root);
+    let mut out = car::encode_header(&[summary.root]);
     for block in blocks {
         out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
         out.extend_from_slice(&block.bytes);
