@@ -110,6 +110,12 @@ impl Instance {
             prepared.run(accessor, std::future::pending()).await?;
             // It may go on after it returned.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            // And the host after it, with a file that it gave away as its response's body.
+            if let Some(piped) = accessor.with(|mut store| store.get().piped()) {
+                // They count from their first turn on.
+                tokio::task::yield_now().await;
+                poll_fn(|cx| piped.poll_none(cx)).await;
+            }
             wasmtime::error::Ok(())
         });
         ran.await.flatten()

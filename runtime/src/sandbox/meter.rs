@@ -134,6 +134,14 @@ impl Meter {
         result
     }
 
+    /// Counts CPU time that another thread has spent for this call.
+    pub fn charge(&self, used: Duration) {
+        self.spend(used);
+        if self.cpu_time() > self.cpu_limit {
+            self.exceed(Exceeded::Cpu);
+        }
+    }
+
     /// CPU time of all polls that have ended.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
@@ -238,6 +246,15 @@ mod tests {
         assert_eq!(meter.exceeded(), Some(Exceeded::Cpu));
         assert!(meter.is_long());
         assert!(meter.cpu_time() > Duration::from_millis(15));
+    }
+
+    #[test]
+    fn work_of_other_threads_counts() {
+        let meter = Meter::new(&Limits { cpu_ms: 20, ..Limits::default() });
+        meter.charge(Duration::from_millis(15));
+        assert_eq!(meter.exceeded(), None);
+        meter.charge(Duration::from_millis(15));
+        assert_eq!((meter.exceeded(), meter.cpu_time()), (Some(Exceeded::Cpu), Duration::from_millis(30)));
     }
 
     #[test]
