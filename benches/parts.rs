@@ -147,7 +147,7 @@ fn verification(criterion: &mut Criterion) {
     });
     let block = af_content::identify(Codec::Raw, &file);
     group.bench_function("sha2-256", |bench| bench.iter(|| verify(&block, black_box(&file)).unwrap()));
-    let mut stream = car::encode_header(&summary.root);
+    let mut stream = car::encode_header(&[summary.root]);
     unixfs::import(&file[..], |block| {
         stream.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
         stream.extend_from_slice(&block.bytes);

@@ -87,7 +87,7 @@ impl Api {
             blocks.push(block);
             Ok(())
         })?;
-        let mut body = car::encode_header(&summary.root);
+        let mut body = car::encode_header(&[summary.root]);
         for block in blocks {
             body.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
             body.extend_from_slice(&block.bytes);

@@ -171,6 +171,10 @@ pub struct Deploy {
     /// several times
     #[arg(long = "store", value_name = "NAME")]
     pub stores: Vec<StoreName>,
+    /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except
+    /// .well-known [default: none, also when the deployment before had one]
+    #[arg(short, long, value_name = "DIR")]
+    pub assets: Option<PathBuf>,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,
@@ -183,9 +187,6 @@ pub struct Deploy {
     /// Not supported
     #[arg(long, hide = true)]
     pub sgx: bool,
-    /// Not supported yet
-    #[arg(short, long, value_name = "DIR", hide = true)]
-    pub assets: Option<PathBuf>,
 }
 
 #[derive(Debug, Options)]

@@ -60,7 +60,7 @@ async fn an_upload_that_is_not_what_it_claims_is_refused_and_leaves_nothing() {
         ("cid_mismatch", 422, (other.root.to_string(), blake3.clone(), car.clone())),
         ("car_truncated", 422, claim(car[..car.len() - 10].to_vec())),
         ("car_truncated", 422, claim(Vec::new())),
-        ("block_missing", 422, claim(car[..af_content::car::encode_header(&summary.root).len()].to_vec())),
+        ("block_missing", 422, claim(car[..af_content::car::encode_header(&[summary.root]).len()].to_vec())),
         ("car_invalid", 422, claim(good.clone())),
         ("not_a_component", 422, of(&wat("(module)"))),
         ("not_a_component", 422, of(b"export default { fetch() {} }")),

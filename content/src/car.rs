@@ -134,10 +134,10 @@ fn read_header(bytes: &[u8]) -> Result<Vec<ContentId>, CarError> {
     header.roots.into_iter().map(|cid| ContentId::try_from(cid).map_err(CarError::from)).collect()
 }
 
-/// The header of a CAR with one root.
+/// The header of a CAR with these roots.
 #[must_use]
-pub fn encode_header(root: &ContentId) -> Vec<u8> {
-    let header = Header { roots: vec![root.to_cid()], version: 1 };
+pub fn encode_header(roots: &[ContentId]) -> Vec<u8> {
+    let header = Header { roots: roots.iter().map(ContentId::to_cid).collect(), version: 1 };
     // Writing plain values to memory has no way to fail.
     let bytes = serde_ipld_dagcbor::to_vec(&header).unwrap_or_default();
     let mut out = varint(bytes.len());
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn car(blocks: &[&[u8]]) -> Vec<u8> {
-        let mut out = encode_header(&hash::identify(Codec::Raw, blocks[0]));
+        let mut out = encode_header(&[hash::identify(Codec::Raw, blocks[0])]);
         for block in blocks {
             out.extend(encode_block_prefix(&hash::identify(Codec::Raw, block), block.len()));
             out.extend_from_slice(block);
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn every_truncation_but_at_a_block_boundary_is_refused() {
         let (first, whole) = (car(&[b"one"]).len(), car(&[b"one", b"two"]));
-        let header = encode_header(&hash::identify(Codec::Raw, b"one")).len();
+        let header = encode_header(&[hash::identify(Codec::Raw, b"one")]).len();
         for cut in 0..whole.len() {
             let result = decode(&whole[..cut], 5);
             assert_eq!(result.is_ok(), cut == first || cut == header, "cut at {cut}: {result:?}");
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_length_that_asks_for_gigabytes_is_refused_at_once() {
-        let mut bytes = encode_header(&hash::identify(Codec::Raw, b"x"));
+        let mut bytes = encode_header(&[hash::identify(Codec::Raw, b"x")]);
         bytes.extend(varint(5 << 30));
         assert!(matches!(decode(&bytes, 4096), Err(CarError::SectionLength(..))));
     }

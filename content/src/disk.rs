@@ -7,16 +7,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use af_contract::limits::BLOCK_BYTES;
 use af_contract::{Blake3Hash, Codec, ContentId};
 use bytes::Bytes;
 
-use crate::car::Block;
 use crate::hash::{self, Mismatch};
-use crate::unixfs::{self, Export, ExportError};
+use crate::staging::Staging;
+use crate::unixfs::{Export, ExportError, Node, NodeError, TreeError};
 
 /// Why a block cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +51,14 @@ pub enum FileReadError {
     /// The blocks are not a file.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// An upload holds a block that is no part of its file.
-    #[error("block {0} is not part of the file")]
+    /// A block is no node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The blocks are no directory tree within the limits.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// An upload holds a block that is no part of what it is an upload of.
+    #[error("block {0} is not part of what is uploaded; leave it out")]
     Unused(ContentId),
     /// Every block is what its CID says, and yet the whole has another BLAKE3.
     #[error("the file has BLAKE3 {found}, not {expected}")]
@@ -67,7 +73,7 @@ pub enum FileReadError {
 /// A directory of blocks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 impl DiskStore {
@@ -126,7 +132,7 @@ impl DiskStore {
             .prefix("upload-")
             .tempdir_in(&parent)
             .map_err(at("making a directory in", &parent))?;
-        Ok(Staging { store: self.clone(), dir })
+        Ok(Staging::new(self.clone(), dir))
     }
 
     /// Undoes what uploads cut off by a crash left behind: their blocks go, except those in `live`.
@@ -154,7 +160,7 @@ impl DiskStore {
         Ok(fs::read_dir(&parent).map_err(at("listing", &parent))?.next().is_some())
     }
 
-    /// All blocks of the file DAG under `root`, the root included. What is missing has no links here.
+    /// All blocks of the file or directory under `root`, the root included. What is missing has no links here.
     ///
     /// # Errors
     /// When the disk fails or a block is corrupt or no node: then the set is not complete.
@@ -165,7 +171,7 @@ impl DiskStore {
                 continue;
             }
             if let Some(bytes) = self.block(&id)? {
-                pending.extend(unixfs::links(&id, &bytes)?);
+                pending.extend(Node::decode(&id, &bytes)?.links());
             }
         }
         Ok(())
@@ -175,7 +181,7 @@ impl DiskStore {
         read_block(&self.path(id), id)
     }
 
-    fn remove_staged(&self, dir: &Path, live: &BTreeSet<ContentId>) -> Result<usize, StoreError> {
+    pub(crate) fn remove_staged(&self, dir: &Path, live: &BTreeSet<ContentId>) -> Result<usize, StoreError> {
         let mut removed = 0;
         for entry in fs::read_dir(dir).map_err(at("listing", dir))? {
             let name = entry.map_err(at("listing", dir))?.file_name();
@@ -194,131 +200,18 @@ impl DiskStore {
         self.dir.join("staging")
     }
 
-    fn shard_dir(&self, id: &ContentId) -> PathBuf {
+    pub(crate) fn shard_dir(&self, id: &ContentId) -> PathBuf {
         let text = id.to_string();
         let shard = text.get(text.len().saturating_sub(3)..text.len() - 1).unwrap_or("__");
         self.dir.join(shard)
     }
 
-    fn path(&self, id: &ContentId) -> PathBuf {
+    pub(crate) fn path(&self, id: &ContentId) -> PathBuf {
         self.shard_dir(id).join(id.to_string())
     }
 }
 
-/// The blocks of one upload, invisible until committed. Dropping it removes them.
-#[derive(Debug)]
-pub struct Staging {
-    store: DiskStore,
-    dir: tempfile::TempDir,
-}
-
-impl Staging {
-    /// Adds a block that was verified when it was decoded or made.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn put(&self, block: &Block) -> Result<(), StoreError> {
-        let path = self.dir.path().join(block.id.to_string());
-        if path.exists() {
-            return Ok(());
-        }
-        let partial = self.dir.path().join("partial");
-        let mut file = File::create(&partial).map_err(at("writing", &partial))?;
-        file.write_all(&block.bytes).map_err(at("writing", &partial))?;
-        file.sync_data().map_err(at("writing", &partial))?;
-        fs::rename(&partial, &path).map_err(at("writing", &path))
-    }
-
-    /// The whole file under `root`, out of this upload's own blocks, which are all to be used for it.
-    ///
-    /// # Errors
-    /// When a block is missing or of no use, or the blocks are no file of at most `max_bytes`.
-    pub fn file(&self, root: &ContentId, max_bytes: u64) -> Result<Vec<u8>, FileReadError> {
-        let mut unused = self.ids()?;
-        let file = export(root, max_bytes, |id| {
-            unused.remove(id);
-            read_block(&self.dir.path().join(id.to_string()), id)
-        })?;
-        match unused.first() {
-            Some(id) => Err(FileReadError::Unused(*id)),
-            None => Ok(file),
-        }
-    }
-
-    /// Makes the blocks visible and durable. They stay listed in the staging directory until the
-    /// returned value is finished, so that a crash before the deployment's row is committed can be undone.
-    ///
-    /// # Errors
-    /// When the disk fails; then nothing new is visible.
-    pub fn commit(self) -> Result<Committed, StoreError> {
-        let published = self.publish();
-        // From here on the directory outlives this value, whatever happens: it is the list of what
-        // the next start removes if no deployment needs it.
-        let committed = Committed { dir: self.dir.keep(), store: self.store };
-        published.map(|()| committed)
-    }
-
-    fn publish(&self) -> Result<(), StoreError> {
-        let dir = self.dir.path();
-        let mut shards = BTreeSet::new();
-        sync_dir(dir)?;
-        for id in self.ids()? {
-            let (shard, path) = (self.store.shard_dir(&id), self.store.path(&id));
-            fs::create_dir_all(&shard).map_err(at("making", &shard))?;
-            // Link and rename, not just link: a rotten copy that is already there is replaced.
-            let link = dir.join("link");
-            fs::hard_link(dir.join(id.to_string()), &link).map_err(at("linking", &link))?;
-            fs::rename(&link, &path).map_err(at("writing", &path))?;
-            // Renaming one link of a file onto another does nothing and leaves both.
-            if link.exists() {
-                fs::remove_file(&link).map_err(at("removing", &link))?;
-            }
-            shards.insert(shard);
-        }
-        shards.iter().try_for_each(|shard| sync_dir(shard))?;
-        sync_dir(&self.store.dir)
-    }
-
-    fn ids(&self) -> Result<BTreeSet<ContentId>, StoreError> {
-        let dir = self.dir.path();
-        let mut ids = BTreeSet::new();
-        for entry in fs::read_dir(dir).map_err(at("listing", dir))? {
-            let name = entry.map_err(at("listing", dir))?.file_name();
-            ids.extend(name.to_str().and_then(|name| ContentId::parse(name).ok()));
-        }
-        Ok(ids)
-    }
-}
-
-/// Blocks that are visible, of a deployment that is not committed yet. Dropping it leaves their list
-/// to the next start's [`DiskStore::recover`].
-#[derive(Debug)]
-#[must_use = "finish or undo it"]
-pub struct Committed {
-    store: DiskStore,
-    dir: PathBuf,
-}
-
-impl Committed {
-    /// The deployment is committed: forget the list of its blocks.
-    ///
-    /// # Errors
-    /// When the disk fails; the next start then finds the list, and that its blocks are live.
-    pub fn finish(self) -> Result<(), StoreError> {
-        fs::remove_dir_all(&self.dir).map_err(at("removing", &self.dir))
-    }
-
-    /// The deployment was not committed: remove its blocks, except those in `live`.
-    ///
-    /// # Errors
-    /// When the disk fails; the next start then removes them.
-    pub fn undo(self, live: &BTreeSet<ContentId>) -> Result<(), StoreError> {
-        self.store.remove_staged(&self.dir, live)?;
-        self.finish()
-    }
-}
-
-fn export(
+pub(crate) fn export(
     root: &ContentId,
     max_bytes: u64,
     mut read: impl FnMut(&ContentId) -> Result<Option<Bytes>, StoreError>,
@@ -332,7 +225,7 @@ fn export(
     Ok(file)
 }
 
-fn read_block(path: &Path, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
+pub(crate) fn read_block(path: &Path, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
     match fs::metadata(path) {
         Ok(meta) if meta.len() > BLOCK_BYTES as u64 => return Err(StoreError::TooLarge(*id)),
         Ok(_) => {}
@@ -342,18 +235,19 @@ fn read_block(path: &Path, id: &ContentId) -> Result<Option<Bytes>, StoreError> 
     fs::read(path).map(|bytes| Some(bytes.into())).map_err(at("reading", path))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(at("syncing", dir))
 }
 
-fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
+pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
     move |source| StoreError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unixfs::FileSummary;
+    use crate::car::Block;
+    use crate::unixfs::{self, Directory, Entry, FileSummary};
 
     fn store() -> (tempfile::TempDir, DiskStore) {
         let dir = tempfile::tempdir().unwrap();
@@ -385,24 +279,6 @@ mod tests {
         staging.commit().unwrap().finish().unwrap();
         assert!(store.file(&summary.root, &summary.blake3, 1 << 30).unwrap() == file);
         assert!(!store.needs_recovery().unwrap());
-    }
-
-    #[test]
-    fn an_upload_holds_its_file_and_nothing_else() {
-        let (_dir, store) = store();
-        let file = vec![3; 1_500_000];
-        let (staging, summary) = staged(&store, &file);
-        assert!(staging.file(&summary.root, 1 << 30).unwrap() == file);
-        let extra = identify_raw(b"ballast");
-        staging.put(&Block { id: extra, bytes: Bytes::from_static(b"ballast") }).unwrap();
-        assert!(
-            matches!(staging.file(&summary.root, 1 << 30), Err(FileReadError::Unused(id)) if id == extra)
-        );
-        assert!(matches!(staging.file(&identify_raw(b"?"), 10), Err(FileReadError::Missing(_))));
-    }
-
-    fn identify_raw(bytes: &[u8]) -> ContentId {
-        hash::identify(Codec::Raw, bytes)
     }
 
     #[test]
@@ -464,5 +340,25 @@ mod tests {
         assert_eq!(dag.len(), 3);
         fs::write(store.path(&summary.root), b"rot").unwrap();
         store.dag(&summary.root, &mut BTreeSet::new()).unwrap_err();
+    }
+
+    #[test]
+    fn the_dag_of_a_directory_is_all_that_is_in_it() {
+        let (_dir, store) = store();
+        let staging = store.stage().unwrap();
+        let mut put = |block: Block| staging.put(&block).map_err(io::Error::other);
+        let file = unixfs::import(&vec![1; 1_500_000][..], &mut put).unwrap().root;
+        let file = |name: &str| Entry { name: name.into(), id: file, size: 1_500_000 };
+        let (inner, size) = Directory::write(&[file("a")], &mut put).unwrap();
+        // So many that they are sharded.
+        let mut entries: Vec<_> = (0..6000).map(|n| file(&format!("name-{n}"))).collect();
+        entries.push(Entry { name: "inner".into(), id: inner, size });
+        let (root, _) = Directory::write(&entries, &mut put).unwrap();
+        let staged = staging.ids().unwrap();
+        assert!(staged.len() > 200, "{}", staged.len());
+        staging.commit().unwrap().finish().unwrap();
+        let mut dag = BTreeSet::new();
+        store.dag(&root, &mut dag).unwrap();
+        assert_eq!(dag, staged);
     }
 }

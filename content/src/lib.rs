@@ -4,7 +4,9 @@
 pub mod car;
 pub mod disk;
 pub mod hash;
+mod staging;
 pub mod unixfs;
 
-pub use disk::{DiskStore, FileReadError, Staging, StoreError};
+pub use disk::{DiskStore, FileReadError, StoreError};
 pub use hash::{Mismatch, identify, verify};
+pub use staging::{Committed, Inspection, Staging};

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 
-use af_content::unixfs;
+use af_content::unixfs::{self, Directory, Entry};
 
 /// The generator of the published vectors: the ChaCha20 key stream (RFC 8439) with SHA-256 of the seed as
 /// key and nonce 0. Here and not a crate's, because that crate is deep in the tree of the program:
@@ -87,4 +87,41 @@ fn one_byte_more_needs_a_second_level() {
         root("v1-2025-seed", (1 << 30) + 1),
         "bafybeibdsi225ugbkmpbdohnxioyab6jsqrmkts3twhpvfnzp77xtzpyhe"
     );
+}
+
+/// A directory of files that hold an `x` each, with names of 11 characters, the last of `last`.
+fn directory(last: usize) -> (String, usize) {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz01234567890-_";
+    let file = unixfs::import(&b"x"[..], |_| Ok(())).unwrap().root;
+    let letters = io::BufReader::new(KeyStream::new("hamt-unixfs-v1-2025"));
+    let mut letters = letters.bytes().map(Result::unwrap);
+    let mut name = |length| -> String {
+        letters
+            .by_ref()
+            .take(length)
+            .map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]))
+            .collect()
+    };
+    let lengths = std::iter::repeat_n(11, 4765).chain([last]);
+    let entries: Vec<_> = lengths.map(|length| Entry { name: name(length), id: file, size: 1 }).collect();
+    let mut blocks = 0;
+    let (root, _) = Directory::write(&entries, &mut |_| {
+        blocks += 1;
+        Ok(())
+    })
+    .unwrap();
+    (root.to_string(), blocks)
+}
+
+#[test]
+fn a_directory_of_256_kib_is_one_node() {
+    let root = "bafybeic3h7rwruealwxkacabdy45jivq2crwz6bufb5ljwupn36gicplx4";
+    assert_eq!(directory(21), (root.to_owned(), 1));
+}
+
+#[test]
+fn one_byte_more_is_sharded() {
+    let (root, blocks) = directory(22);
+    assert_eq!(root, "bafybeiegvuterwurhdtkikfhbxcldohmxp566vpjdofhzmnhv6o4freidu");
+    assert!(blocks > 256, "{blocks}");
 }

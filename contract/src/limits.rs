@@ -104,6 +104,23 @@ pub const KEYS: usize = 1_000;
 /// All key-value entries of a project, bytes.
 pub const PROJECT_STORE_BYTES: u64 = 256 << 20;
 
+/// All files of a deployment's assets together, bytes: a site with its pictures, not a store of videos.
+pub const ASSETS_BYTES: u64 = 100 << 20;
+
+/// Files and directories of a deployment's assets. A large documentation site has some thousands; each is a
+/// block that is written and synced when it is deployed.
+pub const ASSETS_ENTRIES: usize = 10_000;
+
+/// Directories within directories of a deployment's assets. Real trees have about ten.
+pub const ASSETS_DEPTH: usize = 32;
+
+/// A name of a file or directory, bytes: what file systems allow.
+pub const ASSETS_NAME_BYTES: usize = 255;
+
+/// All nodes of a deployment's assets together, bytes: 10,000 of the longest names with their links are 3 MiB,
+/// twice that when they are sharded.
+pub const ASSETS_NODE_BYTES: u64 = 16 << 20;
+
 /// A single block of any DAG, bytes: what IPFS peers exchange.
 pub const BLOCK_BYTES: usize = 2 << 20;
 

@@ -20,6 +20,9 @@ pub struct Manifest {
     pub function: String,
     /// The component to run.
     pub code: Code,
+    /// Root of the directory of files that it may read, in UnixFS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<ContentId>,
     /// What a request may use.
     pub limits: Limits,
     /// Requests that one instance may answer, one after another; without it the world's default.
@@ -123,6 +126,7 @@ mod tests {
                 size: 4,
                 world: World::Proxy02,
             },
+            assets: None,
             limits: Limits::default(),
             reuse: None,
             concurrency: None,
@@ -141,6 +145,7 @@ mod tests {
             let manifest = Manifest { parent, ..manifest() };
             assert_eq!(Manifest::decode(&manifest.encode().unwrap()).unwrap(), manifest);
             let rich = Manifest {
+                assets: Some(ContentId::new(Codec::DagPb, HashKind::Sha2_256, [5; 32])),
                 concurrency: Some(4),
                 egress: Some(vec![HostPattern::parse("*.example.com").unwrap()]),
                 stores: vec![StoreName::parse("sessions").unwrap()],

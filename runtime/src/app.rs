@@ -56,8 +56,8 @@ impl Edge {
     /// # Errors
     /// When the sandbox cannot be set up or the artifact directory is unusable.
     pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
-        let sandbox =
-            Sandbox::new(&config.sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
+        let sandbox = SandboxConfig { blocks: Some(blocks.clone()), ..config.sandbox.clone() };
+        let sandbox = Sandbox::new(&sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
         let artifacts = ArtifactStore::open(
             &config.artifact_dir,
             config.artifact_memory_bytes,

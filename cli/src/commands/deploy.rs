@@ -1,20 +1,14 @@
 //! `af functions deploy`: hash, send, and wait until the function answers with the new code.
 
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use af_content::car::{self, Block};
-use af_content::unixfs::{self, FileSummary};
-use af_contract::limits;
+use af_content::unixfs::folder::Folder;
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::functions::{find, lookup, new, unsupported};
+use super::package::Package;
 use super::settings;
 use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
@@ -32,12 +26,13 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let settings = settings::read(&options.env, options.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
-    let (summary, blocks) = steps.time("hash", read(&options.path))?;
+    let package = steps.time("hash", Package::read(&options.path, options.assets.as_deref()))?;
+    let (code, assets) = (package.code, package.assets.clone());
     let function = function(api, &options).await?;
-    let bar = output.progress(summary.size);
-    let body = car_body(&summary, blocks, bar.clone());
+    let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let uploaded = api.upload(Upload { path, query: query(&summary, &options), settings, body }).await;
+    let query = query(&package, &options);
+    let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
     let ready = wait_until_live(&function, &deployment).await;
@@ -46,14 +41,19 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
 
     let url = text(&function, "invokeUrl");
-    let value = json!({ "url": url, "deployment": deployment, "milliseconds": steps.millis() });
-    let fields = [
+    let mut value = json!({ "url": url, "deployment": deployment, "milliseconds": steps.millis() });
+    let mut fields = vec![
         ("URL", url.to_owned()),
-        ("CID", summary.root.to_string()),
-        ("BLAKE3", summary.blake3.to_string()),
+        ("CID", code.root.to_string()),
+        ("BLAKE3", code.blake3.to_string()),
         ("deployment", text(&deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];
+    if let (Some(assets), Some(value)) = (&assets, value.as_object_mut()) {
+        fields.insert(3, ("assets", describe(assets)));
+        let counted = json!({ "cid": assets.root, "files": assets.tree.files, "bytes": assets.tree.bytes, "leftOut": assets.hidden });
+        value.insert("assets".into(), counted);
+    }
     output.result(&value, &output.fields(&fields));
     Ok(())
 }
@@ -99,64 +99,33 @@ async fn function(api: &Api, options: &Deploy) -> anyhow::Result<Value> {
 
 fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
     unsupported(options.private, "--private", "content is not encrypted yet, so it cannot be kept private")?;
-    unsupported(options.assets.is_some(), "--assets", "functions have no files of their own yet")?;
     unsupported(options.sgx, "--sgx", "no edge runs in an SGX enclave")
 }
 
-fn read(path: &Path) -> anyhow::Result<(FileSummary, Vec<Block>)> {
-    let shown = path.display();
-    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
-    let meta = file.metadata().with_context(|| format!("cannot read {shown}"))?;
-    if meta.is_dir() {
-        bail!("{shown} is a directory; give the .wasm file that was built in it");
-    }
-    if meta.len() > limits::CODE_BYTES {
-        bail!(
-            "{shown} has {} MiB; a component may have at most {} MiB",
-            meta.len() >> 20,
-            limits::CODE_BYTES >> 20
-        );
-    }
-    let mut blocks = Vec::new();
-    let collect = |block| {
-        blocks.push(block);
-        Ok(())
+/// As people read it: what is there, and what is not.
+fn describe(assets: &Folder) -> String {
+    let Folder { root, tree, hidden } = assets;
+    let left_out = match hidden {
+        0 => String::new(),
+        1 => "; 1 name that begins with a dot was left out".to_owned(),
+        several => format!("; {several} names that begin with a dot were left out"),
     };
-    let summary =
-        unixfs::import(BufReader::new(file), collect).with_context(|| format!("cannot read {shown}"))?;
-    Ok((summary, blocks))
+    let files = if tree.files == 1 { "file" } else { "files" };
+    format!("{root} ({} {files}, {} bytes{left_out})", tree.files, tree.bytes)
 }
 
-fn query(summary: &FileSummary, options: &Deploy) -> Vec<(&'static str, String)> {
+fn query(package: &Package, options: &Deploy) -> Vec<(&'static str, String)> {
     fn joined<T: ToString>(name: &'static str, names: &[T]) -> Option<(&'static str, String)> {
         let names: Vec<String> = names.iter().map(T::to_string).collect();
         (!names.is_empty()).then(|| (name, names.join(",")))
     }
-    let mut query = vec![("cid", summary.root.to_string()), ("blake3", summary.blake3.to_string())];
+    let mut query = vec![("cid", package.code.root.to_string()), ("blake3", package.code.blake3.to_string())];
+    query.extend(package.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
     query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
     query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
     query.extend(joined("egress", &options.egress));
     query.extend(joined("stores", &options.stores));
     query
-}
-
-/// The blocks as a CAR, in pieces that the progress bar can count.
-fn car_body(summary: &FileSummary, blocks: Vec<Block>, bar: ProgressBar) -> reqwest::Body {
-    const PIECE: usize = 64 << 10;
-    let header = Bytes::from(car::encode_header(&summary.root));
-    let pieces = blocks.into_iter().flat_map(move |block| {
-        let prefix = Bytes::from(car::encode_block_prefix(&block.id, block.bytes.len()));
-        let size = block.bytes.len();
-        let bar = bar.clone();
-        let body = (0..size).step_by(PIECE).map(move |from| {
-            let piece = block.bytes.slice(from..size.min(from + PIECE));
-            bar.inc(piece.len() as u64);
-            piece
-        });
-        std::iter::once(prefix).chain(body)
-    });
-    let pieces = std::iter::once(header).chain(pieces).map(Ok::<_, io::Error>);
-    reqwest::Body::wrap_stream(futures::stream::iter(pieces))
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever

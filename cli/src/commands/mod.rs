@@ -3,6 +3,7 @@
 mod deploy;
 mod functions;
 mod login;
+mod package;
 mod server;
 mod settings;
 

@@ -167,6 +167,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
             max_memory_bytes: memory.max(default.max_memory_bytes),
             egress_allow: options.egress_allow.clone(),
             keyvalue: Some(data.join("keyvalue.redb")),
+            ..default
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,

@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use af_content::car;
+use af_content::car::{self, Block};
 use af_content::unixfs::{self, FileSummary};
+use af_contract::ContentId;
 use serde_json::Value;
 
 /// An example component that `examples/build` has built.
@@ -184,10 +185,15 @@ pub fn car_of(file: &[u8]) -> (FileSummary, Vec<u8>) {
         Ok(())
     })
     .unwrap();
-    let mut out = car::encode_header(&summary.root);
+    (summary, car(&[summary.root], &blocks))
+}
+
+/// A CAR of any blocks.
+pub fn car(roots: &[ContentId], blocks: &[Block]) -> Vec<u8> {
+    let mut out = car::encode_header(roots);
     for block in blocks {
         out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
         out.extend_from_slice(&block.bytes);
     }
-    (summary, out)
+    out
 }

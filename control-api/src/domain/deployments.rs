@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use af_content::car::Block;
 use af_content::{DiskStore, identify};
-use af_contract::{Code, Codec, ContentId, HostPattern, Manifest, StoreName, World};
+use af_contract::{Codec, ContentId, HostPattern, Manifest, StoreName, World};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
-use super::upload::{self, Broken, Claim, Received};
+use super::upload::{self, Broken, Claim, Content, Received};
 use super::{Actor, Error, PAGE, Page, State, functions, id, now};
 use crate::store::{self, DeploymentRow, FunctionRow, Store, deployments, functions as rows, routes};
 
@@ -77,15 +77,16 @@ pub async fn create(
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let blocks = state.blocks.clone();
     let received = tokio::task::spawn_blocking(move || upload::receive(&blocks, &claim, chunks));
-    let Received { code, staging } = received.await.map_err(|error| Error::Internal(Box::new(error)))??;
-    if wanted.concurrency.is_some_and(|many| many > 1) && code.world == World::Proxy02 {
+    let Received { content, staging } =
+        received.await.map_err(|error| Error::Internal(Box::new(error)))??;
+    if wanted.concurrency.is_some_and(|many| many > 1) && content.code.world == World::Proxy02 {
         let detail = "an instance of a WASI 0.2 component works for one request at a time; leave the concurrency out, or build the component for WASI 0.3";
         return Err(Error::invalid("invalid_concurrency", detail));
     }
 
     let _committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
-    let (function, manifest, sealed) = next(state, &mut db, actor, function, code, wanted).await?;
+    let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
     let deployment = insert(&mut db, &manifest, manifest_id).await?;
@@ -169,7 +170,7 @@ async fn next(
     db: &mut sqlx::SqliteConnection,
     actor: &Actor,
     function: &str,
-    code: Code,
+    content: Content,
     wanted: Wanted,
 ) -> Result<(FunctionRow, Manifest, SealedSettings), Error> {
     let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
@@ -182,7 +183,8 @@ async fn next(
     let manifest = Manifest {
         version: 1,
         function: row.id.clone(),
-        code,
+        code: content.code,
+        assets: content.assets,
         limits: state.limits,
         reuse: wanted.reuse,
         concurrency: wanted.concurrency,
@@ -210,6 +212,7 @@ async fn insert(
         blake3: manifest.code.blake3.to_string(),
         size: i64::try_from(manifest.code.size).unwrap_or(i64::MAX),
         world: manifest.code.world.to_string(),
+        assets_cid: manifest.assets.map(|assets| assets.to_string()),
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
     };
@@ -237,11 +240,13 @@ async fn live_blocks(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<Conte
     let mut after = String::new();
     loop {
         let batch = store.contents(&after, BATCH).await?;
-        let Some((last, ..)) = batch.last() else { return Ok(live) };
-        after.clone_from(last);
-        for (_, manifest, code) in batch {
-            live.insert(manifest);
-            blocks.dag(&code, &mut live)?;
+        let Some(last) = batch.last() else { return Ok(live) };
+        after.clone_from(&last.deployment);
+        for contents in batch {
+            live.insert(contents.manifest);
+            for root in std::iter::once(contents.code).chain(contents.assets) {
+                blocks.dag(&root, &mut live)?;
+            }
         }
     }
 }

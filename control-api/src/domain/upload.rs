@@ -1,6 +1,8 @@
-//! Receives a component as a CAR: every hash is recomputed here, nothing that the client claims is believed.
+//! Receives a component and its assets as a CAR: every hash is recomputed here, nothing that the client claims
+//! is believed.
 
 use af_content::car::{CarDecoder, CarError};
+use af_content::unixfs::{ExportError, NodeError, TreeError};
 use af_content::{DiskStore, FileReadError, Staging};
 use af_contract::{Blake3Hash, Code, ContentId, limits};
 use bytes::Bytes;
@@ -9,8 +11,15 @@ use tokio::sync::mpsc;
 use super::Fault;
 use super::component::{self, ComponentError};
 
-/// What a CAR may have beyond the file itself: headers, and the nodes that link the leaves.
+/// What a CAR may have beyond the files themselves: headers, a CID for each block, and the nodes that link a
+/// component's leaves.
 const OVERHEAD_BYTES: u64 = 1 << 20;
+
+/// What a CAR may have when there are assets: their files and nodes, and a CID for each of those.
+const ASSETS_BYTES: u64 = limits::ASSETS_BYTES + limits::ASSETS_NODE_BYTES + (2 << 20);
+
+/// The most that any upload may have, bytes.
+pub const MOST_BYTES: u64 = limits::CODE_BYTES + OVERHEAD_BYTES + ASSETS_BYTES;
 
 /// What the client says that it sends.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +28,36 @@ pub struct Claim {
     pub cid: ContentId,
     /// BLAKE3 of the component.
     pub blake3: Blake3Hash,
+    /// The directory of its assets, if there is one.
+    pub assets: Option<ContentId>,
+}
+
+impl Claim {
+    /// What the CAR must name as its roots.
+    fn roots(&self) -> impl Iterator<Item = ContentId> {
+        std::iter::once(self.cid).chain(self.assets)
+    }
+
+    /// What the CAR may have.
+    const fn most_bytes(&self) -> u64 {
+        if self.assets.is_some() { MOST_BYTES } else { MOST_BYTES - ASSETS_BYTES }
+    }
+}
+
+/// What a deployment is made of.
+#[derive(Debug)]
+pub struct Content {
+    /// The component.
+    pub code: Code,
+    /// The directory of files that it may read.
+    pub assets: Option<ContentId>,
 }
 
 /// A component that is what was claimed and can be run. Its blocks are staged, not stored.
 #[derive(Debug)]
 pub struct Received {
     /// For the manifest.
-    pub code: Code,
+    pub content: Content,
     /// To be committed with the deployment.
     pub staging: Staging,
 }
@@ -38,17 +70,21 @@ pub struct Broken(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 /// Why an upload is refused. Nothing of it is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// Larger than a component may be.
-    #[error("the upload is larger than {} MiB, the most that a component may have", limits::CODE_BYTES >> 20)]
+    /// Larger than a component may be, or one with assets.
+    #[error(
+        "the upload is too large: a component may have {} MiB, and its assets {} MiB",
+        limits::CODE_BYTES >> 20,
+        limits::ASSETS_BYTES >> 20
+    )]
     TooLarge,
     /// Not a CAR, cut off, or with a block that does not match its CID.
     #[error(transparent)]
     Car(#[from] CarError),
     /// The CAR is of something else.
-    #[error("the CAR's root is {found}, but the request says {claimed}")]
+    #[error("the CAR's roots are {found}, but the request says {claimed}")]
     Cid {
         /// In the request.
-        claimed: ContentId,
+        claimed: String,
         /// In the CAR.
         found: String,
     },
@@ -63,6 +99,9 @@ pub enum UploadError {
     /// The blocks are no complete file.
     #[error("the blocks do not make up the file: {0}")]
     File(#[source] FileReadError),
+    /// The blocks are no directory tree that a function may have.
+    #[error("the assets are refused: {0}")]
+    Assets(#[source] FileReadError),
     /// The file is no function.
     #[error(transparent)]
     Component(#[from] ComponentError),
@@ -77,7 +116,7 @@ pub enum UploadError {
 impl UploadError {
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::TooLarge => Fault::TooLarge,
+            Self::TooLarge | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => Fault::TooLarge,
             Self::Storage(_) => Fault::Internal,
             Self::Broken(_) => Fault::Invalid,
             _ => Fault::Refused,
@@ -92,9 +131,13 @@ impl UploadError {
             Self::Car(_) => "car_invalid",
             Self::Cid { .. } => "cid_mismatch",
             Self::Blake3 { .. } => "blake3_mismatch",
-            Self::File(FileReadError::Missing(_)) => "block_missing",
+            Self::File(FileReadError::Missing(_)) | Self::Assets(FileReadError::Missing(_)) => {
+                "block_missing"
+            }
             Self::File(FileReadError::Unused(_)) => "block_unused",
             Self::File(_) => "file_invalid",
+            Self::Assets(FileReadError::Tree(error)) => tree_code(error),
+            Self::Assets(_) => "assets_invalid",
             Self::Component(error) => error.code(),
             Self::Broken(_) => "upload_broken",
             Self::Storage(_) => "internal",
@@ -102,11 +145,22 @@ impl UploadError {
     }
 }
 
+fn tree_code(error: &TreeError) -> &'static str {
+    match error {
+        TreeError::TooManyEntries => "assets_too_many_entries",
+        TreeError::TooDeep => "assets_too_deep",
+        TreeError::TooLarge | TreeError::NodesTooLarge => "assets_too_large",
+        TreeError::Node(NodeError::Symlink(_)) => "assets_symlink",
+        _ => "assets_invalid",
+    }
+}
+
 impl From<FileReadError> for UploadError {
     fn from(error: FileReadError) -> Self {
         match error {
             FileReadError::Store(error) => Self::Storage(error),
-            FileReadError::Export(af_content::unixfs::ExportError::TooLarge(_)) => Self::TooLarge,
+            FileReadError::Export(ExportError::TooLarge(_)) => Self::TooLarge,
+            error @ FileReadError::Tree(_) => Self::Assets(error),
             error => Self::File(error),
         }
     }
@@ -123,7 +177,7 @@ pub fn receive(
 ) -> Result<Received, UploadError> {
     let staging = blocks.stage().map_err(UploadError::Storage)?;
     let mut decoder = CarDecoder::default();
-    let mut left = limits::CODE_BYTES + OVERHEAD_BYTES;
+    let mut left = claim.most_bytes();
     while let Some(chunk) = chunks.blocking_recv() {
         let chunk = chunk?;
         left = left.checked_sub(chunk.len() as u64).ok_or(UploadError::TooLarge)?;
@@ -135,24 +189,37 @@ pub fn receive(
     }
     check_root(&decoder, claim)?;
     decoder.finish()?;
-    let file = staging.file(&claim.cid, limits::CODE_BYTES)?;
+    let content = inspect(&staging, claim)?;
+    Ok(Received { content, staging })
+}
+
+/// The component and its assets must be complete, what was claimed, and all that came.
+fn inspect(staging: &Staging, claim: &Claim) -> Result<Content, UploadError> {
+    let mut inspection = staging.inspect().map_err(UploadError::Storage)?;
+    let file = inspection.file(&claim.cid, limits::CODE_BYTES)?;
+    if let Some(assets) = &claim.assets {
+        inspection.tree(assets)?;
+    }
+    inspection.finish()?;
     let found = Blake3Hash::from(blake3::hash(&file));
     if found != claim.blake3 {
         return Err(UploadError::Blake3 { claimed: claim.blake3, found });
     }
     let world = component::judge(&file)?;
     let code = Code { cid: claim.cid, blake3: claim.blake3, size: file.len() as u64, world };
-    Ok(Received { code, staging })
+    Ok(Content { code, assets: claim.assets })
 }
 
 /// As early as the header is there: a wrong CAR need not be sent to its end.
 fn check_root(decoder: &CarDecoder, claim: &Claim) -> Result<(), UploadError> {
-    match decoder.roots() {
-        None | Some([_]) if decoder.roots().is_none_or(|roots| roots == [claim.cid]) => Ok(()),
-        roots => {
-            let found: Vec<String> = roots.unwrap_or_default().iter().map(ContentId::to_string).collect();
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            Err(UploadError::Cid { claimed: claim.cid, found })
-        }
+    let Some(roots) = decoder.roots() else { return Ok(()) };
+    if roots.iter().copied().eq(claim.roots()) {
+        return Ok(());
     }
+    Err(UploadError::Cid { claimed: listed(claim.roots()), found: listed(roots.iter().copied()) })
+}
+
+fn listed(ids: impl Iterator<Item = ContentId>) -> String {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }

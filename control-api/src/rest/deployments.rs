@@ -20,7 +20,7 @@ use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::settings::Changes;
-use crate::domain::upload::{Broken, Claim};
+use crate::domain::upload::{Broken, Claim, MOST_BYTES};
 use crate::domain::{Actor, Error, deployments};
 use crate::store::DeploymentRow;
 
@@ -29,9 +29,6 @@ const CHUNKS: usize = 8;
 
 /// Between two chunks of an upload.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// Of a refused upload, bytes: as much as an accepted one may have.
-const DISCARD_BYTES: usize = 52 << 20;
 
 /// One immutable version of a function.
 #[derive(Serialize, ToSchema)]
@@ -52,6 +49,8 @@ pub(super) struct Deployment {
     size: i64,
     /// The HTTP world that the component exports.
     world: String,
+    /// CID of the directory of files that it may read.
+    assets_cid: Option<String>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -62,10 +61,12 @@ pub(super) struct Deployment {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ClaimInput {
-    /// CIDv1 of the component: the root of the CAR.
+    /// CIDv1 of the component: the first root of the CAR.
     cid: String,
     /// BLAKE3 of the component, 64 hex digits.
     blake3: String,
+    /// CIDv1 of a directory of files that the function may read: the second root of the CAR. Left out: none.
+    assets: Option<String>,
     /// Requests that one instance may answer, one after another: 1 to 10,000. Left out, the world's
     /// default: 1 for WASI 0.2, 128 for WASI 0.3.
     reuse: Option<u32>,
@@ -111,6 +112,7 @@ impl From<DeploymentRow> for Deployment {
             blake3_hash: row.blake3,
             size: row.size,
             world: row.world,
+            assets_cid: row.assets_cid,
             author_id: row.author_id,
             created_at: row.created_at,
         }
@@ -131,7 +133,7 @@ pub(super) async fn list(
     Ok(List::of(page, Deployment::from))
 }
 
-/// Deploys a component, sent as a CAR (version 1) with the component's UnixFS blocks.
+/// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
 #[utoipa::path(post, path = "/v1/functions/{function}/deployments", tag = "deployments",
     params(("function" = String, Path), ClaimInput, ("af-settings" = Option<String>, Header,
         description = "Changes of the function's settings: a JSON object of names and values, null for one that goes, in base64url")),
@@ -209,12 +211,12 @@ async fn next(chunks: &mut BodyDataStream) -> Option<Result<Bytes, Broken>> {
     }
 }
 
-/// Reads what is left of a refused upload, within reason: a client that is cut off while it sends sees
-/// a broken connection instead of the reason.
+/// Reads what is left of a refused upload, as much as an accepted one may have: a client that is cut off
+/// while it sends sees a broken connection instead of the reason.
 async fn discard(mut chunks: BodyDataStream) {
-    let mut left = DISCARD_BYTES;
+    let mut left = MOST_BYTES;
     while let Some(Ok(chunk)) = next(&mut chunks).await {
-        match left.checked_sub(chunk.len()) {
+        match left.checked_sub(chunk.len() as u64) {
             Some(rest) => left = rest,
             None => return,
         }
@@ -222,8 +224,11 @@ async fn discard(mut chunks: BodyDataStream) {
 }
 
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
+    let content_id =
+        |text: &str| ContentId::parse(text).map_err(|error| Error::invalid("invalid_cid", error));
     let claim = Claim {
-        cid: ContentId::parse(&input.cid).map_err(|error| Error::invalid("invalid_cid", error))?,
+        cid: content_id(&input.cid)?,
+        assets: input.assets.as_deref().map(content_id).transpose()?,
         blake3: input.blake3.parse().map_err(|error| Error::invalid("invalid_blake3", error))?,
     };
     if let Some(reuse) = input.reuse.filter(|reuse| !(1..=limits::REUSE).contains(reuse)) {

@@ -24,14 +24,24 @@ pub struct DeploymentRow {
     pub size: i64,
     /// What the component exports.
     pub world: String,
+    /// The directory of files that it may read.
+    pub assets_cid: Option<String>,
     /// `usr_…`
     pub author_id: String,
     /// Milliseconds.
     pub created_at: i64,
 }
 
+/// What a deployment is made of.
+pub(crate) struct Contents {
+    pub deployment: String,
+    pub manifest: ContentId,
+    pub code: ContentId,
+    pub assets: Option<ContentId>,
+}
+
 const COLUMNS: &str =
-    "id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at";
+    "id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, author_id, created_at";
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
@@ -54,17 +64,18 @@ impl Store {
         Ok(query.bind(function).bind(before).bind(limit).fetch_all(&self.reader).await?)
     }
 
-    /// Manifest and code of every deployment, `limit` at a time, in the order of ids.
-    pub(crate) async fn contents(
-        &self,
-        after: &str,
-        limit: i64,
-    ) -> Result<Vec<(String, ContentId, ContentId)>, StoreError> {
-        let query = "select id, manifest_cid, code_cid from deployments where id > $1 order by id limit $2";
-        let rows: Vec<(String, String, String)> =
+    /// Content of every deployment, `limit` at a time, in the order of ids.
+    pub(crate) async fn contents(&self, after: &str, limit: i64) -> Result<Vec<Contents>, StoreError> {
+        let query = "select id, manifest_cid, code_cid, assets_cid from deployments where id > $1 order by id limit $2";
+        let rows: Vec<(String, String, String, Option<String>)> =
             sqlx::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
-        let parsed = rows.into_iter().map(|(id, manifest, code)| {
-            Ok((id, parse("content id", &manifest)?, parse("content id", &code)?))
+        let parsed = rows.into_iter().map(|(deployment, manifest, code, assets)| {
+            Ok(Contents {
+                deployment,
+                manifest: parse("content id", &manifest)?,
+                code: parse("content id", &code)?,
+                assets: assets.map(|assets| parse("content id", &assets)).transpose()?,
+            })
         });
         parsed.collect()
     }
@@ -78,10 +89,11 @@ pub(crate) async fn last_number(db: &mut SqliteConnection, function: &str) -> Re
 
 pub(crate) async fn insert(db: &mut SqliteConnection, row: &DeploymentRow) -> Result<(), StoreError> {
     let query =
-        format!("insert into deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+        format!("insert into deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
     let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
-    let insert = insert.bind(row.size).bind(&row.world).bind(&row.author_id).bind(row.created_at);
+    let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid);
+    let insert = insert.bind(&row.author_id).bind(row.created_at);
     insert.execute(db).await?;
     Ok(())
 }

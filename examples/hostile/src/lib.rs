@@ -1,5 +1,7 @@
 //! What a bad guest does. The path says what: `/spin`, `/allocate`, …; `/` behaves.
 
+mod files;
+
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
@@ -47,12 +49,26 @@ impl Guest for Hostile {
             "/size" => respond(out, format!("{}\n", core::arch::wasm32::memory_size::<0>()).as_bytes()),
             "/keep" => keep(out),
             "/guess" => guess(out),
-            path => match (path.strip_prefix("/to/"), path.strip_prefix("/many/")) {
-                (Some(authority), _) => outbound(authority, out),
-                (_, Some(authority)) => many(authority, out),
-                _ => respond(out, b"this time I behave\n"),
-            },
+            "/change" => respond(out, files::change().as_bytes()),
+            "/impatient" => respond(out, files::impatient().as_bytes()),
+            path => special(path, out),
         }
+    }
+}
+
+/// Paths that say more than what to do.
+fn special(path: &str, out: ResponseOutparam) {
+    let after = |prefix| path.strip_prefix(prefix);
+    if let Some(authority) = after("/to/") {
+        outbound(authority, out);
+    } else if let Some(authority) = after("/many/") {
+        many(authority, out);
+    } else if let Some(path) = after("/open?") {
+        respond(out, files::open(path).as_bytes());
+    } else if let Some(path) = after("/reread?") {
+        files::reread(path);
+    } else {
+        respond(out, b"this time I behave\n");
     }
 }
 

@@ -1,10 +1,11 @@
-//! What a deployment was given: its settings, the stores of its project, and where its requests may go.
+//! What a deployment was given: its settings, its files, the stores of its project, and where its requests may go.
 
 use std::sync::Arc;
 
-use af_contract::{HostPattern, Settings, StoreName};
+use af_contract::{ContentId, HostPattern, Settings, StoreName};
 
 use super::egress::Egress;
+use super::filesystem::{AssetStore, Assets};
 use super::keyvalue::{KeyValue, Stores};
 use super::outbound::{OutboundClient, Trust};
 
@@ -17,6 +18,8 @@ pub struct Services {
     pub trust: Trust,
     /// Entries of all projects.
     pub keyvalue: KeyValue,
+    /// Files of all deployments; none on a node without content.
+    pub assets: Option<AssetStore>,
 }
 
 /// What a deployment's owner gave it.
@@ -26,6 +29,8 @@ pub struct Given {
     pub project: String,
     /// Values by name.
     pub settings: Settings,
+    /// The directory of its files.
+    pub assets: Option<ContentId>,
     /// Stores besides the default one.
     pub stores: Vec<StoreName>,
     /// Hosts that it may send requests to; without it any of the public internet.
@@ -36,6 +41,8 @@ pub struct Given {
 pub struct Grants {
     /// Values by name.
     pub settings: Settings,
+    /// Its files.
+    pub assets: Option<Assets>,
     /// Sends its outgoing requests.
     pub outbound: Arc<OutboundClient>,
     keyvalue: KeyValue,
@@ -47,8 +54,10 @@ impl Grants {
     /// Through a node's services.
     #[must_use]
     pub fn new(services: &Services, given: Given) -> Self {
+        let assets = services.assets.as_ref().zip(given.assets);
         Self {
             settings: given.settings,
+            assets: assets.map(|(store, root)| Assets { root, store: store.clone() }),
             outbound: Arc::new(OutboundClient::new(
                 services.egress.clone(),
                 services.trust.clone(),

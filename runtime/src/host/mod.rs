@@ -2,6 +2,7 @@
 
 mod config;
 pub mod egress;
+mod filesystem;
 mod grants;
 mod keyvalue;
 pub mod log;
@@ -11,17 +12,19 @@ mod outbound;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+pub use self::filesystem::{AssetStore, Assets, Files, FilesystemView, Piped};
 pub use self::grants::{Given, Grants, Services};
 pub use self::keyvalue::{KeyValue, StoreError, Stores};
 pub use self::outbound::{Outbound, Trust};
 use crate::sandbox::State;
 
-/// Links WASI 0.2 and drafts. What a guest was given nothing for, such as files and sockets, is linked too,
-/// because every Rust guest imports it, and denies.
+/// Links WASI 0.2 and drafts. What a guest was given nothing for, such as sockets, is linked too, because every
+/// Rust guest imports it, and denies.
 pub fn linker_02(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    filesystem::add_to_linker_02(&mut linker)?;
     config::add_to_linker(&mut linker)?;
     keyvalue::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;
@@ -33,6 +36,7 @@ pub fn linker_03(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = linker_02(engine)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    filesystem::add_to_linker_03(&mut linker)?;
     Ok(linker)
 }
 

@@ -36,6 +36,7 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
             "manifest": deployment.manifest_id(),
             "deployment": deployment.id(),
             "code": deployment.manifest().code,
+            "assets": deployment.manifest().assets,
         })
     });
     let failed = failed.map(|(manifest, error)| {

@@ -70,6 +70,7 @@ impl Deployment {
         let given = Given {
             project: target.project.clone(),
             settings: reference.settings.clone(),
+            assets: manifest.assets,
             stores: manifest.stores.clone(),
             egress: manifest.egress.clone(),
         };

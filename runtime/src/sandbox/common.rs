@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::running::{Counted, Driver, drive};
 use super::shared::{Shared, Unused};
-use super::{Meter, Sandbox};
+use super::{GuestError, Meter, Sandbox};
 
 /// An instance and its requests.
 pub struct Common {
@@ -67,6 +67,10 @@ impl Common {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Halt> {
         // How it ends is told at its door, while its requests can still tell that from a complete response.
         if drive(&self.sandbox, &self.meter, &mut self.driver, cx).is_ready() {
+            return Poll::Ready(Halt::Over);
+        }
+        if let Some(limit) = self.meter.exceeded() {
+            self.shared.end(Some(GuestError::Exceeded(limit)));
             return Poll::Ready(Halt::Over);
         }
         match self.shared.poll_unused(cx) {

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use af_content::DiskStore;
 use af_contract::World;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::Linker;
@@ -17,7 +18,7 @@ use super::{Admission, IdlePlaces, State};
 use crate::artifact::image;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
-use crate::host::{KeyValue, Services, Trust};
+use crate::host::{AssetStore, KeyValue, Services, Trust};
 use crate::metrics::Metrics;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
@@ -54,12 +55,20 @@ pub struct SandboxConfig {
     pub egress_allow: Vec<IpNet>,
     /// The file of all key-value entries; without one they are in memory and end with the process.
     pub keyvalue: Option<PathBuf>,
+    /// The blocks of functions' files; without them, functions have none.
+    pub blocks: Option<DiskStore>,
 }
 
 impl Default for SandboxConfig {
     fn default() -> Self {
         // 1,000 times 128 MiB is address space, not memory: an instance holds what it touches.
-        Self { instances: 1000, max_memory_bytes: 128 << 20, egress_allow: Vec::new(), keyvalue: None }
+        Self {
+            instances: 1000,
+            max_memory_bytes: 128 << 20,
+            egress_allow: Vec::new(),
+            keyvalue: None,
+            blocks: None,
+        }
     }
 }
 
@@ -122,6 +131,7 @@ impl Sandbox {
             egress: Egress::new(&config.egress_allow),
             trust: Trust::default(),
             keyvalue: KeyValue::open(config.keyvalue.as_deref())?,
+            assets: config.blocks.clone().map(AssetStore::new),
         };
         let inner = Inner {
             imaged: Host::new(HostKind::Imaged, &imaged)?,

@@ -154,9 +154,11 @@ impl Instance {
             };
             let mut first = pin!(begin(request, responder)?.fuse());
             let mut joined = FuturesUnordered::new();
+            let mut settled = false;
             poll_fn(|cx| {
                 while let Some(job) = shared.and_then(Shared::take) {
                     *served = served.saturating_add(1);
+                    settled = false;
                     accessor.with(|mut store| store.get().admit(&job.limits, &job.log));
                     match begin(job.request, job.responder) {
                         Ok(call) => joined.push(call),
@@ -178,6 +180,15 @@ impl Instance {
                 }
                 // The guest may go on after it returned.
                 ready!(accessor.poll_no_interesting_tasks(cx));
+                // And the host after it, with a file that it gave away as its response's body.
+                if let Some(piped) = accessor.with(|mut store| store.get().piped()) {
+                    // They count from their first turn on.
+                    if !std::mem::replace(&mut settled, true) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    ready!(piped.poll_none(cx));
+                }
                 if shared.is_none_or(Shared::close) { Poll::Ready(Ok(())) } else { Poll::Pending }
             })
             .await

@@ -154,6 +154,18 @@ impl Meter {
         result
     }
 
+    /// Counts CPU time that another thread has spent for this call.
+    pub fn charge(&self, used: Duration) {
+        self.spend(used);
+        if self.cpu_time() > self.cpu_budget() {
+            self.exceed(Exceeded::Cpu);
+        }
+    }
+
+    fn cpu_budget(&self) -> Duration {
+        Duration::from_nanos(self.cpu_budget.load(Ordering::Relaxed))
+    }
+
     /// CPU time of all polls that have ended.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
@@ -166,8 +178,7 @@ impl Meter {
         let span = *self.span.lock().unwrap_or_else(PoisonError::into_inner);
         let used = span.map_or(Duration::ZERO, |span| span.used(now));
         let cpu = self.cpu_time().saturating_add(used);
-        let budget = Duration::from_nanos(self.cpu_budget.load(Ordering::Relaxed));
-        if cpu > budget || used > self.cpu_limit {
+        if cpu > self.cpu_budget() || used > self.cpu_limit {
             self.exceed(Exceeded::Cpu);
         } else if now >= self.deadline() {
             self.exceed(Exceeded::Wall);
@@ -287,6 +298,15 @@ mod tests {
         (0..100).for_each(|_| meter.admit(&limits));
         meter.measure(|| while meter.check() != Verdict::Stop {});
         assert!(meter.cpu_time() < Duration::from_secs(1), "one alone may not use what is for all");
+    }
+
+    #[test]
+    fn work_of_other_threads_counts() {
+        let meter = Meter::new(&Limits { cpu_ms: 20, ..Limits::default() });
+        meter.charge(Duration::from_millis(15));
+        assert_eq!(meter.exceeded(), None);
+        meter.charge(Duration::from_millis(15));
+        assert_eq!((meter.exceeded(), meter.cpu_time()), (Some(Exceeded::Cpu), Duration::from_millis(30)));
     }
 
     #[test]

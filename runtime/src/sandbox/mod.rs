@@ -23,6 +23,7 @@ mod ticker;
 pub use self::admission::{Admission, Gate, Overloaded, Permit};
 pub use self::body::GuestBody;
 pub use self::call::{Call, Callee};
+pub(crate) use self::clock::Span;
 pub use self::engine::{Host, HostKind, Sandbox, SandboxConfig};
 pub use self::error::GuestError;
 pub use self::habits::Habits;

@@ -137,7 +137,7 @@ impl Running {
         if self.poll_deadline(cx).is_ready() {
             self.meter.exceed(Exceeded::Wall);
         }
-        match self.meter.exceeded() {
+        match self.meter.exceeded().or_else(|| self.instance.exceeded()) {
             Some(limit) => self.end(Some(GuestError::Exceeded(limit))),
             None if self.ended() => {}
             None => return Poll::Pending,

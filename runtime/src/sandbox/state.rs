@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::memory::MemoryLimit;
 use super::{Callee, Meter};
 use crate::host::log::GuestLog;
-use crate::host::{Grants, Outbound, Stores};
+use crate::host::{Files, FilesystemView, Grants, Outbound, Piped, Stores};
 
 /// Resource handles that a guest may hold at the same time.
 const HANDLES: usize = 10_000;
@@ -26,6 +26,8 @@ pub struct State {
     outbound: Outbound,
     stores: Stores,
     grants: Arc<Grants>,
+    /// Made when the guest first asks; most never do.
+    files: Option<Arc<Files>>,
     log: GuestLog,
     pub(super) memory: MemoryLimit,
     pub(super) meter: Arc<Meter>,
@@ -46,13 +48,16 @@ impl State {
         let memory = MemoryLimit::new(callee.limits.memory_bytes, meter.clone());
         let outbound = Outbound::new(grants.outbound.clone(), log.clone(), &callee.limits);
         let (http, stores) = (WasiHttpCtx::new(), grants.stores());
-        Self { table, wasi, http, outbound, stores, grants, log, memory, meter }
+        Self { table, wasi, http, outbound, stores, grants, files: None, log, memory, meter }
     }
 
     /// Makes the state the next request's; memory stays charged.
     pub(super) fn renew(&mut self, limits: &Limits, meter: Arc<Meter>, log: &GuestLog) {
         self.outbound.renew(limits);
         self.stores.renew();
+        if let Some(files) = &self.files {
+            files.renew(meter.clone());
+        }
         self.log.continue_as(log);
         self.memory.renew(meter.clone());
         self.meter = meter;
@@ -88,6 +93,19 @@ impl State {
 
     pub(crate) fn stores_mut(&mut self) -> &mut Stores {
         &mut self.stores
+    }
+
+    /// Its deployment's files.
+    pub(crate) fn filesystem(&mut self) -> FilesystemView<'_> {
+        if let (None, Some(assets)) = (&self.files, &self.grants.assets) {
+            self.files = Some(Arc::new(Files::new(assets, self.meter.clone(), self.log.clone())));
+        }
+        FilesystemView { files: self.files.as_ref(), table: &mut self.table }
+    }
+
+    /// Files that may be on their way from this instance to its client; none if it never asked for one.
+    pub(super) fn piped(&self) -> Option<Arc<Piped>> {
+        self.files.as_ref().map(|files| files.piped().clone())
     }
 
     /// The request is over.

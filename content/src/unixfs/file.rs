@@ -1,5 +1,5 @@
-//! UnixFS files: import under the profile `unixfs-v1-2025` (1 MiB chunks, raw leaves, 1,024 links a
-//! node) and export of any file DAG. Without I/O; the node format is the `rust-unixfs` crate's.
+//! Whole files: import under the profile `unixfs-v1-2025` (1 MiB chunks, raw leaves, 1,024 links a node) and
+//! export of any file DAG.
 
 use std::io::{self, Read};
 
@@ -97,21 +97,6 @@ pub enum ExportError {
         /// Counted.
         found: u64,
     },
-}
-
-/// What a node of a file links to, as [`Export`] would follow it; nothing for a leaf.
-///
-/// # Errors
-/// When the block is no node of a file, or links to something that is not supported.
-pub fn links(id: &ContentId, block: &[u8]) -> Result<Vec<ContentId>, ExportError> {
-    if id.codec() != Codec::DagPb {
-        return Ok(Vec::new());
-    }
-    let refuse = |error: FileReadFailed| ExportError::Node { id: *id, reason: error.to_string() };
-    let (_, _, _, visit) = IdleFileVisit::default().start(block).map_err(refuse)?;
-    let Some(visit) = visit else { return Ok(Vec::new()) };
-    let (first, rest) = visit.pending_links();
-    std::iter::once(first).chain(rest).map(|cid| Ok(ContentId::try_from(*cid)?)).collect()
 }
 
 /// Walks a file DAG in order: ask [`Self::wanted`], hand the block to [`Self::feed`], use the bytes.

@@ -1,0 +1,93 @@
+//! What a deploy sends: a component and a folder of assets as one CAR.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use af_content::car::{self, Block};
+use af_content::unixfs::folder::{self, Folder};
+use af_content::unixfs::{self, FileSummary};
+use af_contract::{ContentId, limits};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use indicatif::ProgressBar;
+
+/// Bytes that the progress bar counts at a time.
+const PIECE: usize = 64 << 10;
+
+/// A component and its assets.
+pub struct Package {
+    /// The component.
+    pub code: FileSummary,
+    /// Its assets, if it has any.
+    pub assets: Option<Folder>,
+    blocks: Vec<Block>,
+}
+
+impl Package {
+    /// Reads all of it into memory: at most the component's 50 MiB and the assets' 100 MiB.
+    pub fn read(component: &Path, assets: Option<&Path>) -> anyhow::Result<Self> {
+        let mut blocks = Vec::new();
+        // What occurs twice is sent once.
+        let mut known = HashSet::new();
+        let mut collect = |block: Block| {
+            if known.insert(block.id) {
+                blocks.push(block);
+            }
+            Ok(())
+        };
+        let code = code(component, &mut collect)?;
+        let assets = assets.map(|dir| self::assets(dir, &mut collect)).transpose()?;
+        Ok(Self { code, assets, blocks })
+    }
+
+    /// What will be sent, bytes.
+    pub fn size(&self) -> u64 {
+        self.blocks.iter().map(|block| block.bytes.len() as u64).sum()
+    }
+
+    /// As a CAR, in pieces that the progress bar can count.
+    pub fn into_body(self, bar: ProgressBar) -> reqwest::Body {
+        let assets = self.assets.map(|assets| assets.root);
+        let roots: Vec<ContentId> = std::iter::once(self.code.root).chain(assets).collect();
+        let header = Bytes::from(car::encode_header(&roots));
+        let pieces = self.blocks.into_iter().flat_map(move |block| {
+            let prefix = Bytes::from(car::encode_block_prefix(&block.id, block.bytes.len()));
+            let size = block.bytes.len();
+            let bar = bar.clone();
+            let body = (0..size).step_by(PIECE).map(move |from| {
+                let piece = block.bytes.slice(from..size.min(from + PIECE));
+                bar.inc(piece.len() as u64);
+                piece
+            });
+            std::iter::once(prefix).chain(body)
+        });
+        let pieces = std::iter::once(header).chain(pieces).map(Ok::<_, io::Error>);
+        reqwest::Body::wrap_stream(futures::stream::iter(pieces))
+    }
+}
+
+fn code(path: &Path, collect: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Result<FileSummary> {
+    let shown = path.display();
+    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    let meta = file.metadata().with_context(|| format!("cannot read {shown}"))?;
+    if meta.is_dir() {
+        bail!("{shown} is a directory; give the .wasm file that was built in it");
+    }
+    if meta.len() > limits::CODE_BYTES {
+        bail!(
+            "{shown} has {} MiB; a component may have at most {} MiB",
+            meta.len() >> 20,
+            limits::CODE_BYTES >> 20
+        );
+    }
+    unixfs::import(BufReader::new(file), collect).with_context(|| format!("cannot read {shown}"))
+}
+
+fn assets(dir: &Path, collect: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Result<Folder> {
+    if !dir.is_dir() {
+        bail!("--assets {} is not a folder; give the one that holds the files", dir.display());
+    }
+    folder::import(dir, collect).context("the assets cannot be deployed")
+}

@@ -1,0 +1,158 @@
+//! Assets of all deployments on a node: read by CID, verified, decoded, and kept in memory for a while.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Instant;
+
+use af_content::unixfs::{Directory, DirectoryError, Listing, Node, NodeError};
+use af_content::{DiskStore, StoreError};
+use af_contract::ContentId;
+use bytes::Bytes;
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
+
+use crate::sandbox::{Meter, Span};
+
+/// Blocks and directories in memory. Verifying 1 MiB takes 1 ms with SHA extensions and 4 ms without, so what
+/// is asked for often stays: the small files of some hundred functions, or 64 large blocks.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// What an entry of the cache costs besides its bytes.
+const ENTRY_BYTES: usize = 256;
+
+/// Content of assets on this node. Cheap to clone.
+#[derive(Clone)]
+pub struct AssetStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    blocks: DiskStore,
+    cache: Cache<ContentId, Loaded>,
+    /// Verifying is work: half of the cores may do it at once, so that the rest is left to requests.
+    readers: Semaphore,
+}
+
+/// The assets of one deployment.
+#[derive(Clone)]
+pub struct Assets {
+    /// Their directory.
+    pub root: ContentId,
+    /// Where they are.
+    pub store: AssetStore,
+}
+
+/// Something that has been verified and decoded. Cheap to clone.
+#[derive(Clone)]
+pub enum Loaded {
+    /// A file, or a part of one.
+    File(Arc<Node>),
+    /// A directory with all its shards.
+    Directory(Arc<Directory>),
+}
+
+/// Why content cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not on this node.
+    #[error("block {0} is missing")]
+    Missing(ContentId),
+    /// The disk failed, or the block is corrupt.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is no node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// It is no directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// This node stops.
+    #[error("the read was interrupted")]
+    Interrupted(#[from] JoinError),
+}
+
+impl AssetStore {
+    /// Reads from `blocks`.
+    #[must_use]
+    pub fn new(blocks: DiskStore) -> Self {
+        let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(|_, loaded: &Loaded| loaded.weight());
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let inner = Inner { blocks, cache: cache.build(), readers: Semaphore::new(cores.div_ceil(2)) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What is in memory.
+    pub fn cached(&self, id: &ContentId) -> Option<Loaded> {
+        self.inner.cache.get(id)
+    }
+
+    /// From the disk, on another thread, at the cost of `meter`. The permit is given back when that is done.
+    ///
+    /// # Errors
+    /// When it is missing or corrupt.
+    pub async fn fetch(
+        &self,
+        id: ContentId,
+        meter: Arc<Meter>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Loaded, ReadError> {
+        let store = self.clone();
+        // A task of its own: a guest that nobody polls, since its client does not read, must not hold up the
+        // reads of others, and one that does not wait for what it asked for pays nonetheless.
+        let task = tokio::spawn(async move {
+            let (_permit, turn) = (permit, store.inner.readers.acquire().await);
+            // Whoever was before may have read the same.
+            if let Some(loaded) = store.cached(&id) {
+                return Ok(loaded);
+            }
+            let reading = store.clone();
+            let work = move || {
+                let span = Span::begin();
+                let loaded = reading.read(&id);
+                meter.charge(span.used(Instant::now()));
+                loaded
+            };
+            let loaded = tokio::task::spawn_blocking(work).await??;
+            drop(turn);
+            store.inner.cache.insert(id, loaded.clone());
+            Ok(loaded)
+        });
+        task.await?
+    }
+
+    fn read(&self, id: &ContentId) -> Result<Loaded, ReadError> {
+        let block = self.block(id)?;
+        let node = Node::decode(id, &block)?;
+        if let Node::Bytes(_) | Node::File(_) = node {
+            return Ok(Loaded::File(Arc::new(node)));
+        }
+        let mut listing = Listing::new(*id);
+        listing.feed(&block)?;
+        while let Some(id) = listing.wanted() {
+            listing.feed(&self.block(&id)?)?;
+        }
+        Ok(Loaded::Directory(Arc::new(listing.finish()?)))
+    }
+
+    fn block(&self, id: &ContentId) -> Result<Bytes, ReadError> {
+        self.inner.blocks.block(id)?.ok_or(ReadError::Missing(*id))
+    }
+}
+
+impl Loaded {
+    fn weight(&self) -> u32 {
+        let bytes = match self {
+            Self::File(node) => match node.as_ref() {
+                Node::File(children) => size_of_val(children.as_slice()),
+                Node::Bytes(bytes) => bytes.len(),
+                Node::Directory(_) | Node::Shard(_) => 0,
+            },
+            Self::Directory(directory) => {
+                let entries = directory.entries();
+                size_of_val(entries) + entries.iter().map(|entry| entry.name.len()).sum::<usize>()
+            }
+        };
+        u32::try_from(bytes.saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
+    }
+}
