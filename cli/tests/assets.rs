@@ -111,6 +111,24 @@ async fn a_part_of_a_file_is_that_part() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_sharded_is_read_like_any_other() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "2000"]);
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let name = |n: usize| format!("{n:05} of many files, so that their directory is a large node");
+    for n in 0..3000 {
+        folder.write(&format!("many/{}", name(n)), n.to_string().as_bytes());
+    }
+    for guest in ["files", "files-p3"] {
+        deploy(&home, guest, guest, Some(&folder));
+        let listed: String = (0..3000).map(|n| name(n) + "\n").collect();
+        assert!(text(&server, guest, "/many").await == listed, "{guest}");
+    }
+    assert_eq!(text(&server, "files", &format!("/many/{}", name(1234).replace(' ', "%20"))).await, "1234");
+    assert_eq!(bytes(&server, "files", "/many/03000").await.0, 404);
+}
+
+#[tokio::test]
 async fn a_deployment_says_which_files_it_has_and_inherits_none() {
     let home = Home::new();
     let server = home.up(&["--cpu-limit-ms", "2000"]);

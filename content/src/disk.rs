@@ -235,8 +235,9 @@ pub(crate) fn read_block(path: &Path, id: &ContentId) -> Result<Option<Bytes>, S
     fs::read(path).map(|bytes| Some(bytes.into())).map_err(at("reading", path))
 }
 
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at("syncing", dir))
+/// A file or directory.
+pub(crate) fn sync_path(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(at("syncing", path))
 }
 
 pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {

@@ -190,6 +190,8 @@ pub fn receive(
     check_root(&decoder, claim)?;
     decoder.finish()?;
     let content = inspect(&staging, claim)?;
+    // Here, where nothing waits for it: committing holds up all other deployments.
+    staging.sync().map_err(UploadError::Storage)?;
     Ok(Received { content, staging })
 }
 
