@@ -132,6 +132,12 @@ impl Server {
         value.unwrap_or_else(|| panic!("{name} is not in {text}"))
     }
 
+    /// Returns when no guest is at work any more; a response may be there a moment before.
+    pub async fn settled(&self) {
+        let settled = async { while self.metric("af_instances_running").await > 0.0 {} };
+        tokio::time::timeout(std::time::Duration::from_secs(20), settled).await.expect("a guest stays");
+    }
+
     /// A request to a function.
     pub fn request(&self, slug: &str, path: &str) -> reqwest::RequestBuilder {
         http().get(format!("http://127.0.0.1:{}{path}", self.port)).header("host", self.host(slug))
