@@ -2,16 +2,16 @@
 //! need not be made for each request: an exported function of each core module that gives its globals their first
 //! values. The memory is the host's to set back ([`super::image`]).
 //!
-//! Only where nothing else can change: no start function, no code that writes to a table or drops a segment, and no
-//! resources of the component's own. Everything else is refused here and gets a new instance each time.
+//! Only where nothing else can change: no start function, no data of other modules than the memory's, no code that
+//! writes to a table or drops a segment, and no resources of the component's own. Everything else is refused here and gets a new instance each time.
 
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
     ComponentSection, ComponentTypeSection, Encode, ExportKind, Function,
 };
 use wasmparser::{
-    BinaryReader, CanonicalFunction, ComponentType, ConstExpr, ExternalKind, Instance, Operator, Parser,
-    Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
+    BinaryReader, CanonicalFunction, ComponentType, ConstExpr, DataKind, ExternalKind, Instance, Operator,
+    Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
 };
 
 use super::image::{CORE_MODULE, HEADER, push_section, sections};
@@ -71,7 +71,7 @@ impl Parts {
                     inside = true;
                     modules.push(Module::of(component.get(unchecked_range)?)?);
                 }
-                Payload::ModuleSection { .. } => return None,
+                Payload::ModuleSection { .. } | Payload::ComponentStartSection { .. } => return None,
                 Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) if inside => inside = false,
                 Payload::End(_) => depth = depth.saturating_sub(1),
@@ -230,6 +230,14 @@ impl Module {
                     for export in section {
                         let export = export.ok()?;
                         if export.name == NAME || export.kind == ExternalKind::Tag {
+                            return None;
+                        }
+                    }
+                }
+                Payload::DataSection(section) => {
+                    for segment in section {
+                        // The host sets the memory back to before this was written there.
+                        if matches!(segment.ok()?.kind, DataKind::Active { .. }) {
                             return None;
                         }
                     }
@@ -408,6 +416,13 @@ mod tests {
             ),
             ("a global that is no number", module("(global (mut funcref) (ref.null func))")),
             ("a name that is taken", module(r#"(func (export "af-rewind"))"#)),
+            (
+                "data that comes with another module",
+                r#"(core module $g (memory (export "b") 1)) (core instance $a (instantiate $g))
+                (core module $m (import "a" "b" (memory 1)) (data (i32.const 0) "late"))
+                (core instance (instantiate $m (with "a" (instance $a))))"#
+                    .into(),
+            ),
             ("a nested module", "(component (core module (memory 1)))".into()),
             ("a resource of its own", format!("(type (resource (rep i32))) {}", module(""))),
             (

@@ -1,7 +1,7 @@
 //! Drives an instance that works for several requests, in a task that outlives each of them.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -19,6 +19,8 @@ pub struct Common {
     meter: Arc<Meter>,
     shared: Arc<Shared>,
     driver: Driver,
+    /// Whether it is in the background already.
+    away: bool,
     /// Until when the guest may go on with what no request waits for.
     deadline: Option<Pin<Box<Sleep>>>,
     _counted: Option<Counted>,
@@ -43,24 +45,18 @@ impl Common {
         counted: Option<Counted>,
     ) -> Self {
         let (sandbox, meter, shared) = (sandbox.clone(), meter.clone(), shared.clone());
-        Self { sandbox, meter, shared, driver, deadline: None, _counted: counted }
+        Self { sandbox, meter, shared, driver, away: false, deadline: None, _counted: counted }
     }
 
     /// Until it ends: here, or in the background once it computes for long.
     pub async fn drive(mut self) {
         if poll_fn(|cx| self.poll(cx)).await == Halt::Long {
             self.shared.shut();
-            let background = self.sandbox.clone();
-            let rest = async move {
-                let mut rest = pin!(self);
-                poll_fn(|cx| match rest.poll(cx) {
-                    Poll::Ready(Halt::Over) => Poll::Ready(()),
-                    _ => Poll::Pending,
-                })
-                .await;
-            };
+            self.away = true;
+            let sandbox = self.sandbox.clone();
+            let rest = async move { poll_fn(|cx| self.poll(cx)).await };
             // A panic there has ended the instance, which its requests learn from its door.
-            let _ended = AbortOnDropHandle::new(background.background().spawn(rest)).await;
+            let _ended = AbortOnDropHandle::new(sandbox.background().spawn(rest)).await;
         }
     }
 
@@ -74,9 +70,9 @@ impl Common {
             return Poll::Ready(Halt::Over);
         }
         match self.shared.poll_unused(cx) {
-            Unused::Used if self.meter.is_long() => Poll::Ready(Halt::Long),
-            Unused::Used => Poll::Pending,
             Unused::Deserted => Poll::Ready(Halt::Over),
+            _ if self.meter.is_long() && !self.away => Poll::Ready(Halt::Long),
+            Unused::Used => Poll::Pending,
             Unused::Done => self.poll_deadline(cx),
         }
     }

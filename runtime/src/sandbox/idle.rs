@@ -179,7 +179,7 @@ impl IdleInstances {
             let expired: Vec<_> = shelf.drain(..old).collect();
             left |= !shelf.is_empty();
             drop(shelf);
-            drop(expired);
+            expired.into_iter().for_each(|waiting| waiting.instance.discard());
         }
         if !left {
             self.watched.store(false, Ordering::Relaxed);

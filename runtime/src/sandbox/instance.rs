@@ -100,6 +100,11 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
+    /// Ends it, and gives back what another instance could have used again.
+    pub fn discard(mut self) {
+        self.memory.iter_mut().for_each(Loan::forget);
+    }
+
     /// Requests that it has answered.
     pub fn served(&self) -> u32 {
         self.served

@@ -14,6 +14,7 @@ mod instance;
 mod linear;
 mod memory;
 mod meter;
+mod pagemap;
 mod running;
 mod shared;
 mod stack;

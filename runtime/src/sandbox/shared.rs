@@ -174,7 +174,9 @@ pub struct Doors(Mutex<Vec<Arc<Shared>>>);
 impl Doors {
     /// Others may join from here on.
     pub fn open(&self, shared: &Arc<Shared>) {
-        self.lock().push(shared.clone());
+        let mut doors = self.lock();
+        doors.retain(|shared| !shared.is_closed());
+        doors.push(shared.clone());
     }
 
     /// Takes a place in an instance that has one.
@@ -221,6 +223,17 @@ mod tests {
         assert_eq!(shared.poll_unused(&cx), Unused::Used);
         shared.leave(Leaving::Done);
         assert_eq!(shared.poll_unused(&cx), Unused::Deserted);
+    }
+
+    #[test]
+    fn doors_that_closed_are_forgotten() {
+        let doors = Doors::default();
+        for _ in 0..100 {
+            let shared = Arc::new(Shared::new(2, 2));
+            doors.open(&shared);
+            shared.end(None);
+        }
+        assert_eq!(doors.lock().len(), 1);
     }
 
     #[test]
