@@ -138,6 +138,47 @@ async fn an_instance_that_is_set_back_is_as_a_new_one() {
     assert!(rewound > 4.0, "most of these had an instance that was set back, not {rewound}");
 }
 
+/// Grows its table until it may not, and then says so by a trap.
+const GROWS_A_TABLE: &str = r#"(component
+    (import "wasi:http/types@0.2.0" (instance $types
+        (export "incoming-request" (type (sub resource)))
+        (export "response-outparam" (type (sub resource)))))
+    (alias export $types "incoming-request" (type $request))
+    (alias export $types "response-outparam" (type $out))
+    (core module $m
+        (table $t 1 funcref)
+        (func (export "handle") (param i32 i32)
+            (loop $more
+                (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))))
+            unreachable))
+    (core instance $i (instantiate $m))
+    (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+        (canon lift (core func $i "handle")))
+    (component $shim
+        (import "incoming-request" (type $request (sub resource)))
+        (import "response-outparam" (type $out (sub resource)))
+        (import "handle" (func $handle (param "request" (own $request)) (param "response-out" (own $out))))
+        (export "handle" (func $handle)))
+    (instance $handler (instantiate $shim
+        (with "incoming-request" (type $request))
+        (with "response-outparam" (type $out))
+        (with "handle" (func $handle))))
+    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+
+#[tokio::test]
+async fn a_table_cannot_grow_without_end() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "5000"]);
+    let component = home.data().join("table.wasm");
+    std::fs::write(&component, wat::parse_str(GROWS_A_TABLE).unwrap()).unwrap();
+    ok(home.af().args(["functions", "deploy", "--create", "-n", "bad", "-p"]).arg(component));
+    for _ in 0..3 {
+        assert_eq!(code(&server, "/").await, (500, "function_crashed".to_owned()));
+    }
+    deploy(&home, "good", "hostile");
+    assert_eq!(server.get("good", "/").await.status(), 200);
+}
+
 /// A server on loopback that answers everything with 204.
 async fn origin() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -229,7 +229,8 @@ impl Running {
     /// Ends the guest. Frees the instance and its place now, not when the client has read the last byte.
     pub fn end(&mut self, failure: Option<GuestError>) {
         if !self.ended() {
-            self.habits.note(self.instance.cpu_time(), self.instance.is_long(), failure.is_some());
+            let failed = failure.as_ref().is_some_and(GuestError::is_its_own);
+            self.habits.note(self.instance.cpu_time(), self.instance.is_long(), failed);
             self.counted = None;
         }
         if let Some(GuestError::Exceeded(limit)) = &failure {
