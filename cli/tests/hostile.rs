@@ -237,6 +237,8 @@ async fn what_the_operator_opens_is_reached_within_the_limits() {
     assert!(text(format!("/to/[::1]:{port}")).await.contains("DestinationIpProhibited"));
     assert!(text("/to/127.0.0.1:1".into()).await.contains("ConnectionRefused"));
     assert_eq!(text(format!("/many/127.0.0.1:{port}")).await, "50\n", "outgoing requests of one request");
+    let told = home.logged().matches("subrequest_limit_reached").count();
+    assert_eq!(told, 1, "ten thousand are refused and told once");
 }
 
 #[tokio::test]

@@ -16,8 +16,9 @@ use wasmparser::{
 
 use super::image::{CORE_MODULE, HEADER, push_section, sections};
 
-/// Name of the functions: this and a number from 0 as exports of the component, this alone in modules.
-const NAME: &str = "af-rewind";
+/// Name of the functions: this and a number from 0 as exports of the component, this alone in modules. What has
+/// an export of its own that begins with it never gets here ([`super::image::split`]).
+pub(super) const NAME: &str = "af-rewind";
 
 /// Sections of a core module.
 const TYPE: u8 = 1;

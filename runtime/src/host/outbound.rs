@@ -186,6 +186,8 @@ pub struct Outbound {
     client: Arc<OutboundClient>,
     log: GuestLog,
     left: u32,
+    /// Whether it was told that none is left: a guest that goes on asking must not fill the log.
+    told: bool,
     concurrent: u32,
     places: Option<Arc<Semaphore>>,
 }
@@ -197,6 +199,7 @@ impl Outbound {
             client,
             log,
             left: limits.subrequests,
+            told: false,
             concurrent: limits.concurrent_subrequests,
             places: None,
         }
@@ -205,6 +208,7 @@ impl Outbound {
     /// Another request of the same instance begins.
     pub fn renew(&mut self, limits: &Limits) {
         self.left = limits.subrequests;
+        self.told = false;
         self.places = None;
     }
 
@@ -233,8 +237,10 @@ impl WasiHttpHooks for Outbound {
         _: Transfer,
     ) -> Sent {
         let Some(left) = self.left.checked_sub(1) else {
-            let text = "the limit of outgoing requests is reached; this one is refused";
-            self.log.limit("subrequest_limit_reached", text);
+            if !std::mem::replace(&mut self.told, true) {
+                let text = "the limit of outgoing requests is reached; further ones are refused";
+                self.log.limit("subrequest_limit_reached", text);
+            }
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         };
         self.left = left;
