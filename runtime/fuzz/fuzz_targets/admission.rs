@@ -1,4 +1,5 @@
-//! Any bytes are judged, and a component that is accepted stays one when its memory is taken out of it.
+//! Any bytes are judged, and a component that is accepted stays one when its memory is taken out of it, and when
+//! what sets its instances back is added.
 
 #![no_main]
 
@@ -6,16 +7,20 @@
 mod component;
 #[path = "../../src/artifact/image.rs"]
 mod image;
+#[path = "../../src/artifact/rewind.rs"]
+mod rewind;
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let judged = component::judge(bytes);
-    let split = image::split(bytes);
-    if judged.is_ok()
-        && let Some(split) = split
-    {
-        assert_eq!(component::judge(&split.component).ok(), judged.ok());
+    let (judged, split) = (component::judge(bytes), image::split(bytes));
+    if let (Ok(world), Some(split)) = (judged, split) {
+        assert_eq!(component::judge(&split.component).ok(), Some(world));
         assert_eq!(split.memory.len() % (64 << 10), 0);
+        if let Some(added) = rewind::add(&split.component) {
+            assert_eq!(component::judge(&added).ok(), Some(world));
+            let name = rewind::export(0);
+            assert!(added.windows(name.len()).any(|window| window == name.as_bytes()));
+        }
     }
 });
