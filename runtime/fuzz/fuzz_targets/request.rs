@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(mut request) = request.body(()) else { return };
     let Ok(host) = target::host(&request) else { return };
-    if target::make_absolute(&mut request, &host).is_ok() {
+    if target::make_absolute(&mut request, "http", &host).is_ok() {
         let authority = request.uri().authority().expect("it is absolute");
         assert_eq!(authority.as_str(), host);
         assert_eq!(target::host(&request).ok(), Some(host));

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
 use super::{RequestError, rescue, target, well_known};
+use crate::listen::Peer;
 use crate::request_id::RequestId;
 use crate::router::{Deployment, RuntimeRouter};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -37,9 +38,9 @@ impl Service {
     }
 
     /// Answers one request; errors become problem documents.
-    pub async fn call(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
-        let mut response = match self.respond(id, request).await {
+        let mut response = match self.respond(id, peer, request).await {
             Ok(response) => {
                 self.sandbox.metrics().answered();
                 response
@@ -53,6 +54,7 @@ impl Service {
     async fn respond(
         &self,
         id: RequestId,
+        peer: &Peer,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let host = target::host(&request)?;
@@ -62,7 +64,7 @@ impl Service {
         }
         let deployment = route.deployment().await?;
         check_length(&request, deployment.limits().request_body_bytes)?;
-        target::make_absolute(&mut request, &host)?;
+        target::make_absolute(&mut request, peer.scheme(), &host)?;
         let response = self.run(id, route.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }

@@ -39,9 +39,9 @@ pub fn host<B>(request: &Request<B>) -> Result<String, TargetError> {
 ///
 /// # Errors
 /// When the host is no authority.
-pub fn make_absolute<B>(request: &mut Request<B>, host: &str) -> Result<(), TargetError> {
+pub fn make_absolute<B>(request: &mut Request<B>, scheme: &str, host: &str) -> Result<(), TargetError> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
+    let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(path).build();
     *request.uri_mut() = uri.map_err(|_| TargetError::Host)?;
     Ok(())
 }

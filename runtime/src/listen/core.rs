@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use super::Peer;
 use crate::http::Service;
 
 /// How long a client may take to send a request's header.
@@ -30,6 +31,7 @@ pub const CONNECTIONS: usize = 10_000;
 /// A connection that was accepted, and its place among all.
 pub struct Job {
     pub stream: TcpStream,
+    pub address: SocketAddr,
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -106,9 +108,9 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     while let Some(job) = jobs.recv().await {
         let (tasks, shared) = (shared.tasks.clone(), shared.clone());
         tasks.spawn(async move {
-            let Job { stream, permit } = job;
+            let Job { stream, address, permit } = job;
             let _open = Open(&shared.connections);
-            serve(stream, &shared).await;
+            serve(stream, &Peer::plain(address), &shared).await;
             drop(permit);
         });
     }
@@ -117,7 +119,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     shared.service.drain().await;
 }
 
-async fn serve(stream: TcpStream, shared: &Shared) {
+async fn serve(stream: TcpStream, peer: &Peer, shared: &Shared) {
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -126,7 +128,8 @@ async fn serve(stream: TcpStream, shared: &Shared) {
         }
     };
     let service = &shared.service;
-    let handler = service_fn(move |request| async move { Ok::<_, Infallible>(service.call(request).await) });
+    let handler =
+        service_fn(move |request| async move { Ok::<_, Infallible>(service.call(peer, request).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

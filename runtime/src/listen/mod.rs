@@ -2,19 +2,21 @@
 //! as hyper's connection driver.
 
 mod core;
+mod peer;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 pub(crate) use self::core::HEADER_TIMEOUT;
 use self::core::{CONNECTIONS, Core, Job};
+pub use self::peer::{Peer, TlsPeer};
 use crate::http::Service;
 
 /// How long requests may go on after a stop: the default wall time limit and a little.
@@ -37,10 +39,10 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: Cancellat
             accepted = accept(&listener, &permits) => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
+            Ok(job) => {
                 // A core has its connections for as long as they last; there is always one.
                 if let Some(core) = cores.iter().min_by_key(|core| core.connections()) {
-                    core.give(Job { stream, permit });
+                    core.give(job);
                 }
             }
             Err(error) => {
@@ -58,12 +60,9 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: Cancellat
     Ok(())
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(std::net::TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Job> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _peer): (TcpStream, _) = listener.accept().await?;
+    let (stream, address) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream.into_std()?, permit))
+    Ok(Job { stream: stream.into_std()?, address, permit })
 }
