@@ -165,8 +165,17 @@ impl Drop for Server {
 
 /// An HTTP client with its own connections.
 pub fn http() -> reqwest::Client {
+    client().build().unwrap()
+}
+
+/// One that follows no redirects.
+pub fn http_without_redirects() -> reqwest::Client {
+    client().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn client() -> reqwest::ClientBuilder {
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    reqwest::Client::builder().no_proxy()
 }
 
 /// What a command printed, after it succeeded.
