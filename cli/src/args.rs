@@ -183,6 +183,9 @@ pub struct Deploy {
     /// .well-known [default: none, also when the deployment before had one]
     #[arg(short, long, value_name = "DIR")]
     pub assets: Option<PathBuf>,
+    /// Leave what the function runs as it is; the deployment answers at a preview host of its own
+    #[arg(long)]
+    pub preview: bool,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,

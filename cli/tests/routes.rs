@@ -140,11 +140,16 @@ async fn the_newest_deployments_answer_at_hosts_of_their_own() {
     let server = home.up(&["--domain", "localhost", "--domain", "functions.example"]);
     let first = deploy(&home, "front");
     let second = deploy(&home, "front");
+    let mut preview = home.af();
+    preview
+        .args(["--json", "functions", "deploy", "--preview", "-n", "front", "-p"])
+        .arg(guest("hello-rust"));
+    let third: Value = serde_json::from_str(&ok(&mut preview)).unwrap();
     let preview = |deployment: &Value| {
-        let id = deployment["deployment"]["id"].as_str().unwrap();
-        format!("front--{}", id.strip_prefix("dep_").unwrap().to_lowercase())
+        let url = deployment["deployment"]["previewUrl"].as_str().unwrap();
+        url.strip_prefix("http://").unwrap().split_once('.').unwrap().0.to_owned()
     };
-    for deployment in [&first, &second] {
+    for deployment in [&first, &second, &third] {
         let response = get(&server, &preview(deployment), "/").await;
         assert_eq!(response.status(), 200);
         assert_eq!(

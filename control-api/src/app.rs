@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::{Limits, Update};
+use af_contract::feed::preview_label;
+use af_contract::{Limits, Slug, Update};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -80,6 +81,12 @@ impl State {
     /// Where a function answers.
     pub(crate) fn invoke_url(&self, slug: &str) -> String {
         self.invoke_url.replace("{slug}", slug)
+    }
+
+    /// Where a deployment answers whatever its function runs.
+    pub(crate) fn preview_url(&self, slug: &str, deployment: &str) -> Option<String> {
+        let label = preview_label(deployment, &Slug::parse(slug).ok()?)?;
+        Some(self.invoke_url(&label))
     }
 
     /// Tells the edges that changes up to this revision are committed.

@@ -35,12 +35,19 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
-    let ready = wait_until_live(&function, &deployment).await;
+    let url = match (options.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
+        (false, _) => text(&function, "invokeUrl"),
+        (true, Some(url)) => url,
+        (true, None) => bail!(
+            "deployment {} is stored, but the slug is too long for a preview host; choose a shorter one with `af functions update --slug`",
+            text(&deployment, "id")
+        ),
+    };
+    let ready = wait_until_live(url, &deployment).await;
     steps
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
 
-    let url = text(&function, "invokeUrl");
     let mut value = json!({ "url": url, "deployment": deployment, "milliseconds": steps.millis() });
     let mut fields = vec![
         ("URL", url.to_owned()),
@@ -58,9 +65,9 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     Ok(())
 }
 
-/// Asks the edge until it runs this deployment, or says that it cannot.
-pub async fn wait_until_live(function: &Value, deployment: &Value) -> anyhow::Result<()> {
-    let url = format!("{}/.well-known/af-deployment", text(function, "invokeUrl"));
+/// Asks the edge until this deployment answers at `url`, or says that it cannot.
+pub async fn wait_until_live(url: &str, deployment: &Value) -> anyhow::Result<()> {
+    let url = format!("{url}/.well-known/af-deployment");
     let http = edge_client(&url)?;
     let wanted = text(deployment, "manifestCid");
     let manifest = |state: &Value, key: &str| state.get(key).is_some_and(|v| text(v, "manifest") == wanted);
@@ -125,6 +132,7 @@ fn query(package: &Package, options: &Deploy) -> Vec<(&'static str, String)> {
     query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
     query.extend(joined("egress", &options.egress));
     query.extend(joined("stores", &options.stores));
+    query.extend(options.preview.then(|| ("preview", "true".to_owned())));
     query
 }
 

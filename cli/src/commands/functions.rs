@@ -53,13 +53,18 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
     let function = find(api, &options.name).await?;
     let field = |name: &str| text(&function, name).to_owned();
     let current = function.get("currentDeploymentId").and_then(Value::as_str).unwrap_or("none yet");
-    let fields = [
+    let mut fields = vec![
         ("name", field("name")),
         ("id", field("id")),
         ("URL", field("invokeUrl")),
         ("status", field("status")),
         ("deployment", current.to_owned()),
     ];
+    let routes = function.get("routes").and_then(Value::as_object);
+    for (pattern, target) in routes.into_iter().flatten() {
+        let target = target.as_str().map_or_else(|| target.to_string(), str::to_owned);
+        fields.push(("route", format!("{pattern} -> {target}")));
+    }
     output.result(&function, &output.fields(&fields));
     Ok(())
 }
@@ -86,9 +91,9 @@ async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Resu
     let path = format!("/v1/functions/{}/rollback", text(&function, "id"));
     let body = json!({ "deployment": options.to });
     let deployment = api.send(Method::POST, &path, &body).await?;
-    deploy::wait_until_live(&function, &deployment).await?;
-    let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
     let url = text(&function, "invokeUrl");
+    deploy::wait_until_live(url, &deployment).await?;
+    let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
     output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
     Ok(())
 }

@@ -31,6 +31,8 @@ pub struct Wanted {
     pub stores: Vec<StoreName>,
     /// What changes in its settings.
     pub settings: Changes,
+    /// It answers at its preview host only; the function goes on with what it runs.
+    pub preview: bool,
 }
 
 /// The deployment, if the actor is a member of its function's project.
@@ -62,7 +64,7 @@ pub async fn list(
     Ok(Page::of(items, |deployment| deployment.number.to_string()))
 }
 
-/// Receives a component and makes it what the function runs.
+/// Receives a component and makes it what the function runs, or what answers at a preview host only.
 ///
 /// # Errors
 /// When there is no function that the actor may see, or the upload is refused; nothing is kept then.
@@ -87,12 +89,17 @@ pub async fn create(
 
     let _committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
+    let preview = wanted.preview;
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
-    let deployment = insert(&mut db, &manifest, manifest_id).await?;
+    let deployment = insert(&mut db, &function, &manifest, manifest_id).await?;
     store::settings::insert(&mut db, &deployment.id, &sealed).await?;
-    let revision = activate(&mut db, function, &deployment).await?;
+    let revision = if preview {
+        feed::put(&mut db, Kind::Function, &function.id).await?
+    } else {
+        activate(&mut db, function, &deployment).await?
+    };
     let committed = blocking(move || {
         staging.put(&Block { id: manifest_id, bytes: bytes.into() })?;
         staging.commit()
@@ -201,12 +208,14 @@ async fn next(
 
 async fn insert(
     db: &mut sqlx::SqliteConnection,
+    function: &FunctionRow,
     manifest: &Manifest,
     manifest_id: ContentId,
 ) -> Result<DeploymentRow, Error> {
     let deployment = DeploymentRow {
         id: id::new("dep"),
         function_id: manifest.function.clone(),
+        slug: function.slug.clone(),
         number: deployments::last_number(db, &manifest.function).await? + 1,
         manifest_cid: manifest_id.to_string(),
         code_cid: manifest.code.cid.to_string(),

@@ -51,6 +51,8 @@ pub(super) struct Deployment {
     world: String,
     /// CID of the directory of files that it may read.
     assets_cid: Option<String>,
+    /// Where it answers whatever the function runs, while it is among the newest 10; null where the slug is too long.
+    preview_url: Option<String>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -79,6 +81,9 @@ pub(super) struct ClaimInput {
     /// Key-value stores of the project that the function may open besides the default one, with commas
     /// between them.
     stores: Option<String>,
+    /// `true`: it answers at its preview host only, and the function goes on with what it runs.
+    #[serde(default)]
+    preview: bool,
 }
 
 /// Changes of the function's settings: a JSON object of names and values, null for one that goes, in
@@ -101,9 +106,10 @@ pub(super) struct RollbackInput {
     deployment: Option<String>,
 }
 
-impl From<DeploymentRow> for Deployment {
-    fn from(row: DeploymentRow) -> Self {
+impl Deployment {
+    fn of(state: &State, row: DeploymentRow) -> Self {
         Self {
+            preview_url: state.preview_url(&row.slug, &row.id),
             id: row.id,
             function_id: row.function_id,
             number: row.number,
@@ -130,7 +136,7 @@ pub(super) async fn list(
     Query(older): Query<Older>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
     let page = deployments::list(&state, &actor, &function, older.after).await?;
-    Ok(List::of(page, Deployment::from))
+    Ok(List::of(page, |row| Deployment::of(&state, row)))
 }
 
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
@@ -160,10 +166,10 @@ pub(super) async fn create(
     };
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // A task of its own: a client that goes away must not stop a deployment between its steps.
-    let deploying =
-        tokio::spawn(
-            async move { deployments::create(&state, &actor, &function, claim, wanted, receiver).await },
-        );
+    let deploying = tokio::spawn({
+        let state = state.clone();
+        async move { deployments::create(&state, &actor, &function, claim, wanted, receiver).await }
+    });
     while let Some(chunk) = next(&mut chunks).await {
         let broken = chunk.is_err();
         if sender.send(chunk).await.is_err() || broken {
@@ -173,7 +179,7 @@ pub(super) async fn create(
     drop(sender);
     discard(chunks).await;
     let deployment = deploying.await.map_err(|error| Error::Internal(Box::new(error)))??;
-    Ok((StatusCode::CREATED, axum::Json(deployment.into())))
+    Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment))))
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
@@ -188,7 +194,7 @@ pub(super) async fn rollback(
     Json(input): Json<RollbackInput>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     let deployment = deployments::rollback(&state, &actor, &function, input.deployment.as_deref()).await?;
-    Ok(axum::Json(deployment.into()))
+    Ok(axum::Json(Deployment::of(&state, deployment)))
 }
 
 /// One deployment.
@@ -200,7 +206,7 @@ pub(super) async fn get(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    Ok(axum::Json(deployments::get(&state, &actor, &id).await?.into()))
+    Ok(axum::Json(Deployment::of(&state, deployments::get(&state, &actor, &id).await?)))
 }
 
 /// The next chunk; a client that sends nothing for too long must not keep others from uploading.
@@ -248,6 +254,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         egress: egress.transpose()?,
         stores: stores.transpose()?.unwrap_or_default(),
         settings: settings(headers)?,
+        preview: input.preview,
     };
     Ok((claim, wanted))
 }
