@@ -171,6 +171,15 @@ pub struct Deploy {
     /// several times
     #[arg(long = "store", value_name = "NAME")]
     pub stores: Vec<StoreName>,
+    #[command(flatten)]
+    pub cors: Cors,
+    /// Compress responses (br, zstd, gzip) for clients that accept it. Not for pages that mix secrets with what
+    /// others can choose: the length then tells about the secret
+    #[arg(long)]
+    pub compress: bool,
+    /// Requests to the function per second, with twice as many at once [default: as many as the server can answer]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND)))]
+    pub rate_limit: Option<u32>,
     /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except
     /// .well-known [default: none, also when the deployment before had one]
     #[arg(short, long, value_name = "DIR")]
@@ -187,6 +196,30 @@ pub struct Deploy {
     /// Not supported
     #[arg(long, hide = true)]
     pub sgx: bool,
+}
+
+/// Which web pages of other origins may call the function.
+#[derive(Debug, Options)]
+pub struct Cors {
+    /// An origin whose pages may call the function, such as https://app.example.com, https://*.example.com or *;
+    /// may be given several times. The edge then answers browsers' questions itself
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub origins: Vec<String>,
+    /// A method that they may use [default: GET, HEAD, POST, PUT, PATCH, DELETE]
+    #[arg(long = "cors-method", value_name = "METHOD", requires = "origins")]
+    pub methods: Vec<String>,
+    /// A header that they may send [default: those they ask for]
+    #[arg(long = "cors-header", value_name = "NAME", requires = "origins")]
+    pub headers: Vec<String>,
+    /// A header of responses that they may read
+    #[arg(long = "cors-expose", value_name = "NAME", requires = "origins")]
+    pub exposed: Vec<String>,
+    /// They may send cookies
+    #[arg(long = "cors-credentials", requires = "origins")]
+    pub credentials: bool,
+    /// For how long browsers may remember this
+    #[arg(long = "cors-max-age", value_name = "SECONDS", requires = "origins")]
+    pub max_age: Option<u32>,
 }
 
 #[derive(Debug, Options)]

@@ -2,6 +2,7 @@
 
 pub mod capability;
 pub mod content_id;
+pub mod cors;
 pub mod guest_world;
 pub mod limits;
 pub mod manifest;
@@ -12,6 +13,7 @@ pub mod setting;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
+pub use cors::{Cors, CorsError};
 pub use guest_world::World;
 pub use limits::Limits;
 pub use manifest::{Code, Manifest, ManifestError};
