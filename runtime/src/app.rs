@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::http::Service;
+use crate::listen::ListenConfig;
 use crate::metrics::Metrics;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
@@ -30,6 +31,8 @@ pub struct EdgeConfig {
     pub compiler: Compiler,
     /// Compiled code kept in memory, bytes.
     pub artifact_memory_bytes: u64,
+    /// What clients may do.
+    pub listen: ListenConfig,
 }
 
 /// Why an edge cannot start.
@@ -48,6 +51,7 @@ pub enum EdgeError {
 pub struct Edge {
     service: Arc<Service>,
     metrics: Arc<Metrics>,
+    listen: ListenConfig,
 }
 
 impl Edge {
@@ -67,7 +71,7 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
+        Ok(Self { metrics, listen: config.listen.clone(), service: Arc::new(Service::new(router, sandbox)) })
     }
 
     /// Takes over routes that are new or changed. A function that already answers keeps answering with
@@ -81,7 +85,7 @@ impl Edge {
     /// # Errors
     /// When the threads that serve cannot be started.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        listen::serve(listener, self.service.clone(), stop).await
+        listen::serve(listener, self.service.clone(), self.listen.clone(), stop).await
     }
 
     /// Serves metrics until `stop` is cancelled.

@@ -15,3 +15,4 @@ pub mod router;
 pub mod sandbox;
 
 pub use app::{Edge, EdgeConfig, EdgeError};
+pub use listen::ListenConfig;

@@ -11,7 +11,7 @@ use af_contract::Limits;
 use af_control_api::{ControlApi, ControlConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
-use af_runtime::{Edge, EdgeConfig};
+use af_runtime::{Edge, EdgeConfig, ListenConfig};
 use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -171,6 +171,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,
+        listen: ListenConfig::default(),
     }
 }
 

@@ -68,9 +68,39 @@ pub enum ResponseBody {
     Full(Full<Bytes>),
     /// Of a guest that is still running while this is read.
     Guest(Box<Attended>),
+    /// Of either, with somebody who looks on.
+    Watched(Box<Watched>),
+}
+
+/// Looks on while a body is sent. Dropped with the body, sent or not.
+pub trait Watcher: Send {
+    /// So many bytes more were asked for.
+    fn sent(&mut self, bytes: usize);
+}
+
+/// A body and who looks on.
+pub struct Watched {
+    body: ResponseBody,
+    watcher: Box<dyn Watcher>,
 }
 
 impl ResponseBody {
+    /// Lets somebody look on.
+    #[must_use]
+    pub fn watched(self, watcher: Box<dyn Watcher>) -> Self {
+        Self::Watched(Box::new(Watched { body: self, watcher }))
+    }
+
+    /// Whether all of it is here, and nobody has to do anything for it any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::Full(_) => true,
+            Self::Guest(_) => false,
+            Self::Watched(watched) => watched.body.is_complete(),
+        }
+    }
+
     pub(super) fn full(text: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(text.into()))
     }
@@ -109,6 +139,13 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx),
+            Self::Watched(watched) => {
+                let polled = Pin::new(&mut watched.body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    watched.watcher.sent(frame.data_ref().map_or(0, Bytes::len));
+                }
+                polled
+            }
         }
     }
 
@@ -116,6 +153,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Guest(guest) => guest.body.is_end_stream(),
+            Self::Watched(watched) => watched.body.is_end_stream(),
         }
     }
 
@@ -123,6 +161,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Guest(guest) => guest.body.size_hint(),
+            Self::Watched(watched) => watched.body.size_hint(),
         }
     }
 }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use super::body::{self, ResponseBody};
 use super::{RequestError, rescue, target, well_known};
 use crate::listen::Peer;
+use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 use crate::router::{Deployment, RuntimeRouter};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -29,6 +30,10 @@ impl Service {
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
         &self.router
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.sandbox.metrics()
     }
 
     /// Waits for what guests still do after their last response.
