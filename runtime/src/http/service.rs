@@ -1,13 +1,16 @@
 //! One request from header to response.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
-use super::{RequestError, rescue, target, well_known};
+use super::exchange::{Exchange, Exchanges};
+use super::{HttpConfig, RequestError, rescue, target, well_known};
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
@@ -21,11 +24,14 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
+    exchanges: Exchanges,
+    body_timeout: Duration,
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox) -> Self {
-        Self { router, sandbox }
+    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, config: &HttpConfig) -> io::Result<Self> {
+        let exchanges = Exchanges::new(config, sandbox.metrics())?;
+        Ok(Self { router, sandbox, exchanges, body_timeout: config.body_timeout })
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
@@ -40,12 +46,14 @@ impl Service {
     pub(crate) async fn drain(&self) {
         self.sandbox.tasks().close();
         self.sandbox.tasks().wait().await;
+        self.exchanges.flush().await;
     }
 
     /// Answers one request; errors become problem documents.
-    pub async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn call(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
-        let mut response = match self.respond(id, peer, request).await {
+        let mut exchange = self.exchanges.begin(id, peer, &mut request);
+        let mut response = match self.respond(id, peer, &mut exchange, request).await {
             Ok(response) => {
                 self.sandbox.metrics().answered();
                 response
@@ -53,40 +61,51 @@ impl Service {
             Err(error) => rescue::response(&error, id, self.sandbox.metrics()),
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
-        response
+        self.exchanges.finish(exchange, response)
     }
 
     async fn respond(
         &self,
         id: RequestId,
         peer: &Peer,
+        exchange: &mut Exchange,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
+        self.exchanges.admit(exchange, peer)?;
         let host = target::host(&request)?;
+        target::judge(&request, &host, peer.server_name())?;
         let route = self.router.find(&host)?;
         if request.uri().path() == well_known::DEPLOYMENT_PATH {
             return Ok(well_known::deployment(&route).await);
         }
         let deployment = route.deployment().await?;
+        if let Some(answer) = exchange.enter(deployment.terms(), &request)? {
+            return Ok(named(answer, deployment));
+        }
         check_length(&request, deployment.limits().request_body_bytes)?;
         target::make_absolute(&mut request, peer.scheme(), &host)?;
-        let response = self.run(id, route.gate(), deployment, request).await?;
+        let response = self.run(id, exchange, route.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }
 
     async fn run(
         &self,
         id: RequestId,
+        exchange: &mut Exchange,
         gate: &Gate,
         deployment: &Arc<Deployment>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let callee = deployment.callee().await?;
+        exchange.step("code");
         let permit = self.sandbox.admission().admit(gate).await?;
+        exchange.step("queue");
         let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
-        let request = request.map(|body| body::limited(body, deployment.limits().request_body_bytes, meter));
+        let most = deployment.limits().request_body_bytes;
+        let request = request.map(|body| body::limited(body, most, self.body_timeout, meter));
         let response = call.run(id, request).await?;
+        exchange.step("run");
         Ok(response.map(|guest| ResponseBody::guest(guest, self.sandbox.tasks())))
     }
 }

@@ -24,6 +24,7 @@ pub use self::connection::Protocol;
 use self::connection::Shared;
 use self::core::{Core, Job};
 pub use self::peer::{Peer, TlsPeer};
+pub(crate) use self::places::Client;
 use self::places::{Place, Places};
 use crate::http::Service;
 

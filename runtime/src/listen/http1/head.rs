@@ -122,6 +122,7 @@ fn is_token(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)) == Some(&true)
 }
 
+#[expect(clippy::indexing_slicing, reason = "evaluated when this is compiled")]
 const TOKEN: [bool; 256] = {
     let others = b"!#$%&'*+-.^_`|~";
     let mut table = [false; 256];
