@@ -1,10 +1,12 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use af_contract::{HostPattern, StoreName, limits};
 use af_runtime::host::egress::IpNet;
+use af_runtime::http::AccessLogTarget;
 use clap::{Args as Options, Parser, Subcommand};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
@@ -54,7 +56,7 @@ pub struct Up {
     /// Where the control API answers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000")]
     pub api_listen: SocketAddr,
-    /// Where metrics are, at /metrics, for Prometheus [default: nowhere]
+    /// Where operators look: /metrics for Prometheus, /healthz and /readyz [default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
     /// Functions answer at <slug>.<DOMAIN>; may be given several times, the first one is shown
@@ -78,6 +80,41 @@ pub struct Up {
     /// Memory of an instance of a function deployed from now on
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_limit_mb: u64,
+    #[command(flatten)]
+    pub clients: Clients,
+}
+
+/// What clients of functions may do, and what is written down of it.
+#[derive(Debug, Options)]
+pub struct Clients {
+    /// Requests of one client per second, with twice as many at once; a client is an IPv4 address or an IPv6
+    /// network of 64 bits [default: as many as it sends]
+    #[arg(long, value_name = "N")]
+    pub rate_limit: Option<NonZeroU32>,
+    /// Open connections to functions; further ones wait
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// Of them, those of one client; further ones are closed
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections_per_client: u32,
+    /// How long a client may take for a request's header
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub header_timeout_ms: u64,
+    /// How long a function may wait for the next part of a request's body
+    #[arg(long, value_name = "MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub body_timeout_ms: u64,
+    /// How long a client may read nothing of what it is sent
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub write_timeout_ms: u64,
+    /// How long, and up to twice as long, a connection may wait for its next request
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub idle_timeout_ms: u64,
+    /// Write a line of JSON for each request to a file, or to standard output (-)
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<AccessLogTarget>,
+    /// Tell in each response how long its parts took
+    #[arg(long)]
+    pub server_timing: bool,
 }
 
 impl Up {
@@ -106,7 +143,7 @@ pub enum Functions {
     /// Make a function; it answers once it is deployed
     Create(Create),
     /// Send a component and make it what the function runs
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// List the project's functions
     List,
     /// Show one function
@@ -179,6 +216,15 @@ pub struct Deploy {
     /// several times
     #[arg(long = "store", value_name = "NAME")]
     pub stores: Vec<StoreName>,
+    #[command(flatten)]
+    pub cors: Cors,
+    /// Compress responses (br, zstd, gzip) for clients that accept it. Not for pages that mix secrets with what
+    /// others can choose: the length then tells about the secret
+    #[arg(long)]
+    pub compress: bool,
+    /// Requests to the function per second, with twice as many at once [default: as many as the server can answer]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND)))]
+    pub rate_limit: Option<u32>,
     /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except
     /// .well-known [default: none, also when the deployment before had one]
     #[arg(short, long, value_name = "DIR")]
@@ -198,6 +244,30 @@ pub struct Deploy {
     /// Not supported
     #[arg(long, hide = true)]
     pub sgx: bool,
+}
+
+/// Which web pages of other origins may call the function.
+#[derive(Debug, Options)]
+pub struct Cors {
+    /// An origin whose pages may call the function, such as https://app.example.com, https://*.example.com or *;
+    /// may be given several times. The edge then answers browsers' questions itself
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub origins: Vec<String>,
+    /// A method that they may use [default: GET, HEAD, POST, PUT, PATCH, DELETE]
+    #[arg(long = "cors-method", value_name = "METHOD", requires = "origins")]
+    pub methods: Vec<String>,
+    /// A header that they may send [default: those they ask for]
+    #[arg(long = "cors-header", value_name = "NAME", requires = "origins")]
+    pub headers: Vec<String>,
+    /// A header of responses that they may read
+    #[arg(long = "cors-expose", value_name = "NAME", requires = "origins")]
+    pub exposed: Vec<String>,
+    /// They may send cookies
+    #[arg(long = "cors-credentials", requires = "origins")]
+    pub credentials: bool,
+    /// For how long browsers may remember this
+    #[arg(long = "cors-max-age", value_name = "SECONDS", requires = "origins")]
+    pub max_age: Option<u32>,
 }
 
 #[derive(Debug, Options)]

@@ -29,6 +29,9 @@ pub struct Limits {
     /// Outgoing requests at the same time.
     #[serde(default = "concurrent_subrequests", skip_serializing_if = "is_concurrent_subrequests")]
     pub concurrent_subrequests: u32,
+    /// Requests to the function per second; without it, as many as the server can answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
 }
 
 /// Defaults of limits that manifests of the first days do not have: left out where they apply, so
@@ -61,6 +64,7 @@ impl Default for Limits {
             startup_ms: startup_ms(),
             subrequests: subrequests(),
             concurrent_subrequests: concurrent_subrequests(),
+            requests_per_second: None,
         }
     }
 }
@@ -73,6 +77,9 @@ pub const REUSE: u32 = 10_000;
 
 /// The most requests that one instance may work for at once: they share its memory, and its end.
 pub const CONCURRENCY: u32 = 64;
+
+/// The highest rate that a function may be limited to, requests per second: a server does less.
+pub const REQUESTS_PER_SECOND: u32 = 1_000_000;
 
 /// Settings of a function.
 pub const SETTINGS: usize = 128;

@@ -9,9 +9,11 @@ use af_contract::Update;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Health;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
-use crate::http::Service;
+use crate::http::{HttpConfig, Service};
+use crate::listen::ListenConfig;
 use crate::metrics::Metrics;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
@@ -30,6 +32,10 @@ pub struct EdgeConfig {
     pub compiler: Compiler,
     /// Compiled code kept in memory, bytes.
     pub artifact_memory_bytes: u64,
+    /// What clients may do with connections.
+    pub listen: ListenConfig,
+    /// What is done for all requests.
+    pub http: HttpConfig,
 }
 
 /// Why an edge cannot start.
@@ -41,6 +47,9 @@ pub enum EdgeError {
     /// The directory for compiled code is unusable.
     #[error(transparent)]
     Artifacts(#[from] ArtifactStoreError),
+    /// The access log.
+    #[error("cannot write the access log")]
+    AccessLog(#[source] std::io::Error),
 }
 
 /// The edge: routes requests to functions and runs them. Cheap to clone.
@@ -48,6 +57,8 @@ pub enum EdgeError {
 pub struct Edge {
     service: Arc<Service>,
     metrics: Arc<Metrics>,
+    listen: ListenConfig,
+    health: Arc<Health>,
 }
 
 impl Edge {
@@ -67,7 +78,13 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
+        let service = Service::new(router, sandbox, &config.http).map_err(EdgeError::AccessLog)?;
+        Ok(Self {
+            metrics,
+            listen: config.listen.clone(),
+            health: Arc::default(),
+            service: Arc::new(service),
+        })
     }
 
     /// Takes over what is new or changed. A function that already answers keeps answering with
@@ -76,17 +93,23 @@ impl Edge {
         self.service.router().apply(updates);
     }
 
+    /// All routes that there were at the start have been applied: this edge can answer what it should.
+    pub fn routes_known(&self) {
+        self.health.routes_known();
+    }
+
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.
     ///
     /// # Errors
     /// When the threads that serve cannot be started.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        listen::serve(listener, self.service.clone(), stop).await
+        self.health.serving(&stop);
+        listen::serve(listener, self.service.clone(), self.listen.clone(), stop).await
     }
 
-    /// Serves metrics until `stop` is cancelled.
+    /// Serves metrics and this edge's health until `stop` is cancelled.
     pub async fn serve_metrics(&self, listener: TcpListener, stop: CancellationToken) {
-        admin::serve(listener, self.metrics.clone(), stop).await;
+        admin::serve(listener, self.metrics.clone(), self.health.clone(), stop).await;
     }
 
     /// Where the function with this slug answers.

@@ -15,3 +15,5 @@ pub mod router;
 pub mod sandbox;
 
 pub use app::{Edge, EdgeConfig, EdgeError};
+pub use http::HttpConfig;
+pub use listen::ListenConfig;

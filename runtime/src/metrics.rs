@@ -23,6 +23,8 @@ pub struct Metrics {
     rewound: Counter,
     compiled: Family<Code, Counter>,
     loaded: Counter,
+    connections_refused: Counter,
+    log_lines_dropped: Counter,
 }
 
 /// A stable code, as problem documents have it.
@@ -50,6 +52,8 @@ impl Default for Metrics {
             rewound: Counter::default(),
             compiled: Family::default(),
             loaded: Counter::default(),
+            connections_refused: Counter::default(),
+            log_lines_dropped: Counter::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -89,6 +93,16 @@ impl Metrics {
             "artifacts_loaded",
             "Times that compiled code was loaded from the disk",
             self.loaded.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections that were closed at once because their client had too many",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "access_log_lines_dropped",
+            "Lines of the access log that could not be written in time",
+            self.log_lines_dropped.clone(),
         );
     }
 
@@ -138,6 +152,16 @@ impl Metrics {
         self.loaded.inc();
     }
 
+    /// A client had too many connections.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// A line of the access log was not written.
+    pub fn log_line_dropped(&self) {
+        self.log_lines_dropped.inc();
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -165,6 +189,8 @@ mod tests {
         metrics.rewound();
         metrics.compiled("compiled");
         metrics.loaded();
+        metrics.connection_refused();
+        metrics.log_line_dropped();
         let text = metrics.encode().unwrap();
         for line in [
             "af_requests_total{code=\"answered\"} 1",
@@ -176,6 +202,8 @@ mod tests {
             "af_instances_rewound_total 1",
             "af_components_compiled_total{code=\"compiled\"} 1",
             "af_artifacts_loaded_total 1",
+            "af_connections_refused_total 1",
+            "af_access_log_lines_dropped_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

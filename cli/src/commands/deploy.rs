@@ -4,13 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use af_content::unixfs::folder::Folder;
+use af_contract::Cors;
+use af_contract::cors::Fields;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::functions::{find, lookup, new, unsupported};
 use super::package::Package;
 use super::settings;
-use crate::args::Deploy;
+use crate::args::{Cors as CorsOptions, Deploy};
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
 
@@ -31,7 +33,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let function = function(api, &options).await?;
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let query = query(&package, &options);
+    let mut query = query(&package, &options);
+    query.extend(cors(options.cors)?);
     let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
@@ -130,10 +133,28 @@ fn query(package: &Package, options: &Deploy) -> Vec<(&'static str, String)> {
     query.extend(package.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
     query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
     query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
+    query.extend(options.compress.then(|| ("compress", "true".to_owned())));
+    query.extend(options.rate_limit.map(|rate| ("requests_per_second", rate.to_string())));
     query.extend(joined("egress", &options.egress));
     query.extend(joined("stores", &options.stores));
     query.extend(options.preview.then(|| ("preview", "true".to_owned())));
     query
+}
+
+/// The rule as the control API reads it, judged here, so that nothing is sent for one that is refused.
+fn cors(options: CorsOptions) -> anyhow::Result<Option<(&'static str, String)>> {
+    if options.origins.is_empty() {
+        return Ok(None);
+    }
+    let rule = Cors::try_from(Fields {
+        origins: options.origins,
+        methods: options.methods,
+        headers: options.headers,
+        exposed_headers: options.exposed,
+        credentials: options.credentials,
+        max_age: options.max_age,
+    })?;
+    Ok(Some(("cors", serde_json::to_string(&rule)?)))
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever

@@ -18,7 +18,7 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
     let api = Api::open(environment)?;
     match command {
         Functions::Create(options) => create(&api, options, output).await,
-        Functions::Deploy(options) => deploy::deploy(&api, options, output).await,
+        Functions::Deploy(options) => deploy::deploy(&api, *options, output).await,
         Functions::List => list(&api, output).await,
         Functions::Get(options) => get(&api, &options, output).await,
         Functions::Deployments(options) => deployments(&api, &options, output).await,

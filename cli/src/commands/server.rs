@@ -11,7 +11,7 @@ use af_contract::Limits;
 use af_control_api::{ControlApi, ControlConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
-use af_runtime::{Edge, EdgeConfig};
+use af_runtime::{Edge, EdgeConfig, HttpConfig, ListenConfig};
 use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{COMPILE_WORKER, Up};
+use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
 
@@ -57,6 +57,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let edge = Edge::build(&edge_config(&options, &data, program), blocks)?;
     let signed_in = sign_in(&control, &options, environment, &api_url).await?;
     let known = follow(&control, &edge, 0).await?;
+    edge.routes_known();
 
     let stop = CancellationToken::new();
     let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
@@ -68,9 +69,11 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         let (control, stop) = (control.clone(), stop.clone());
         async move { control.serve(api_listener, stop.cancelled_owned()).await }
     });
+    // Operators are answered until the last request is.
+    let drained = CancellationToken::new();
     let metrics = metrics_listener.map(|listener| {
-        let (edge, stop) = (edge.clone(), stop.clone());
-        tokio::spawn(async move { edge.serve_metrics(listener, stop).await })
+        let (edge, drained) = (edge.clone(), drained.clone());
+        tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
     });
     let places = Places {
         functions: invoke_url.replace("{slug}", "<slug>"),
@@ -91,6 +94,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         warn!("control connections were cut because they did not finish in time");
     }
     serving.await??;
+    drained.cancel();
     if let Some(metrics) = metrics {
         metrics.await?;
     }
@@ -171,6 +175,28 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,
+        listen: listen_config(&options.clients),
+        http: http_config(&options.clients),
+    }
+}
+
+fn listen_config(clients: &Clients) -> ListenConfig {
+    let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    ListenConfig {
+        header_timeout: Duration::from_millis(clients.header_timeout_ms),
+        idle_timeout: Duration::from_millis(clients.idle_timeout_ms),
+        write_timeout: Duration::from_millis(clients.write_timeout_ms),
+        connections: count(clients.max_connections),
+        connections_per_client: count(clients.max_connections_per_client),
+    }
+}
+
+fn http_config(clients: &Clients) -> HttpConfig {
+    HttpConfig {
+        body_timeout: Duration::from_millis(clients.body_timeout_ms),
+        rate_limit: clients.rate_limit,
+        access_log: clients.access_log.clone(),
+        server_timing: clients.server_timing,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use af_content::car::Block;
 use af_content::{DiskStore, identify};
-use af_contract::{Codec, ContentId, HostPattern, Manifest, StoreName, World};
+use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, World};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -29,6 +29,12 @@ pub struct Wanted {
     pub egress: Option<Vec<HostPattern>>,
     /// Stores that it may open besides the default one.
     pub stores: Vec<StoreName>,
+    /// Which pages of other origins may call it.
+    pub cors: Option<Cors>,
+    /// Whether the edge compresses its responses.
+    pub compress: bool,
+    /// Requests to it per second.
+    pub requests_per_second: Option<u32>,
     /// What changes in its settings.
     pub settings: Changes,
     /// It answers at its preview host only; the function goes on with what it runs.
@@ -193,11 +199,13 @@ async fn next(
         function: row.id.clone(),
         code: content.code,
         assets: content.assets,
-        limits: state.limits,
+        limits: Limits { requests_per_second: wanted.requests_per_second, ..state.limits },
         reuse: wanted.reuse,
         concurrency: wanted.concurrency,
         egress: wanted.egress,
         stores: wanted.stores,
+        cors: wanted.cors,
+        compress: wanted.compress,
         settings: settings::digests(&sealed),
         parent,
         author: actor.user.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::{CapabilityError, ContentId, HostPattern, StoreName, limits};
+use af_contract::{CapabilityError, ContentId, Cors, HostPattern, StoreName, limits};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
@@ -84,6 +84,14 @@ pub(super) struct ClaimInput {
     /// `true`: it answers at its preview host only, and the function goes on with what it runs.
     #[serde(default)]
     preview: bool,
+    /// Which web pages of other origins may call the function, as JSON: `{"origins": ["https://app.example.com"],
+    /// "methods": [], "headers": [], "exposed_headers": [], "credentials": false, "max_age": 600}`. Only `origins` is
+    /// needed. Left out: the function answers for itself.
+    cors: Option<String>,
+    /// Compress responses for clients that accept it. Left out: no.
+    compress: Option<bool>,
+    /// Requests to the function per second. Left out: as many as the server can answer.
+    requests_per_second: Option<u32>,
 }
 
 /// Changes of the function's settings: a JSON object of names and values, null for one that goes, in
@@ -246,6 +254,14 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         let detail = format!("an instance can work for 1 to {most} requests at once, not {many}");
         return Err(Error::invalid("invalid_concurrency", detail));
     }
+    if let Some(rate) =
+        input.requests_per_second.filter(|rate| !(1..=limits::REQUESTS_PER_SECOND).contains(rate))
+    {
+        let most = limits::REQUESTS_PER_SECOND;
+        let detail = format!("a function can be limited to 1 to {most} requests per second, not {rate}");
+        return Err(Error::invalid("invalid_rate_limit", detail));
+    }
+    let cors = input.cors.as_deref().map(serde_json::from_str::<Cors>).transpose();
     let egress = input.egress.as_deref().map(|text| names("egress", text, HostPattern::parse));
     let stores = input.stores.as_deref().map(|text| names("stores", text, StoreName::parse));
     let wanted = Wanted {
@@ -253,6 +269,9 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         concurrency: input.concurrency,
         egress: egress.transpose()?,
         stores: stores.transpose()?.unwrap_or_default(),
+        cors: cors.map_err(|error| Error::invalid("invalid_cors", error))?,
+        compress: input.compress.unwrap_or_default(),
+        requests_per_second: input.requests_per_second,
         settings: settings(headers)?,
         preview: input.preview,
     };

@@ -1,13 +1,22 @@
 //! The whole path of one request: [`service`] reads top to bottom, [`rescue`] turns errors into statuses.
 
+mod access_log;
 mod body;
+mod compress;
+mod cors;
+mod exchange;
+mod rate;
 mod rescue;
 mod routed;
 mod service;
 mod target;
+mod trace;
 mod well_known;
 
-pub use body::ResponseBody;
+pub use access_log::{AccessLogTarget, AnsweredBy};
+pub use body::{ResponseBody, Watcher};
+pub use compress::Compressor;
+pub use exchange::{HttpConfig, Terms};
 
 pub use rescue::RequestError;
 pub use service::Service;

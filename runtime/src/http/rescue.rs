@@ -6,6 +6,7 @@ use af_contract::{Problem, problem};
 use tracing::{debug, warn};
 
 use super::body::ResponseBody;
+use super::rate::RateError;
 use super::routed::RoutedError;
 use super::target::TargetError;
 use crate::artifact::ArtifactError;
@@ -26,6 +27,9 @@ pub enum RequestError {
     /// The client's fault.
     #[error("the request body is larger than the {0} bytes that this function accepts")]
     BodyTooLarge(u64),
+    /// The client's, or all clients of this function together.
+    #[error(transparent)]
+    Rate(#[from] RateError),
     /// No function answers here.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -51,6 +55,17 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
     match error {
         RequestError::Target(TargetError::Host) => (StatusCode::BAD_REQUEST, "invalid_host"),
         RequestError::Target(TargetError::UrlTooLong(_)) => (StatusCode::URI_TOO_LONG, "url_too_long"),
+        RequestError::Target(TargetError::TwoHosts) => (StatusCode::BAD_REQUEST, "invalid_host"),
+        RequestError::Target(TargetError::Misdirected { .. }) => {
+            (StatusCode::MISDIRECTED_REQUEST, "misdirected_request")
+        }
+        RequestError::Target(TargetError::Method(_)) => {
+            (StatusCode::NOT_IMPLEMENTED, "method_not_implemented")
+        }
+        RequestError::Target(TargetError::TooManyHeaders(_)) => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large")
+        }
+        RequestError::Rate(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
         RequestError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large"),
         RequestError::Route(error) => match error {
             RouteError::UnknownHost(_) => (StatusCode::NOT_FOUND, "unknown_host"),
@@ -83,6 +98,8 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
 fn exceeded(limit: Exceeded) -> StatusCode {
     match limit {
         Exceeded::RequestBody => StatusCode::PAYLOAD_TOO_LARGE,
+        Exceeded::RequestSlow => StatusCode::REQUEST_TIMEOUT,
+        Exceeded::RequestMalformed => StatusCode::BAD_REQUEST,
         Exceeded::Wall => StatusCode::GATEWAY_TIMEOUT,
         Exceeded::ResponseBody => StatusCode::BAD_GATEWAY,
         Exceeded::Cpu

@@ -7,10 +7,7 @@ use hyper::body::Incoming;
 
 use super::RequestError;
 use super::body::ResponseBody;
-use super::service::Service;
-use super::target::Host;
-use crate::listen::Peer;
-use crate::request_id::RequestId;
+use super::service::{Context, Service};
 use crate::router::{Entry, Match, SiteEntry};
 
 /// Why a route cannot answer.
@@ -27,32 +24,29 @@ pub enum RoutedError {
     Response(#[from] ::http::Error),
 }
 
-/// A request on its way through a route.
+/// The route that a request found.
 pub struct Routed<'a> {
-    pub id: RequestId,
-    pub peer: &'a Peer,
-    pub host: &'a Host,
     /// Whose route it is.
     pub function: &'a Entry,
     /// In its normal form.
     pub path: &'a str,
-    pub found: &'a Match<'a>,
+    pub found: Match<'a>,
 }
 
 impl Service {
     /// Answers as the rule says.
     pub(super) async fn routed(
         &self,
+        context: Context<'_>,
         routed: Routed<'_>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        let Routed { id, peer, host, .. } = routed;
         match &routed.found.rule.target {
             Target::Backend(_) => Err(RequestError::Unsupported("routes to backends are not served yet")),
             Target::Function(name) => {
                 let function = self.router().function_of(routed.function.project(), name);
                 let function = function.ok_or_else(|| RoutedError::NoFunction(name.clone()))?;
-                self.function(id, peer, request, host, &function).await
+                self.function(context, &function, request).await
             }
             Target::Site(root) => self.site(&SiteEntry { slug: None, root: Some(*root) }, &request).await,
             Target::Redirect(redirect) => Ok(elsewhere(redirect, &routed, request.uri().query())?),

@@ -1,16 +1,20 @@
 //! One request from header to response.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
+use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{RequestError, rescue, well_known};
+use super::{HttpConfig, RequestError, rescue, well_known};
 use crate::listen::Peer;
+use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 use crate::router::{Answer, Deployment, Entry, RuntimeRouter, SiteEntry, path};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -22,27 +26,44 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
+    exchanges: Exchanges,
+    body_timeout: Duration,
+}
+
+/// What is known of a request before anybody answers it.
+pub struct Context<'a> {
+    pub id: RequestId,
+    pub peer: &'a Peer,
+    pub host: &'a Host,
+    pub exchange: &'a mut Exchange,
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox) -> Self {
-        Self { router, sandbox }
+    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, config: &HttpConfig) -> io::Result<Self> {
+        let exchanges = Exchanges::new(config, sandbox.metrics())?;
+        Ok(Self { router, sandbox, exchanges, body_timeout: config.body_timeout })
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
         &self.router
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.sandbox.metrics()
+    }
+
     /// Waits for what guests still do after their last response.
     pub(crate) async fn drain(&self) {
         self.sandbox.tasks().close();
         self.sandbox.tasks().wait().await;
+        self.exchanges.flush().await;
     }
 
     /// Answers one request; errors become problem documents.
-    pub async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn call(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
-        let mut response = match self.respond(id, peer, request).await {
+        let mut exchange = self.exchanges.begin(id, peer, &mut request);
+        let mut response = match self.respond(id, peer, &mut exchange, request).await {
             Ok(response) => {
                 self.sandbox.metrics().answered();
                 response
@@ -50,17 +71,21 @@ impl Service {
             Err(error) => rescue::response(&error, id, self.sandbox.metrics()),
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
-        response
+        self.exchanges.finish(exchange, response)
     }
 
     async fn respond(
         &self,
         id: RequestId,
         peer: &Peer,
+        exchange: &mut Exchange,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
+        self.exchanges.admit(exchange, peer)?;
         let host = target::host(&request)?;
+        target::judge(&request, &host, peer.server_name())?;
         let answer = self.router.find(host.name())?;
+        let context = Context { id, peer, host: &host, exchange };
         match &*answer {
             Answer::Function(function) if request.uri().path() == well_known::DEPLOYMENT_PATH => {
                 Ok(well_known::deployment(function).await)
@@ -68,16 +93,15 @@ impl Service {
             Answer::Function(function) => {
                 function.check_active()?;
                 let Some(routes) = function.routes() else {
-                    return self.function(id, peer, request, &host, function).await;
+                    return self.function(context, function, request).await;
                 };
                 let uri = request.uri().clone();
                 let path = path::normal(uri.path()).unwrap_or_default();
                 match routes.find(request.method().as_str(), host.name(), &path) {
                     Some(found) => {
-                        let routed = Routed { id, peer, host: &host, function, path: &path, found: &found };
-                        self.routed(routed, request).await
+                        self.routed(context, Routed { function, path: &path, found }, request).await
                     }
-                    None => self.function(id, peer, request, &host, function).await,
+                    None => self.function(context, function, request).await,
                 }
             }
             Answer::Site(site) => self.site(site, &request).await,
@@ -97,32 +121,39 @@ impl Service {
     /// Runs a function's own code.
     pub(super) async fn function(
         &self,
-        id: RequestId,
-        peer: &Peer,
-        mut request: Request<Incoming>,
-        host: &Host,
+        context: Context<'_>,
         function: &Entry,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
+        let Context { id, peer, host, exchange } = context;
         let deployment = function.deployment().await?;
+        if let Some(answer) = exchange.enter(deployment.terms(), &request)? {
+            return Ok(named(answer, deployment));
+        }
         check_length(&request, deployment.limits().request_body_bytes)?;
         target::make_absolute(&mut request, peer.scheme(), host)?;
-        let response = self.run(id, function.gate(), deployment, request).await?;
+        let response = self.run(id, exchange, function.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }
 
     async fn run(
         &self,
         id: RequestId,
+        exchange: &mut Exchange,
         gate: &Gate,
         deployment: &Arc<Deployment>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let callee = deployment.callee().await?;
+        exchange.step("code");
         let permit = self.sandbox.admission().admit(gate).await?;
+        exchange.step("queue");
         let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
-        let request = request.map(|body| body::limited(body, deployment.limits().request_body_bytes, meter));
+        let most = deployment.limits().request_body_bytes;
+        let request = request.map(|body| body::limited(body, most, self.body_timeout, meter));
         let response = call.run(id, request).await?;
+        exchange.step("run");
         Ok(response.map(|guest| ResponseBody::guest(guest, self.sandbox.tasks())))
     }
 }
