@@ -135,3 +135,7 @@ pub const HEADER_BYTES: usize = 128 << 10;
 
 /// Number of header lines of a request.
 pub const HEADER_COUNT: usize = 128;
+
+/// The body of a request that is passed on to a backend, bytes. It is streamed and holds no memory here, so uploads
+/// may be ten times as large as a function's; the platforms in this field accept as much.
+pub const PROXIED_BODY_BYTES: u64 = 100 << 20;

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
+use crate::host::egress::IpNet;
 use crate::http::Service;
+use crate::listen::{ProxyProtocol, TrustedProxies};
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::{admin, listen};
@@ -30,6 +33,10 @@ pub struct EdgeConfig {
     pub compiler: Compiler,
     /// Compiled code kept in memory, bytes.
     pub artifact_memory_bytes: u64,
+    /// Networks of proxies whose word on who asks is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// Why an edge cannot start.
@@ -48,6 +55,7 @@ pub enum EdgeError {
 pub struct Edge {
     service: Arc<Service>,
     metrics: Arc<Metrics>,
+    proxy_protocol: ProxyProtocol,
 }
 
 impl Edge {
@@ -67,7 +75,16 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
+        let trusted = TrustedProxies::new(&config.trusted_proxies);
+        let proxy_protocol = if config.proxy_protocol {
+            ProxyProtocol::from(trusted.clone())
+        } else {
+            ProxyProtocol::default()
+        };
+        // Tenants choose backends as their functions choose whom to ask: by the same policy.
+        let services = sandbox.services();
+        let proxy = Proxy::new(services.egress.clone(), services.trust.clone(), trusted, metrics.clone());
+        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox, proxy)), proxy_protocol })
     }
 
     /// Takes over routes that are new or changed. A function that already answers keeps answering with
@@ -81,7 +98,7 @@ impl Edge {
     /// # Errors
     /// When the threads that serve cannot be started.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        listen::serve(listener, self.service.clone(), stop).await
+        listen::serve(listener, self.service.clone(), self.proxy_protocol.clone(), stop).await
     }
 
     /// Serves metrics until `stop` is cancelled.

@@ -23,6 +23,11 @@ pub struct Metrics {
     rewound: Counter,
     compiled: Family<Code, Counter>,
     loaded: Counter,
+    upstream_requests: Family<Code, Counter>,
+    upstream_answered: Counter,
+    upstream_retries: Counter,
+    upstream_connections: Gauge,
+    upstream_tunnels: Gauge,
 }
 
 /// A stable code, as problem documents have it.
@@ -50,10 +55,17 @@ impl Default for Metrics {
             rewound: Counter::default(),
             compiled: Family::default(),
             loaded: Counter::default(),
+            upstream_requests: Family::default(),
+            upstream_answered: Counter::default(),
+            upstream_retries: Counter::default(),
+            upstream_connections: Gauge::default(),
+            upstream_tunnels: Gauge::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
+        metrics.upstream_answered = metrics.upstream_requests.get_or_create_owned(&Code { code: ANSWERED });
         metrics.register();
+        metrics.register_upstream();
         metrics
     }
 }
@@ -90,6 +102,22 @@ impl Metrics {
             "Times that compiled code was loaded from the disk",
             self.loaded.clone(),
         );
+    }
+
+    fn register_upstream(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("upstream");
+        registry.register(
+            "requests",
+            "Requests that were passed on, by what became of them: answered by a backend, or the code of the problem",
+            self.upstream_requests.clone(),
+        );
+        registry.register(
+            "retries",
+            "Times that a request was sent again, or to another backend",
+            self.upstream_retries.clone(),
+        );
+        registry.register("connections", "Open connections to backends", self.upstream_connections.clone());
+        registry.register("tunnels", "Open upgraded connections (WebSocket)", self.upstream_tunnels.clone());
     }
 
     /// A function answered a request.
@@ -138,6 +166,41 @@ impl Metrics {
         self.loaded.inc();
     }
 
+    /// A backend answered a request.
+    pub fn upstream_answered(&self) {
+        self.upstream_answered.inc();
+    }
+
+    /// A request that was to be passed on got a problem document.
+    pub fn upstream_refused(&self, code: &'static str) {
+        self.upstream_requests.get_or_create(&Code { code }).inc();
+    }
+
+    /// A request is sent again.
+    pub fn upstream_retried(&self) {
+        self.upstream_retries.inc();
+    }
+
+    /// A connection to a backend is open.
+    pub fn upstream_opened(&self) {
+        self.upstream_connections.inc();
+    }
+
+    /// It is closed.
+    pub fn upstream_closed(&self) {
+        self.upstream_connections.dec();
+    }
+
+    /// A connection speaks another protocol now.
+    pub fn tunnel_opened(&self) {
+        self.upstream_tunnels.inc();
+    }
+
+    /// It has ended.
+    pub fn tunnel_closed(&self) {
+        self.upstream_tunnels.dec();
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -165,6 +228,12 @@ mod tests {
         metrics.rewound();
         metrics.compiled("compiled");
         metrics.loaded();
+        metrics.upstream_answered();
+        metrics.upstream_refused("upstream_timeout");
+        metrics.upstream_retried();
+        metrics.upstream_opened();
+        metrics.tunnel_opened();
+        metrics.tunnel_closed();
         let text = metrics.encode().unwrap();
         for line in [
             "af_requests_total{code=\"answered\"} 1",
@@ -176,6 +245,11 @@ mod tests {
             "af_instances_rewound_total 1",
             "af_components_compiled_total{code=\"compiled\"} 1",
             "af_artifacts_loaded_total 1",
+            "af_upstream_requests_total{code=\"answered\"} 1",
+            "af_upstream_requests_total{code=\"upstream_timeout\"} 1",
+            "af_upstream_retries_total 1",
+            "af_upstream_connections 1",
+            "af_upstream_tunnels 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

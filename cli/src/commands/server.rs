@@ -171,6 +171,8 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,
+        trusted_proxies: options.trusted_proxy.clone(),
+        proxy_protocol: options.proxy_protocol,
     }
 }
 

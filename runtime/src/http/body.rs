@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::proxy::{ProxyError, UpstreamBody};
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
 
 /// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes.
@@ -68,10 +69,23 @@ pub enum ResponseBody {
     Full(Full<Bytes>),
     /// Of a guest that is still running while this is read.
     Guest(Box<Attended>),
+    /// Of a backend.
+    Upstream(Box<UpstreamBody>),
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The guest failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The backend failed.
+    #[error(transparent)]
+    Upstream(#[from] ProxyError),
 }
 
 impl ResponseBody {
-    pub(super) fn full(text: impl Into<Bytes>) -> Self {
+    pub(crate) fn full(text: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(text.into()))
     }
 
@@ -100,15 +114,16 @@ impl Drop for Attended {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = GuestError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx),
+            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::Guest),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
         }
     }
 
@@ -116,6 +131,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Guest(guest) => guest.body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
         }
     }
 
@@ -123,6 +139,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Guest(guest) => guest.body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
         }
     }
 }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use super::body::{self, ResponseBody};
 use super::{RequestError, rescue, target, well_known};
 use crate::listen::Peer;
+use crate::proxy::Proxy;
 use crate::request_id::RequestId;
 use crate::router::{Deployment, RuntimeRouter};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -20,19 +21,21 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
+    proxy: Proxy,
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox) -> Self {
-        Self { router, sandbox }
+    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, proxy: Proxy) -> Self {
+        Self { router, sandbox, proxy }
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
         &self.router
     }
 
-    /// Waits for what guests still do after their last response.
+    /// Waits for what guests still do after their last response, and for upgraded connections.
     pub(crate) async fn drain(&self) {
+        self.proxy.drain().await;
         self.sandbox.tasks().close();
         self.sandbox.tasks().wait().await;
     }

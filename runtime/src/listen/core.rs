@@ -17,9 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use super::Peer;
+use super::{Peer, ProxyProtocol};
 use crate::http::Service;
 
 /// How long a client may take to send a request's header.
@@ -45,6 +45,7 @@ pub struct Core {
 #[derive(Clone)]
 struct Shared {
     service: Arc<Service>,
+    proxy_protocol: ProxyProtocol,
     stop: CancellationToken,
     tasks: TaskTracker,
     connections: Arc<AtomicUsize>,
@@ -54,6 +55,7 @@ impl Core {
     /// One for each core that this process may use.
     pub fn start_all(
         service: &Arc<Service>,
+        proxy_protocol: &ProxyProtocol,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> io::Result<Vec<Self>> {
@@ -62,6 +64,7 @@ impl Core {
             let connections = Arc::new(AtomicUsize::new(0));
             let shared = Shared {
                 service: service.clone(),
+                proxy_protocol: proxy_protocol.clone(),
                 stop: stop.clone(),
                 tasks: tasks.clone(),
                 connections: connections.clone(),
@@ -110,7 +113,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
         tasks.spawn(async move {
             let Job { stream, address, permit } = job;
             let _open = Open(&shared.connections);
-            serve(stream, &Peer::plain(address), &shared).await;
+            serve(stream, address, &shared).await;
             drop(permit);
         });
     }
@@ -119,15 +122,23 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     shared.service.drain().await;
 }
 
-async fn serve(stream: TcpStream, peer: &Peer, shared: &Shared) {
-    let stream = match tokio::net::TcpStream::from_std(stream) {
+async fn serve(stream: TcpStream, address: SocketAddr, shared: &Shared) {
+    let mut stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
             debug!(%error, "a connection was gone before it was served");
             return;
         }
     };
-    let service = &shared.service;
+    let peer = match shared.proxy_protocol.client(&mut stream, address).await {
+        Ok(address) => Peer::plain(address),
+        Err(error) => {
+            // A balancer that is set up otherwise: the operator has to know.
+            warn!(%address, error = %error, "a connection of a trusted proxy was closed");
+            return;
+        }
+    };
+    let (service, peer) = (&shared.service, &peer);
     let handler =
         service_fn(move |request| async move { Ok::<_, Infallible>(service.call(peer, request).await) });
     let connection = http1::Builder::new()
@@ -135,7 +146,8 @@ async fn serve(stream: TcpStream, peer: &Peer, shared: &Shared) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(limits::HEADER_COUNT)
         .max_buf_size(limits::HEADER_BYTES + limits::URL_BYTES)
-        .serve_connection(TokioIo::new(stream), handler);
+        .serve_connection(TokioIo::new(stream), handler)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -3,6 +3,8 @@
 
 mod core;
 mod peer;
+mod proxy_protocol;
+mod trusted;
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use tracing::warn;
 pub(crate) use self::core::HEADER_TIMEOUT;
 use self::core::{CONNECTIONS, Core, Job};
 pub use self::peer::{Peer, TlsPeer};
+pub use self::proxy_protocol::{ProxyProtocol, ProxyProtocolError};
+pub use self::trusted::{TrustedProxies, X_FORWARDED_FOR};
 use crate::http::Service;
 
 /// How long requests may go on after a stop: the default wall time limit and a little.
@@ -29,9 +33,14 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When the threads that serve cannot be started.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    proxy_protocol: ProxyProtocol,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let tasks = TaskTracker::new();
-    let cores = Core::start_all(&service, &stop, &tasks)?;
+    let cores = Core::start_all(&service, &proxy_protocol, &stop, &tasks)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
