@@ -71,6 +71,13 @@ pub struct Up {
     /// A private network that functions may reach, such as 10.1.0.0/16; may be given several times
     #[arg(long, value_name = "CIDR")]
     pub egress_allow: Vec<IpNet>,
+    /// A network of proxies in front of this server, such as 10.1.0.0/16: what they say in X-Forwarded-For and Forwarded of
+    /// who asks is believed; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<IpNet>,
+    /// Connections of trusted proxies begin with a PROXY header, version 2
+    #[arg(long, requires = "trusted_proxy")]
+    pub proxy_protocol: bool,
     /// CPU time of a request to a function deployed from now on
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub cpu_limit_ms: u64,

@@ -168,3 +168,93 @@ async fn the_newest_deployments_answer_at_hosts_of_their_own() {
     let request = support::http().get(format!("http://127.0.0.1:{}/", server.port));
     assert_eq!(request.header("host", "front.functions.example").send().await.unwrap().status(), 200);
 }
+
+/// A backend that answers with the request that it got: its header and body as text.
+struct Backend {
+    address: std::net::SocketAddr,
+}
+
+impl Backend {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let echo = |request: axum::extract::Request| async move {
+            let (parts, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+            let mut text = format!("{} {}\n", parts.method, parts.uri);
+            for (name, value) in &parts.headers {
+                text += &format!("{name}: {}\n", value.to_str().unwrap());
+            }
+            let cookies = [("set-cookie", "a=1"), ("set-cookie", "b=2")];
+            (axum::response::AppendHeaders(cookies), [text.as_bytes(), b"\n", &body].concat())
+        };
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(echo)).await });
+        Self { address }
+    }
+}
+
+#[tokio::test]
+async fn what_a_route_matches_goes_to_its_backend_as_the_document_says() {
+    let home = Home::new();
+    let server = home.up(&["--egress-allow", "127.0.0.0/8"]);
+    let [one, two] = [Backend::start().await, Backend::start().await];
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let routes = json!({
+        "/api/users/*": format!("http://{}", one.address),
+        "/v2/*": format!("http://{}/base/", one.address),
+        "/users/:id": format!("http://{}", one.address),
+        "/fill/:id/*": {"url": format!("http://{}/u/:id/f/*", one.address)},
+        "/many/*": {"urls": [format!("http://{}/one", one.address), format!("http://{}/two", two.address)]},
+        "/half/*": {"urls": [format!("http://{gone}/gone"), format!("http://{}/here", two.address)]},
+        "/gone": format!("http://{gone}"),
+        "/private": "http://10.255.255.1/",
+    });
+    ok(home.af().args(["functions", "create", "-n", "front", "--routes", &routes.to_string()]));
+    let line = async |path: &str| {
+        get(&server, "front", path).await.text().await.unwrap().lines().next().unwrap().to_owned()
+    };
+    for (path, forwarded) in [
+        ("/api/users/123?x=1&x=2", "GET /123?x=1&x=2"),
+        ("/api/users/", "GET /"),
+        ("/v2/a/../b", "GET /base/b"),
+        ("/users/7?q", "GET /?q"),
+        ("/fill/7/a/b?q", "GET /u/7/f/a/b?q"),
+    ] {
+        assert_eq!(line(path).await, forwarded, "{path}");
+    }
+    let mut turns = [line("/many/x").await, line("/many/x").await];
+    turns.sort();
+    assert_eq!(turns, ["GET /one/x", "GET /two/x"]);
+    for _ in 0..8 {
+        assert_eq!(line("/half/x").await, "GET /here/x", "one that is gone is not seen");
+    }
+
+    // Binary bodies, repeated headers and cookies go through as they are.
+    let body: Vec<u8> = (0..=255).collect();
+    let url = format!("http://127.0.0.1:{}/users/7", server.port);
+    let request = support::http().delete(url).header("host", server.host("front")).body(body.clone());
+    let response = request.header("x-twice", "1").header("x-twice", "2").send().await.unwrap();
+    let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a=1", "b=2"]);
+    let echoed = response.bytes().await.unwrap();
+    assert!(echoed.ends_with(&body));
+    let head = String::from_utf8_lossy(&echoed[..echoed.len() - body.len()]).into_owned();
+    for expected in [
+        "DELETE /".to_owned(),
+        "x-twice: 1\nx-twice: 2".to_owned(),
+        format!("host: {}", one.address),
+        format!("x-forwarded-host: {}", server.host("front")),
+        "x-forwarded-for: 127.0.0.1".to_owned(),
+        "x-forwarded-proto: http".to_owned(),
+    ] {
+        assert!(head.contains(&expected), "{expected} in {head}");
+    }
+
+    for (path, status, code) in
+        [("/gone", 502, "upstream_unreachable"), ("/private", 502, "upstream_address_refused")]
+    {
+        let response = get(&server, "front", path).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.json::<Value>().await.unwrap()["code"], code);
+    }
+}

@@ -163,3 +163,6 @@ pub const ROUTE_RESPONSE_BYTES: usize = 16 << 10;
 
 /// Newest deployments of a function that answer at preview hosts.
 pub const PREVIEWS: usize = 10;
+/// The body of a request that is passed on to a backend, bytes. It is streamed and holds no memory here, so uploads
+/// may be ten times as large as a function's; the platforms in this field accept as much.
+pub const PROXIED_BODY_BYTES: u64 = 100 << 20;

@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Health;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
-use crate::http::{HttpConfig, Service};
-use crate::listen::ListenConfig;
+use crate::host::egress::IpNet;
+use crate::http::{Exchanges, HttpConfig, Service};
+use crate::listen::{ListenConfig, ProxyProtocol, TrustedProxies};
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::{admin, listen};
@@ -36,6 +38,10 @@ pub struct EdgeConfig {
     pub listen: ListenConfig,
     /// What is done for all requests.
     pub http: HttpConfig,
+    /// Networks of proxies whose word on who asks is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// Why an edge cannot start.
@@ -78,12 +84,22 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        let service = Service::new(router, sandbox, &config.http).map_err(EdgeError::AccessLog)?;
+        let trusted = TrustedProxies::new(&config.trusted_proxies);
+        let proxy_protocol = if config.proxy_protocol {
+            ProxyProtocol::from(trusted.clone())
+        } else {
+            ProxyProtocol::default()
+        };
+        // Tenants choose backends as their functions choose whom to ask: by the same policy.
+        let services = sandbox.services();
+        let (egress, trust) = (services.egress.clone(), services.trust.clone());
+        let proxy = Proxy::new(egress, trust, trusted.clone(), metrics.clone());
+        let exchanges = Exchanges::new(&config.http, trusted, &metrics).map_err(EdgeError::AccessLog)?;
         Ok(Self {
             metrics,
-            listen: config.listen.clone(),
+            listen: ListenConfig { proxy_protocol, ..config.listen.clone() },
             health: Arc::default(),
-            service: Arc::new(service),
+            service: Arc::new(Service::new(router, sandbox, proxy, exchanges)),
         })
     }
 

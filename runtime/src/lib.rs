@@ -5,11 +5,13 @@
 pub mod admin;
 pub mod app;
 pub mod artifact;
+pub mod core_number;
 pub mod host;
 
 pub mod http;
 pub mod listen;
 pub mod metrics;
+pub mod proxy;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;

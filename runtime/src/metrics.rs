@@ -25,6 +25,11 @@ pub struct Metrics {
     loaded: Counter,
     connections_refused: Counter,
     log_lines_dropped: Counter,
+    upstream_requests: Family<Code, Counter>,
+    upstream_answered: Counter,
+    upstream_retries: Counter,
+    upstream_connections: Gauge,
+    upstream_tunnels: Gauge,
 }
 
 /// A stable code, as problem documents have it.
@@ -54,10 +59,17 @@ impl Default for Metrics {
             loaded: Counter::default(),
             connections_refused: Counter::default(),
             log_lines_dropped: Counter::default(),
+            upstream_requests: Family::default(),
+            upstream_answered: Counter::default(),
+            upstream_retries: Counter::default(),
+            upstream_connections: Gauge::default(),
+            upstream_tunnels: Gauge::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
+        metrics.upstream_answered = metrics.upstream_requests.get_or_create_owned(&Code { code: ANSWERED });
         metrics.register();
+        metrics.register_upstream();
         metrics
     }
 }
@@ -104,6 +116,22 @@ impl Metrics {
             "Lines of the access log that could not be written in time",
             self.log_lines_dropped.clone(),
         );
+    }
+
+    fn register_upstream(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("upstream");
+        registry.register(
+            "requests",
+            "Requests that were passed on, by what became of them: answered by a backend, or the code of the problem",
+            self.upstream_requests.clone(),
+        );
+        registry.register(
+            "retries",
+            "Times that a request was sent again, or to another backend",
+            self.upstream_retries.clone(),
+        );
+        registry.register("connections", "Open connections to backends", self.upstream_connections.clone());
+        registry.register("tunnels", "Open upgraded connections (WebSocket)", self.upstream_tunnels.clone());
     }
 
     /// A function answered a request.
@@ -162,6 +190,41 @@ impl Metrics {
         self.log_lines_dropped.inc();
     }
 
+    /// A backend answered a request.
+    pub fn upstream_answered(&self) {
+        self.upstream_answered.inc();
+    }
+
+    /// A request that was to be passed on got a problem document.
+    pub fn upstream_refused(&self, code: &'static str) {
+        self.upstream_requests.get_or_create(&Code { code }).inc();
+    }
+
+    /// A request is sent again.
+    pub fn upstream_retried(&self) {
+        self.upstream_retries.inc();
+    }
+
+    /// A connection to a backend is open.
+    pub fn upstream_opened(&self) {
+        self.upstream_connections.inc();
+    }
+
+    /// It is closed.
+    pub fn upstream_closed(&self) {
+        self.upstream_connections.dec();
+    }
+
+    /// A connection speaks another protocol now.
+    pub fn tunnel_opened(&self) {
+        self.upstream_tunnels.inc();
+    }
+
+    /// It has ended.
+    pub fn tunnel_closed(&self) {
+        self.upstream_tunnels.dec();
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -191,6 +254,12 @@ mod tests {
         metrics.loaded();
         metrics.connection_refused();
         metrics.log_line_dropped();
+        metrics.upstream_answered();
+        metrics.upstream_refused("upstream_timeout");
+        metrics.upstream_retried();
+        metrics.upstream_opened();
+        metrics.tunnel_opened();
+        metrics.tunnel_closed();
         let text = metrics.encode().unwrap();
         for line in [
             "af_requests_total{code=\"answered\"} 1",
@@ -204,6 +273,11 @@ mod tests {
             "af_artifacts_loaded_total 1",
             "af_connections_refused_total 1",
             "af_access_log_lines_dropped_total 1",
+            "af_upstream_requests_total{code=\"answered\"} 1",
+            "af_upstream_requests_total{code=\"upstream_timeout\"} 1",
+            "af_upstream_retries_total 1",
+            "af_upstream_connections 1",
+            "af_upstream_tunnels 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

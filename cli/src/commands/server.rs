@@ -177,6 +177,8 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         artifact_memory_bytes: ARTIFACT_MEMORY,
         listen: listen_config(&options.clients),
         http: http_config(&options.clients),
+        trusted_proxies: options.trusted_proxy.clone(),
+        proxy_protocol: options.proxy_protocol,
     }
 }
 
@@ -188,6 +190,7 @@ fn listen_config(clients: &Clients) -> ListenConfig {
         write_timeout: Duration::from_millis(clients.write_timeout_ms),
         connections: count(clients.max_connections),
         connections_per_client: count(clients.max_connections_per_client),
+        ..ListenConfig::default()
     }
 }
 

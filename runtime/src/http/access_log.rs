@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,7 +17,6 @@ use tracing::warn;
 
 use super::body::{ResponseBody, Watcher};
 use super::trace::TraceContext;
-use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 
@@ -78,7 +78,13 @@ impl AccessLog {
     }
 
     /// Begins a request's line.
-    pub fn begin<B>(&self, id: RequestId, trace: TraceContext, peer: &Peer, request: &Request<B>) -> Line {
+    pub fn begin<B>(
+        &self,
+        id: RequestId,
+        trace: TraceContext,
+        (client, scheme): (IpAddr, &'static str),
+        request: &Request<B>,
+    ) -> Line {
         let host = request.headers().get(::http::header::HOST).and_then(|host| host.to_str().ok());
         let host = request.uri().authority().map(|authority| authority.as_str()).or(host);
         Line {
@@ -87,9 +93,9 @@ impl AccessLog {
             time: SystemTime::now(),
             id,
             trace,
-            client: peer.address.ip().to_canonical().to_string(),
+            client: client.to_canonical().to_string(),
             method: shortened(request.method().as_str()),
-            scheme: peer.scheme(),
+            scheme,
             version: version(request.version()),
             host: shortened(host.unwrap_or_default()),
             path: shortened(request.uri().path()),

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::compress::Compressed;
+use crate::proxy::{ProxyError, UpstreamBody};
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
 
 /// Bytes for which a client may wait a second more: a tenth of what the slowest mobile networks carry. Without it, a
@@ -113,10 +114,23 @@ pub enum ResponseBody {
     Full(Full<Bytes>),
     /// Of a guest that is still running while this is read.
     Guest(Box<Attended>),
-    /// Of either, compressed while it is sent.
+    /// Of a backend.
+    Upstream(Box<UpstreamBody>),
+    /// Of any, compressed while it is sent.
     Compressed(Box<Compressed>),
-    /// Of either, with somebody who looks on.
+    /// Of any, with somebody who looks on.
     Watched(Box<Watched>),
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The guest failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The backend failed.
+    #[error(transparent)]
+    Upstream(#[from] ProxyError),
 }
 
 impl Default for ResponseBody {
@@ -150,12 +164,12 @@ impl ResponseBody {
     pub fn is_complete(&self) -> bool {
         match self {
             Self::Full(_) => true,
-            Self::Guest(_) | Self::Compressed(_) => false,
+            Self::Guest(_) | Self::Upstream(_) | Self::Compressed(_) => false,
             Self::Watched(watched) => watched.body.is_complete(),
         }
     }
 
-    pub(super) fn full(text: impl Into<Bytes>) -> Self {
+    pub(crate) fn full(text: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(text.into()))
     }
 
@@ -184,15 +198,16 @@ impl Drop for Attended {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = GuestError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx),
+            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::Guest),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
             Self::Compressed(compressed) => compressed.poll_frame(cx),
             Self::Watched(watched) => {
                 let polled = Pin::new(&mut watched.body).poll_frame(cx);
@@ -210,6 +225,7 @@ impl Body for ResponseBody {
             Self::Guest(guest) => guest.body.is_end_stream(),
             Self::Compressed(_) => false,
             Self::Watched(watched) => watched.body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
         }
     }
 
@@ -219,6 +235,7 @@ impl Body for ResponseBody {
             Self::Guest(guest) => guest.body.size_hint(),
             Self::Compressed(_) => SizeHint::new(),
             Self::Watched(watched) => watched.body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
         }
     }
 }

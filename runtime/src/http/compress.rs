@@ -21,7 +21,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::{Compression, CompressionBody};
 use tower_service::Service;
 
-use super::body::ResponseBody;
+use super::body::{BodyError, ResponseBody};
 use crate::sandbox::GuestError;
 
 /// What is shorter fits into a packet as it is.
@@ -125,10 +125,10 @@ impl Compressed {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
-        self.body.as_mut().poll_frame(cx).map_err(|error| match error.downcast::<GuestError>() {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.body.as_mut().poll_frame(cx).map_err(|error| match error.downcast::<BodyError>() {
             Ok(error) => *error,
-            Err(error) => GuestError::Http(error.to_string()),
+            Err(error) => GuestError::Http(error.to_string()).into(),
         })
     }
 }

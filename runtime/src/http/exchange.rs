@@ -2,6 +2,7 @@
 //! browsers' questions, and puts onto the response what these have to say.
 
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::compress::Compressor;
 use super::cors::{self, Grant};
 use super::rate::{self, ClientRates, Rate, RateError, Standing};
 use super::trace::TraceContext;
-use crate::listen::Peer;
+use crate::listen::{Peer, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 
@@ -54,6 +55,8 @@ pub struct Exchanges {
     log: Option<AccessLog>,
     compressor: Compressor,
     server_timing: bool,
+    body_timeout: Duration,
+    trusted: TrustedProxies,
 }
 
 /// What a deployment says about its requests.
@@ -66,6 +69,7 @@ pub struct Terms {
 
 /// One request and its response.
 pub struct Exchange {
+    client: IpAddr,
     line: Option<Box<Line>>,
     timing: Option<Timing>,
     grant: Option<Grant>,
@@ -92,23 +96,31 @@ impl Terms {
 }
 
 impl Exchanges {
+    /// `trusted` proxies are believed who sent a request.
+    ///
     /// # Errors
     /// When the access log cannot be opened.
-    pub fn new(config: &HttpConfig, metrics: &Arc<Metrics>) -> io::Result<Self> {
+    pub fn new(config: &HttpConfig, trusted: TrustedProxies, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let log = config.access_log.as_ref().map(|target| AccessLog::open(target, metrics.clone()));
         Ok(Self {
             clients: config.rate_limit.map(ClientRates::new),
             log: log.transpose()?,
             compressor: Compressor::default(),
             server_timing: config.server_timing,
+            body_timeout: config.body_timeout,
+            trusted,
         })
     }
 
     /// A request came in. Its header then names its trace for whoever gets it.
     pub fn begin<B>(&self, id: RequestId, peer: &Peer, request: &mut Request<B>) -> Exchange {
         let trace = TraceContext::enter(request.headers_mut());
+        let client = self.trusted.client(peer.address.ip(), request.headers());
+        let line =
+            self.log.as_ref().map(|log| Box::new(log.begin(id, trace, (client, peer.scheme()), request)));
         Exchange {
-            line: self.log.as_ref().map(|log| Box::new(log.begin(id, trace, peer, request))),
+            client,
+            line,
             timing: self.server_timing.then(|| Timing { since: Instant::now(), steps: Vec::new() }),
             grant: None,
             accept: None,
@@ -121,11 +133,16 @@ impl Exchanges {
     ///
     /// # Errors
     /// When the client has sent too many.
-    pub fn admit(&self, exchange: &mut Exchange, peer: &Peer) -> Result<(), RateError> {
+    pub fn admit(&self, exchange: &mut Exchange) -> Result<(), RateError> {
         match &self.clients {
-            Some(clients) => exchange.counted(clients.count(peer.address.ip())),
+            Some(clients) => exchange.counted(clients.count(exchange.client)),
             None => Ok(()),
         }
+    }
+
+    /// How long a function may wait for the next part of a request's body.
+    pub fn body_timeout(&self) -> Duration {
+        self.body_timeout
     }
 
     /// Puts onto the response what there is to say, whoever gave it.

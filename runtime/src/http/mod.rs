@@ -14,9 +14,9 @@ mod trace;
 mod well_known;
 
 pub use access_log::{AccessLogTarget, AnsweredBy};
-pub use body::{ResponseBody, Watcher};
+pub use body::{BodyError, ResponseBody, Watcher};
 pub use compress::Compressor;
-pub use exchange::{HttpConfig, Terms};
+pub use exchange::{Exchanges, HttpConfig, Terms};
 
 pub use rescue::RequestError;
 pub use service::Service;

@@ -11,6 +11,7 @@ use super::routed::RoutedError;
 use super::target::TargetError;
 use crate::artifact::ArtifactError;
 use crate::metrics::Metrics;
+use crate::proxy::ProxyError;
 use crate::request_id::RequestId;
 use crate::router::RouteError;
 use crate::sandbox::{Exceeded, GuestError, Overloaded};
@@ -48,6 +49,9 @@ pub enum RequestError {
     /// The function failed.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// A backend failed, or the request is not one to pass on.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 /// Status, stable code; the detail is the error's text unless the error is ours.
@@ -78,10 +82,12 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
         RequestError::Routed(error) => match error {
             RoutedError::Path(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
             RoutedError::NoFunction(_) => (StatusCode::BAD_GATEWAY, "route_target_not_found"),
+            RoutedError::NoBackend => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             RoutedError::Response(_) => (StatusCode::BAD_GATEWAY, "invalid_route_response"),
         },
         RequestError::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "not_supported"),
         RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+        RequestError::Proxy(error) => (proxied(error), error.code()),
         RequestError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
         RequestError::Guest(error) => match error {
             GuestError::Exceeded(limit) => (exceeded(*limit), limit.code()),
@@ -92,6 +98,23 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             GuestError::Http(_) => (StatusCode::BAD_GATEWAY, "function_failed"),
             GuestError::Instantiate(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_failed_to_start"),
         },
+    }
+}
+
+fn proxied(error: &ProxyError) -> StatusCode {
+    match error {
+        ProxyError::Unreachable(_)
+        | ProxyError::AddressRefused
+        | ProxyError::Failed(_)
+        | ProxyError::Unasked
+        | ProxyError::Stalled => StatusCode::BAD_GATEWAY,
+        ProxyError::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ProxyError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        ProxyError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        ProxyError::BodyBroken => StatusCode::BAD_REQUEST,
+        ProxyError::Loop => StatusCode::LOOP_DETECTED,
+        ProxyError::Connect => StatusCode::NOT_IMPLEMENTED,
+        ProxyError::Full => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

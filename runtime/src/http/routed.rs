@@ -2,7 +2,7 @@
 
 use ::http::header::LOCATION;
 use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use af_contract::routes::{FixedResponse, Redirect, Target};
+use af_contract::routes::{Backend, BackendUrl, FixedResponse, Redirect, Target};
 use hyper::body::Incoming;
 
 use super::RequestError;
@@ -19,6 +19,9 @@ pub enum RoutedError {
     /// The table's fault.
     #[error("the route leads to {0:?}, and the project has no function with this slug or id")]
     NoFunction(String),
+    /// The table's fault.
+    #[error("the route's backends have no usable host")]
+    NoBackend,
     /// The table's fault.
     #[error("the route's response cannot be sent")]
     Response(#[from] ::http::Error),
@@ -41,8 +44,8 @@ impl Service {
         routed: Routed<'_>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        match &routed.found.rule.target {
-            Target::Backend(_) => Err(RequestError::Unsupported("routes to backends are not served yet")),
+        match &routed.found.rule.rule.target {
+            Target::Backend(backend) => self.forward(context, &routed, backend, request).await,
             Target::Function(name) => {
                 let function = self.router().function_of(routed.function.project(), name);
                 let function = function.ok_or_else(|| RoutedError::NoFunction(name.clone()))?;
@@ -52,6 +55,29 @@ impl Service {
             Target::Redirect(redirect) => Ok(elsewhere(redirect, &routed, request.uri().query())?),
             Target::Response(response) => Ok(fixed(response)?),
         }
+    }
+}
+
+impl Service {
+    async fn forward(
+        &self,
+        context: Context<'_>,
+        routed: &Routed<'_>,
+        backend: &Backend,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, RequestError> {
+        let Context { id, peer, host, exchange } = context;
+        let upstreams = routed.found.rule.upstreams.as_ref().ok_or(RoutedError::NoBackend)?;
+        let (rest, captures) = (routed.found.rest(routed.path), routed.found.captures(routed.path));
+        let path = |url: &BackendUrl| {
+            let path = url.path_and_query(rest, &captures, request.uri().query())?;
+            path.parse().map_err(|error| RoutedError::Response(::http::Error::from(error)))
+        };
+        let paths = backend.urls.iter().map(path).collect::<Result<_, RoutedError>>()?;
+        exchange.step("route");
+        let response = self.proxy().forward(peer, request, &host.authority, upstreams, paths, id).await;
+        exchange.step("backend");
+        Ok(response?)
     }
 }
 

@@ -1,8 +1,6 @@
 //! One request from header to response.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
@@ -12,9 +10,10 @@ use super::body::{self, ResponseBody};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{HttpConfig, RequestError, rescue, well_known};
+use super::{RequestError, rescue, well_known};
 use crate::listen::Peer;
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::request_id::RequestId;
 use crate::router::{Answer, Deployment, Entry, RuntimeRouter, SiteEntry, path};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -26,8 +25,8 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
+    proxy: Proxy,
     exchanges: Exchanges,
-    body_timeout: Duration,
 }
 
 /// What is known of a request before anybody answers it.
@@ -39,9 +38,12 @@ pub struct Context<'a> {
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, config: &HttpConfig) -> io::Result<Self> {
-        let exchanges = Exchanges::new(config, sandbox.metrics())?;
-        Ok(Self { router, sandbox, exchanges, body_timeout: config.body_timeout })
+    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, proxy: Proxy, exchanges: Exchanges) -> Self {
+        Self { router, sandbox, proxy, exchanges }
+    }
+
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
@@ -52,8 +54,9 @@ impl Service {
         self.sandbox.metrics()
     }
 
-    /// Waits for what guests still do after their last response.
+    /// Waits for what guests still do after their last response, and for upgraded connections.
     pub(crate) async fn drain(&self) {
+        self.proxy.drain().await;
         self.sandbox.tasks().close();
         self.sandbox.tasks().wait().await;
         self.exchanges.flush().await;
@@ -81,7 +84,7 @@ impl Service {
         exchange: &mut Exchange,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        self.exchanges.admit(exchange, peer)?;
+        self.exchanges.admit(exchange)?;
         let host = target::host(&request)?;
         target::judge(&request, &host, peer.server_name())?;
         let answer = self.router.find(host.name())?;
@@ -151,7 +154,7 @@ impl Service {
         let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
         let most = deployment.limits().request_body_bytes;
-        let request = request.map(|body| body::limited(body, most, self.body_timeout, meter));
+        let request = request.map(|body| body::limited(body, most, self.exchanges.body_timeout(), meter));
         let response = call.run(id, request).await?;
         exchange.step("run");
         Ok(response.map(|guest| ResponseBody::guest(guest, self.sandbox.tasks())))

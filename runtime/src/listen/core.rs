@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tokio::sync::mpsc;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::connection::{self, Protocol, Shared};
 use super::{Peer, Place};
@@ -83,8 +83,18 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared, connections: Arc<At
 
 async fn serve(job: Job, shared: &Shared) {
     let Job { stream, address, place } = job;
-    match tokio::net::TcpStream::from_std(stream) {
-        Ok(stream) => connection::serve(stream, Protocol::Detect, Peer::plain(address), place, shared).await,
-        Err(error) => debug!(%error, "a connection was gone before it was served"),
+    let mut stream = match tokio::net::TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!(%error, "a connection was gone before it was served");
+            return;
+        }
+    };
+    match shared.config.proxy_protocol.client(&mut stream, address).await {
+        Ok(client) => {
+            connection::serve(stream, Protocol::Detect, Peer::plain(client), place, shared).await;
+        }
+        // A balancer that is set up otherwise: the operator has to know.
+        Err(error) => warn!(%address, %error, "a connection of a trusted proxy was closed"),
     }
 }

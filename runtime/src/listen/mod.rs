@@ -9,7 +9,9 @@ mod http2;
 mod peer;
 mod places;
 mod progress;
+mod proxy_protocol;
 mod stream;
+mod trusted;
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use self::core::{Core, Job};
 pub use self::peer::{Peer, TlsPeer};
 pub(crate) use self::places::Client;
 use self::places::{Place, Places};
+pub use self::proxy_protocol::{ProxyProtocol, ProxyProtocolError};
+pub use self::trusted::{TrustedProxies, X_FORWARDED_FOR};
 use crate::http::Service;
 
 /// What clients may do with connections.
@@ -41,6 +45,8 @@ pub struct ListenConfig {
     pub connections: usize,
     /// Of them, those of one client: an IPv4 address or an IPv6 network of 64 bits. Further ones are closed.
     pub connections_per_client: usize,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 impl Default for ListenConfig {
@@ -53,6 +59,7 @@ impl Default for ListenConfig {
             write_timeout: Duration::from_secs(30),
             connections: 10_000,
             connections_per_client: 1_000,
+            proxy_protocol: ProxyProtocol::default(),
         }
     }
 }

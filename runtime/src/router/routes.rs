@@ -1,12 +1,16 @@
 //! A function's route table as requests use it: compiled off the request path, then never changed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::time::Duration;
 
 use af_contract::RouteTable;
-use af_contract::routes::{Class, Pattern, Rule};
+use af_contract::routes::{Backend, BackendUrl, Class, Pattern, Rule, Scheme, Target, Token};
 
 use super::matcher::{Matcher, Spans};
+use crate::proxy::{UpstreamScheme, UpstreamTarget, Upstreams};
+
+/// How long a backend may take to begin its response, as on the older platform.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Finds the rule for a request.
 #[derive(Debug)]
@@ -24,7 +28,16 @@ struct Compiled {
     pattern: Pattern,
     /// None for an exact pattern.
     matcher: Option<Matcher>,
-    rules: Vec<Arc<Rule>>,
+    rules: Vec<CompiledRule>,
+}
+
+/// A rule and, where it leads to backends, their connections.
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// The rule.
+    pub rule: Rule,
+    /// Backends in the order of the rule's.
+    pub upstreams: Option<Upstreams>,
 }
 
 /// Patterns that begin with the same literal.
@@ -43,7 +56,7 @@ pub struct Match<'a> {
     /// The pattern.
     pub pattern: &'a Pattern,
     /// The first one whose conditions hold.
-    pub rule: &'a Arc<Rule>,
+    pub rule: &'a CompiledRule,
     /// From and to in the path.
     pub spans: Spans,
 }
@@ -61,7 +74,7 @@ impl Routes {
         for (place, route) in sorted.into_iter().enumerate() {
             let pattern = &route.pattern;
             // A colon without a name makes no parameter.
-            let plain = matches!(pattern.tokens().as_slice(), [af_contract::routes::Token::Literal(_)]);
+            let plain = matches!(pattern.tokens().as_slice(), [Token::Literal(_)]);
             if plain {
                 exact.insert(pattern.as_str().into(), place);
             } else {
@@ -70,7 +83,7 @@ impl Routes {
             routes.push(Compiled {
                 pattern: pattern.clone(),
                 matcher: (!plain).then(|| Matcher::new(pattern)),
-                rules: route.rules.iter().cloned().map(Arc::new).collect(),
+                rules: route.rules.iter().map(CompiledRule::new).collect(),
             });
         }
         Self { routes, exact, prefixes: prefixes(by_prefix) }
@@ -122,15 +135,38 @@ impl Routes {
 }
 
 impl Compiled {
-    fn rule(&self, method: &str, host: &str) -> Option<&Arc<Rule>> {
-        self.rules.iter().find(|rule| rule.applies(method, host))
+    fn rule(&self, method: &str, host: &str) -> Option<&CompiledRule> {
+        self.rules.iter().find(|compiled| compiled.rule.applies(method, host))
     }
+}
+
+impl CompiledRule {
+    fn new(rule: &Rule) -> Self {
+        let upstreams = match &rule.target {
+            Target::Backend(backend) => Some(upstreams(backend)),
+            _ => None,
+        };
+        Self { rule: rule.clone(), upstreams }
+    }
+}
+
+fn upstreams(backend: &Backend) -> Upstreams {
+    let target = |url: &BackendUrl| {
+        let scheme = match url.scheme {
+            Scheme::Http => UpstreamScheme::Http,
+            Scheme::Https => UpstreamScheme::Https,
+        };
+        // What the URL standard takes for a host, and HTTP does not, is a backend that nobody can reach.
+        UpstreamTarget::new(scheme, url.authority.parse().ok()?).ok()
+    };
+    let timeout = backend.timeout_ms.map_or(TIMEOUT, |ms| Duration::from_millis(ms.into()));
+    Upstreams::new(backend.urls.iter().map(target).collect(), timeout)
 }
 
 /// The literal that a pattern begins with: at least its first slash.
 fn prefix(pattern: &Pattern) -> &str {
     match pattern.tokens().first() {
-        Some(af_contract::routes::Token::Literal(text)) => text,
+        Some(Token::Literal(text)) => text,
         _ => "",
     }
 }
@@ -171,7 +207,6 @@ impl Match<'_> {
 mod tests {
     use std::cmp::Ordering;
 
-    use af_contract::routes::Target;
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
@@ -192,7 +227,7 @@ mod tests {
         let path = path::normal(path)?;
         let routes = compile(&routes)?;
         let found = routes.find("GET", "h.localhost", &path)?;
-        let Target::Backend(backend) = &found.rule.target else { return None };
+        let Target::Backend(backend) = &found.rule.rule.target else { return None };
         let url = &backend.urls[0];
         let path = url.path_and_query(found.rest(&path), &found.captures(&path), query).unwrap();
         Some(format!("{}://{}{path}", url.scheme.as_str(), url.authority))
@@ -262,7 +297,7 @@ mod tests {
             ),
         ];
         let routes = compile(&members).unwrap();
-        let authority = |method, host| match &routes.find(method, host, "/a")?.rule.target {
+        let authority = |method, host| match &routes.find(method, host, "/a")?.rule.rule.target {
             Target::Backend(backend) => Some(backend.urls[0].authority.clone()),
             _ => None,
         };
