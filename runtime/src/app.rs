@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
-use crate::http::Service;
+use crate::http::{self, Secure, SecureConfig, Service};
+use crate::listen::Listeners;
 use crate::metrics::Metrics;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::tls::{Tls, TlsConfig, TlsError};
 use crate::{admin, listen};
 
 /// Everything that an edge needs to be told.
@@ -30,6 +32,8 @@ pub struct EdgeConfig {
     pub compiler: Compiler,
     /// Compiled code kept in memory, bytes.
     pub artifact_memory_bytes: u64,
+    /// Certificates, and what else encrypted connections need.
+    pub tls: Option<(TlsConfig, SecureConfig)>,
 }
 
 /// Why an edge cannot start.
@@ -41,6 +45,9 @@ pub enum EdgeError {
     /// The directory for compiled code is unusable.
     #[error(transparent)]
     Artifacts(#[from] ArtifactStoreError),
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The edge: routes requests to functions and runs them. Cheap to clone.
@@ -48,13 +55,15 @@ pub enum EdgeError {
 pub struct Edge {
     service: Arc<Service>,
     metrics: Arc<Metrics>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Edge {
-    /// Builds an edge that serves content out of `blocks`.
+    /// Builds an edge that serves content out of `blocks`. With TLS, it must be called within the runtime that is to
+    /// order certificates.
     ///
     /// # Errors
-    /// When the sandbox cannot be set up or the artifact directory is unusable.
+    /// When the sandbox cannot be set up, the artifact directory is unusable, or certificates are.
     pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
         let sandbox = SandboxConfig { blocks: Some(blocks.clone()), ..config.sandbox.clone() };
         let sandbox = Sandbox::new(&sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
@@ -67,7 +76,16 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
+        let tls = config.tls.as_ref().map(|(tls, secure)| -> Result<_, TlsError> {
+            let router = router.clone();
+            // Whatever answers here may have a certificate, and nothing else.
+            let allowed = Arc::new(move |host: &str| router.find(host).is_ok());
+            Ok((Tls::build(tls, allowed, metrics.clone())?, *secure))
+        });
+        let tls = tls.transpose()?;
+        let secure = tls.as_ref().map(|(tls, secure)| Secure::new(tls.clone(), *secure));
+        let service = Arc::new(Service::new(router, sandbox, secure));
+        Ok(Self { service, metrics, tls: tls.map(|(tls, _)| tls) })
     }
 
     /// Takes over routes that are new or changed. A function that already answers keeps answering with
@@ -80,8 +98,19 @@ impl Edge {
     ///
     /// # Errors
     /// When the threads that serve cannot be started.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        listen::serve(listener, self.service.clone(), stop).await
+    pub async fn serve(&self, listeners: Listeners, stop: CancellationToken) -> std::io::Result<()> {
+        let certificates = self.tls.clone().map(|tls| tokio::spawn(tls.run(stop.clone())));
+        listen::serve(listeners, self.service.clone(), self.tls.clone(), stop).await?;
+        match certificates {
+            Some(certificates) => certificates.await.map_err(std::io::Error::other),
+            None => Ok(()),
+        }
+    }
+
+    /// Certificates, where this edge has any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// Serves metrics until `stop` is cancelled.
@@ -89,9 +118,9 @@ impl Edge {
         admin::serve(listener, self.metrics.clone(), stop).await;
     }
 
-    /// Where the function with this slug answers.
+    /// Where the function with this slug answers: `https` or `http`, at a listener's address.
     #[must_use]
-    pub fn url_of(domain: &str, slug: &str, address: SocketAddr) -> String {
-        format!("http://{slug}.{domain}:{}", address.port())
+    pub fn url_of(scheme: &str, domain: &str, slug: &str, address: SocketAddr) -> String {
+        http::origin(scheme, &format!("{slug}.{domain}"), address)
     }
 }

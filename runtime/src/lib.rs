@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;
+pub mod tls;
 
 pub use app::{Edge, EdgeConfig, EdgeError};

@@ -23,6 +23,8 @@ pub struct Metrics {
     rewound: Counter,
     compiled: Family<Code, Counter>,
     loaded: Counter,
+    certificates: Family<Code, Counter>,
+    handshakes_failed: Counter,
 }
 
 /// A stable code, as problem documents have it.
@@ -50,6 +52,8 @@ impl Default for Metrics {
             rewound: Counter::default(),
             compiled: Family::default(),
             loaded: Counter::default(),
+            certificates: Family::default(),
+            handshakes_failed: Counter::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -89,6 +93,16 @@ impl Metrics {
             "artifacts_loaded",
             "Times that compiled code was loaded from the disk",
             self.loaded.clone(),
+        );
+        registry.register(
+            "certificates_ordered",
+            "Certificates ordered from the authority, by result: issued or failed",
+            self.certificates.clone(),
+        );
+        registry.register(
+            "handshakes_failed",
+            "Encrypted connections that did not come about",
+            self.handshakes_failed.clone(),
         );
     }
 
@@ -138,6 +152,16 @@ impl Metrics {
         self.loaded.inc();
     }
 
+    /// A certificate was ordered, or could not be had.
+    pub fn certificate(&self, result: &'static str) {
+        self.certificates.get_or_create(&Code { code: result }).inc();
+    }
+
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -165,6 +189,8 @@ mod tests {
         metrics.rewound();
         metrics.compiled("compiled");
         metrics.loaded();
+        metrics.certificate("issued");
+        metrics.handshake_failed();
         let text = metrics.encode().unwrap();
         for line in [
             "af_requests_total{code=\"answered\"} 1",
@@ -176,6 +202,8 @@ mod tests {
             "af_instances_rewound_total 1",
             "af_components_compiled_total{code=\"compiled\"} 1",
             "af_artifacts_loaded_total 1",
+            "af_certificates_ordered_total{code=\"issued\"} 1",
+            "af_handshakes_failed_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

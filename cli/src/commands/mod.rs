@@ -6,6 +6,7 @@ mod login;
 mod package;
 mod server;
 mod settings;
+mod tls;
 
 use af_runtime::artifact::compile;
 

@@ -7,7 +7,7 @@ use ::http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
-use super::{RequestError, rescue, target, well_known};
+use super::{RequestError, Secure, rescue, target, well_known};
 use crate::listen::Peer;
 use crate::request_id::RequestId;
 use crate::router::{Deployment, RuntimeRouter};
@@ -20,11 +20,13 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
+    /// Where connections can be encrypted.
+    secure: Option<Secure>,
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox) -> Self {
-        Self { router, sandbox }
+    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, secure: Option<Secure>) -> Self {
+        Self { router, sandbox, secure }
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
@@ -48,6 +50,9 @@ impl Service {
             Err(error) => rescue::response(&error, id, self.sandbox.metrics()),
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
+        if let Some(secure) = &self.secure {
+            secure.mark(peer, &mut response);
+        }
         response
     }
 
@@ -57,6 +62,11 @@ impl Service {
         peer: &Peer,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
+        if let Some(secure) = &self.secure
+            && let Some(response) = secure.answer(peer, &request)?
+        {
+            return Ok(response);
+        }
         let host = target::host(&request)?;
         let route = self.router.find(&host)?;
         if request.uri().path() == well_known::DEPLOYMENT_PATH {

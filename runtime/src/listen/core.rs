@@ -14,6 +14,7 @@ use af_contract::limits;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,7 @@ use tracing::{debug, error};
 
 use super::Peer;
 use crate::http::Service;
+use crate::tls::{Accepted, Tls};
 
 /// How long a client may take to send a request's header.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +34,8 @@ pub const CONNECTIONS: usize = 10_000;
 pub struct Job {
     pub stream: TcpStream,
     pub address: SocketAddr,
+    /// Set where it is to be encrypted.
+    pub tls: Option<Arc<Tls>>,
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -108,10 +112,8 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     while let Some(job) = jobs.recv().await {
         let (tasks, shared) = (shared.tasks.clone(), shared.clone());
         tasks.spawn(async move {
-            let Job { stream, address, permit } = job;
             let _open = Open(&shared.connections);
-            serve(stream, &Peer::plain(address), &shared).await;
-            drop(permit);
+            begin(job, &shared).await;
         });
     }
     // The drain's deadline is the tracker's, kept where all cores are.
@@ -119,7 +121,9 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     shared.service.drain().await;
 }
 
-async fn serve(stream: TcpStream, peer: &Peer, shared: &Shared) {
+/// Makes the handshake where there is one, and serves. The permit lasts as long.
+async fn begin(job: Job, shared: &Shared) {
+    let Job { stream, address, tls, permit: _permit } = job;
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -127,6 +131,22 @@ async fn serve(stream: TcpStream, peer: &Peer, shared: &Shared) {
             return;
         }
     };
+    let Some(tls) = tls else { return serve(stream, &Peer::plain(address), shared).await };
+    match shared.stop.run_until_cancelled(tls.accept(stream)).await {
+        Some(Ok(Accepted::Stream(stream, told))) => {
+            serve(stream, &Peer { address, tls: Some(told) }, shared).await;
+        }
+        Some(Ok(Accepted::Challenge)) => debug!("an authority looked for an answer"),
+        Some(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            debug!(%error, cause, "a connection could not be encrypted");
+        }
+        // Nothing has been asked for yet, so nothing is cut.
+        None => {}
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: &Peer, shared: &Shared) {
     let service = &shared.service;
     let handler =
         service_fn(move |request| async move { Ok::<_, Infallible>(service.call(peer, request).await) });

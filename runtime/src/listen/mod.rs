@@ -18,6 +18,7 @@ pub(crate) use self::core::HEADER_TIMEOUT;
 use self::core::{CONNECTIONS, Core, Job};
 pub use self::peer::{Peer, TlsPeer};
 use crate::http::Service;
+use crate::tls::Tls;
 
 /// How long requests may go on after a stop: the default wall time limit and a little.
 const DRAIN: Duration = Duration::from_secs(35);
@@ -25,18 +26,32 @@ const DRAIN: Duration = Duration::from_secs(35);
 /// After an accept error such as "too many open files": time for some to close.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop`, then drains with a deadline.
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Unencrypted.
+    pub plain: TcpListener,
+    /// Encrypted, where an edge has certificates.
+    pub tls: Option<TcpListener>,
+}
+
+/// Serves until `stop`, then drains with a deadline. Without `tls`, the listener for it answers nobody.
 ///
 /// # Errors
 /// When the threads that serve cannot be started.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listeners: Listeners,
+    service: Arc<Service>,
+    tls: Option<Arc<Tls>>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let tasks = TaskTracker::new();
     let cores = Core::start_all(&service, &stop, &tasks)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listeners, tls.as_ref(), &permits) => accepted,
         };
         match accepted {
             Ok(job) => {
@@ -51,7 +66,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: Cancellat
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         warn!(open = tasks.len(), "connections were cut because they did not finish in time");
@@ -60,9 +75,19 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: Cancellat
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Job> {
+async fn accept(listeners: &Listeners, tls: Option<&Arc<Tls>>, permits: &Arc<Semaphore>) -> io::Result<Job> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, address) = listener.accept().await?;
+    let encrypted = async {
+        match (&listeners.tls, tls) {
+            (Some(listener), Some(tls)) => (listener.accept().await, Some(tls.clone())),
+            _ => std::future::pending().await,
+        }
+    };
+    let (accepted, tls) = tokio::select! {
+        accepted = listeners.plain.accept() => (accepted, None),
+        accepted = encrypted => accepted,
+    };
+    let (stream, address) = accepted?;
     stream.set_nodelay(true)?;
-    Ok(Job { stream: stream.into_std()?, address, permit })
+    Ok(Job { stream: stream.into_std()?, address, tls, permit })
 }
