@@ -1,5 +1,7 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod tls;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -89,6 +91,8 @@ pub struct Up {
     pub memory_limit_mb: u64,
     #[command(flatten)]
     pub clients: Clients,
+    #[command(flatten)]
+    pub tls: tls::Tls,
 }
 
 /// What clients of functions may do, and what is written down of it.

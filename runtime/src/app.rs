@@ -13,12 +13,13 @@ use crate::admin::Health;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::host::egress::IpNet;
-use crate::http::{Exchanges, HttpConfig, Service};
-use crate::listen::{ListenConfig, ProxyProtocol, TrustedProxies};
+use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service};
+use crate::listen::{ListenConfig, Listeners, ProxyProtocol, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::tls::{Tls, TlsConfig, TlsError};
 use crate::{admin, listen};
 
 /// Everything that an edge needs to be told.
@@ -42,6 +43,8 @@ pub struct EdgeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether their connections begin with a PROXY header.
     pub proxy_protocol: bool,
+    /// Certificates, and what else encrypted connections need.
+    pub tls: Option<(TlsConfig, SecureConfig)>,
 }
 
 /// Why an edge cannot start.
@@ -56,6 +59,9 @@ pub enum EdgeError {
     /// The access log.
     #[error("cannot write the access log")]
     AccessLog(#[source] std::io::Error),
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The edge: routes requests to functions and runs them. Cheap to clone.
@@ -65,13 +71,15 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     listen: ListenConfig,
     health: Arc<Health>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Edge {
-    /// Builds an edge that serves content out of `blocks`.
+    /// Builds an edge that serves content out of `blocks`. With TLS, it must be called within the runtime that is to
+    /// order certificates.
     ///
     /// # Errors
-    /// When the sandbox cannot be set up or the artifact directory is unusable.
+    /// When the sandbox cannot be set up, the artifact directory is unusable, or certificates are.
     pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
         let sandbox = SandboxConfig { blocks: Some(blocks.clone()), ..config.sandbox.clone() };
         let sandbox = Sandbox::new(&sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
@@ -84,6 +92,13 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
+        let tls = config.tls.as_ref().map(|(tls, secure)| -> Result<_, TlsError> {
+            let router = router.clone();
+            let allowed = Arc::new(move |host: &str| router.may_have_certificate(host));
+            Ok((Tls::build(tls, allowed, metrics.clone())?, *secure))
+        });
+        let tls = tls.transpose()?;
+        let secure = tls.as_ref().map(|(tls, secure)| Secure::new(tls.clone(), *secure));
         let trusted = TrustedProxies::new(&config.trusted_proxies);
         let proxy_protocol = if config.proxy_protocol {
             ProxyProtocol::from(trusted.clone())
@@ -99,7 +114,8 @@ impl Edge {
             metrics,
             listen: ListenConfig { proxy_protocol, ..config.listen.clone() },
             health: Arc::default(),
-            service: Arc::new(Service::new(router, sandbox, proxy, exchanges)),
+            tls: tls.map(|(tls, _)| tls),
+            service: Arc::new(Service::new(router, sandbox, proxy, exchanges, secure)),
         })
     }
 
@@ -118,9 +134,22 @@ impl Edge {
     ///
     /// # Errors
     /// When the threads that serve cannot be started.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn serve(&self, listeners: Listeners, stop: CancellationToken) -> std::io::Result<()> {
         self.health.serving(&stop);
-        listen::serve(listener, self.service.clone(), self.listen.clone(), stop).await
+        let certificates = self.tls.clone().map(|tls| tokio::spawn(tls.run(stop.clone())));
+        let server =
+            Server { service: self.service.clone(), config: self.listen.clone(), tls: self.tls.clone() };
+        listen::serve(server, listeners, stop).await?;
+        match certificates {
+            Some(certificates) => certificates.await.map_err(std::io::Error::other),
+            None => Ok(()),
+        }
+    }
+
+    /// Certificates, where this edge has any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// Serves metrics and this edge's health until `stop` is cancelled.
@@ -128,9 +157,9 @@ impl Edge {
         admin::serve(listener, self.metrics.clone(), self.health.clone(), stop).await;
     }
 
-    /// Where the function with this slug answers.
+    /// Where the function with this slug answers: `https` or `http`, at a listener's address.
     #[must_use]
-    pub fn url_of(domain: &str, slug: &str, address: SocketAddr) -> String {
-        format!("http://{slug}.{domain}:{}", address.port())
+    pub fn url_of(scheme: &str, domain: &str, slug: &str, address: SocketAddr) -> String {
+        http::origin(scheme, &format!("{slug}.{domain}"), address)
     }
 }

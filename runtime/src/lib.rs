@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;
+pub mod tls;
 
 pub use app::{Edge, EdgeConfig, EdgeError};
 pub use http::HttpConfig;

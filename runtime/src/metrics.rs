@@ -30,6 +30,8 @@ pub struct Metrics {
     upstream_retries: Counter,
     upstream_connections: Gauge,
     upstream_tunnels: Gauge,
+    certificates: Family<Code, Counter>,
+    handshakes_failed: Counter,
 }
 
 /// A stable code, as problem documents have it.
@@ -64,6 +66,8 @@ impl Default for Metrics {
             upstream_retries: Counter::default(),
             upstream_connections: Gauge::default(),
             upstream_tunnels: Gauge::default(),
+            certificates: Family::default(),
+            handshakes_failed: Counter::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -115,6 +119,16 @@ impl Metrics {
             "access_log_lines_dropped",
             "Lines of the access log that could not be written in time",
             self.log_lines_dropped.clone(),
+        );
+        registry.register(
+            "certificates_ordered",
+            "Certificates ordered from the authority, by result: issued or failed",
+            self.certificates.clone(),
+        );
+        registry.register(
+            "handshakes_failed",
+            "Encrypted connections that did not come about",
+            self.handshakes_failed.clone(),
         );
     }
 
@@ -225,6 +239,16 @@ impl Metrics {
         self.upstream_tunnels.dec();
     }
 
+    /// A certificate was ordered, or could not be had.
+    pub fn certificate(&self, result: &'static str) {
+        self.certificates.get_or_create(&Code { code: result }).inc();
+    }
+
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -260,6 +284,8 @@ mod tests {
         metrics.upstream_opened();
         metrics.tunnel_opened();
         metrics.tunnel_closed();
+        metrics.certificate("issued");
+        metrics.handshake_failed();
         let text = metrics.encode().unwrap();
         for line in [
             "af_requests_total{code=\"answered\"} 1",
@@ -278,6 +304,8 @@ mod tests {
             "af_upstream_retries_total 1",
             "af_upstream_connections 1",
             "af_upstream_tunnels 0",
+            "af_certificates_ordered_total{code=\"issued\"} 1",
+            "af_handshakes_failed_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

@@ -7,6 +7,7 @@ mod package;
 mod routes;
 mod server;
 mod settings;
+mod tls;
 
 use af_runtime::artifact::compile;
 

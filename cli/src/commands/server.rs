@@ -10,7 +10,9 @@ use af_content::DiskStore;
 use af_contract::Limits;
 use af_control_api::{ControlApi, ControlConfig};
 use af_runtime::artifact::compile::Compiler;
+use af_runtime::listen::Listeners;
 use af_runtime::sandbox::SandboxConfig;
+use af_runtime::tls::Tls;
 use af_runtime::{Edge, EdgeConfig, HttpConfig, ListenConfig};
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
+use super::tls;
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -42,6 +45,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     let _lock = lock(&data)?;
     let edge_listener = listen(options.listen, "--listen").await?;
+    let tls_listener = match options.tls.tls_listen {
+        Some(address) => Some(listen(address, "--tls-listen").await?),
+        None => None,
+    };
     let api_listener = listen(options.api_listen, "--api-listen").await?;
     let metrics_listener = match options.metrics_listen {
         Some(address) => Some(listen(address, "--metrics-listen").await?),
@@ -49,12 +56,25 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     let metrics_url = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?.map(local_url);
     let api_url = local_url(api_listener.local_addr()?);
-    let invoke_url = Edge::url_of(options.primary_domain(), "{slug}", edge_listener.local_addr()?);
+    let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let tls_address =
+        tls_address.map(|at| SocketAddr::new(at.ip(), options.tls.https_port.unwrap_or(at.port())));
+    let (scheme, address) = match tls_address {
+        Some(address) => ("https", address),
+        None => ("http", edge_listener.local_addr()?),
+    };
+    let http_url = tls_listener.as_ref().map(|_| edge_listener.local_addr().map(local_url)).transpose()?;
+    let invoke_url = Edge::url_of(scheme, options.primary_domain(), "{slug}", address);
 
     let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
+    let mut config = edge_config(&options, &data, program);
+    if let Some(address) = tls_address {
+        let port = address.port();
+        config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
+    }
     let blocks = DiskStore::open(data.join("blocks"))?;
     let control = ControlApi::build(control_config(&options, &data, &invoke_url), blocks.clone()).await?;
-    let edge = Edge::build(&edge_config(&options, &data, program), blocks)?;
+    let edge = Edge::build(&config, blocks)?;
     let signed_in = sign_in(&control, &options, environment, &api_url).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
@@ -63,7 +83,8 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
     let serving = tokio::spawn({
         let (edge, stop) = (edge.clone(), stop.clone());
-        async move { edge.serve(edge_listener, stop).await }
+        let listeners = Listeners { plain: edge_listener, tls: tls_listener };
+        async move { edge.serve(listeners, stop).await }
     });
     let api = tokio::spawn({
         let (control, stop) = (control.clone(), stop.clone());
@@ -77,6 +98,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     });
     let places = Places {
         functions: invoke_url.replace("{slug}", "<slug>"),
+        http: http_url,
         api: api_url,
         metrics: metrics_url.map(|url| format!("{url}/metrics")),
         data,
@@ -84,7 +106,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     announce(output, &places);
 
-    wait_for_signal().await?;
+    wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
     info!("stopping; requests may finish");
     stop.cancel();
     if let Ok(api) = tokio::time::timeout(API_DRAIN, api).await {
@@ -179,6 +201,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         http: http_config(&options.clients),
         trusted_proxies: options.trusted_proxy.clone(),
         proxy_protocol: options.proxy_protocol,
+        tls: None,
     }
 }
 
@@ -262,6 +285,8 @@ async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: Cancellatio
 /// Where everything is.
 struct Places {
     functions: String,
+    /// Where they answer unencrypted, if it is elsewhere.
+    http: Option<String>,
     api: String,
     metrics: Option<String>,
     data: PathBuf,
@@ -272,6 +297,7 @@ fn announce(output: &Output, places: &Places) {
     let value = json!({
         "apiUrl": places.api,
         "functionsUrl": places.functions,
+        "httpUrl": places.http,
         "metricsUrl": places.metrics,
         "dataDir": places.data,
         "signedIn": places.signed_in,
@@ -280,19 +306,30 @@ fn announce(output: &Output, places: &Places) {
         Some(path) => format!("with the token in {}", path.display()),
         None => "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned(),
     };
-    let mut fields = vec![("functions", places.functions.clone()), ("control API", places.api.clone())];
+    let mut fields = vec![("functions", places.functions.clone())];
+    fields.extend(places.http.clone().map(|url| ("plain HTTP", url)));
+    fields.push(("control API", places.api.clone()));
     fields.extend(places.metrics.clone().map(|url| ("metrics", url)));
     fields.push(("data", places.data.display().to_string()));
     fields.push(("signed in", signed_in));
     output.result(&value, &output.fields(&fields));
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+/// Until it is time to stop. With TLS, SIGHUP has certificates read again; without, it stops, as for any program.
+async fn wait_for_signal(tls: Option<&Tls>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let reload = async {
+        let Some(tls) = tls else { return std::future::pending().await };
+        let mut hangup = signal(SignalKind::hangup())?;
+        while hangup.recv().await.is_some() {
+            tls.reload();
+        }
+        std::future::pending::<anyhow::Result<()>>().await
+    };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        failed = reload => failed,
     }
-    Ok(())
 }

@@ -62,7 +62,11 @@ impl Home {
 
     /// Starts a server and returns when it serves.
     pub fn up(&self, options: &[&str]) -> Server {
-        let mut command = self.af();
+        self.up_as(self.af(), options)
+    }
+
+    /// With an environment of its own.
+    pub fn up_as(&self, mut command: Command, options: &[&str]) -> Server {
         command.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(self.data()).args(options);
         if !options.contains(&"--instances") {
@@ -81,14 +85,19 @@ impl Home {
         let field = |name: &str| said[name].as_str().unwrap().to_owned();
         let port = field("functionsUrl").rsplit_once(':').unwrap().1.parse().unwrap();
         let metrics = said["metricsUrl"].as_str().map(str::to_owned);
-        Server { child, port, api: field("apiUrl"), metrics, home: self.dir.path().to_owned() }
+        let plain = said["httpUrl"].as_str().map(|url| url.rsplit_once(':').unwrap().1.parse().unwrap());
+        let home = self.dir.path().to_owned();
+        Server { child, port, plain: plain.unwrap_or(port), api: field("apiUrl"), metrics, home }
     }
 }
 
 /// A running `af up`; killed when it is dropped.
 pub struct Server {
     child: Child,
+    /// Of the listener that functions are announced at.
     pub port: u16,
+    /// Of the unencrypted listener.
+    pub plain: u16,
     pub api: String,
     metrics: Option<String>,
     home: PathBuf,
@@ -113,6 +122,10 @@ impl Server {
 
     pub fn terminate(&self) {
         Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+    }
+
+    pub fn signal(&self, name: &str) {
+        Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
     }
 
     /// `GET` of a path of a function.
@@ -176,6 +189,24 @@ pub fn http_without_redirects() -> reqwest::Client {
 fn client() -> reqwest::ClientBuilder {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy()
+}
+
+/// An HTTPS client that trusts these roots (PEM), finds these names on this machine, and makes a new connection for
+/// each request.
+pub fn https(roots: &[&[u8]], names: &[&str]) -> reqwest::Client {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let roots = roots.iter().map(|pem| reqwest::Certificate::from_pem(pem).unwrap());
+    let mut client = reqwest::Client::builder().no_proxy().tls_certs_only(roots).tls_info(true);
+    for name in names {
+        client = client.resolve(name, std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    }
+    client.pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// The certificate that a response came with.
+pub fn certificate(response: &reqwest::Response) -> Vec<u8> {
+    let info = response.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
+    info.peer_certificate().unwrap().to_vec()
 }
 
 /// What a command printed, after it succeeded.

@@ -1,4 +1,5 @@
-//! The whole path of one request: [`service`] reads top to bottom, [`rescue`] turns errors into statuses.
+//! The whole path of one request: [`service`] reads top to bottom, [`secure`] has what encryption changes,
+//! [`rescue`] turns errors into statuses.
 
 mod access_log;
 mod body;
@@ -8,6 +9,7 @@ mod exchange;
 mod rate;
 mod rescue;
 mod routed;
+mod secure;
 mod service;
 mod target;
 mod trace;
@@ -19,4 +21,6 @@ pub use compress::Compressor;
 pub use exchange::{Exchanges, HttpConfig, Terms};
 
 pub use rescue::RequestError;
+pub(crate) use secure::Secure;
+pub use secure::{SecureConfig, origin};
 pub use service::Service;

@@ -10,7 +10,7 @@ use super::body::{self, ResponseBody};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{RequestError, rescue, well_known};
+use super::{RequestError, Secure, rescue, well_known};
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -27,6 +27,8 @@ pub struct Service {
     sandbox: Sandbox,
     proxy: Proxy,
     exchanges: Exchanges,
+    /// Where connections can be encrypted.
+    secure: Option<Secure>,
 }
 
 /// What is known of a request before anybody answers it.
@@ -38,8 +40,14 @@ pub struct Context<'a> {
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, proxy: Proxy, exchanges: Exchanges) -> Self {
-        Self { router, sandbox, proxy, exchanges }
+    pub(crate) fn new(
+        router: RuntimeRouter,
+        sandbox: Sandbox,
+        proxy: Proxy,
+        exchanges: Exchanges,
+        secure: Option<Secure>,
+    ) -> Self {
+        Self { router, sandbox, proxy, exchanges, secure }
     }
 
     pub(super) fn proxy(&self) -> &Proxy {
@@ -74,6 +82,9 @@ impl Service {
             Err(error) => rescue::response(&error, id, self.sandbox.metrics()),
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
+        if let Some(secure) = &self.secure {
+            secure.mark(peer, &mut response);
+        }
         self.exchanges.finish(exchange, response)
     }
 
@@ -85,6 +96,11 @@ impl Service {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         self.exchanges.admit(exchange)?;
+        if let Some(secure) = &self.secure
+            && let Some(response) = secure.answer(peer, &request)?
+        {
+            return Ok(response);
+        }
         let host = target::host(&request)?;
         target::judge(&request, &host, peer.server_name())?;
         let answer = self.router.find(host.name())?;

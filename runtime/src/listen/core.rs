@@ -12,11 +12,14 @@ use tracing::{debug, error, warn};
 
 use super::connection::{self, Protocol, Shared};
 use super::{Peer, Place};
+use crate::tls::{Accepted, Tls};
 
 /// A connection that was accepted, and its place among all.
 pub struct Job {
     pub stream: TcpStream,
     pub address: SocketAddr,
+    /// Set where it is to be encrypted.
+    pub tls: Option<Arc<Tls>>,
     pub place: Place,
 }
 
@@ -72,7 +75,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared, connections: Arc<At
     while let Some(job) = jobs.recv().await {
         let (tasks, shared, open) = (shared.tasks.clone(), shared.clone(), Open(connections.clone()));
         tasks.spawn(async move {
-            serve(job, &shared).await;
+            begin(job, &shared).await;
             drop(open);
         });
     }
@@ -81,8 +84,9 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared, connections: Arc<At
     shared.service.drain().await;
 }
 
-async fn serve(job: Job, shared: &Shared) {
-    let Job { stream, address, place } = job;
+/// Reads what a balancer says, makes the handshake where there is one, and serves.
+async fn begin(job: Job, shared: &Shared) {
+    let Job { stream, address, tls, place } = job;
     let mut stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -90,11 +94,30 @@ async fn serve(job: Job, shared: &Shared) {
             return;
         }
     };
-    match shared.config.proxy_protocol.client(&mut stream, address).await {
-        Ok(client) => {
-            connection::serve(stream, Protocol::Detect, Peer::plain(client), place, shared).await;
+    let client = match shared.config.proxy_protocol.client(&mut stream, address).await {
+        Ok(client) => client,
+        Err(error) => {
+            // A balancer that is set up otherwise: the operator has to know.
+            warn!(%address, %error, "a connection of a trusted proxy was closed");
+            return;
         }
-        // A balancer that is set up otherwise: the operator has to know.
-        Err(error) => warn!(%address, %error, "a connection of a trusted proxy was closed"),
+    };
+    let Some(tls) = tls else {
+        return connection::serve(stream, Protocol::Detect, Peer::plain(client), place, shared).await;
+    };
+    match shared.stop.run_until_cancelled(tls.accept(stream)).await {
+        Some(Ok(Accepted::Stream(stream, told))) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+            let peer = Peer { address: client, tls: Some(told) };
+            connection::serve(stream, protocol, peer, place, shared).await;
+        }
+        Some(Ok(Accepted::Challenge)) => debug!("an authority looked for an answer"),
+        Some(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            debug!(%error, cause, "a connection could not be encrypted");
+        }
+        // Nothing has been asked for yet, so nothing is cut.
+        None => {}
     }
 }

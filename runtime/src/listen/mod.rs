@@ -31,6 +31,7 @@ use self::places::{Place, Places};
 pub use self::proxy_protocol::{ProxyProtocol, ProxyProtocolError};
 pub use self::trusted::{TrustedProxies, X_FORWARDED_FOR};
 use crate::http::Service;
+use crate::tls::Tls;
 
 /// What clients may do with connections.
 #[derive(Clone, Debug)]
@@ -73,16 +74,31 @@ const DRAIN: Duration = Duration::from_secs(35);
 /// After an accept error such as "too many open files": time for some to close.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Unencrypted.
+    pub plain: TcpListener,
+    /// Encrypted, where an edge has certificates.
+    pub tls: Option<TcpListener>,
+}
+
+/// Who answers connections, and how.
+pub struct Server {
+    /// Answers requests.
+    pub service: Arc<Service>,
+    /// What clients may do with connections.
+    pub config: ListenConfig,
+    /// Certificates; without them, the encrypted listener answers nobody.
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// Serves until `stop`, then drains with a deadline.
 ///
 /// # Errors
 /// When the threads that serve cannot be started.
-pub async fn serve(
-    listener: TcpListener,
-    service: Arc<Service>,
-    config: ListenConfig,
-    stop: CancellationToken,
-) -> io::Result<()> {
+pub async fn serve(server: Server, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
+    let Server { service, config, tls } = server;
     let tasks = TaskTracker::new();
     let places = Places::new(config.connections, config.connections_per_client);
     let config = Arc::new(config);
@@ -91,7 +107,7 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listeners, tls.as_ref(), &places) => accepted,
         };
         match accepted {
             Ok(Some(job)) => {
@@ -107,7 +123,7 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         warn!(open = tasks.len(), "connections were cut because they did not finish in time");
@@ -117,10 +133,20 @@ pub async fn serve(
 }
 
 /// Nothing when the client has too many.
-async fn accept(listener: &TcpListener, places: &Places) -> io::Result<Option<Job>> {
+async fn accept(listeners: &Listeners, tls: Option<&Arc<Tls>>, places: &Places) -> io::Result<Option<Job>> {
     let permit = places.any().await.map_err(io::Error::other)?;
-    let (stream, address) = listener.accept().await?;
+    let encrypted = async {
+        match (&listeners.tls, tls) {
+            (Some(listener), Some(tls)) => (listener.accept().await, Some(tls.clone())),
+            _ => std::future::pending().await,
+        }
+    };
+    let (accepted, tls) = tokio::select! {
+        accepted = listeners.plain.accept() => (accepted, None),
+        accepted = encrypted => accepted,
+    };
+    let (stream, address) = accepted?;
     let Some(place) = places.give(permit, address.ip()) else { return Ok(None) };
     stream.set_nodelay(true)?;
-    Ok(Some(Job { stream: stream.into_std()?, address, place }))
+    Ok(Some(Job { stream: stream.into_std()?, address, tls, place }))
 }
