@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pebble::{Authority, Knot, Pebble, TSIG_SECRET, free_port, servers};
 use reqwest::{Response, StatusCode};
-use support::{Home, Server, certificate, http, https, ok};
+use support::{Home, Server, certificate, https, ok};
 
 const DOMAIN: &str = "fn.localhost";
 
@@ -69,13 +69,8 @@ async fn a_new_name_gets_its_certificate_on_its_first_request() {
         let counted = server.metrics().await;
         assert!(counted.contains("af_certificates_ordered_total{code=\"issued\"} 2"), "{counted}");
         let token = format!("http://127.0.0.1:{}/.well-known/acme-challenge/token", server.plain);
-        let gone = http().get(token).header("host", format!("hello.{DOMAIN}"));
-        assert!(
-            gone.send()
-                .await
-                .is_err_and(|error| error.is_connect() || error.is_request() || error.is_redirect()),
-            "no answer stays: it is redirected"
-        );
+        let gone = https(&[], &[]).get(token).header("host", format!("hello.{DOMAIN}")).send().await.unwrap();
+        assert_eq!(gone.status(), StatusCode::PERMANENT_REDIRECT, "no answer stays");
     }
 }
 

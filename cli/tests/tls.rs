@@ -23,7 +23,8 @@ fn write(dir: &Path, file: &str, names: &[&str]) -> Vec<u8> {
 }
 
 fn options<'a>(dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    let mut options = vec!["--tls-listen", "127.0.0.1:0", "--tls-dir", dir.to_str().unwrap()];
+    let mut options =
+        vec!["--domain", "fn.localhost", "--tls-listen", "127.0.0.1:0", "--tls-dir", dir.to_str().unwrap()];
     options.extend(more);
     options
 }
@@ -37,7 +38,7 @@ fn certificates() -> (tempfile::TempDir, PathBuf) {
 #[tokio::test]
 async fn a_function_is_deployed_and_answers_over_https() {
     let (_dir, dir) = certificates();
-    let root = write(&dir, "wild", &["*.localhost"]);
+    let root = write(&dir, "wild", &["*.fn.localhost"]);
     let home = Home::new();
     let server = home.up(&options(&dir, &["--hsts", "3600", "--https-redirect"]));
     let mut deploy = home.af();
@@ -45,9 +46,9 @@ async fn a_function_is_deployed_and_answers_over_https() {
     let told: serde_json::Value =
         serde_json::from_str(&ok(deploy.env("SSL_CERT_FILE", dir.join("wild.crt")))).unwrap();
     let url = told["url"].as_str().unwrap();
-    assert_eq!(url, format!("https://hello.localhost:{}", server.port));
+    assert_eq!(url, format!("https://hello.fn.localhost:{}", server.port));
 
-    let answer = https(&[&root], &["hello.localhost"]).get(url).send().await.unwrap();
+    let answer = https(&[&root], &["hello.fn.localhost"]).get(url).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["strict-transport-security"], "max-age=3600");
 
@@ -56,7 +57,7 @@ async fn a_function_is_deployed_and_answers_over_https() {
         reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let plain = plain
         .post(format!("http://127.0.0.1:{}/a%20b?c=d", server.plain))
-        .header("host", "hello.localhost:1");
+        .header("host", "hello.fn.localhost:1");
     let sent = plain.body("kept by the client").send().await.unwrap();
     assert_eq!(sent.status(), StatusCode::PERMANENT_REDIRECT);
     assert_eq!(sent.headers()["location"], format!("{url}/a%20b?c=d"));
@@ -67,34 +68,35 @@ async fn a_function_is_deployed_and_answers_over_https() {
 #[tokio::test]
 async fn plain_requests_are_answered_unless_they_are_redirected() {
     let (_dir, dir) = certificates();
-    write(&dir, "wild", &["*.localhost"]);
+    write(&dir, "wild", &["*.fn.localhost"]);
     let home = Home::new();
     let server = home.up(&options(&dir, &[]));
-    let plain = http().get(format!("http://127.0.0.1:{}/", server.plain)).header("host", "nobody.localhost");
+    let plain =
+        http().get(format!("http://127.0.0.1:{}/", server.plain)).header("host", "nobody.fn.localhost");
     assert_eq!(plain.send().await.unwrap().status(), StatusCode::NOT_FOUND);
     let challenge = format!("http://127.0.0.1:{}/.well-known/acme-challenge/token", server.plain);
-    let challenge = http().get(challenge).header("host", "nobody.localhost");
+    let challenge = http().get(challenge).header("host", "nobody.fn.localhost");
     assert_eq!(challenge.send().await.unwrap().status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn a_changed_certificate_is_served_on_sighup_and_a_broken_one_is_not() {
     let (_dir, dir) = certificates();
-    let old = write(&dir, "wild", &["*.localhost"]);
-    let exact = write(&dir, "exact", &["exact.localhost"]);
+    let old = write(&dir, "wild", &["*.fn.localhost"]);
+    let exact = write(&dir, "exact", &["exact.fn.localhost"]);
     let home = Home::new();
     let server = home.up(&options(&dir, &[]));
-    let names = ["a.localhost", "exact.localhost", "a.b.localhost"];
+    let names = ["a.fn.localhost", "exact.fn.localhost", "a.b.fn.localhost"];
     let get = async |roots: &[&[u8]], name: &str| {
         https(roots, &names).get(format!("https://{name}:{}/", server.port)).send().await
     };
     let status =
         async |roots: &[&[u8]], name: &str| get(roots, name).await.map(|answer| answer.status()).ok();
-    assert_eq!(status(&[&old], "a.localhost").await, Some(StatusCode::NOT_FOUND));
-    assert_eq!(status(&[&exact], "exact.localhost").await, Some(StatusCode::NOT_FOUND));
-    assert_eq!(status(&[&old, &exact], "a.b.localhost").await, None, "there is no certificate for it");
+    assert_eq!(status(&[&old], "a.fn.localhost").await, Some(StatusCode::NOT_FOUND));
+    assert_eq!(status(&[&exact], "exact.fn.localhost").await, Some(StatusCode::NOT_FOUND));
+    assert_eq!(status(&[&old, &exact], "a.b.fn.localhost").await, None, "there is no certificate for it");
     assert_eq!(
-        get(&[&exact], "exact.localhost").await.map(|answer| certificate(&answer).is_empty()).ok(),
+        get(&[&exact], "exact.fn.localhost").await.map(|answer| certificate(&answer).is_empty()).ok(),
         Some(false)
     );
 
@@ -107,20 +109,20 @@ async fn a_changed_certificate_is_served_on_sighup_and_a_broken_one_is_not() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), waited).await.unwrap();
-    assert_eq!(status(&[&old], "a.localhost").await, Some(StatusCode::NOT_FOUND), "the old one goes on");
+    assert_eq!(status(&[&old], "a.fn.localhost").await, Some(StatusCode::NOT_FOUND), "the old one goes on");
 
-    let new = write(&dir, "wild", &["*.localhost"]);
+    let new = write(&dir, "wild", &["*.fn.localhost"]);
     server.signal("HUP");
-    let waited = async { while status(&[&new], "a.localhost").await.is_none() {} };
+    let waited = async { while status(&[&new], "a.fn.localhost").await.is_none() {} };
     tokio::time::timeout(std::time::Duration::from_secs(20), waited).await.unwrap();
-    assert_eq!(status(&[&exact], "exact.localhost").await, Some(StatusCode::NOT_FOUND));
+    assert_eq!(status(&[&exact], "exact.fn.localhost").await, Some(StatusCode::NOT_FOUND));
     assert!(server.stop().success(), "SIGHUP did not end it");
 }
 
 #[tokio::test]
 async fn clients_that_do_not_speak_tls_cost_their_own_connection_only() {
     let (_dir, dir) = certificates();
-    let root = write(&dir, "wild", &["*.localhost"]);
+    let root = write(&dir, "wild", &["*.fn.localhost"]);
     let home = Home::new();
     let server = home.up(&options(&dir, &["--metrics-listen", "127.0.0.1:0"]));
     let connect = || TcpStream::connect(("127.0.0.1", server.port)).unwrap();
@@ -133,7 +135,7 @@ async fn clients_that_do_not_speak_tls_cost_their_own_connection_only() {
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     let address = format!("https://127.0.0.1:{}/", server.port);
     assert!(https(&[&root], &[]).get(address).send().await.is_err(), "an address has no certificate");
-    let served = https(&[&root], &["a.localhost"]).get(format!("https://a.localhost:{}/", server.port));
+    let served = https(&[&root], &["a.fn.localhost"]).get(format!("https://a.fn.localhost:{}/", server.port));
     assert_eq!(served.send().await.unwrap().status(), StatusCode::NOT_FOUND);
     assert!(server.metric("af_handshakes_failed_total").await >= 2.0);
     // A stop does not wait for a handshake.
@@ -151,7 +153,7 @@ fn options_that_do_not_fit_together_are_refused_before_anything_starts() {
     let cases: [(&[&str], &str); 7] = [
         (&[], "--tls-listen needs certificates"),
         (&["--tls-cert", chain], "each --tls-cert needs its --tls-key"),
-        (&["--tls-cert", key, "--tls-key", chain], "the chain has 0 certificates"),
+        (&["--tls-cert", key, "--tls-key", chain], "the key cannot be read as PEM"),
         (&["--tls-cert", "/nowhere", "--tls-key", key], "cannot read /nowhere"),
         (&["--acme-directory", "letsdecrypt"], "is not letsencrypt"),
         (&["--acme-directory", "letsencrypt", "--acme-dns", "desec"], "needs DESEC_TOKEN in the environment"),

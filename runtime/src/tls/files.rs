@@ -38,7 +38,7 @@ pub enum FilesError {
         source: io::Error,
     },
     /// What is in it is not a certificate with its key.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be used", path.display())]
     Certificate {
         /// The chain's file.
         path: PathBuf,

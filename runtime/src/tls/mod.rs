@@ -8,6 +8,8 @@ mod handshake;
 mod name;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -166,8 +168,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Serves no uploaded or issued certificate for a name any more, until one is ordered again. A name that is none
-    /// has none.
+    /// Serves no uploaded or issued certificate for a name any more, unless it may still have one and is asked for again. What is
+    /// no name has none.
     pub fn remove(&self, name: &str) {
         if let Ok(name) = DnsName::parse(name) {
             self.table.remove(&name);

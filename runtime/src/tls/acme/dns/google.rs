@@ -155,3 +155,96 @@ impl DnsProvider for Google {
         SETTLE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+
+    use super::super::client::tests::Provider;
+    use super::*;
+
+    /// Signs nothing but what this test checks.
+    const KEY: &str = include_str!("google-test-key.pem");
+
+    fn open(provider: &Provider, project: Option<&str>) -> Google {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.json");
+        let token_uri = format!("{}/token", provider.url);
+        let json = json!({ "private_key": KEY, "project_id": "own", "client_email": "af@own.test", "token_uri": token_uri });
+        std::fs::write(&path, json.to_string()).unwrap();
+        Google::open(&provider.url, &path, project).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_change_keeps_other_texts_and_is_waited_for() {
+        let token = r#"{"access_token":"t0k","expires_in":3600}"#;
+        let zones = r#"{"managedZones":[{"name":"inside","visibility":"private"},{"name":"z","visibility":"public"}]}"#;
+        let set = r#"{"rrsets":[{"name":"_acme-challenge.example.com.","type":"TXT","ttl":60,"rrdatas":["\"other\""]}]}"#;
+        let provider = Provider::start(&[
+            (200, token),
+            (200, r#"{"kind":"none"}"#),
+            (200, zones),
+            (200, set),
+            (200, r#"{"id":"1","status":"pending"}"#),
+            (200, r#"{"id":"1","status":"done"}"#),
+        ])
+        .await;
+        let google = open(&provider, Some("other"));
+        let record = TxtRecord { name: "_acme-challenge.example.com".into(), value: "digest".into() };
+        google.set_txt(&record).await.unwrap();
+        let asked = provider.asked();
+        let form = asked[0].strip_prefix(
+            "POST /token - grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=",
+        );
+        let (signed, signature) = form.unwrap().rsplit_once('.').unwrap();
+        let claims = BASE64.decode(signed.split_once('.').unwrap().1).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!((&claims["iss"], &claims["scope"]), (&json!("af@own.test"), &json!(SCOPE)));
+        let public = google.key.public().as_ref().to_vec();
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public);
+        public.verify(signed.as_bytes(), &BASE64.decode(signature).unwrap()).unwrap();
+        assert_eq!(
+            asked[1..],
+            [
+                "GET /projects/other/managedZones?dnsName=_acme-challenge.example.com. Bearer t0k",
+                "GET /projects/other/managedZones?dnsName=example.com. Bearer t0k",
+                "GET /projects/other/managedZones/z/rrsets?name=_acme-challenge.example.com.&type=TXT Bearer t0k",
+                "POST /projects/other/managedZones/z/changes Bearer t0k {\"additions\":[{\"name\":\"_acme-challenge.example.com.\",\"rrdatas\":[\"\\\"other\\\"\",\"\\\"digest\\\"\"],\"ttl\":60,\"type\":\"TXT\"}],\"deletions\":[{\"name\":\"_acme-challenge.example.com.\",\"rrdatas\":[\"\\\"other\\\"\"],\"ttl\":60,\"type\":\"TXT\"}]}",
+                "GET /projects/other/managedZones/z/changes/1 Bearer t0k",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn the_last_text_takes_the_set_with_it() {
+        let set = r#"{"rrsets":[{"name":"_acme-challenge.example.com.","type":"TXT","ttl":60,"rrdatas":["\"digest\""]}]}"#;
+        let provider = Provider::start(&[
+            (200, r#"{"access_token":"t0k"}"#),
+            (200, r#"{"managedZones":[{"name":"z"}]}"#),
+            (200, set),
+            (200, r#"{"id":"2","status":"done"}"#),
+        ])
+        .await;
+        let record = TxtRecord { name: "_acme-challenge.example.com".into(), value: "digest".into() };
+        open(&provider, None).remove_txt(&record).await.unwrap();
+        let asked = provider.asked();
+        assert!(
+            asked[3].starts_with(
+                "POST /projects/own/managedZones/z/changes Bearer t0k {\"additions\":[],\"deletions\":[{"
+            ),
+            "{}",
+            asked[3]
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.json");
+        for text in ["", "{}", r#"{"private_key":"none"}"#] {
+            std::fs::write(&path, text).unwrap();
+            let error = Google::open(API, &path, None).err().unwrap();
+            assert!(matches!(error, DnsError::Credentials(why) if why.contains("key.json")), "{text}");
+        }
+    }
+}

@@ -162,3 +162,54 @@ impl DnsProvider for Rfc2136 {
         SETTLE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn key(secret: &str) -> TsigKey {
+        TsigKey { name: "updates".into(), algorithm: TsigAlgorithm::Sha256, secret: secret.into() }
+    }
+
+    /// A server that answers with the request's id, this response code, and no signature. Returns what became of an
+    /// update.
+    async fn answered(code: u8) -> Result<(), DnsError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; usize::from(stream.read_u16().await.unwrap())];
+            stream.read_exact(&mut request).await.unwrap();
+            // QR and opcode 5 (update); no section has a record.
+            let answer = [&request[..2], &[0xa8, code, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+            stream.write_all(&[&[0, 12], answer.as_slice()].concat()).await.unwrap();
+        };
+        let zone = Rfc2136::new(&address, "example.com", &key("c2VjcmV0")).unwrap();
+        let record = TxtRecord { name: "_acme-challenge.example.com".into(), value: "digest".into() };
+        let (_, result) = tokio::join!(server, zone.set_txt(&record));
+        result
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_signed_is_no_success() {
+        assert!(matches!(answered(0).await, Err(DnsError::Answer(_))));
+        assert!(matches!(answered(5).await, Err(DnsError::Refused { .. })));
+        assert!(matches!(answered(9).await, Err(DnsError::Refused { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_name_outside_the_zone_and_a_key_that_is_none_are_refused() {
+        let zone = Rfc2136::new("127.0.0.1:1", "example.com", &key("c2VjcmV0")).unwrap();
+        let record = TxtRecord { name: "_acme-challenge.example.org".into(), value: "digest".into() };
+        assert!(matches!(zone.set_txt(&record).await, Err(DnsError::NoZone(_))));
+        assert!(matches!(
+            Rfc2136::new("127.0.0.1:1", "example.com", &key("!")),
+            Err(DnsError::Credentials(_))
+        ));
+        assert!("hmac-md5".parse::<TsigAlgorithm>().is_err());
+        assert_eq!("HMAC-SHA512.".parse::<TsigAlgorithm>().unwrap(), TsigAlgorithm::Sha512);
+        assert!(!format!("{:?}", key("c2VjcmV0")).contains("c2VjcmV0"));
+    }
+}
