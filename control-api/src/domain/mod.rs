@@ -7,6 +7,7 @@ mod error;
 pub mod functions;
 mod id;
 pub mod projects;
+pub mod rates;
 pub mod sealing;
 pub mod settings;
 pub mod tokens;
