@@ -2,6 +2,7 @@
 
 mod cold;
 mod fleet;
+mod idle;
 mod load;
 mod neighbour;
 mod peers;
@@ -32,6 +33,8 @@ enum Command {
     Cold(Compare),
     /// What many functions cost
     Scale(Compare),
+    /// What idle connections cost
+    Idle(Compare),
     /// What a bad function costs a good one
     Neighbour(Compare),
     /// The limit: a hyper server that answers a constant text
@@ -78,11 +81,13 @@ async fn main() -> anyhow::Result<()> {
             compare(&options).await?;
             cold::run(&options).await?;
             scale::run(&options).await?;
+            idle::run(&options).await?;
             neighbour::run(&options).await
         }
         Command::Compare(options) => compare(&options).await,
         Command::Cold(options) => cold::run(&options).await,
         Command::Scale(options) => scale::run(&options).await,
+        Command::Idle(options) => idle::run(&options).await,
         Command::Neighbour(options) => neighbour::run(&options).await,
         Command::Bare => servers::bare().await,
     }

@@ -224,9 +224,14 @@ impl Server {
 
     /// This server, on directories that may have been used before.
     pub fn af(af: &Path, dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        Self::af_with(af, dir, &[])
+    }
+
+    /// The same with options of `af up`.
+    pub fn af_with(af: &Path, dir: tempfile::TempDir, options: &[&str]) -> anyhow::Result<Self> {
         let mut up = command(af, dir.path());
         up.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--data-dir"]);
-        let up = up.arg(dir.path().join("data")).stdout(Stdio::piped()).stderr(Stdio::null());
+        let up = up.arg(dir.path().join("data")).args(options).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = up.spawn().context("af")?;
         let mut stdout = BufReader::new(child.stdout.take().context("no output")?);
         let mut text = String::new();

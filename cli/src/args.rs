@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use af_contract::{HostPattern, StoreName, limits};
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
+use clap::builder::TypedValueParser;
 use clap::{Args as Options, Parser, Subcommand};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
@@ -89,10 +90,19 @@ pub struct Up {
     /// Memory of an instance of a function deployed from now on
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_limit_mb: u64,
+    /// Requests to the control API per second with one token, with twice as many at once
+    #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
+    pub api_rate_limit: NonZeroU32,
     #[command(flatten)]
     pub clients: Clients,
     #[command(flatten)]
     pub tls: tls::Tls,
+}
+
+/// A number of requests per second.
+fn rate() -> impl TypedValueParser<Value = NonZeroU32> {
+    let most = i64::from(limits::REQUESTS_PER_SECOND.get());
+    clap::value_parser!(u32).range(1..=most).try_map(NonZeroU32::try_from)
 }
 
 /// What clients of functions may do, and what is written down of it.
@@ -100,7 +110,7 @@ pub struct Up {
 pub struct Clients {
     /// Requests of one client per second, with twice as many at once; a client is an IPv4 address or an IPv6
     /// network of 64 bits [default: as many as it sends]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rate())]
     pub rate_limit: Option<NonZeroU32>,
     /// Open connections to functions; further ones wait
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -234,7 +244,7 @@ pub struct Deploy {
     #[arg(long)]
     pub compress: bool,
     /// Requests to the function per second, with twice as many at once [default: as many as the server can answer]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND.get())))]
     pub rate_limit: Option<u32>,
     /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except
     /// .well-known [default: none, also when the deployment before had one]

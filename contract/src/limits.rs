@@ -1,5 +1,7 @@
 //! What one function may use. A deployment's manifest carries its limits; the edge enforces them.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 /// Bounds of one request to a function. Every value is enforced by the edge, none is a hint.
@@ -79,7 +81,7 @@ pub const REUSE: u32 = 10_000;
 pub const CONCURRENCY: u32 = 64;
 
 /// The highest rate that a function may be limited to, requests per second: a server does less.
-pub const REQUESTS_PER_SECOND: u32 = 1_000_000;
+pub const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// Settings of a function.
 pub const SETTINGS: usize = 128;

@@ -1,6 +1,7 @@
 //! Builds the control API from its configuration. The only place where its parts meet.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,10 +12,11 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::rates::Rates;
 use crate::domain::sealing::Seal;
 use crate::domain::{bootstrap, deployments, feed, tokens};
-use crate::rest;
 use crate::store::{Store, StoreError};
+use crate::{listen, rest};
 
 /// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
 const UPLOADS: usize = 4;
@@ -28,6 +30,8 @@ pub struct ControlConfig {
     pub master_key: PathBuf,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
     pub invoke_url: String,
+    /// Requests of one token per second, twice as many at once.
+    pub rate_limit: NonZeroU32,
     /// The limits that new deployments get.
     pub limits: Limits,
 }
@@ -52,9 +56,6 @@ pub enum ControlError {
     /// First start.
     #[error("the first project cannot be made: {0}")]
     Bootstrap(crate::domain::Error),
-    /// The listener broke.
-    #[error("the control API stopped")]
-    Serve(#[source] std::io::Error),
 }
 
 /// The control API. Cheap to clone.
@@ -74,6 +75,7 @@ pub struct State {
     /// never removes blocks that another one is about to need.
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: Semaphore,
+    pub(crate) rates: Rates,
     revisions: watch::Sender<u64>,
 }
 
@@ -118,6 +120,7 @@ impl ControlApi {
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
+            rates: Rates::new(config.rate_limit),
             revisions: watch::Sender::new(revision),
         };
         Ok(Self { state: Arc::new(state) })
@@ -156,14 +159,7 @@ impl ControlApi {
     }
 
     /// Serves until `stop` resolves, then lets requests finish.
-    ///
-    /// # Errors
-    /// When the listener breaks.
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ControlError> {
-        axum::serve(listener, self.router()).with_graceful_shutdown(stop).await.map_err(ControlError::Serve)
+    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        listen::serve(listener, self.router(), stop).await;
     }
 }

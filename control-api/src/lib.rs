@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod domain;
+mod listen;
 pub mod rest;
 pub mod store;
 

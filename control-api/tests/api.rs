@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use af_content::DiskStore;
-use af_contract::Limits;
+use af_contract::{Limits, limits};
 use af_control_api::{ControlApi, ControlConfig, rest};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ impl Served {
             database: dir.path().join("af.sqlite"),
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
+            rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();

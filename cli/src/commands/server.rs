@@ -110,7 +110,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     info!("stopping; requests may finish");
     stop.cancel();
     if let Ok(api) = tokio::time::timeout(API_DRAIN, api).await {
-        api??;
+        api?;
     } else {
         // Whoever holds a connection open must not hold the server: cut, nothing half done stays.
         warn!("control connections were cut because they did not finish in time");
@@ -178,6 +178,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
         database: data.join("af.sqlite"),
         master_key: data.join("master.key"),
         invoke_url: invoke_url.to_owned(),
+        rate_limit: options.api_rate_limit,
         limits,
     }
 }

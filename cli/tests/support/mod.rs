@@ -138,6 +138,13 @@ impl Server {
         http().get(self.metrics.as_ref().unwrap()).send().await.unwrap().text().await.unwrap()
     }
 
+    /// Status and text of another path of that listener.
+    pub async fn operators(&self, path: &str) -> (u16, String) {
+        let url = self.metrics.as_ref().unwrap().replace("/metrics", path);
+        let answer = http().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
     /// The value of one of them, without labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
@@ -207,6 +214,13 @@ pub fn https(roots: &[&[u8]], names: &[&str]) -> reqwest::Client {
 pub fn certificate(response: &reqwest::Response) -> Vec<u8> {
     let info = response.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
     info.peer_certificate().unwrap().to_vec()
+}
+
+/// Makes a function of an example and deploys it.
+pub fn deploy(home: &Home, name: &str, file: &str, options: &[&str]) {
+    let mut deploy = home.af();
+    deploy.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest(file)).args(options);
+    ok(&mut deploy);
 }
 
 /// What a command printed, after it succeeded.

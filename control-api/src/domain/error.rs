@@ -18,6 +18,8 @@ pub enum Fault {
     Refused,
     /// What was sent is too large.
     TooLarge,
+    /// Come less often.
+    TooOften,
     /// Come again later.
     Busy,
     /// Ours.
@@ -57,6 +59,12 @@ pub enum Error {
     /// The uploaded code is refused.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// The token was used too often.
+    #[error("this token is used too often; try again in {retry_after} s")]
+    RateLimited {
+        /// Seconds, at least one.
+        retry_after: u64,
+    },
     /// Too many at once.
     #[error("too many uploads at once; try again in a moment")]
     Busy,
@@ -92,6 +100,7 @@ impl Error {
             Self::Invalid { .. } => Fault::Invalid,
             Self::Conflict { .. } => Fault::Conflict,
             Self::Upload(error) => error.fault(),
+            Self::RateLimited { .. } => Fault::TooOften,
             Self::Busy => Fault::Busy,
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => Fault::Internal,
         }
@@ -105,6 +114,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
             Self::Upload(error) => error.code(),
+            Self::RateLimited { .. } => "rate_limit_exceeded",
             Self::Busy => "busy",
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => "internal",
         }

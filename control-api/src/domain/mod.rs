@@ -8,6 +8,7 @@ pub mod feed;
 pub mod functions;
 mod id;
 pub mod projects;
+pub mod rates;
 pub mod sealing;
 pub mod settings;
 pub mod tokens;

@@ -255,7 +255,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         return Err(Error::invalid("invalid_concurrency", detail));
     }
     if let Some(rate) =
-        input.requests_per_second.filter(|rate| !(1..=limits::REQUESTS_PER_SECOND).contains(rate))
+        input.requests_per_second.filter(|rate| !(1..=limits::REQUESTS_PER_SECOND.get()).contains(rate))
     {
         let most = limits::REQUESTS_PER_SECOND;
         let detail = format!("a function can be limited to 1 to {most} requests per second, not {rate}");

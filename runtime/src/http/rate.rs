@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
+use af_contract::limits;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -90,6 +91,7 @@ impl Rate {
     }
 
     fn new(subject: Subject, per_second: NonZeroU32) -> Self {
+        let per_second = per_second.min(limits::REQUESTS_PER_SECOND);
         let burst = per_second.saturating_mul(NonZeroU32::MIN.saturating_add(BURST_SECONDS - 1));
         let limiter = RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst));
         Self { subject, per_second, limiter: limiter.with_middleware() }
