@@ -1,7 +1,7 @@
 //! The whole path of one request: [`service`] reads top to bottom, [`rescue`] turns errors into statuses.
 
 mod body;
-mod rescue;
+pub(crate) mod rescue;
 mod service;
 mod target;
 mod well_known;
