@@ -6,6 +6,8 @@ mod idle;
 mod load;
 mod neighbour;
 mod peers;
+mod proxied;
+mod proxy;
 mod scale;
 mod servers;
 
@@ -37,8 +39,17 @@ enum Command {
     Idle(Compare),
     /// What a bad function costs a good one
     Neighbour(Compare),
+    /// What passing a request on costs, compared with nginx
+    Proxy(proxy::Options),
     /// The limit: a hyper server that answers a constant text
     Bare,
+    /// The reverse proxy alone, in front of a backend on this machine
+    Proxied {
+        /// The backend's port
+        backend: u16,
+        /// Threads that serve
+        cores: usize,
+    },
 }
 
 #[derive(clap::Args)]
@@ -72,11 +83,19 @@ struct Compare {
     only: String,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    let command = Args::parse().command;
+    // It has runtimes of its own, one for each core.
+    if let Command::Proxied { backend, cores } = command {
+        return proxied::serve(backend, cores);
+    }
+    tokio::runtime::Runtime::new()?.block_on(run(command))
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
     // Of this process: the servers are processes of their own.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    match Args::parse().command {
+    match command {
         Command::All(options) => {
             compare(&options).await?;
             cold::run(&options).await?;
@@ -89,7 +108,9 @@ async fn main() -> anyhow::Result<()> {
         Command::Scale(options) => scale::run(&options).await,
         Command::Idle(options) => idle::run(&options).await,
         Command::Neighbour(options) => neighbour::run(&options).await,
+        Command::Proxy(options) => proxy::run(&options).await,
         Command::Bare => servers::bare().await,
+        Command::Proxied { backend, cores } => proxied::serve(backend, cores),
     }
 }
 

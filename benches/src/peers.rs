@@ -79,6 +79,56 @@ source = {component:?}
     Server::of(command, port, dir)
 }
 
+/// nginx as a reverse proxy that tells the backend what ours tells it.
+pub fn nginx(nginx: &Path, backend: u16, workers: usize, dir: tempfile::TempDir) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let root = dir.path().display();
+    let config = format!(
+        r#"daemon off;
+worker_processes {workers};
+pid {root}/pid;
+error_log {root}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  client_body_temp_path {root}/body;
+  proxy_temp_path {root}/proxy;
+  fastcgi_temp_path {root}/fastcgi;
+  uwsgi_temp_path {root}/uwsgi;
+  scgi_temp_path {root}/scgi;
+  upstream backend {{
+    server 127.0.0.1:{backend};
+    keepalive 64;
+    keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://backend;
+      proxy_http_version 1.1;
+      proxy_buffering off;
+      proxy_request_buffering off;
+      proxy_set_header Connection "";
+      proxy_set_header Host backend;
+      proxy_set_header Via "1.1 nginx";
+      proxy_set_header X-Request-Id $request_id;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Host $host;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header Forwarded "for=$remote_addr;host=$host;proto=$scheme";
+    }}
+  }}
+}}
+"#
+    );
+    let path = dir.path().join("nginx.conf");
+    std::fs::write(&path, config)?;
+    let mut command = Command::new(nginx);
+    command.arg("-p").arg(dir.path()).arg("-e").arg(dir.path().join("error.log")).arg("-c").arg(path);
+    Server::of(command, port, dir)
+}
+
 /// A port that was free a moment ago: these servers print no port that they chose themselves.
 fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())

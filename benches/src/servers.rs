@@ -194,7 +194,7 @@ impl Server {
             bail!("{} is missing; run examples/build", component.display());
         }
         let mut server = match row.software {
-            Software::Bare => start_bare(dir)?,
+            Software::Bare => own(&["bare"], dir)?,
             Software::Af => Self::af(&options.af, dir)?,
             Software::Wasmtime => peers::wasmtime(&options.wasmtime, &component, row.options, dir)?,
             Software::Workerd => peers::workerd(&options.workerd, dir)?,
@@ -271,16 +271,12 @@ impl Server {
         Ok(std::mem::replace(&mut self.dir, tempfile::tempdir()?))
     }
 
-    /// CPU time that the process has used, seconds.
+    /// CPU time that the process and its workers have used, seconds.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        // utime and stime are fields 14 and 15, counted after the name, which may hold spaces.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks =
-            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-        (ticks(11) + ticks(12))
-            / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100))
+        let id = self.child.id();
+        let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let workers = workers.split_whitespace().filter_map(|worker| worker.parse().ok());
+        std::iter::once(id).chain(workers).map(cpu_seconds).sum()
     }
 
     /// Resident memory, MiB.
@@ -292,7 +288,7 @@ impl Server {
     }
 
     /// A JavaScript component takes half a minute to compile on a slow machine.
-    async fn wait(&self) -> anyhow::Result<()> {
+    pub async fn wait(&self) -> anyhow::Result<()> {
         let answers = async {
             while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -309,8 +305,10 @@ impl Drop for Server {
     }
 }
 
-fn start_bare(dir: tempfile::TempDir) -> anyhow::Result<Server> {
-    let mut child = Command::new(std::env::current_exe()?).arg("bare").stdout(Stdio::piped()).spawn()?;
+/// This program as another server, which prints its port.
+pub fn own(arguments: &[&str], dir: tempfile::TempDir) -> anyhow::Result<Server> {
+    let mut own = Command::new(std::env::current_exe()?);
+    let mut child = own.args(arguments).env_remove("RUST_BACKTRACE").stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
     Ok(Server { child, port: line.trim().parse()?, requests: Vec::new(), dir })
@@ -343,4 +341,12 @@ pub async fn bare() -> anyhow::Result<()> {
             http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await
         });
     }
+}
+
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // utime and stime are fields 14 and 15, counted after the name, which may hold spaces.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    (ticks(11) + ticks(12)) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100))
 }

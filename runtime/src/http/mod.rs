@@ -7,7 +7,7 @@ mod compress;
 mod cors;
 mod exchange;
 mod rate;
-mod rescue;
+pub(crate) mod rescue;
 mod routed;
 mod secure;
 mod service;

@@ -161,7 +161,10 @@ async fn start_http1(
 ) -> Result<(http1::SendRequest<RequestBody>, http1::Connection<Io, RequestBody>), ProxyError> {
     let mut builder = http1::Builder::new();
     // A response's header may be as large as a request's; a body is held in pieces of no more than that.
-    builder.max_buf_size(limits::HEADER_BYTES).max_headers(limits::HEADER_COUNT);
+    builder
+        .max_buf_size(limits::HEADER_BYTES)
+        .max_header_size(limits::HEADER_BYTES)
+        .max_headers(limits::HEADER_COUNT);
     builder.handshake(io).await.map_err(|error| ProxyError::Failed(error.into()))
 }
 

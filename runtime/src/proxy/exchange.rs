@@ -29,12 +29,12 @@ pub(super) struct Patience<'a> {
 }
 
 /// What came of one backend: an error has the request if another backend may have it.
-pub(super) type Tried = Result<Response<ResponseBody>, (ProxyError, Option<Request<RequestBody>>)>;
+pub(super) type Tried = Result<Response<ResponseBody>, (ProxyError, Option<Box<Request<RequestBody>>>)>;
 
 /// What came of one connection.
 enum Failure {
     /// The backend has not seen any of it.
-    Unsent(ProxyError, Request<RequestBody>),
+    Unsent(ProxyError, Box<Request<RequestBody>>),
     /// It may have.
     Broken(ProxyError),
     /// Nothing that another connection would make better.
@@ -73,7 +73,7 @@ impl Proxy {
                 member.health.failed();
             }
             match unsent {
-                Some(unsent) => request = unsent,
+                Some(unsent) => request = *unsent,
                 None => return Err(error),
             }
             failure = error;
@@ -95,7 +95,7 @@ impl Proxy {
             let copy = may_repeat.then(|| copy(&request));
             match (patience.send(member, connection, request, path).await, copy) {
                 (Ok(response), _) => return Ok(response),
-                (Err(Failure::Unsent(_, unsent)), _) => request = unsent,
+                (Err(Failure::Unsent(_, unsent)), _) => request = *unsent,
                 (Err(Failure::Broken(_)), Some(copy)) => {
                     self.metrics.upstream_retried();
                     request = copy;
@@ -107,7 +107,7 @@ impl Proxy {
         }
         let connection = match patience.wait(self.connect(member)).await {
             Ok(connection) => connection,
-            Err(error) => return Err((error, Some(request))),
+            Err(error) => return Err((error, Some(Box::new(request)))),
         };
         if let Connection::Http2(shared) = &connection {
             Pool::share(member, shared);
@@ -201,7 +201,9 @@ impl Patience<'_> {
             Ok(response) => response,
             Err(mut error) => {
                 return Err(match error.take_message() {
-                    Some(unsent) => Failure::Unsent(ProxyError::Failed(error.into_error().into()), unsent),
+                    Some(unsent) => {
+                        Failure::Unsent(ProxyError::Failed(error.into_error().into()), Box::new(unsent))
+                    }
                     None => match self.blame(error.into_error()) {
                         error @ ProxyError::Failed(_) => Failure::Broken(error),
                         error => Failure::Final(error),

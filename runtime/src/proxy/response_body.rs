@@ -16,8 +16,8 @@ use super::pool::Pool;
 use super::upstreams::Member;
 
 /// How long nothing may come. Event streams are silent for long, but most send something each half minute, so that
-/// proxies like this one do not end them.
-const STALL: Duration = Duration::from_secs(120);
+/// proxies like this one do not end them. Tests do not wait for so long.
+const STALL: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(120) };
 
 /// Dropping it closes the connection, or the stream, unless it is complete.
 pub struct UpstreamBody {

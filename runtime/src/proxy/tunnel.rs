@@ -19,11 +19,12 @@ use tracing::debug;
 use super::places::Place;
 use crate::metrics::Metrics;
 
-/// How long neither side may send anything, twice at most. WebSocket libraries ping each half minute or so.
-const SILENCE: Duration = Duration::from_secs(300);
+/// How long neither side may send anything, twice at most. WebSocket libraries ping each half minute or so. Tests do
+/// not wait for so long, here and below.
+const SILENCE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(300) };
 
 /// How long tunnels may go on after a stop: they have no end of their own, so that waiting is a courtesy.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(5) };
 
 const UPGRADE_TOKEN: HeaderValue = HeaderValue::from_static("upgrade");
 

@@ -26,7 +26,7 @@ impl Proxy {
     ) -> Tried {
         let (mut sender, driver, place) = match patience.wait(self.connect_once(member)).await {
             Ok(connection) => connection,
-            Err(error) => return Err((error, Some(request))),
+            Err(error) => return Err((error, Some(Box::new(request)))),
         };
         let place = Arc::new(place);
         let held = place.clone();
@@ -41,7 +41,7 @@ impl Proxy {
         let mut response = match sent.map_err(|error| (error, None))? {
             Ok(response) => response,
             Err(mut error) => {
-                let unsent = error.take_message();
+                let unsent = error.take_message().map(Box::new);
                 return Err((patience.blame(error.into_error()), unsent));
             }
         };
