@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod app;
 pub mod artifact;
+pub mod content;
 pub mod host;
 
 pub mod http;

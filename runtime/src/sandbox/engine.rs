@@ -16,9 +16,10 @@ use super::stack::Stacks;
 use super::ticker::Ticker;
 use super::{Admission, IdlePlaces, State};
 use crate::artifact::image;
+use crate::content::ContentStore;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
-use crate::host::{AssetStore, KeyValue, Services, Trust};
+use crate::host::{KeyValue, Services, Trust};
 use crate::metrics::Metrics;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
@@ -131,7 +132,7 @@ impl Sandbox {
             egress: Egress::new(&config.egress_allow),
             trust: Trust::default(),
             keyvalue: KeyValue::open(config.keyvalue.as_deref())?,
-            assets: config.blocks.clone().map(AssetStore::new),
+            content: config.blocks.clone().map(ContentStore::new),
         };
         let inner = Inner {
             imaged: Host::new(HostKind::Imaged, &imaged)?,
