@@ -1,6 +1,6 @@
 //! The edge. A request meets these modules in this order: [`listen`] accepts, [`http`] holds its
 //! whole path, [`router`] finds its deployment, [`artifact`] has its verified and compiled code,
-//! [`sandbox`] runs it, [`host`] is what it may call.
+//! [`sandbox`] runs it, [`host`] is what it may call. [`site`] answers where no function does, out of [`content`].
 
 pub mod admin;
 pub mod app;
@@ -14,5 +14,6 @@ pub mod metrics;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;
+pub mod site;
 
 pub use app::{Edge, EdgeConfig, EdgeError};

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
+use crate::site::{FileBody, FileBodyError};
 
 /// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes.
 pub fn limited(body: Incoming, limit: u64, meter: Arc<Meter>) -> WasiBody {
@@ -62,16 +63,33 @@ impl Body for Limited {
     }
 }
 
-/// What the edge sends: a guest's body, or a text of its own.
+/// What the edge sends: a guest's body, a site's file, or a text of its own.
 pub enum ResponseBody {
     /// Of the edge itself.
     Full(Full<Bytes>),
     /// Of a guest that is still running while this is read.
     Guest(Box<Attended>),
+    /// Of a site, read while this is.
+    File(Box<FileBody>),
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The guest failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The content is damaged.
+    #[error(transparent)]
+    File(#[from] FileBodyError),
 }
 
 impl ResponseBody {
-    pub(super) fn full(text: impl Into<Bytes>) -> Self {
+    pub(crate) fn file(body: FileBody) -> Self {
+        Self::File(Box::new(body))
+    }
+
+    pub(crate) fn full(text: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(text.into()))
     }
 
@@ -100,15 +118,16 @@ impl Drop for Attended {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = GuestError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GuestError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx),
+            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::from),
+            Self::File(file) => Pin::new(file.as_mut()).poll_frame(cx).map_err(BodyError::from),
         }
     }
 
@@ -116,6 +135,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Guest(guest) => guest.body.is_end_stream(),
+            Self::File(file) => file.is_end_stream(),
         }
     }
 
@@ -123,6 +143,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Guest(guest) => guest.body.size_hint(),
+            Self::File(file) => file.size_hint(),
         }
     }
 }

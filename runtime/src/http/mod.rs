@@ -6,7 +6,7 @@ mod service;
 mod target;
 mod well_known;
 
-pub use body::ResponseBody;
+pub use body::{BodyError, ResponseBody};
 
 pub use rescue::RequestError;
 pub use service::Service;
