@@ -74,6 +74,7 @@ fn classify_site(error: &SiteError) -> (StatusCode, &'static str) {
     match error {
         SiteError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         SiteError::Path(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
+        SiteError::Unknown(_) => (StatusCode::NOT_FOUND, "site_not_found"),
         SiteError::NotFound => (StatusCode::NOT_FOUND, "page_not_found"),
         SiteError::Precondition => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
         SiteError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable"),

@@ -1,6 +1,8 @@
 //! Why a site sends none of its files.
 
 use af_content::StoreError;
+use af_content::unixfs::DirectoryError;
+use af_contract::ContentId;
 
 use super::path::PathError;
 use super::redirects::RedirectsError;
@@ -15,6 +17,9 @@ pub enum SiteError {
     /// The client's fault.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A CID that is no directory's, or of which nothing is here.
+    #[error("there is no site with the CID {0} on this server")]
+    Unknown(ContentId),
     /// The site has nothing there, and no page that says so.
     #[error("the site has no such page")]
     NotFound,
@@ -44,6 +49,8 @@ pub enum SiteError {
 impl From<ReadError> for SiteError {
     fn from(error: ReadError) -> Self {
         match error {
+            // Only the root is expected to be one.
+            ReadError::Directory(DirectoryError::NotADirectory(root)) => Self::Unknown(root),
             ReadError::Missing(_) => Self::Missing(error),
             ReadError::Store(StoreError::Io { .. }) | ReadError::Interrupted(_) | ReadError::Stopped(_) => {
                 Self::Storage(error)

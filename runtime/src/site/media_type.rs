@@ -19,7 +19,7 @@ const CHALLENGES: [&str; 2] = ["acme-challenge", "pki-validation"];
 pub fn of<S: AsRef<str>>(names: &[S]) -> HeaderValue {
     let Some((name, directories)) = names.split_last() else { return UNKNOWN };
     let Some((_, extension)) = name.as_ref().rsplit_once('.') else { return without_extension(directories) };
-    match mime_guess::from_ext(extension).first_raw() {
+    match newer(extension).or_else(|| mime_guess::from_ext(extension).first_raw()) {
         // The ones that a page is made of, without making text.
         Some("text/html") => HeaderValue::from_static("text/html; charset=utf-8"),
         Some("text/css") => HeaderValue::from_static("text/css; charset=utf-8"),
@@ -31,6 +31,20 @@ pub fn of<S: AsRef<str>>(names: &[S]) -> HeaderValue {
         Some(other) => HeaderValue::from_static(other),
         None => UNKNOWN,
     }
+}
+
+/// What the list of the crate lacks or has under an older name.
+fn newer(extension: &str) -> Option<&'static str> {
+    const NEWER: [(&str, &str); 7] = [
+        ("mjs", "text/javascript"),
+        ("map", "application/json"),
+        ("woff", "font/woff"),
+        ("otf", "font/otf"),
+        ("car", "application/vnd.ipld.car"),
+        ("m3u8", "application/vnd.apple.mpegurl"),
+        ("ts", "video/mp2t"),
+    ];
+    NEWER.iter().find(|(known, _)| extension.eq_ignore_ascii_case(known)).map(|(_, newer)| *newer)
 }
 
 fn without_extension<S: AsRef<str>>(directories: &[S]) -> HeaderValue {

@@ -12,6 +12,8 @@ mod range;
 mod redirects;
 #[allow(clippy::module_inception, reason = "it is the noun that this is about")]
 mod site;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use self::body::{FileBody, FileBodyError};

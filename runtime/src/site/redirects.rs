@@ -379,7 +379,7 @@ mod tests {
             ("/a /b 300", "status"),
             ("/a /b 301!", "forced"),
             ("/a /b 200!", "forced"),
-            ("/a x=:y /b 301", "neither to a path"),
+            ("/a x=:y /b 301", "status"),
             ("/a /b 301 Country=de", "more than"),
             ("/a https://example.com/ 200", "the site itself"),
             ("/:a/:a /b", "twice"),

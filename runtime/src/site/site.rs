@@ -13,7 +13,7 @@ use super::path::SitePath;
 use super::redirects::{self, FILE_BYTES, Outcome, Redirects, RedirectsError};
 use super::tree::{Page, Place, Trail, Tree};
 use super::{SiteError, conditional, file, range};
-use crate::content::{ContentStore, Reader};
+use crate::content::{ContentStore, ReadError, Reader};
 use crate::http::ResponseBody;
 
 /// The CID of the directory that answered.
@@ -44,7 +44,7 @@ pub struct Site {
     rules: Cache<ContentId, Rules>,
     /// Its root.
     name: HeaderValue,
-    caching: HeaderValue,
+    naming: Naming,
 }
 
 /// What a site's host is named after, and so how long an answer holds.
@@ -64,6 +64,16 @@ struct Asked<'a> {
     headers: &'a HeaderMap,
 }
 
+impl Naming {
+    fn caching(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Name => "public, max-age=0, must-revalidate",
+            // A year, which caches take for ever.
+            Self::Cid => "public, max-age=31536000, immutable",
+        })
+    }
+}
+
 impl Sites {
     /// Out of a store.
     #[must_use]
@@ -76,15 +86,11 @@ impl Sites {
     /// The site with this root.
     #[must_use]
     pub fn site(&self, root: ContentId, naming: Naming) -> Site {
-        let caching = match naming {
-            Naming::Name => HeaderValue::from_static("public, max-age=0, must-revalidate"),
-            Naming::Cid => HeaderValue::from_static("public, max-age=31536000, immutable"),
-        };
         Site {
             tree: Tree::new(root, self.reader.clone()),
             rules: self.rules.clone(),
             name: file::header(root.to_string()),
-            caching,
+            naming,
         }
     }
 }
@@ -108,7 +114,7 @@ impl Site {
             return Err(SiteError::Method);
         }
         let path = SitePath::parse(asked.uri.path())?;
-        let mut response = match self.tree.find(&path).await? {
+        let mut response = match self.find(&path).await? {
             Place::Page(page) => self.send(asked, &page, StatusCode::OK).await?,
             Place::Elsewhere(location, _) => {
                 let location = redirects::with_query(location, asked.uri.query());
@@ -117,10 +123,20 @@ impl Site {
             Place::Nowhere(trail) => self.without(asked, &path, trail).await?,
         };
         let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, self.caching.clone());
+        headers.insert(CACHE_CONTROL, self.naming.caching());
         headers.insert(AF_SITE, self.name.clone());
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
+    }
+
+    async fn find(&self, path: &SitePath<'_>) -> Result<Place, SiteError> {
+        self.tree.find(path).await.map_err(|error| match error {
+            // Nobody ever said that this CID is a site's, but whoever asks.
+            ReadError::Missing(id) if self.naming == Naming::Cid && id == self.tree.root() => {
+                SiteError::Unknown(id)
+            }
+            error => error.into(),
+        })
     }
 
     /// Sends a file, or the part of it that is asked for, unless the client has it. Conditions and ranges are for

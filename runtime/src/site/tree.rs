@@ -3,10 +3,9 @@
 //! A file answers at its own path. Besides, `/name` is `name.html`, and `/name/` is `name/index.html`; whoever asks
 //! for one of the two where only the other is there is sent to it, so that relative links in it are right.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use af_content::unixfs::{Directory, NodeError};
+use af_content::unixfs::{Directory, DirectoryError, NodeError};
 use af_contract::{Codec, ContentId, limits};
 
 use super::path::{self, SitePath};
@@ -106,6 +105,10 @@ impl Tree {
     /// # Errors
     /// When the root cannot be read or is a file.
     pub async fn trail(&self) -> Result<Trail, ReadError> {
+        // Of a file or a document nothing need be read to know.
+        if self.root.codec() != Codec::DagPb {
+            return Err(DirectoryError::NotADirectory(self.root).into());
+        }
         let directory = self.reader.directory(self.root).await?;
         Ok(Trail { names: Vec::new(), directories: vec![Step { id: self.root, directory }] })
     }
@@ -131,7 +134,7 @@ impl Tree {
         }
     }
 
-    async fn last(&self, trail: Trail, name: &Cow<'_, str>, slash: bool) -> Result<Place, ReadError> {
+    async fn last(&self, trail: Trail, name: &str, slash: bool) -> Result<Place, ReadError> {
         let entry = self.entry(&trail, name).await?;
         let directory = match entry {
             // Nothing is in a file.
