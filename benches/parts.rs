@@ -11,18 +11,18 @@ use std::sync::Arc;
 use af_content::car::{self, CarDecoder};
 use af_content::unixfs::{self, FileSummary};
 use af_content::{DiskStore, verify};
-use af_contract::route::Target;
 use af_contract::{
-    Code, Codec, ContentId, DeploymentRef, FunctionStatus, HashKind, Limits, Route, Settings, Slug, World,
+    Change, Code, Codec, FunctionState, FunctionStatus, Limits, RouteTable, Slug, Update, World,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::artifact::{Artifact, ArtifactStore};
 use af_runtime::host::{Given, Grants};
 use af_runtime::request_id::RequestId;
-use af_runtime::router::RuntimeRouter;
+use af_runtime::router::{self, Answer, RuntimeRouter};
 use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http_body_util::BodyExt;
+use serde_json::json;
 use wasmtime_wasi_http::WasiBody;
 
 fn save(store: &DiskStore, file: &[u8]) -> FileSummary {
@@ -116,25 +116,55 @@ fn instantiation(criterion: &mut Criterion) {
 
 fn routing(criterion: &mut Criterion) {
     let node = Node::new();
-    let router = RuntimeRouter::new("localhost", node.blocks.clone(), node.artifacts.clone());
-    let route = |number: u64| Route {
-        revision: number + 1,
-        slug: Slug::parse(&format!("function-{number}")).unwrap(),
-        target: Some(Target {
-            function: format!("fn_{number}"),
+    let router = RuntimeRouter::new(&["localhost".into()], node.blocks.clone(), node.artifacts.clone());
+    let routes: serde_json::Map<_, _> = (0..HOST_ROUTES).map(|n| (pattern(n), json!("https://t"))).collect();
+    let routes = RouteTable::parse(routes.into()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _within = runtime.enter();
+    for number in 0..HOSTS {
+        let state = FunctionState {
+            slug: Slug::parse(&format!("function-{number}")).unwrap(),
             project: "prj_1".into(),
             status: FunctionStatus::Active,
-            deployment: Some(DeploymentRef {
-                id: format!("dep_{number}"),
-                manifest: ContentId::new(Codec::DagCbor, HashKind::Sha2_256, [1; 32]),
-                settings: Settings::new(),
-            }),
-        }),
-    };
-    router.apply((0..10_000).map(route).collect());
-    criterion.bench_function("route one of 10,000 hosts", |bench| {
-        bench.iter(|| router.find(black_box("function-7777.localhost:8080")).unwrap());
+            routes: (number == HOSTS / 2).then(|| routes.clone()).flatten(),
+            deployment: None,
+            previews: Vec::new(),
+        };
+        let change = Change::Function { id: format!("fn_{number}"), state: Some(state) };
+        router.apply(vec![Update { revision: number + 1, change }]);
+    }
+    let host = format!("function-{}.localhost", HOSTS / 2);
+    let mut group = criterion.benchmark_group("100,000 hosts, 100 routes on the host");
+    for (name, path) in [
+        ("first path", "/service-0/users/7"),
+        ("last path", "/service-99/orders/2026/11/items.json"),
+        ("no route", "/nothing/of/the/kind"),
+    ] {
+        group.bench_function(name, |bench| bench.iter(|| route(&router, black_box(&host), black_box(path))));
+    }
+    group.bench_function("unknown host", |bench| {
+        bench.iter(|| router.find(black_box("www.example.com")).is_err());
     });
+}
+
+const HOSTS: u64 = 100_000;
+const HOST_ROUTES: u64 = 100;
+
+/// Of all kinds.
+fn pattern(number: u64) -> String {
+    match number % 4 {
+        0 => format!("/service-{number}/users/:id"),
+        1 => format!("/service-{number}/*"),
+        2 => format!("/service-{number}/about"),
+        _ => format!("/service-{number}/orders/*/:name.json"),
+    }
+}
+
+/// All that routing adds to a request.
+fn route(router: &RuntimeRouter, host: &str, path: &str) -> bool {
+    let Answer::Function(function) = &*router.find(host).unwrap() else { return false };
+    let path = router::path::normal(path).unwrap();
+    function.routes().unwrap().find("GET", host, &path).is_some()
 }
 
 fn verification(criterion: &mut Criterion) {

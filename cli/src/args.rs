@@ -57,9 +57,9 @@ pub struct Up {
     /// Where metrics are, at /metrics, for Prometheus [default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Functions answer at <slug>.<DOMAIN>
-    #[arg(long, default_value = "localhost")]
-    pub domain: String,
+    /// Functions answer at <slug>.<DOMAIN>; may be given several times, the first one is shown
+    #[arg(long = "domain", value_name = "DOMAIN", default_value = "localhost")]
+    pub domains: Vec<String>,
     /// A token that is to work, for scripted set-up (16 or more characters); better in the environment
     #[arg(long, value_name = "TOKEN", env = "AF_BOOTSTRAP_TOKEN", hide_env_values = true)]
     pub bootstrap_token: Option<String>,
@@ -78,6 +78,14 @@ pub struct Up {
     /// Memory of an instance of a function deployed from now on
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_limit_mb: u64,
+}
+
+impl Up {
+    /// The domain that is shown.
+    pub fn primary_domain(&self) -> &str {
+        // It has a default.
+        self.domains.first().map_or("localhost", String::as_str)
+    }
 }
 
 #[derive(Debug, Options)]
@@ -108,7 +116,7 @@ pub enum Functions {
     Deployments(Named),
     /// Go back to an older deployment
     Rollback(Rollback),
-    /// Change a function's name, slug or status
+    /// Change a function's name, slug, status or routes
     Update(Update),
     /// Delete a function and its deployments
     Delete(Named),
@@ -133,8 +141,8 @@ pub struct Create {
     /// Not supported yet
     #[arg(long, alias = "site-id", value_name = "ID", hide = true)]
     pub site: Option<String>,
-    /// Not supported yet
-    #[arg(short, long, value_name = "JSON", hide = true)]
+    /// Path patterns and where requests to them are forwarded, such as '{"/api/*": "https://api.example.com"}': JSON, or a file
+    #[arg(short, long, value_name = "JSON|FILE")]
     pub routes: Option<String>,
 }
 
@@ -218,7 +226,7 @@ pub struct Update {
     /// ACTIVE or INACTIVE
     #[arg(long)]
     pub status: Option<String>,
-    /// Not supported yet
-    #[arg(short, long, value_name = "JSON", hide = true)]
+    /// Another route table: JSON, or a file; null removes it
+    #[arg(short, long, value_name = "JSON|FILE")]
     pub routes: Option<String>,
 }

@@ -2,20 +2,24 @@
 
 pub mod capability;
 pub mod content_id;
+pub mod domain_name;
+pub mod feed;
 pub mod guest_world;
 pub mod limits;
 pub mod manifest;
 pub mod name;
 pub mod problem;
-pub mod route;
+pub mod routes;
 pub mod setting;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
+pub use domain_name::{DomainName, DomainNameError};
+pub use feed::{Change, DeploymentRef, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Update};
 pub use guest_world::World;
 pub use limits::Limits;
 pub use manifest::{Code, Manifest, ManifestError};
 pub use name::{FunctionName, NameError, Slug};
 pub use problem::Problem;
-pub use route::{DeploymentRef, FunctionStatus, Route};
+pub use routes::{RouteTable, RouteTableError};
 pub use setting::{SettingError, SettingName, SettingValue, Settings};

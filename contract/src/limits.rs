@@ -135,3 +135,24 @@ pub const HEADER_BYTES: usize = 128 << 10;
 
 /// Number of header lines of a request.
 pub const HEADER_COUNT: usize = 128;
+
+/// Routes of a function's table.
+pub const ROUTES: usize = 1_000;
+
+/// A path pattern of a route, bytes.
+pub const PATTERN_BYTES: usize = 1_024;
+
+/// A function's route table as JSON, bytes.
+pub const ROUTES_BYTES: usize = 256 << 10;
+
+/// Backends of one route.
+pub const UPSTREAMS: usize = 16;
+
+/// The longest time that a route may wait for its backend, milliseconds.
+pub const ROUTE_TIMEOUT_MS: u32 = 300_000;
+
+/// The body of a response that is written in a route table, bytes.
+pub const ROUTE_RESPONSE_BYTES: usize = 16 << 10;
+
+/// Newest deployments of a function that answer at preview hosts.
+pub const PREVIEWS: usize = 10;

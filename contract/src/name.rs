@@ -14,6 +14,9 @@ pub struct FunctionName(String);
 #[serde(try_from = "String", into = "String")]
 pub struct Slug(String);
 
+/// Characters of the random part of an id.
+const ULID_LENGTH: usize = 26;
+
 /// Why a name or slug is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -65,6 +68,13 @@ impl Slug {
             && !text.starts_with('-')
             && !text.ends_with('-');
         if fits { Ok(Self(text.to_owned())) } else { Err(NameError::Slug(shorten(text))) }
+    }
+
+    /// Whether the slug could be taken for the label of a deployment's preview host
+    /// ([`crate::DeploymentRef::preview_label`]).
+    #[must_use]
+    pub fn is_like_preview(&self) -> bool {
+        self.0.rsplit_once("--").is_some_and(|(_, id)| id.len() == ULID_LENGTH && !id.contains('-'))
     }
 
     /// The slug as text.

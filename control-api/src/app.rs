@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::{Limits, Route};
+use af_contract::{Limits, Update};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::sealing::Seal;
-use crate::domain::{bootstrap, deployments, settings, tokens};
+use crate::domain::{bootstrap, deployments, feed, tokens};
 use crate::rest;
 use crate::store::{Store, StoreError};
 
@@ -73,7 +73,7 @@ pub struct State {
     /// never removes blocks that another one is about to need.
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: Semaphore,
-    routes: watch::Sender<u64>,
+    revisions: watch::Sender<u64>,
 }
 
 impl State {
@@ -82,9 +82,9 @@ impl State {
         self.invoke_url.replace("{slug}", slug)
     }
 
-    /// Tells the edges that routes up to this revision are committed.
+    /// Tells the edges that changes up to this revision are committed.
     pub(crate) fn announce(&self, revision: u64) {
-        self.routes.send_if_modified(|known| {
+        self.revisions.send_if_modified(|known| {
             let newer = revision > *known;
             *known = revision.max(*known);
             newer
@@ -111,7 +111,7 @@ impl ControlApi {
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
-            routes: watch::Sender::new(revision),
+            revisions: watch::Sender::new(revision),
         };
         Ok(Self { state: Arc::new(state) })
     }
@@ -129,18 +129,18 @@ impl ControlApi {
         tokens::authenticate(&self.state, token).await.is_ok()
     }
 
-    /// Routes with a revision after `known`, oldest first; at most 10,000, so ask until none are left.
+    /// What changed after the revision `known`, oldest first; at most 1,000 changes, so ask until none are left.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn routes_since(&self, known: u64) -> Result<Vec<Route>, ControlError> {
-        Ok(settings::feed(&self.state, known).await?)
+    pub async fn updates_since(&self, known: u64) -> Result<Vec<Update>, ControlError> {
+        Ok(feed::since(&self.state, known).await?)
     }
 
-    /// Changes whenever routes were committed; its value is the newest revision.
+    /// Changes whenever something was committed that edges must know; its value is the newest revision.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.state.routes.subscribe()
+        self.state.revisions.subscribe()
     }
 
     /// All endpoints.

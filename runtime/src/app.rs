@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::Route;
+use af_contract::Update;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ pub struct EdgeConfig {
     /// Where compiled code is cached; readable by this user only.
     pub artifact_dir: PathBuf,
     /// `localhost` makes functions answer at `<slug>.localhost`.
-    pub domain: String,
+    pub domains: Vec<String>,
     /// The sandbox's size.
     pub sandbox: SandboxConfig,
     /// Where components are compiled.
@@ -65,15 +65,15 @@ impl Edge {
             blocks.clone(),
             config.compiler.clone(),
         )?;
-        let router = RuntimeRouter::new(&config.domain, blocks, artifacts);
+        let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
         Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
     }
 
-    /// Takes over routes that are new or changed. A function that already answers keeps answering with
+    /// Takes over what is new or changed. A function that already answers keeps answering with
     /// its old deployment until the new one is fetched, verified and compiled.
-    pub fn apply(&self, routes: Vec<Route>) {
-        self.service.router().apply(routes);
+    pub fn apply(&self, updates: Vec<Update>) {
+        self.service.router().apply(updates);
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

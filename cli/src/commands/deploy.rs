@@ -93,7 +93,7 @@ async fn function(api: &Api, options: &Deploy) -> anyhow::Result<Value> {
     }
     match lookup(api, &options.name).await? {
         Some(function) => Ok(function),
-        None => new(api, &options.name, None).await,
+        None => new(api, &options.name, None, None).await,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use af_contract::RouteTable;
 use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::deploy;
+use super::{deploy, routes};
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -29,8 +30,8 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
 
 async fn create(api: &Api, options: Create, output: &Output) -> anyhow::Result<()> {
     unsupported(options.site.is_some(), "--site", "sites come with the static site hosting")?;
-    unsupported(options.routes.is_some(), "--routes", "route tables come with the reverse proxy")?;
-    let function = new(api, &options.name, options.slug.as_deref()).await?;
+    let routes = options.routes.as_deref().map(routes::read).transpose()?;
+    let function = new(api, &options.name, options.slug.as_deref(), routes.as_ref()).await?;
     let message = format!(
         "created {}\nnext: af functions deploy --name {} --path FILE.wasm",
         text(&function, "id"),
@@ -93,12 +94,13 @@ async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Resu
 }
 
 async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<()> {
-    unsupported(options.routes.is_some(), "--routes", "route tables come with the reverse proxy")?;
+    let routes = options.routes.as_deref().map(routes::read).transpose()?;
     let given = [("name", options.name), ("slug", options.slug), ("status", options.status)];
-    let change: Map<String, Value> =
+    let mut change: Map<String, Value> =
         given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
+    change.extend(routes.map(|routes| ("routes".to_owned(), json!(routes))));
     if change.is_empty() {
-        bail!("nothing to change; give --name, --slug or --status");
+        bail!("nothing to change; give --name, --slug, --status or --routes");
     }
     let function = find(api, &options.function).await?;
     let path = format!("/v1/functions/{}", text(&function, "id"));
@@ -123,9 +125,14 @@ async fn delete(api: &Api, options: &Named, output: &Output) -> anyhow::Result<(
 }
 
 /// Makes a function in the session's project.
-pub async fn new(api: &Api, name: &str, slug: Option<&str>) -> anyhow::Result<Value> {
+pub async fn new(
+    api: &Api,
+    name: &str,
+    slug: Option<&str>,
+    routes: Option<&Option<RouteTable>>,
+) -> anyhow::Result<Value> {
     let path = format!("/v1/projects/{}/functions", api.project().await?);
-    Ok(api.send(Method::POST, &path, &json!({ "name": name, "slug": slug })).await?)
+    Ok(api.send(Method::POST, &path, &json!({ "name": name, "slug": slug, "routes": routes })).await?)
 }
 
 /// The function with this name or id, or `None`.

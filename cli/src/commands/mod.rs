@@ -4,6 +4,7 @@ mod deploy;
 mod functions;
 mod login;
 mod package;
+mod routes;
 mod server;
 mod settings;
 

@@ -49,7 +49,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     let metrics_url = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?.map(local_url);
     let api_url = local_url(api_listener.local_addr()?);
-    let invoke_url = Edge::url_of(&options.domain, "{slug}", edge_listener.local_addr()?);
+    let invoke_url = Edge::url_of(options.primary_domain(), "{slug}", edge_listener.local_addr()?);
 
     let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
     let blocks = DiskStore::open(data.join("blocks"))?;
@@ -161,7 +161,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
     let memory = usize::try_from(options.memory_limit_mb << 20).unwrap_or(usize::MAX);
     EdgeConfig {
         artifact_dir: data.join("artifacts"),
-        domain: options.domain.clone(),
+        domains: options.domains.clone(),
         sandbox: SandboxConfig {
             instances: options.instances,
             max_memory_bytes: memory.max(default.max_memory_bytes),
@@ -199,13 +199,13 @@ async fn sign_in(
     Ok(None)
 }
 
-/// Hands all routes after `known` to the edge. Returns the newest revision.
+/// Hands all changes after `known` to the edge. Returns the newest revision.
 async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
     loop {
-        let routes = control.routes_since(known).await?;
-        let Some(last) = routes.last() else { return Ok(known) };
+        let updates = control.updates_since(known).await?;
+        let Some(last) = updates.last() else { return Ok(known) };
         known = last.revision;
-        edge.apply(routes);
+        edge.apply(updates);
     }
 }
 

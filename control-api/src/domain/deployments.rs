@@ -12,7 +12,8 @@ use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Broken, Claim, Content, Received};
 use super::{Actor, Error, PAGE, Page, State, functions, id, now};
-use crate::store::{self, DeploymentRow, FunctionRow, Store, deployments, functions as rows, routes};
+use crate::store::feed::{self, Kind};
+use crate::store::{self, DeploymentRow, FunctionRow, Store, deployments, functions as rows};
 
 /// Deployments read at a time when all are needed.
 const BATCH: i64 = 1000;
@@ -220,7 +221,7 @@ async fn insert(
     Ok(deployment)
 }
 
-/// Points the function at a deployment, switches it on, and gives its route a new revision, which is
+/// Points the function at a deployment, switches it on, and gives it a new revision in the feed, which is
 /// returned. Who deploys wants an answer; clients of the older platform count on that.
 async fn activate(
     db: &mut sqlx::SqliteConnection,
@@ -231,7 +232,7 @@ async fn activate(
     function.status = "ACTIVE".into();
     function.updated_at = now();
     rows::update(db, &function).await?;
-    Ok(routes::put(db, &function.slug, Some(&function.id)).await?)
+    Ok(feed::put(db, Kind::Function, &function.id).await?)
 }
 
 /// Every block that a deployment needs.

@@ -1,10 +1,12 @@
 //! Functions: what a user names and a slug leads to.
 
-use af_contract::{FunctionName, Slug};
+use af_contract::{FunctionName, RouteTable, Slug};
+use serde_json::Value;
 
 use super::projects::commit;
 use super::{Actor, Error, PAGE, Page, State, id, now, projects};
-use crate::store::{FunctionRow, StoreError, functions, routes};
+use crate::store::feed::{self, Kind};
+use crate::store::{FunctionRow, StoreError, functions};
 
 /// What a new function is made of.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub struct NewFunction {
     pub name: String,
     /// Made of the name when none is given.
     pub slug: Option<String>,
+    /// Its route table.
+    pub routes: Option<Value>,
 }
 
 /// What is to change; `None` stays as it is.
@@ -24,6 +28,8 @@ pub struct Change {
     pub slug: Option<String>,
     /// `ACTIVE` or `INACTIVE`.
     pub status: Option<String>,
+    /// Another route table; `null` removes it.
+    pub routes: Option<Value>,
 }
 
 /// The function, if the actor is a member of its project.
@@ -58,11 +64,12 @@ pub async fn create(
     state: &State,
     actor: &Actor,
     project: &str,
-    new: &NewFunction,
+    new: NewFunction,
 ) -> Result<FunctionRow, Error> {
     projects::get(state, actor, project).await?;
     let name = parse_name(&new.name)?;
     let slug = new.slug.as_deref().map(parse_slug).transpose()?;
+    let routes = new.routes.map(parse_routes).transpose()?.flatten();
     let now = now();
     let mut function = FunctionRow {
         id: id::new("fn"),
@@ -71,6 +78,7 @@ pub async fn create(
         slug: slug.as_ref().map_or_else(|| name.slug().to_string(), Slug::to_string),
         status: "ACTIVE".into(),
         current_deployment_id: None,
+        routes: routes.as_ref().map(RouteTable::to_string),
         created_at: now,
         updated_at: now,
     };
@@ -83,34 +91,34 @@ pub async fn create(
     } else {
         inserted.map_err(named)?;
     }
-    let revision = routes::put(&mut db, &function.slug, Some(&function.id)).await?;
+    let revision = feed::put(&mut db, Kind::Function, &function.id).await?;
     commit(db).await?;
     state.announce(revision);
     Ok(function)
 }
 
-/// Changes a function's name, slug or status.
+/// Changes a function's name, slug, status or route table.
 ///
 /// # Errors
 /// When there is none that the actor may see, or a new value is malformed or taken.
-pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> Result<FunctionRow, Error> {
+pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> Result<FunctionRow, Error> {
     get(state, actor, id).await?;
     let name = change.name.as_deref().map(parse_name).transpose()?;
     let slug = change.slug.as_deref().map(parse_slug).transpose()?;
     let status = change.status.as_deref().map(parse_status).transpose()?;
+    let routes = change.routes.map(parse_routes).transpose()?;
     let mut db = state.store.begin().await?;
     let found = functions::read(&mut db, id).await?;
     let mut function = found.ok_or_else(|| Error::not_found("function", id))?;
-    let old_slug = function.slug.clone();
     function.name = name.map_or(function.name, String::from);
     function.slug = slug.map_or(function.slug, String::from);
     function.status = status.map_or(function.status, str::to_owned);
+    if let Some(routes) = routes {
+        function.routes = routes.as_ref().map(RouteTable::to_string);
+    }
     function.updated_at = now();
     functions::update(&mut db, &function).await.map_err(named)?;
-    if old_slug != function.slug {
-        routes::put(&mut db, &old_slug, None).await?;
-    }
-    let revision = routes::put(&mut db, &function.slug, Some(id)).await?;
+    let revision = feed::put(&mut db, Kind::Function, id).await?;
     commit(db).await?;
     state.announce(revision);
     Ok(function)
@@ -123,13 +131,20 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
     get(state, actor, id).await?;
     let mut db = state.store.begin().await?;
-    let found = functions::read(&mut db, id).await?;
-    let function = found.ok_or_else(|| Error::not_found("function", id))?;
+    functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
     functions::delete(&mut db, id).await?;
-    let revision = routes::put(&mut db, &function.slug, None).await?;
+    let revision = feed::put(&mut db, Kind::Function, id).await?;
     commit(db).await?;
     state.announce(revision);
     Ok(())
+}
+
+/// The function's route table.
+///
+/// # Errors
+/// When the stored one is none.
+pub fn routes(function: &FunctionRow) -> Result<Option<RouteTable>, Error> {
+    Ok(function.routes.as_deref().map(feed::table).transpose()?.flatten())
 }
 
 fn parse_name(name: &str) -> Result<FunctionName, Error> {
@@ -137,7 +152,17 @@ fn parse_name(name: &str) -> Result<FunctionName, Error> {
 }
 
 fn parse_slug(slug: &str) -> Result<Slug, Error> {
-    Slug::parse(slug).map_err(|error| Error::invalid("invalid_slug", error))
+    let slug = Slug::parse(slug).map_err(|error| Error::invalid("invalid_slug", error))?;
+    if slug.is_like_preview() {
+        let detail =
+            format!("{:?} looks like the preview host of a deployment; choose another slug", slug.as_str());
+        return Err(Error::invalid("invalid_slug", detail));
+    }
+    Ok(slug)
+}
+
+fn parse_routes(document: Value) -> Result<Option<RouteTable>, Error> {
+    RouteTable::parse(document).map_err(|error| Error::invalid("invalid_routes", error))
 }
 
 fn parse_status(status: &str) -> Result<&'static str, Error> {

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod component;
 pub mod deployments;
 mod error;
+pub mod feed;
 pub mod functions;
 mod id;
 pub mod projects;

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use af_contract::{Blake3Hash, Route, SettingName, SettingValue, Settings, setting};
-use tracing::error;
+use af_contract::{Blake3Hash, SettingName, SettingValue, Settings, setting};
 
 use super::{Error, State};
-use crate::store::StoreError;
 
 /// What a deploy changes in the settings of the deployment before: new values, or none for one that goes.
 pub type Changes = BTreeMap<SettingName, Option<SettingValue>>;
@@ -59,24 +57,7 @@ pub(super) fn digests(sealed: &SealedSettings) -> BTreeMap<SettingName, Blake3Ha
     sealed.iter().map(|(name, value)| (name.clone(), digest(value))).collect()
 }
 
-/// Routes with a revision after `known`, with the settings that their functions need.
-pub(crate) async fn feed(state: &State, known: u64) -> Result<Vec<Route>, StoreError> {
-    let mut routes = state.store.routes_since(known).await?;
-    let mut sealed = state.store.settings_since(known).await?;
-    for target in routes.iter_mut().filter_map(|route| route.target.as_mut()) {
-        let Some(deployment) = &mut target.deployment else { continue };
-        for (name, value) in sealed.remove(&deployment.id).unwrap_or_default() {
-            match open(state, &target.function, &name, &value) {
-                Ok(value) => drop(deployment.settings.insert(name, SettingValue::new(value))),
-                // The edge refuses a deployment that lacks a setting; the others are served.
-                Err(cause) => error!(function = target.function, %name, %cause, "a setting cannot be opened"),
-            }
-        }
-    }
-    Ok(routes)
-}
-
-fn open(state: &State, function: &str, name: &SettingName, value: &[u8]) -> Result<String, Error> {
+pub(super) fn open(state: &State, function: &str, name: &SettingName, value: &[u8]) -> Result<String, Error> {
     let opened = state.seal.unseal(&[function, name.as_str()], value);
     opened.map_err(|error| Error::Internal(Box::new(error)))
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use af_contract::RouteTable;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::List;
@@ -30,6 +32,9 @@ pub(super) struct Function {
     status: String,
     /// What answers; null before the first deploy.
     current_deployment_id: Option<String>,
+    /// Path pattern -> target; null: no table.
+    #[schema(value_type = Option<Object>)]
+    routes: Option<RouteTable>,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
     /// Milliseconds since 1970 UTC.
@@ -44,6 +49,9 @@ pub(super) struct FunctionInput {
     name: String,
     /// Made of the name when it is left out; unique on the platform.
     slug: Option<String>,
+    /// Path pattern -> http(s) URL, or an object that names another target; null: no table.
+    #[schema(value_type = Option<Object>)]
+    routes: Option<Value>,
 }
 
 /// What is to change; what is left out stays.
@@ -54,6 +62,15 @@ pub(super) struct FunctionChange {
     slug: Option<String>,
     /// `ACTIVE` or `INACTIVE`.
     status: Option<String>,
+    /// Path pattern -> target; null removes the table.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
+    routes: Option<Value>,
+}
+
+/// Tells `null` from nothing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// Which functions.
@@ -67,8 +84,9 @@ pub(super) struct Filter {
 }
 
 impl Function {
-    fn of(state: &State, row: FunctionRow) -> Self {
-        Self {
+    fn of(state: &State, row: FunctionRow) -> Result<Self, Failure> {
+        let routes = functions::routes(&row)?;
+        Ok(Self {
             invoke_url: state.invoke_url(&row.slug),
             id: row.id,
             project_id: row.project_id,
@@ -76,9 +94,10 @@ impl Function {
             slug: row.slug,
             status: row.status,
             current_deployment_id: row.current_deployment_id,
+            routes,
             created_at: row.created_at,
             updated_at: row.updated_at,
-        }
+        })
     }
 }
 
@@ -94,7 +113,7 @@ pub(super) async fn list(
 ) -> Result<axum::Json<List<Function>>, Failure> {
     let after = filter.after.unwrap_or_default();
     let page = functions::list(&state, &actor, &project, filter.name.as_deref(), &after).await?;
-    Ok(List::of(page, |row| Function::of(&state, row)))
+    List::try_of(page, |row| Function::of(&state, row))
 }
 
 /// Makes a function. It answers once it has a deployment.
@@ -109,9 +128,9 @@ pub(super) async fn create(
     Path(project): Path<String>,
     Json(input): Json<FunctionInput>,
 ) -> Result<(StatusCode, axum::Json<Function>), Failure> {
-    let new = NewFunction { name: input.name, slug: input.slug };
-    let function = functions::create(&state, &actor, &project, &new).await?;
-    Ok((StatusCode::CREATED, axum::Json(Function::of(&state, function))))
+    let new = NewFunction { name: input.name, slug: input.slug, routes: input.routes };
+    let function = functions::create(&state, &actor, &project, new).await?;
+    Ok((StatusCode::CREATED, axum::Json(Function::of(&state, function)?)))
 }
 
 /// One function.
@@ -124,10 +143,10 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Function>, Failure> {
     let function = functions::get(&state, &actor, &id).await?;
-    Ok(axum::Json(Function::of(&state, function)))
+    Ok(axum::Json(Function::of(&state, function)?))
 }
 
-/// Changes a function's name, slug or status.
+/// Changes a function's name, slug, status or route table.
 #[utoipa::path(patch, path = "/v1/functions/{function}", tag = "functions",
     params(("function" = String, Path)), request_body = FunctionChange, responses(
     (status = 200, body = Function), (status = 400, body = ProblemDocument),
@@ -139,9 +158,10 @@ pub(super) async fn update(
     Path(id): Path<String>,
     Json(input): Json<FunctionChange>,
 ) -> Result<axum::Json<Function>, Failure> {
-    let change = Change { name: input.name, slug: input.slug, status: input.status };
-    let function = functions::update(&state, &actor, &id, &change).await?;
-    Ok(axum::Json(Function::of(&state, function)))
+    let FunctionChange { name, slug, status, routes } = input;
+    let change = Change { name, slug, status, routes };
+    let function = functions::update(&state, &actor, &id, change).await?;
+    Ok(axum::Json(Function::of(&state, function)?))
 }
 
 /// Deletes a function and its deployments.

@@ -10,6 +10,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use af_contract::limits;
 use axum::extract::DefaultBodyLimit;
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,12 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::problem::Failure;
 use crate::app::State;
 use crate::domain::Page;
 
-/// JSON bodies, bytes. Uploads have a limit of their own.
-const JSON_BYTES: usize = 64 << 10;
+/// JSON bodies, bytes: a route table, with escapes. Uploads have a limit of their own.
+const JSON_BYTES: usize = 2 * limits::ROUTES_BYTES;
 
 #[derive(OpenApi)]
 #[openapi(modifiers(&Bearer), security(("token" = [])))]
@@ -97,5 +99,10 @@ struct Cursor {
 impl<T> List<T> {
     fn of<R>(page: Page<R>, shape: impl Fn(R) -> T) -> Json<Self> {
         Json(Self { data: page.items.into_iter().map(shape).collect(), next: page.next })
+    }
+
+    fn try_of<R>(page: Page<R>, shape: impl Fn(R) -> Result<T, Failure>) -> Result<Json<Self>, Failure> {
+        let data = page.items.into_iter().map(shape).collect::<Result<_, _>>()?;
+        Ok(Json(Self { data, next: page.next }))
     }
 }

@@ -19,6 +19,8 @@ pub struct FunctionRow {
     pub status: String,
     /// What answers.
     pub current_deployment_id: Option<String>,
+    /// Its route table, as JSON.
+    pub routes: Option<String>,
     /// Milliseconds.
     pub created_at: i64,
     /// Milliseconds.
@@ -26,7 +28,7 @@ pub struct FunctionRow {
 }
 
 const SELECT: &str = "select f.id, f.project_id, f.name, f.slug, f.status, f.current_deployment_id,
-    f.created_at, f.updated_at from functions f";
+    f.routes, f.created_at, f.updated_at from functions f";
 
 impl Store {
     /// The function, if the user is a member of its project.
@@ -63,10 +65,10 @@ pub(crate) async fn read(db: &mut SqliteConnection, id: &str) -> Result<Option<F
 }
 
 pub(crate) async fn insert(db: &mut SqliteConnection, function: &FunctionRow) -> Result<(), StoreError> {
-    let query = "insert into functions (id, project_id, name, slug, status, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7)";
+    let query = "insert into functions (id, project_id, name, slug, status, routes, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)";
     let insert = sqlx::query(query).bind(&function.id).bind(&function.project_id).bind(&function.name);
-    let insert = insert.bind(&function.slug).bind(&function.status);
+    let insert = insert.bind(&function.slug).bind(&function.status).bind(&function.routes);
     insert.bind(function.created_at).bind(function.updated_at).execute(db).await.map_err(taken)?;
     Ok(())
 }
@@ -74,9 +76,9 @@ pub(crate) async fn insert(db: &mut SqliteConnection, function: &FunctionRow) ->
 /// Writes everything that can change.
 pub(crate) async fn update(db: &mut SqliteConnection, function: &FunctionRow) -> Result<(), StoreError> {
     let query = "update functions
-        set name = $2, slug = $3, status = $4, current_deployment_id = $5, updated_at = $6 where id = $1";
+        set name = $2, slug = $3, status = $4, current_deployment_id = $5, routes = $6, updated_at = $7 where id = $1";
     let update = sqlx::query(query).bind(&function.id).bind(&function.name).bind(&function.slug);
-    let update = update.bind(&function.status).bind(&function.current_deployment_id);
+    let update = update.bind(&function.status).bind(&function.current_deployment_id).bind(&function.routes);
     update.bind(function.updated_at).execute(db).await.map_err(taken)?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The database: the only place with SQL. SQLite with one writer, so that no write ever waits for a lock.
 
 pub(crate) mod deployments;
+pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod projects;
-pub(crate) mod routes;
 pub(crate) mod settings;
 pub(crate) mod tokens;
 pub(crate) mod users;

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use af_contract::SettingName;
+use af_contract::{SettingName, limits};
 use sqlx::SqliteConnection;
 
+use super::feed::range;
 use super::{Store, StoreError};
 use crate::domain::settings::SealedSettings;
 
@@ -23,17 +24,24 @@ impl Store {
         rows.into_iter().map(|row| Ok((name(&row.name)?, row.sealed))).collect()
     }
 
-    /// Of the deployments that routes with a revision after `known` lead to, by deployment.
+    /// Of the deployments of functions that changed after `known` up to `until`, by deployment.
     pub(crate) async fn settings_since(
         &self,
         known: u64,
+        until: u64,
     ) -> Result<HashMap<String, SealedSettings>, StoreError> {
-        let query = "select s.deployment_id, s.name, s.sealed
-            from (select function_id from routes where revision > $1 order by revision limit 10000) r
-            join functions f on f.id = r.function_id
-            join deployment_settings s on s.deployment_id = f.current_deployment_id";
-        let known = i64::try_from(known).unwrap_or(i64::MAX);
-        let rows: Vec<SettingRow> = sqlx::query_as(query).bind(known).fetch_all(&self.reader).await?;
+        let query = "select s.deployment_id, s.name, s.sealed from deployment_settings s
+            join (select d.id, d.id = f.current_deployment_id as current,
+                    row_number() over (partition by d.function_id order by d.number desc) as place
+                from feed e
+                join functions f on f.id = e.id
+                join deployments d on d.function_id = f.id
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) r
+            on r.id = s.deployment_id and (r.current or r.place <= $3)";
+        let (from, to) = range(known, until);
+        let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+        let query = sqlx::query_as(query).bind(from).bind(to).bind(previews);
+        let rows: Vec<SettingRow> = query.fetch_all(&self.reader).await?;
         let mut settings: HashMap<String, SealedSettings> = HashMap::new();
         for row in rows {
             let name = name(&row.name)?;

@@ -2,6 +2,7 @@
 
 mod body;
 mod rescue;
+mod routed;
 mod service;
 mod target;
 mod well_known;

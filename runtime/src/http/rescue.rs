@@ -6,6 +6,7 @@ use af_contract::{Problem, problem};
 use tracing::{debug, warn};
 
 use super::body::ResponseBody;
+use super::routed::RoutedError;
 use super::target::TargetError;
 use crate::artifact::ArtifactError;
 use crate::metrics::Metrics;
@@ -29,6 +30,12 @@ pub enum RequestError {
     /// No function answers here.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The route's fault, or the client's.
+    #[error(transparent)]
+    Routed(#[from] RoutedError),
+    /// Not here.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// The function's code cannot be had or used.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -54,7 +61,15 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             RouteError::FunctionNotFound(_) => (StatusCode::NOT_FOUND, "function_not_found"),
             RouteError::Inactive(_) => (StatusCode::NOT_FOUND, "function_inactive"),
             RouteError::NotDeployed(_) => (StatusCode::NOT_FOUND, "function_not_deployed"),
+            RouteError::PreviewNotFound(_) => (StatusCode::NOT_FOUND, "deployment_not_found"),
+            RouteError::SiteNotDeployed(_) => (StatusCode::NOT_FOUND, "site_not_deployed"),
         },
+        RequestError::Routed(error) => match error {
+            RoutedError::Path(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
+            RoutedError::NoFunction(_) => (StatusCode::BAD_GATEWAY, "route_target_not_found"),
+            RoutedError::Response(_) => (StatusCode::BAD_GATEWAY, "invalid_route_response"),
+        },
+        RequestError::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "not_supported"),
         RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
         RequestError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
         RequestError::Guest(error) => match error {

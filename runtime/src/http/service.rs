@@ -7,10 +7,12 @@ use ::http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
-use super::{RequestError, rescue, target, well_known};
+use super::routed::Routed;
+use super::target::{self, Host};
+use super::{RequestError, rescue, well_known};
 use crate::listen::Peer;
 use crate::request_id::RequestId;
-use crate::router::{Deployment, RuntimeRouter};
+use crate::router::{Answer, Deployment, Entry, RuntimeRouter, SiteEntry, path};
 use crate::sandbox::{Call, Gate, Sandbox};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,17 +57,56 @@ impl Service {
         &self,
         id: RequestId,
         peer: &Peer,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let host = target::host(&request)?;
-        let route = self.router.find(&host)?;
-        if request.uri().path() == well_known::DEPLOYMENT_PATH {
-            return Ok(well_known::deployment(&route).await);
+        let answer = self.router.find(host.name())?;
+        match &*answer {
+            Answer::Function(function) if request.uri().path() == well_known::DEPLOYMENT_PATH => {
+                Ok(well_known::deployment(function).await)
+            }
+            Answer::Function(function) => {
+                function.check_active()?;
+                let Some(routes) = function.routes() else {
+                    return self.function(id, peer, request, &host, function).await;
+                };
+                let uri = request.uri().clone();
+                let path = path::normal(uri.path()).unwrap_or_default();
+                match routes.find(request.method().as_str(), host.name(), &path) {
+                    Some(found) => {
+                        let routed = Routed { id, peer, host: &host, function, path: &path, found: &found };
+                        self.routed(routed, request).await
+                    }
+                    None => self.function(id, peer, request, &host, function).await,
+                }
+            }
+            Answer::Site(site) => self.site(site, &request).await,
         }
-        let deployment = route.deployment().await?;
+    }
+
+    /// Serves a file.
+    #[expect(clippy::unused_async, reason = "reading files is asynchronous")]
+    pub(super) async fn site(
+        &self,
+        _site: &SiteEntry,
+        _request: &Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, RequestError> {
+        Err(RequestError::Unsupported("sites are not served yet"))
+    }
+
+    /// Runs a function's own code.
+    pub(super) async fn function(
+        &self,
+        id: RequestId,
+        peer: &Peer,
+        mut request: Request<Incoming>,
+        host: &Host,
+        function: &Entry,
+    ) -> Result<Response<ResponseBody>, RequestError> {
+        let deployment = function.deployment().await?;
         check_length(&request, deployment.limits().request_body_bytes)?;
-        target::make_absolute(&mut request, peer.scheme(), &host)?;
-        let response = self.run(id, route.gate(), deployment, request).await?;
+        target::make_absolute(&mut request, peer.scheme(), host)?;
+        let response = self.run(id, function.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::route::Target;
 use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
 use http::HeaderValue;
 
@@ -43,10 +42,10 @@ const fn default_concurrency(world: World) -> u32 {
 }
 
 impl Deployment {
-    /// Reads the manifest and checks it against its CID and the function that it must be of.
+    /// Reads the manifest and checks it against its CID and the function that it must be of, in a project.
     pub(super) async fn load(
         reference: &DeploymentRef,
-        target: &Target,
+        (function, project): (&str, &str),
         blocks: &DiskStore,
         artifacts: &ArtifactStore,
     ) -> Result<Arc<Self>, ArtifactError> {
@@ -56,8 +55,8 @@ impl Deployment {
         let bytes = block.map_err(ArtifactError::interrupted)??.ok_or(ArtifactError::Missing(id))?;
         let manifest =
             Manifest::decode(&bytes).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
-        if manifest.function != target.function {
-            let reason = format!("it is of {}, not of {}", manifest.function, target.function);
+        if manifest.function != function {
+            let reason = format!("it is of {}, not of {function}", manifest.function);
             return Err(ArtifactError::Manifest(reason));
         }
         let header = HeaderValue::try_from(id.to_string());
@@ -68,7 +67,7 @@ impl Deployment {
             return Err(ArtifactError::Manifest("its settings are not those that it names".into()));
         }
         let given = Given {
-            project: target.project.clone(),
+            project: project.to_owned(),
             settings: reference.settings.clone(),
             assets: manifest.assets,
             stores: manifest.stores.clone(),

@@ -1,23 +1,25 @@
-//! One slug's place in the table: what answers there, and what is about to.
+//! What a function answers with, and what is about to replace it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use af_content::DiskStore;
-use af_contract::route::Target;
-use af_contract::{ContentId, DeploymentRef, FunctionStatus, Route, Slug};
+use af_contract::{ContentId, DeploymentRef, FunctionState, FunctionStatus, Slug};
 use tokio::sync::OnceCell;
 
-use super::{Deployment, RouteError};
+use super::{Deployment, RouteError, Routes};
 use crate::artifact::{ArtifactError, ArtifactStore};
 use crate::http::RequestError;
 use crate::sandbox::Gate;
 
-/// What the table holds for a slug. Its deployment never changes; a newer one is a new entry.
+/// What a function answers with. Its deployment and routes never change; newer ones are a new entry.
 pub struct Entry {
-    slug: Slug,
-    target: Target,
+    function: Arc<str>,
+    state: FunctionState,
+    routes: Option<Arc<Routes>>,
     /// Read when it is first needed, so that a start does not read ten thousand manifests.
     deployment: OnceCell<Arc<Deployment>>,
+    /// Made when they are first asked for, in the order of the state's.
+    previews: Box<[OnceLock<Arc<Entry>>]>,
     next: Mutex<Next>,
     blocks: DiskStore,
     artifacts: ArtifactStore,
@@ -32,23 +34,69 @@ struct Next {
 }
 
 impl Entry {
-    /// `gate` is the one of the entry before, if there is one.
+    /// `known` is the entry before, if there is one.
     pub(super) fn new(
-        route: &Route,
-        target: &Target,
-        gate: Gate,
+        function: &str,
+        revision: u64,
+        mut state: FunctionState,
+        known: Option<&Self>,
         blocks: &DiskStore,
         artifacts: &ArtifactStore,
     ) -> Self {
+        // With the same deployment, its instances and what is known of it go on.
+        let same = known.filter(|known| known.state.deployment == state.deployment);
+        let deployment = same.and_then(|known| known.deployment.get().cloned());
+        let routes = state.routes.take().map(|table| Arc::new(Routes::compile(&table)));
         Self {
-            slug: route.slug.clone(),
-            target: target.clone(),
-            deployment: OnceCell::new(),
-            next: Mutex::new(Next { revision: route.revision, pending: None, failed: None }),
+            function: function.into(),
+            routes,
+            deployment: OnceCell::new_with(deployment),
+            previews: state.previews.iter().map(|_| OnceLock::new()).collect(),
+            next: Mutex::new(Next { revision, pending: None, failed: None }),
             blocks: blocks.clone(),
             artifacts: artifacts.clone(),
-            gate,
+            gate: known.map(|known| known.gate.clone()).unwrap_or_default(),
+            state,
         }
+    }
+
+    /// The same function with one of its newest deployments. `id` is lower case and without its prefix.
+    pub(super) fn preview(&self, id: &str) -> Option<Arc<Self>> {
+        let is_it = |reference: &DeploymentRef| {
+            reference.id.strip_prefix("dep_").is_some_and(|known| known.eq_ignore_ascii_case(id))
+        };
+        let place = self.state.previews.iter().position(is_it)?;
+        let entry = self.previews.get(place)?.get_or_init(|| {
+            let deployment = self.state.previews.get(place).cloned();
+            let state = FunctionState { deployment, previews: Vec::new(), ..self.state.clone() };
+            let (blocks, artifacts) = (&self.blocks, &self.artifacts);
+            let entry = Self::new(&self.function, self.latest(), state, None, blocks, artifacts);
+            Arc::new(Self { routes: self.routes.clone(), gate: self.gate.clone(), ..entry })
+        });
+        Some(entry.clone())
+    }
+
+    /// The function's route table, if it has one.
+    #[must_use]
+    pub fn routes(&self) -> Option<&Arc<Routes>> {
+        self.routes.as_ref()
+    }
+
+    /// Whether the function may answer.
+    ///
+    /// # Errors
+    /// When it is switched off.
+    pub fn check_active(&self) -> Result<(), RouteError> {
+        match self.state.status {
+            FunctionStatus::Active => Ok(()),
+            FunctionStatus::Inactive => Err(RouteError::Inactive(self.state.slug.clone())),
+        }
+    }
+
+    /// Whose it is (`prj_…`).
+    #[must_use]
+    pub fn project(&self) -> &str {
+        &self.state.project
     }
 
     /// The function's share of the server.
@@ -61,11 +109,10 @@ impl Entry {
     /// # Errors
     /// When the function is switched off or has no deployment, or its manifest cannot be read.
     pub async fn deployment(&self) -> Result<&Arc<Deployment>, RequestError> {
-        if self.target.status == FunctionStatus::Inactive {
-            return Err(RouteError::Inactive(self.slug.clone()).into());
-        }
-        let reference = self.reference().ok_or_else(|| RouteError::NotDeployed(self.slug.clone()))?;
-        let load = || Deployment::load(reference, &self.target, &self.blocks, &self.artifacts);
+        self.check_active()?;
+        let reference = self.reference().ok_or_else(|| RouteError::NotDeployed(self.state.slug.clone()))?;
+        let owner = (&*self.function, self.project());
+        let load = || Deployment::load(reference, owner, &self.blocks, &self.artifacts);
         Ok(self.deployment.get_or_try_init(load).await?)
     }
 
@@ -90,7 +137,7 @@ impl Entry {
     }
 
     pub(super) fn slug(&self) -> &Slug {
-        &self.slug
+        &self.state.slug
     }
 
     /// The manifest of what answers here, if there is one.
@@ -98,8 +145,8 @@ impl Entry {
         self.reference().map(|reference| reference.manifest)
     }
 
-    fn reference(&self) -> Option<&DeploymentRef> {
-        self.target.deployment.as_ref()
+    pub(super) fn reference(&self) -> Option<&DeploymentRef> {
+        self.state.deployment.as_ref()
     }
 
     pub(super) fn has_deployment(&self) -> bool {
@@ -107,10 +154,10 @@ impl Entry {
     }
 
     pub(super) fn answers(&self) -> bool {
-        self.target.status == FunctionStatus::Active && self.has_deployment()
+        self.state.status == FunctionStatus::Active && self.has_deployment()
     }
 
-    /// The newest revision that is known for this slug.
+    /// The newest revision that is known for this function.
     pub(super) fn latest(&self) -> u64 {
         self.next().revision
     }

@@ -1,30 +1,40 @@
-//! RuntimeRouter: host -> function -> deployment. The table is immutable and swapped atomically; a
-//! request that found its deployment keeps it to the end.
+//! RuntimeRouter: host -> function or site, and path -> rule. What a request found it keeps to the end; what changes is
+//! prepared off the request path and then swapped.
 
+mod changes;
 mod deployment;
 mod entry;
+mod hosts;
+mod matcher;
+pub mod path;
+mod routes;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use af_content::DiskStore;
-use af_contract::{FunctionStatus, Route, Slug};
-use arc_swap::ArcSwap;
-use tracing::{error, info};
+use af_contract::{ContentId, Slug};
 
+use self::changes::Owners;
 pub use self::deployment::Deployment;
 pub use self::entry::Entry;
+use self::hosts::HostTable;
+pub use self::routes::{Match, Routes};
 use crate::artifact::ArtifactStore;
 
-/// No function answers at a host.
+/// Nothing answers at a host.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
-    /// Not a host of this platform.
-    #[error("no site or function lives at {0:?}; functions answer at <slug>.<the platform's domain>")]
+    /// Neither a host of this platform nor a domain of anybody.
+    #[error(
+        "no site or function lives at {0:?}; functions answer at <slug>.<the platform's domain> and at verified domains"
+    )]
     UnknownHost(String),
     /// A slug that nobody has.
     #[error("there is no function with the slug {0:?}")]
     FunctionNotFound(String),
+    /// A deployment that the function does not have, or not among its newest.
+    #[error("the function has no deployment {0:?} among its newest; only those have preview hosts")]
+    PreviewNotFound(String),
     /// Switched off.
     #[error(
         "the function {0:?} is switched off; its owner can switch it on with `af functions update --status ACTIVE`"
@@ -33,14 +43,28 @@ pub enum RouteError {
     /// Created, but without code.
     #[error("the function {0:?} has no deployment yet; make one with `af functions deploy`")]
     NotDeployed(Slug),
+    /// Created, but without files.
+    #[error("the site {0:?} has no deployment yet; make one with `af sites deploy`")]
+    SiteNotDeployed(Slug),
 }
 
-/// So many routes at once are news, whose code is compiled before anybody asks for it.
-const AHEAD: usize = 16;
+/// What answers at a host.
+pub enum Answer {
+    /// A function.
+    Function(Arc<Entry>),
+    /// A directory of files.
+    Site(SiteEntry),
+}
 
-type Table = HashMap<Slug, Arc<Entry>>;
+/// A site, or a directory by its CID.
+pub struct SiteEntry {
+    /// Of a site that has a name; `None` where the host is the CID.
+    pub slug: Option<Slug>,
+    /// The directory.
+    pub root: Option<ContentId>,
+}
 
-/// Finds deployments by host. Cheap to clone.
+/// Finds what answers. Cheap to clone.
 #[derive(Clone)]
 pub struct RuntimeRouter {
     inner: Arc<Inner>,
@@ -48,104 +72,90 @@ pub struct RuntimeRouter {
 
 struct Inner {
     /// `.localhost`
-    suffix: String,
-    table: ArcSwap<Table>,
-    /// Held while the table is replaced, never while anything is awaited or read.
-    changing: Mutex<()>,
+    suffixes: Vec<String>,
+    hosts: HostTable,
+    /// Held while something is replaced, never while anything is awaited or read.
+    owners: Mutex<Owners>,
     blocks: DiskStore,
     artifacts: ArtifactStore,
 }
 
 impl RuntimeRouter {
-    /// An empty table for hosts under `domain`.
+    /// An empty table for hosts under these domains.
     #[must_use]
-    pub fn new(domain: &str, blocks: DiskStore, artifacts: ArtifactStore) -> Self {
+    pub fn new(domains: &[String], blocks: DiskStore, artifacts: ArtifactStore) -> Self {
+        let suffix = |domain: &String| format!(".{}", domain.to_ascii_lowercase());
         let inner = Inner {
-            suffix: format!(".{}", domain.to_ascii_lowercase()),
-            table: ArcSwap::default(),
-            changing: Mutex::new(()),
+            suffixes: domains.iter().map(suffix).collect(),
+            hosts: HostTable::default(),
+            owners: Mutex::default(),
             blocks,
             artifacts,
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The function at a lower-case host, with or without port.
+    /// What answers at a host, which is lower case and without port.
     ///
     /// # Errors
-    /// When the host is not the platform's, or its slug names no function.
-    pub fn find(&self, host: &str) -> Result<Arc<Entry>, RouteError> {
-        let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-        let slug = name
-            .strip_suffix(self.inner.suffix.as_str())
-            .filter(|slug| !slug.is_empty() && !slug.contains('.'))
-            .ok_or_else(|| RouteError::UnknownHost(name.chars().take(255).collect()))?;
-        let table = self.inner.table.load();
-        table.get(slug).cloned().ok_or_else(|| RouteError::FunctionNotFound(slug.chars().take(63).collect()))
+    /// When nothing does.
+    pub fn find(&self, host: &str) -> Result<Arc<Answer>, RouteError> {
+        let unknown = || RouteError::UnknownHost(host.chars().take(253).collect());
+        let Some(label) = self.label(host) else {
+            let slot = self.inner.hosts.domain(host);
+            return slot.and_then(|slot| slot.answer()).ok_or_else(unknown);
+        };
+        if label.is_empty() || label.contains('.') {
+            return Err(unknown());
+        }
+        if let Some(answer) = self.inner.hosts.slug(label).and_then(|slot| slot.answer()) {
+            return Ok(answer);
+        }
+        self.preview(label)
+            .or_else(|| by_content_id(label).map(Ok))
+            .unwrap_or_else(|| Err(RouteError::FunctionNotFound(label.chars().take(63).collect())))
     }
 
-    /// Takes over new and changed routes. Older revisions than the known ones are ignored.
-    ///
-    /// A function that answers goes on with its old deployment while the new one is prepared, and
-    /// keeps it if that fails. Everything else changes at once. Must be called within a runtime.
-    pub fn apply(&self, routes: Vec<Route>) {
-        let _changing = self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = Table::clone(&self.inner.table.load());
-        // A start brings all routes at once; most of them will not be asked for soon.
-        let ahead = routes.len() <= AHEAD;
-        for route in routes {
-            let known = table.get(&route.slug).cloned();
-            if known.as_ref().is_some_and(|known| known.latest() >= route.revision) {
-                continue;
+    /// The deployment of a function at its preview host. `None`: the label is none of such a host.
+    fn preview(&self, label: &str) -> Option<Result<Arc<Answer>, RouteError>> {
+        let (slug, id) = label.rsplit_once("--")?;
+        match &*self.inner.hosts.slug(slug)?.answer()? {
+            Answer::Function(entry) => {
+                let found = entry.preview(id).map(|entry| Arc::new(Answer::Function(entry)));
+                Some(found.ok_or_else(|| RouteError::PreviewNotFound(id.to_owned())))
             }
-            let Some(target) = &route.target else {
-                table.remove(&route.slug);
-                continue;
-            };
-            let active = target.status == FunctionStatus::Active;
-            let gate = known.as_ref().map(|known| known.gate().clone()).unwrap_or_default();
-            let entry = Entry::new(&route, target, gate, &self.inner.blocks, &self.inner.artifacts);
-            let entry = Arc::new(entry);
-            match known.filter(|known| active && entry.has_deployment() && known.answers()) {
-                Some(known) => {
-                    known.expect(route.revision, entry.manifest());
-                    tokio::spawn(self.clone().replace(known, entry));
-                }
-                None => {
-                    table.insert(route.slug.clone(), entry.clone());
-                    if ahead && entry.answers() {
-                        tokio::spawn(prepare(entry));
-                    }
-                }
-            }
+            Answer::Site(_) => None,
         }
-        self.inner.table.store(Arc::new(table));
     }
 
-    async fn replace(self, old: Arc<Entry>, new: Arc<Entry>) {
-        let slug = new.slug().clone();
-        if let Err(cause) = new.prepare().await {
-            error!(%slug, manifest = ?new.manifest(), error = %cause, "a deployment cannot be used; the old one goes on");
-            old.fail(&new, cause);
-            return;
+    /// Another function of a project, by slug or id.
+    #[must_use]
+    pub fn function_of(&self, project: &str, name: &str) -> Option<Arc<Entry>> {
+        let slot = match name.strip_prefix("fn_") {
+            Some(_) => self.inner.owned(name),
+            None => self.inner.hosts.slug(name),
+        };
+        match &*slot?.answer()? {
+            Answer::Function(entry) if entry.project() == project => Some(entry.clone()),
+            _ => None,
         }
-        let _changing = self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = Table::clone(&self.inner.table.load());
-        // A later change may have come while this one was prepared.
-        if table
-            .get(&slug)
-            .is_some_and(|current| Arc::ptr_eq(current, &old) && current.latest() == new.latest())
-        {
-            info!(%slug, manifest = ?new.manifest(), "a deployment went live");
-            table.insert(slug, new);
-            self.inner.table.store(Arc::new(table));
-        }
+    }
+
+    /// What a host has before the platform's domain. `None`: it is not under it.
+    fn label<'h>(&self, host: &'h str) -> Option<&'h str> {
+        self.inner.suffixes.iter().find_map(|suffix| host.strip_suffix(suffix.as_str()))
+    }
+
+    /// Whether a certificate may be had for a host: something answers there under a domain of its own.
+    #[must_use]
+    pub fn serves_domain(&self, host: &str) -> bool {
+        self.label(host).is_none()
+            && self.inner.hosts.domain(host).is_some_and(|slot| slot.answer().is_some())
     }
 }
 
-/// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.
-async fn prepare(entry: Arc<Entry>) {
-    if let Err(cause) = entry.prepare().await {
-        error!(slug = %entry.slug(), manifest = ?entry.manifest(), error = %cause, "a deployment cannot be used");
-    }
+/// A directory whose CID is the label.
+fn by_content_id(label: &str) -> Option<Arc<Answer>> {
+    let root = ContentId::parse(label).ok()?;
+    Some(Arc::new(Answer::Site(SiteEntry { slug: None, root: Some(root) })))
 }

@@ -1,0 +1,136 @@
+//! The feed: a revision for each thing that answers requests, counting up over the platform.
+
+use std::collections::HashMap;
+
+use af_contract::{
+    Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RouteTable, Settings, Slug, Update,
+    limits,
+};
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, parse, unsigned};
+
+/// What the feed has revisions of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// By `fn_…`.
+    Function,
+}
+
+#[derive(sqlx::FromRow)]
+struct FunctionUpdate {
+    id: String,
+    revision: i64,
+    slug: Option<String>,
+    project_id: Option<String>,
+    status: Option<String>,
+    routes: Option<String>,
+    deployment_id: Option<String>,
+    manifest_cid: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct PreviewRow {
+    function_id: String,
+    id: String,
+    manifest_cid: String,
+}
+
+impl Store {
+    pub(crate) async fn latest_revision(&self) -> Result<u64, StoreError> {
+        let query = "select coalesce(max(revision), 0) from feed";
+        unsigned("revision", sqlx::query_scalar(query).fetch_one(&self.reader).await?)
+    }
+
+    /// The newest revision of a page of the feed: of at most 1,000 changes after `known`. `None`: there is no change.
+    pub(crate) async fn page_end(&self, known: u64) -> Result<Option<u64>, StoreError> {
+        let query = "select max(revision) from
+            (select revision from feed where revision > $1 order by revision limit 1000)";
+        let known = i64::try_from(known).unwrap_or(i64::MAX);
+        let end: Option<i64> = sqlx::query_scalar(query).bind(known).fetch_one(&self.reader).await?;
+        end.map(|end| unsigned("revision", end)).transpose()
+    }
+
+    /// Functions that changed after `known` up to `until`, without settings.
+    pub(crate) async fn changed_functions(&self, known: u64, until: u64) -> Result<Vec<Update>, StoreError> {
+        let query = "select e.id, e.revision, f.slug, f.project_id, f.status, f.routes,
+                d.id as deployment_id, d.manifest_cid
+            from feed e
+            left join functions f on f.id = e.id
+            left join deployments d on d.id = f.current_deployment_id
+            where e.kind = 'function' and e.revision > $1 and e.revision <= $2 limit 1000";
+        let (from, to) = range(known, until);
+        let rows: Vec<FunctionUpdate> =
+            sqlx::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
+        let mut previews = self.previews(from, to).await?;
+        rows.into_iter().map(|row| row.update(&mut previews)).collect()
+    }
+
+    /// The newest deployments of functions that changed, newest first.
+    async fn previews(&self, from: i64, to: i64) -> Result<HashMap<String, Vec<DeploymentRef>>, StoreError> {
+        let query = "select function_id, id, manifest_cid from
+                (select d.function_id, d.id, d.manifest_cid, d.number,
+                    row_number() over (partition by d.function_id order by d.number desc) as place
+                from feed e join deployments d on d.function_id = e.id
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2)
+            where place <= $3 order by function_id, place limit 100000";
+        let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+        let rows: Vec<PreviewRow> =
+            sqlx::query_as(query).bind(from).bind(to).bind(most).fetch_all(&self.reader).await?;
+        let mut previews: HashMap<String, Vec<DeploymentRef>> = HashMap::new();
+        for row in rows {
+            previews.entry(row.function_id).or_default().push(reference(row.id, &row.manifest_cid)?);
+        }
+        Ok(previews)
+    }
+}
+
+/// Gives a thing a new revision, which is returned.
+pub(crate) async fn put(db: &mut SqliteConnection, kind: Kind, id: &str) -> Result<u64, StoreError> {
+    let query = "insert into feed (kind, id, revision)
+        values ($1, $2, (select coalesce(max(revision), 0) + 1 from feed))
+        on conflict (kind, id) do update set revision = excluded.revision
+        returning revision";
+    let kind = match kind {
+        Kind::Function => "function",
+    };
+    unsigned("revision", sqlx::query_scalar(query).bind(kind).bind(id).fetch_one(db).await?)
+}
+
+impl FunctionUpdate {
+    fn update(self, previews: &mut HashMap<String, Vec<DeploymentRef>>) -> Result<Update, StoreError> {
+        let revision = unsigned("revision", self.revision)?;
+        let (Some(slug), Some(project)) = (self.slug, self.project_id) else {
+            return Ok(Update { revision, change: Change::Function { id: self.id, state: None } });
+        };
+        let slug = Slug::parse(&slug).map_err(|_| StoreError::Value { what: "slug", value: slug })?;
+        let status = match self.status.as_deref() {
+            Some("ACTIVE") => FunctionStatus::Active,
+            _ => FunctionStatus::Inactive,
+        };
+        let deployment = match (self.deployment_id, self.manifest_cid) {
+            (Some(id), Some(cid)) => Some(reference(id, &cid)?),
+            _ => None,
+        };
+        let routes = self.routes.as_deref().map(table).transpose()?.flatten();
+        let previews = previews.remove(&self.id).unwrap_or_default();
+        let state = FunctionState { slug, project, status, routes, deployment, previews };
+        Ok(Update { revision, change: Change::Function { id: self.id, state: Some(state) } })
+    }
+}
+
+/// A stored route table.
+pub(crate) fn table(text: &str) -> Result<Option<RouteTable>, StoreError> {
+    RouteTable::from_json(text)
+        .map_err(|_| StoreError::Value { what: "route table", value: text.chars().take(200).collect() })
+}
+
+fn reference(id: String, manifest: &str) -> Result<DeploymentRef, StoreError> {
+    let manifest = parse::<ContentId>("content id", manifest)?;
+    Ok(DeploymentRef { id, manifest, settings: Settings::new() })
+}
+
+/// As SQLite has numbers.
+pub(super) fn range(known: u64, until: u64) -> (i64, i64) {
+    (i64::try_from(known).unwrap_or(i64::MAX), i64::try_from(until).unwrap_or(i64::MAX))
+}

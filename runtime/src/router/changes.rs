@@ -1,0 +1,159 @@
+//! Takes over what the control plane tells.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use af_contract::{
+    Change, DomainName, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Slug, Update,
+};
+use tracing::{error, info};
+
+use super::hosts::Slot;
+use super::{Answer, Entry, Inner, RuntimeRouter, SiteEntry};
+
+/// So many changes at once are news, whose code is compiled before anybody asks for it.
+const AHEAD: usize = 16;
+
+/// Functions and sites by id, and what is known of each.
+#[derive(Default)]
+pub struct Owners {
+    owners: HashMap<String, Owned>,
+}
+
+#[derive(Default)]
+struct Owned {
+    slot: Arc<Slot>,
+    slug: Option<Slug>,
+    revision: u64,
+}
+
+impl Inner {
+    fn owners(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn owned(&self, id: &str) -> Option<Arc<Slot>> {
+        self.owners().owners.get(id).map(|owned| owned.slot.clone())
+    }
+
+    /// Gives an owner its slug's host. Returns its slot, or `None` where a newer revision is known.
+    fn take(&self, owners: &mut Owners, id: &str, revision: u64, slug: Option<&Slug>) -> Option<Arc<Slot>> {
+        let owned = owners.owners.entry(id.to_owned()).or_default();
+        if owned.revision >= revision {
+            return None;
+        }
+        owned.revision = revision;
+        if owned.slug.as_ref() != slug {
+            if let Some(old) = &owned.slug {
+                self.hosts.remove_slug(old.as_str());
+            }
+            if let Some(new) = slug {
+                self.hosts.put_slug(new.as_str(), owned.slot.clone());
+            }
+            owned.slug = slug.cloned();
+        }
+        Some(owned.slot.clone())
+    }
+}
+
+impl RuntimeRouter {
+    /// Takes over what is new or changed. Older revisions than the known ones are ignored.
+    ///
+    /// A function that answers goes on with its old deployment while another one is prepared, and
+    /// keeps it if that fails. Everything else changes at once. Must be called within a runtime.
+    pub fn apply(&self, updates: Vec<Update>) {
+        let mut owners = self.inner.owners();
+        // A start brings everything at once; most of it will not be asked for soon.
+        let ahead = updates.len() <= AHEAD;
+        for Update { revision, change } in updates {
+            match change {
+                Change::Function { id, state } => {
+                    let slug = state.as_ref().map(|state| &state.slug);
+                    if let Some(slot) = self.inner.take(&mut owners, &id, revision, slug) {
+                        self.function(&slot, &id, revision, state, ahead);
+                    }
+                }
+                Change::Site { id, state } => {
+                    let slug = state.as_ref().map(|state| &state.slug);
+                    if let Some(slot) = self.inner.take(&mut owners, &id, revision, slug) {
+                        slot.set(state.map(site));
+                    }
+                }
+                Change::Domain { name, state } => self.domain(&mut owners, &name, state),
+            }
+        }
+    }
+
+    fn function(&self, slot: &Arc<Slot>, id: &str, revision: u64, state: Option<FunctionState>, ahead: bool) {
+        let Some(state) = state else {
+            slot.set(None);
+            return;
+        };
+        let known = match slot.answer().as_deref() {
+            Some(Answer::Function(entry)) => Some(entry.clone()),
+            _ => None,
+        };
+        let active = state.status == FunctionStatus::Active;
+        let (blocks, artifacts) = (&self.inner.blocks, &self.inner.artifacts);
+        let new = |state, known| Entry::new(id, revision, state, known, blocks, artifacts);
+        let entry = Arc::new(new(state.clone(), known.as_deref()));
+        let replaced = known.as_ref().filter(|known| {
+            active && known.answers() && entry.has_deployment() && known.manifest() != entry.manifest()
+        });
+        match replaced {
+            Some(known) => {
+                // Its routes and previews count at once, also where the new deployment turns out to be unusable.
+                let state = FunctionState { deployment: known.reference().cloned(), ..state };
+                let old = Arc::new(new(state, Some(known)));
+                old.expect(revision, entry.manifest());
+                slot.set(Some(Arc::new(Answer::Function(old.clone()))));
+                tokio::spawn(self.clone().replace(slot.clone(), old, entry));
+            }
+            None => {
+                slot.set(Some(Arc::new(Answer::Function(entry.clone()))));
+                if ahead && entry.answers() {
+                    tokio::spawn(prepare(entry));
+                }
+            }
+        }
+    }
+
+    fn domain(&self, owners: &mut Owners, name: &DomainName, state: Option<DomainState>) {
+        match state {
+            Some(state) => {
+                let (Owner::Function(id) | Owner::Site(id)) = state.owner;
+                let slot = owners.owners.entry(id).or_default().slot.clone();
+                self.inner.hosts.put_domain(name, slot);
+            }
+            None => self.inner.hosts.remove_domain(name),
+        }
+    }
+
+    async fn replace(self, slot: Arc<Slot>, old: Arc<Entry>, new: Arc<Entry>) {
+        let slug = new.slug();
+        if let Err(cause) = new.prepare().await {
+            error!(%slug, manifest = ?new.manifest(), error = %cause, "a deployment cannot be used; the old one goes on");
+            old.fail(&new, cause);
+            return;
+        }
+        let _changing = self.inner.owners();
+        let current = slot.answer();
+        let Some(Answer::Function(current)) = current.as_deref() else { return };
+        // A later change may have come while this one was prepared.
+        if Arc::ptr_eq(current, &old) && current.latest() == new.latest() {
+            info!(%slug, manifest = ?new.manifest(), "a deployment went live");
+            slot.set(Some(Arc::new(Answer::Function(new))));
+        }
+    }
+}
+
+fn site(state: SiteState) -> Arc<Answer> {
+    Arc::new(Answer::Site(SiteEntry { slug: Some(state.slug), root: state.root }))
+}
+
+/// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.
+async fn prepare(entry: Arc<Entry>) {
+    if let Err(cause) = entry.prepare().await {
+        error!(slug = %entry.slug(), manifest = ?entry.manifest(), error = %cause, "a deployment cannot be used");
+    }
+}
