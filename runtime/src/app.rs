@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
+use crate::content::ContentStore;
 use crate::http::Service;
 use crate::metrics::Metrics;
 use crate::router::RuntimeRouter;
@@ -56,7 +57,8 @@ impl Edge {
     /// # Errors
     /// When the sandbox cannot be set up or the artifact directory is unusable.
     pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
-        let sandbox = SandboxConfig { blocks: Some(blocks.clone()), ..config.sandbox.clone() };
+        let content = ContentStore::new(blocks.clone());
+        let sandbox = SandboxConfig { content: Some(content.clone()), ..config.sandbox.clone() };
         let sandbox = Sandbox::new(&sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
         let artifacts = ArtifactStore::open(
             &config.artifact_dir,
@@ -67,7 +69,7 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox)) })
+        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox, content)) })
     }
 
     /// Takes over what is new or changed. A function that already answers keeps answering with

@@ -1,5 +1,6 @@
 //! Content on a node: read by CID, verified, decoded, and kept in memory for a while.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -150,6 +151,12 @@ impl ContentStore {
 
     fn block(&self, id: &ContentId) -> Result<Bytes, ReadError> {
         self.inner.blocks.block(id)?.ok_or(ReadError::Missing(*id))
+    }
+}
+
+impl fmt::Debug for ContentStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentStore").field("blocks", &self.inner.blocks).finish_non_exhaustive()
     }
 }
 

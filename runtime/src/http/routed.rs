@@ -11,7 +11,8 @@ use super::service::Service;
 use super::target::Host;
 use crate::listen::Peer;
 use crate::request_id::RequestId;
-use crate::router::{Entry, Match, SiteEntry};
+use crate::router::{Entry, Match};
+use crate::site::Naming;
 
 /// Why a route cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,7 @@ impl Service {
                 let function = function.ok_or_else(|| RoutedError::NoFunction(name.clone()))?;
                 self.function(id, peer, request, host, &function).await
             }
-            Target::Site(root) => self.site(&SiteEntry { slug: None, root: Some(*root) }, &request).await,
+            Target::Site(root) => self.site(*root, Naming::Name, &request).await,
             Target::Redirect(redirect) => Ok(elsewhere(redirect, &routed, request.uri().query())?),
             Target::Response(response) => Ok(fixed(response)?),
         }

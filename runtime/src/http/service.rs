@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
+use af_contract::ContentId;
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
 use super::routed::Routed;
 use super::target::{self, Host};
 use super::{RequestError, rescue, well_known};
+use crate::content::ContentStore;
 use crate::listen::Peer;
 use crate::request_id::RequestId;
-use crate::router::{Answer, Deployment, Entry, RuntimeRouter, SiteEntry, path};
+use crate::router::{Answer, Deployment, Entry, RuntimeRouter, path};
 use crate::sandbox::{Call, Gate, Sandbox};
+use crate::site::{Naming, Sites};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
@@ -22,11 +25,12 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 pub struct Service {
     router: RuntimeRouter,
     sandbox: Sandbox,
+    sites: Sites,
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox) -> Self {
-        Self { router, sandbox }
+    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, content: ContentStore) -> Self {
+        Self { router, sandbox, sites: Sites::new(content) }
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
@@ -80,18 +84,24 @@ impl Service {
                     None => self.function(id, peer, request, &host, function).await,
                 }
             }
-            Answer::Site(site) => self.site(site, &request).await,
+            Answer::Site(site) => {
+                let (root, naming) = site.directory()?;
+                if request.uri().path() == well_known::DEPLOYMENT_PATH {
+                    return Ok(well_known::site(root));
+                }
+                self.site(root, naming, &request).await
+            }
         }
     }
 
     /// Serves a file.
-    #[expect(clippy::unused_async, reason = "reading files is asynchronous")]
     pub(super) async fn site(
         &self,
-        _site: &SiteEntry,
-        _request: &Request<Incoming>,
+        root: ContentId,
+        naming: Naming,
+        request: &Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        Err(RequestError::Unsupported("sites are not served yet"))
+        Ok(self.sites.site(root, naming).respond(request).await?)
     }
 
     /// Runs a function's own code.
