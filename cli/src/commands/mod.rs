@@ -3,10 +3,12 @@
 mod deploy;
 mod functions;
 mod login;
+mod named;
 mod package;
 mod routes;
 mod server;
 mod settings;
+mod sites;
 
 use af_runtime::artifact::compile;
 
@@ -22,5 +24,6 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Whoami => login::whoami(environment, output).await,
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
+        Command::Sites(command) => sites::run(command, environment, output).await,
     }
 }

@@ -19,5 +19,5 @@ mod tree;
 pub use self::body::{FileBody, FileBodyError};
 pub use self::error::SiteError;
 pub use self::path::PathError;
-pub use self::redirects::RedirectsError;
+pub use self::redirects::{Redirects, RedirectsError};
 pub use self::site::{Naming, Site, Sites};
