@@ -1,5 +1,6 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod sites;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -11,6 +12,8 @@ use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::builder::TypedValueParser;
 use clap::{Args as Options, Parser, Subcommand};
+
+use self::sites::Sites;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
 4 server not reachable.\n\nEnvironment: AF_API_URL, AF_TOKEN and AF_PROJECT_ID override what `af login` stored.";
@@ -46,6 +49,9 @@ pub enum Command {
     /// Create, deploy and manage functions
     #[command(subcommand, visible_alias = "function")]
     Functions(Functions),
+    /// Create, deploy and manage sites: folders that are served as they are
+    #[command(subcommand, visible_alias = "site")]
+    Sites(Sites),
 }
 
 #[derive(Debug, Options)]

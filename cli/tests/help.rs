@@ -10,11 +10,14 @@ fn help_is_as_published() {
     let help = |args: &[&str]| ok(home.af().args(args).arg("--help").env("COLUMNS", "100"));
     let functions = ["create", "deploy", "list", "get", "deployments", "rollback", "update", "delete"];
     let mut all = format!("$ af --help\n{}", help(&[]));
-    for command in [["up"].as_slice(), &["login"], &["whoami"], &["functions"]] {
+    for command in [["up"].as_slice(), &["login"], &["whoami"], &["functions"], &["sites"]] {
         all.push_str(&format!("\n$ af {} --help\n{}", command.join(" "), help(command)));
     }
     for function in functions {
         all.push_str(&format!("\n$ af functions {function} --help\n{}", help(&["functions", function])));
+    }
+    for command in ["create", "deploy", "list", "deployments", "rollback", "update", "delete"] {
+        all.push_str(&format!("\n$ af sites {command} --help\n{}", help(&["sites", command])));
     }
     insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "golden", omit_expression => true }, {
         insta::assert_snapshot!("help", all);

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::rates::Rates;
 use crate::domain::sealing::Seal;
-use crate::domain::{bootstrap, deployments, feed, tokens};
+use crate::domain::{blocks, bootstrap, feed, tokens};
 use crate::store::{Store, StoreError};
 use crate::{listen, rest};
 
@@ -108,7 +108,7 @@ impl ControlApi {
     /// When the database or the block store cannot be used.
     pub async fn build(config: ControlConfig, blocks: DiskStore) -> Result<Self, ControlError> {
         let store = Store::open(&config.database).await?;
-        deployments::recover(&store, &blocks).await?;
+        blocks::recover(&store, &blocks).await?;
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;

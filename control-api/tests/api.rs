@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
-use af_content::DiskStore;
-use af_contract::{Limits, limits};
+use af_content::car::{self, Block};
+use af_content::unixfs::{self, Directory, Entry};
+use af_content::{DiskStore, identify};
+use af_contract::{Change, Codec, ContentId, Limits, limits};
 use af_control_api::{ControlApi, ControlConfig, rest};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ const STRANGER: &str = "af_live_member_of_another_project";
 /// A control API on a free port, and a token of its owner.
 struct Served {
     url: String,
+    control: ControlApi,
     _dir: tempfile::TempDir,
 }
 
@@ -34,15 +37,26 @@ impl Served {
         let control = ControlApi::build(config, blocks).await.unwrap();
         control.bootstrap(Some(OWNER)).await.unwrap();
         add_stranger(&dir.path().join("af.sqlite")).await;
+        Self::serve(control, dir).await
+    }
+
+    async fn serve(control: ControlApi, dir: tempfile::TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { control.serve(listener, std::future::pending()).await });
-        Self { url, _dir: dir }
+        let serving = control.clone();
+        tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+        Self { url, control, _dir: dir }
+    }
+
+    async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
+        let client = client();
+        let request = client.post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
     async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = client();
         let method: Method = method.to_uppercase().parse().unwrap();
         let mut request = client.request(method, format!("{}{path}", self.url)).json(&body);
         if let Some(token) = token {
@@ -51,6 +65,11 @@ impl Served {
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
+}
+
+fn client() -> Client {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().build().unwrap()
 }
 
 /// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
@@ -111,6 +130,9 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let path = format!("/v1/projects/{project}/functions");
     let (_, function) = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await;
     let function = function["id"].as_str().unwrap();
+    let path = format!("/v1/projects/{project}/sites");
+    let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
+    let site = site["id"].as_str().unwrap();
     let token = get("/v1/tokens").await["data"][0]["id"].as_str().unwrap().to_owned();
 
     let bodies = |method: &str, path: &str| match (method, path) {
@@ -122,6 +144,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
     for (method, path) in operations().into_iter().filter(|(_, path)| path.contains('{')) {
         let concrete = path.replace("{project}", &project).replace("{function}", function);
         let concrete = concrete.replace("{token}", &token).replace("{deployment}", "dep_1");
+        let concrete = concrete.replace("{site}", site);
         let upload = path.ends_with("/deployments") && method == "post";
         let query = if upload { CLAIM } else { "" };
         let body = bodies(&method, &path);
@@ -130,10 +153,11 @@ async fn a_member_of_another_project_finds_nothing_here() {
         assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{method} {path}: {problem}");
         tried += 1;
     }
-    assert!(tried >= 13, "{tried}");
+    assert!(tried >= 21, "{tried}");
     let (_, page) = served.call("get", "/v1/projects", Some(STRANGER), Value::Null).await;
     assert_eq!(page["data"].as_array().unwrap().len(), 1, "only their own");
     assert_eq!(get(&format!("/v1/functions/{function}")).await["name"], "hello");
+    assert_eq!(get(&format!("/v1/sites/{site}")).await["name"], "pages");
 }
 
 const CLAIM: &str = "?cid=bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e\
@@ -174,4 +198,178 @@ async fn a_slug_belongs_to_one_function_on_the_platform() {
     assert_eq!((status, &problem["code"]), (409, &json!("slug_taken")));
     let (status, problem) = create(project, OWNER, json!({ "name": "Hello" })).await;
     assert_eq!((status, &problem["code"]), (409, &json!("function_name_taken")));
+}
+
+#[tokio::test]
+async fn functions_and_sites_share_their_slugs() {
+    let served = Served::start().await;
+    let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let project = page["data"][0]["id"].as_str().unwrap();
+    let create = async |what: &str, body: Value| {
+        served.call("post", &format!("/v1/projects/{project}/{what}"), Some(OWNER), body).await
+    };
+    let change = async |path: String, body: Value| served.call("patch", &path, Some(OWNER), body).await;
+    let (status, function) = create("functions", json!({ "name": "hello" })).await;
+    assert_eq!(status, 201);
+    let (status, site) = create("sites", json!({ "name": "hello" })).await;
+    assert_eq!(status, 201, "names are of a kind");
+    assert!(site["slug"].as_str().unwrap().starts_with("hello-"), "{site}");
+    let (_, other) = create("sites", json!({ "name": "Pages" })).await;
+    assert_eq!((&other["slug"], &other["url"]), (&json!("pages"), &json!("http://pages.localhost:8080")));
+    for (what, body) in [
+        ("sites", json!({ "name": "mine", "slug": "hello" })),
+        ("functions", json!({ "name": "mine", "slug": "pages" })),
+    ] {
+        let (status, problem) = create(what, body).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("slug_taken")), "{what}");
+    }
+    let function = format!("/v1/functions/{}", function["id"].as_str().unwrap());
+    let path = format!("/v1/sites/{}", site["id"].as_str().unwrap());
+    assert_eq!(change(function.clone(), json!({ "slug": "pages" })).await.1["code"], "slug_taken");
+    assert_eq!(change(path.clone(), json!({ "slug": "hello" })).await.1["code"], "slug_taken");
+    assert_eq!(change(path.clone(), json!({ "slug": "pages" })).await.1["code"], "slug_taken");
+    assert_eq!(change(function, json!({ "slug": "free" })).await.0, 200);
+    assert_eq!(change(path.clone(), json!({ "slug": "hello" })).await.1["slug"], "hello");
+    for slug in ["bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e", "-x"] {
+        assert_eq!(change(path.clone(), json!({ "slug": slug })).await.1["code"], "invalid_slug", "{slug}");
+    }
+    assert_eq!(create("sites", json!({ "name": "hello" })).await.1["code"], "site_name_taken");
+    assert_eq!(create("sites", json!({ "name": "a/b" })).await.1["code"], "invalid_site_name");
+    let remove = async |path: &str| served.call("delete", path, Some(OWNER), Value::Null).await;
+    assert_eq!(remove(&path).await.0, 204);
+    assert_eq!(create("functions", json!({ "name": "mine", "slug": "hello" })).await.0, 201, "it is free");
+    let path = format!("/v1/projects/{project}");
+    assert_eq!(remove(&path).await.1["code"], "project_not_empty");
+}
+
+/// A directory with one file, and its CAR.
+fn directory(text: &[u8]) -> (ContentId, Vec<u8>) {
+    let mut blocks = Vec::new();
+    let mut put = |block: Block| {
+        blocks.push(block);
+        Ok(())
+    };
+    let id = unixfs::import(text, &mut put).unwrap().root;
+    let entry = Entry { name: "index.html".into(), id, size: text.len() as u64 };
+    let root = Directory::write(&[entry], &mut put).unwrap().0;
+    (root, car_of(&[root], &blocks))
+}
+
+fn car_of(roots: &[ContentId], blocks: &[Block]) -> Vec<u8> {
+    let mut out = car::encode_header(roots);
+    for block in blocks {
+        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
+        out.extend_from_slice(&block.bytes);
+    }
+    out
+}
+
+#[tokio::test]
+async fn a_site_is_deployed_and_rolled_back() {
+    let served = Served::start().await;
+    let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let project = page["data"][0]["id"].as_str().unwrap();
+    let path = format!("/v1/projects/{project}/sites");
+    let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
+    let path = format!("/v1/sites/{}", site["id"].as_str().unwrap());
+    let upload = async |cid: String, car: Vec<u8>| {
+        served.upload(&format!("{path}/deployments?cid={cid}"), OWNER, car).await
+    };
+    let (one, car) = directory(b"one");
+    let (status, first) = upload(one.to_string(), car).await;
+    assert_eq!(status, 201, "{first}");
+    assert_eq!((&first["number"], &first["files"], &first["bytes"]), (&json!(1), &json!(1), &json!(3)));
+    let (two, car) = directory(b"two");
+    let (_, second) = upload(two.to_string(), car).await;
+    assert_eq!((&second["number"], &second["cid"]), (&json!(2), &json!(two.to_string())));
+    let current = async || served.call("get", &path, Some(OWNER), Value::Null).await.1["cid"].clone();
+    assert_eq!(current().await, two.to_string());
+
+    let back = async |body: Value| served.call("post", &format!("{path}/rollback"), Some(OWNER), body).await;
+    assert_eq!(back(json!({})).await.1["id"], first["id"]);
+    assert_eq!(current().await, one.to_string());
+    assert_eq!(back(json!({})).await.1["code"], "nothing_to_roll_back_to");
+    assert_eq!(back(json!({ "deployment": "sdp_unknown" })).await.0, 404);
+    assert_eq!(back(json!({ "deployment": second["id"] })).await.0, 200);
+    assert_eq!(current().await, two.to_string());
+    let (_, list) = served.call("get", &format!("{path}/deployments"), Some(OWNER), Value::Null).await;
+    let numbers: Vec<_> = list["data"].as_array().unwrap().iter().map(|row| row["number"].clone()).collect();
+    assert_eq!(numbers, [2, 1]);
+    let updates = served.control.updates_since(0).await.unwrap();
+    let Change::Site { id, state: Some(state) } = &updates.last().unwrap().change else {
+        panic!("{updates:?}")
+    };
+    assert_eq!((json!(id), state.root), (site["id"].clone(), Some(two)));
+    assert_eq!(served.call("delete", &path, Some(OWNER), Value::Null).await.0, 204);
+    let updates = served.control.updates_since(0).await.unwrap();
+    assert!(matches!(&updates.last().unwrap().change, Change::Site { state: None, .. }));
+}
+
+#[tokio::test]
+async fn what_is_no_site_is_refused() {
+    let served = Served::start().await;
+    let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let project = page["data"][0]["id"].as_str().unwrap();
+    let path = format!("/v1/projects/{project}/sites");
+    let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
+    let path = format!("/v1/sites/{}", site["id"].as_str().unwrap());
+    let (root, good) = directory(b"one");
+    let (other, _) = directory(b"two");
+    let file = Block { id: identify(Codec::Raw, b"file"), bytes: b"file"[..].into() };
+    let mut rotten = good.clone();
+    *rotten.last_mut().unwrap() ^= 1;
+    let mut ballast = good.clone();
+    ballast.extend(car::encode_block_prefix(&file.id, 4));
+    ballast.extend(b"file");
+    for (cid, car, status, code) in [
+        (other, good.clone(), 422, "cid_mismatch"),
+        (root, rotten, 422, "block_corrupt"),
+        (root, good[..good.len() - 1].to_vec(), 422, "car_truncated"),
+        (root, ballast, 422, "block_unused"),
+        (root, car_of(&[root], &[]), 422, "block_missing"),
+        (file.id, car_of(&[file.id], std::slice::from_ref(&file)), 422, "assets_invalid"),
+    ] {
+        let (found, problem) = served.upload(&format!("{path}/deployments?cid={cid}"), OWNER, car).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{problem}");
+    }
+    let (status, problem) =
+        served.upload(&format!("{path}/deployments?cid=nonsense"), OWNER, good.clone()).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_cid")));
+    let (status, _) = served.upload(&format!("{path}/deployments?cid={root}"), STRANGER, good).await;
+    assert_eq!(status, 404);
+    assert_eq!(served.call("get", &path, Some(OWNER), Value::Null).await.1["cid"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_sites_blocks_survive_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let build = async || {
+        let config = ControlConfig {
+            database: dir.path().join("af.sqlite"),
+            master_key: dir.path().join("master.key"),
+            invoke_url: "http://{slug}.localhost:8080".into(),
+            limits: Limits::default(),
+            rate_limit: limits::REQUESTS_PER_SECOND,
+        };
+        let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
+        (ControlApi::build(config, blocks.clone()).await.unwrap(), blocks)
+    };
+    let (control, blocks) = build().await;
+    control.bootstrap(Some(OWNER)).await.unwrap();
+    let served = Served::serve(control, tempfile::tempdir().unwrap()).await;
+    let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let path = format!("/v1/projects/{}/sites", page["data"][0]["id"].as_str().unwrap());
+    let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
+    let (root, car) = directory(b"kept");
+    let path = format!("/v1/sites/{}/deployments?cid={root}", site["id"].as_str().unwrap());
+    assert_eq!(served.upload(&path, OWNER, car).await.0, 201);
+    // Another upload of the same, cut off between its blocks and its row, and one of something else.
+    let staging = blocks.stage().unwrap();
+    let mut put = |block: Block| staging.put(&block).map_err(std::io::Error::other);
+    let lost = unixfs::import(&b"lost"[..], &mut put).unwrap().root;
+    let kept = unixfs::import(&b"kept"[..], &mut put).unwrap().root;
+    drop(staging.commit().unwrap());
+    let (_control, blocks) = build().await;
+    assert!(blocks.block(&lost).unwrap().is_none());
+    assert!(blocks.block(&kept).unwrap().is_some() && blocks.block(&root).unwrap().is_some());
 }

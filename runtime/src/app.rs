@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Health;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
+use crate::content::ContentStore;
 use crate::host::egress::IpNet;
 use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service};
 use crate::listen::{ListenConfig, Listeners, ProxyProtocol, Server, TrustedProxies};
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::site::Sites;
 use crate::tls::{Tls, TlsConfig, TlsError};
 use crate::{admin, listen};
 
@@ -81,7 +83,8 @@ impl Edge {
     /// # Errors
     /// When the sandbox cannot be set up, the artifact directory is unusable, or certificates are.
     pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
-        let sandbox = SandboxConfig { blocks: Some(blocks.clone()), ..config.sandbox.clone() };
+        let content = ContentStore::new(blocks.clone());
+        let sandbox = SandboxConfig { content: Some(content.clone()), ..config.sandbox.clone() };
         let sandbox = Sandbox::new(&sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
         let artifacts = ArtifactStore::open(
             &config.artifact_dir,
@@ -115,7 +118,14 @@ impl Edge {
             listen: ListenConfig { proxy_protocol, ..config.listen.clone() },
             health: Arc::default(),
             tls: tls.map(|(tls, _)| tls),
-            service: Arc::new(Service::new(router, sandbox, proxy, exchanges, secure)),
+            service: Arc::new(Service {
+                router,
+                sandbox,
+                proxy,
+                exchanges,
+                secure,
+                sites: Sites::new(content),
+            }),
         })
     }
 

@@ -1,10 +1,11 @@
 //! The edge. A request meets these modules in this order: [`listen`] accepts, [`http`] holds its
 //! whole path, [`router`] finds its deployment, [`artifact`] has its verified and compiled code,
-//! [`sandbox`] runs it, [`host`] is what it may call.
+//! [`sandbox`] runs it, [`host`] is what it may call. [`site`] answers where no function does, out of [`content`].
 
 pub mod admin;
 pub mod app;
 pub mod artifact;
+pub mod content;
 pub mod core_number;
 pub mod host;
 
@@ -15,6 +16,7 @@ pub mod proxy;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;
+pub mod site;
 pub mod tls;
 
 pub use app::{Edge, EdgeConfig, EdgeError};

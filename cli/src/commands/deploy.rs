@@ -9,8 +9,9 @@ use af_contract::cors::Fields;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::functions::{find, lookup, new, unsupported};
-use super::package::Package;
+use super::functions::{new, unsupported};
+use super::named::{FUNCTION, find, lookup};
+use super::package::{Contents, Package};
 use super::settings;
 use crate::args::{Cors as CorsOptions, Deploy};
 use crate::client::{Api, Upload, text};
@@ -28,12 +29,12 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let settings = settings::read(&options.env, options.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
-    let package = steps.time("hash", Package::read(&options.path, options.assets.as_deref()))?;
-    let (code, assets) = (package.code, package.assets.clone());
+    let (contents, package) = steps.time("hash", Package::read(&options.path, options.assets.as_deref()))?;
+    let (code, assets) = (contents.code, contents.assets.clone());
     let function = function(api, &options).await?;
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let mut query = query(&package, &options);
+    let mut query = query(&contents, &options);
     query.extend(cors(options.cors)?);
     let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
@@ -46,7 +47,7 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
             text(&deployment, "id")
         ),
     };
-    let ready = wait_until_live(url, &deployment).await;
+    let ready = wait_until_live(url, &Live::manifest(&deployment)).await;
     steps
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
@@ -68,22 +69,39 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     Ok(())
 }
 
+/// What an edge says of itself when a deployment is live.
+pub struct Live<'a> {
+    /// The field.
+    pub key: &'static str,
+    /// What it is then.
+    pub cid: &'a str,
+}
+
+impl<'a> Live<'a> {
+    /// Of a function's deployment.
+    pub fn manifest(deployment: &'a Value) -> Self {
+        Self { key: "manifest", cid: text(deployment, "manifestCid") }
+    }
+
+    fn is(&self, state: &Value, key: &str) -> bool {
+        state.get(key).is_some_and(|value| text(value, self.key) == self.cid)
+    }
+}
+
 /// Asks the edge until this deployment answers at `url`, or says that it cannot.
-pub async fn wait_until_live(url: &str, deployment: &Value) -> anyhow::Result<()> {
+pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()> {
     let url = format!("{url}/.well-known/af-deployment");
     let http = edge_client(&url)?;
-    let wanted = text(deployment, "manifestCid");
-    let manifest = |state: &Value, key: &str| state.get(key).is_some_and(|v| text(v, "manifest") == wanted);
     let deadline = Instant::now() + READY;
     let mut last = String::from("it did not answer in time");
     while Instant::now() < deadline {
         match http.get(&url).send().await {
             Ok(response) => {
                 let state: Value = response.json().await.unwrap_or_default();
-                if manifest(&state, "live") {
+                if wanted.is(&state, "live") {
                     return Ok(());
                 }
-                if let Some(failed) = state.get("failed").filter(|_| manifest(&state, "failed")) {
+                if let Some(failed) = state.get("failed").filter(|_| wanted.is(&state, "failed")) {
                     bail!("{} [{}]", text(failed, "detail"), text(failed, "code"));
                 }
                 last = format!("{url} still answers with another deployment");
@@ -99,9 +117,9 @@ async fn function(api: &Api, options: &Deploy) -> anyhow::Result<Value> {
     if !options.create {
         let advice =
             || format!("make it first with `af functions create --name {}`, or add --create", options.name);
-        return find(api, &options.name).await.with_context(advice);
+        return find(api, FUNCTION, &options.name).await.with_context(advice);
     }
-    match lookup(api, &options.name).await? {
+    match lookup(api, FUNCTION, &options.name).await? {
         Some(function) => Ok(function),
         None => new(api, &options.name, None, None).await,
     }
@@ -113,7 +131,7 @@ fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
 }
 
 /// As people read it: what is there, and what is not.
-fn describe(assets: &Folder) -> String {
+pub fn describe(assets: &Folder) -> String {
     let Folder { root, tree, hidden } = assets;
     let left_out = match hidden {
         0 => String::new(),
@@ -124,13 +142,14 @@ fn describe(assets: &Folder) -> String {
     format!("{root} ({} {files}, {} bytes{left_out})", tree.files, tree.bytes)
 }
 
-fn query(package: &Package, options: &Deploy) -> Vec<(&'static str, String)> {
+fn query(contents: &Contents, options: &Deploy) -> Vec<(&'static str, String)> {
     fn joined<T: ToString>(name: &'static str, names: &[T]) -> Option<(&'static str, String)> {
         let names: Vec<String> = names.iter().map(T::to_string).collect();
         (!names.is_empty()).then(|| (name, names.join(",")))
     }
-    let mut query = vec![("cid", package.code.root.to_string()), ("blake3", package.code.blake3.to_string())];
-    query.extend(package.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
+    let mut query =
+        vec![("cid", contents.code.root.to_string()), ("blake3", contents.code.blake3.to_string())];
+    query.extend(contents.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
     query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
     query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
     query.extend(options.compress.then(|| ("compress", "true".to_owned())));
@@ -170,7 +189,8 @@ fn edge_client(url: &str) -> anyhow::Result<reqwest::Client> {
 }
 
 /// How long each step took.
-struct Steps {
+#[derive(Debug)]
+pub struct Steps {
     since: Instant,
     done: Vec<(&'static str, Duration)>,
 }
@@ -182,13 +202,15 @@ impl Default for Steps {
 }
 
 impl Steps {
-    fn time<T>(&mut self, step: &'static str, result: T) -> T {
+    /// A step is over.
+    pub fn time<T>(&mut self, step: &'static str, result: T) -> T {
         self.done.push((step, self.since.elapsed()));
         self.since = Instant::now();
         result
     }
 
-    fn millis(&self) -> Value {
+    /// By their names.
+    pub fn millis(&self) -> Value {
         self.done
             .iter()
             .map(|(step, time)| ((*step).to_owned(), json!(time.as_secs_f64() * 1000.0)))

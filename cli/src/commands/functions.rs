@@ -7,7 +7,9 @@ use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{deploy, routes};
+use super::deploy::{self, Live};
+use super::named::{FUNCTION, find};
+use super::routes;
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -50,7 +52,7 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
-    let function = find(api, &options.name).await?;
+    let function = find(api, FUNCTION, &options.name).await?;
     let field = |name: &str| text(&function, name).to_owned();
     let current = function.get("currentDeploymentId").and_then(Value::as_str).unwrap_or("none yet");
     let mut fields = vec![
@@ -70,29 +72,21 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
 }
 
 async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
-    let function = find(api, &options.name).await?;
-    let current = text(&function, "currentDeploymentId");
+    let function = find(api, FUNCTION, &options.name).await?;
     let mut items = api.list(&format!("/v1/functions/{}/deployments", text(&function, "id"))).await?;
-    for item in &mut items {
-        let live = text(item, "id") == current;
-        let created = item.get("createdAt").and_then(Value::as_i64).unwrap_or_default();
-        if let Some(fields) = item.as_object_mut() {
-            fields.insert("live".into(), live.into());
-            fields.insert("created".into(), utc(created).into());
-        }
-    }
+    mark(&mut items, text(&function, "currentDeploymentId"));
     let columns = [("#", "number"), ("ID", "id"), ("CID", "cid"), ("CREATED", "created"), ("LIVE", "live")];
     output.table(&items, &columns, "no deployments yet; make one with `af functions deploy`");
     Ok(())
 }
 
 async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Result<()> {
-    let function = find(api, &options.function.name).await?;
+    let function = find(api, FUNCTION, &options.function.name).await?;
     let path = format!("/v1/functions/{}/rollback", text(&function, "id"));
     let body = json!({ "deployment": options.to });
     let deployment = api.send(Method::POST, &path, &body).await?;
     let url = text(&function, "invokeUrl");
-    deploy::wait_until_live(url, &deployment).await?;
+    deploy::wait_until_live(url, &Live::manifest(&deployment)).await?;
     let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
     output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
     Ok(())
@@ -107,7 +101,7 @@ async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<(
     if change.is_empty() {
         bail!("nothing to change; give --name, --slug, --status or --routes");
     }
-    let function = find(api, &options.function).await?;
+    let function = find(api, FUNCTION, &options.function).await?;
     let path = format!("/v1/functions/{}", text(&function, "id"));
     let function = api.send(Method::PATCH, &path, &change.into()).await?;
     let message = format!(
@@ -122,7 +116,7 @@ async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<(
 }
 
 async fn delete(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
-    let function = find(api, &options.name).await?;
+    let function = find(api, FUNCTION, &options.name).await?;
     let id = text(&function, "id");
     api.delete(&format!("/v1/functions/{id}")).await?;
     output.result(&json!({ "deleted": id }), &format!("deleted {id}"));
@@ -140,35 +134,21 @@ pub async fn new(
     Ok(api.send(Method::POST, &path, &json!({ "name": name, "slug": slug, "routes": routes })).await?)
 }
 
-/// The function with this name or id, or `None`.
-pub async fn lookup(api: &Api, name: &str) -> anyhow::Result<Option<Value>> {
-    if name.starts_with("fn_") {
-        return Ok(Some(api.get(&format!("/v1/functions/{name}")).await?));
-    }
-    let project = api.project().await?;
-    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-    let mut found = api.list(&format!("/v1/projects/{project}/functions?name={name}")).await?;
-    Ok(found.pop())
-}
-
-/// The function with this name or id; a name that is not there gets the closest one that is.
-pub async fn find(api: &Api, name: &str) -> anyhow::Result<Value> {
-    if let Some(function) = lookup(api, name).await? {
-        return Ok(function);
-    }
-    let functions = api.list(&format!("/v1/projects/{}/functions", api.project().await?)).await?;
-    let names = functions.iter().map(|function| text(function, "name"));
-    let closest =
-        names.max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
-    match closest.filter(|closest| strsim::jaro_winkler(name, closest) > 0.8) {
-        Some(closest) => bail!("there is no function named {name:?}; did you mean {closest:?}?"),
-        None => bail!("there is no function named {name:?}; `af functions list` shows what there is"),
-    }
-}
-
 /// Refuses an option that older clients have and this platform does not honour yet.
 pub fn unsupported(given: bool, option: &str, reason: &str) -> anyhow::Result<()> {
     if given { bail!("{option} is not supported yet: {reason}") } else { Ok(()) }
+}
+
+/// Adds to deployments which one is live, and when each was made as people read it.
+pub fn mark(deployments: &mut [Value], current: &str) {
+    for item in deployments {
+        let live = text(item, "id") == current;
+        let created = item.get("createdAt").and_then(Value::as_i64).unwrap_or_default();
+        if let Some(fields) = item.as_object_mut() {
+            fields.insert("live".into(), live.into());
+            fields.insert("created".into(), utc(created).into());
+        }
+    }
 }
 
 /// RFC 3339 of milliseconds since 1970.

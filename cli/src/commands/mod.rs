@@ -3,10 +3,12 @@
 mod deploy;
 mod functions;
 mod login;
+mod named;
 mod package;
 mod routes;
 mod server;
 mod settings;
+mod sites;
 mod tls;
 
 use af_runtime::artifact::compile;
@@ -23,5 +25,6 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Whoami => login::whoami(environment, output).await,
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
+        Command::Sites(command) => sites::run(command, environment, output).await,
     }
 }

@@ -1,4 +1,4 @@
-//! What a deploy sends: a component and a folder of assets as one CAR.
+//! What a deploy sends: a component and a folder of assets, or a site, as one CAR.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,30 +16,40 @@ use indicatif::ProgressBar;
 /// Bytes that the progress bar counts at a time.
 const PIECE: usize = 64 << 10;
 
-/// A component and its assets.
-pub struct Package {
+/// What a function's package has.
+pub struct Contents {
     /// The component.
     pub code: FileSummary,
     /// Its assets, if it has any.
     pub assets: Option<Folder>,
+}
+
+/// Blocks to be sent, and what they are of.
+pub struct Package {
+    roots: Vec<ContentId>,
     blocks: Vec<Block>,
 }
 
 impl Package {
-    /// Reads all of it into memory: at most the component's 50 MiB and the assets' 100 MiB.
-    pub fn read(component: &Path, assets: Option<&Path>) -> anyhow::Result<Self> {
-        let mut blocks = Vec::new();
-        // What occurs twice is sent once.
-        let mut known = HashSet::new();
-        let mut collect = |block: Block| {
-            if known.insert(block.id) {
-                blocks.push(block);
-            }
-            Ok(())
-        };
-        let code = code(component, &mut collect)?;
-        let assets = assets.map(|dir| self::assets(dir, &mut collect)).transpose()?;
-        Ok(Self { code, assets, blocks })
+    /// Reads a component and its assets into memory: at most 50 MiB and 100 MiB.
+    pub fn read(component: &Path, assets: Option<&Path>) -> anyhow::Result<(Contents, Self)> {
+        let mut blocks = Blocks::default();
+        let code = code(component, &mut |block| blocks.add(block))?;
+        let assets = assets.map(|dir| self::assets(dir, &mut |block| blocks.add(block))).transpose()?;
+        let roots = std::iter::once(code.root).chain(assets.as_ref().map(|assets| assets.root)).collect();
+        Ok((Contents { code, assets }, Self { roots, blocks: blocks.blocks }))
+    }
+
+    /// Reads a site into memory: at most 100 MiB.
+    pub fn read_site(dir: &Path) -> anyhow::Result<(Folder, Self)> {
+        if !dir.is_dir() {
+            bail!("--path {} is not a folder; give the one that holds the site", dir.display());
+        }
+        let mut blocks = Blocks::default();
+        let folder = folder::import(dir, &mut |block| blocks.add(block));
+        let folder = folder.context("the site cannot be deployed")?;
+        let roots = vec![folder.root];
+        Ok((folder, Self { roots, blocks: blocks.blocks }))
     }
 
     /// What will be sent, bytes.
@@ -49,9 +59,7 @@ impl Package {
 
     /// As a CAR, in pieces that the progress bar can count.
     pub fn into_body(self, bar: ProgressBar) -> reqwest::Body {
-        let assets = self.assets.map(|assets| assets.root);
-        let roots: Vec<ContentId> = std::iter::once(self.code.root).chain(assets).collect();
-        let header = Bytes::from(car::encode_header(&roots));
+        let header = Bytes::from(car::encode_header(&self.roots));
         let pieces = self.blocks.into_iter().flat_map(move |block| {
             let prefix = Bytes::from(car::encode_block_prefix(&block.id, block.bytes.len()));
             let size = block.bytes.len();
@@ -65,6 +73,22 @@ impl Package {
         });
         let pieces = std::iter::once(header).chain(pieces).map(Ok::<_, io::Error>);
         reqwest::Body::wrap_stream(futures::stream::iter(pieces))
+    }
+}
+
+/// What occurs twice is sent once.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Block>,
+    known: HashSet<ContentId>,
+}
+
+impl Blocks {
+    fn add(&mut self, block: Block) -> io::Result<()> {
+        if self.known.insert(block.id) {
+            self.blocks.push(block);
+        }
+        Ok(())
     }
 }
 

@@ -41,16 +41,16 @@ pub enum TreeError {
     #[error("block {0} is too deep in its file")]
     FileTooDeep(ContentId),
     /// Too many files and directories.
-    #[error("the assets have more than {max} files and directories; deploy fewer", max = limits::ASSETS_ENTRIES)]
+    #[error("there are more than {max} files and directories; deploy fewer", max = limits::ASSETS_ENTRIES)]
     TooManyEntries,
     /// Too deep.
-    #[error("the assets have directories more than {max} deep; make them flatter", max = limits::ASSETS_DEPTH)]
+    #[error("there are directories more than {max} deep; make them flatter", max = limits::ASSETS_DEPTH)]
     TooDeep,
     /// Too much.
-    #[error("the assets have more than {max} MiB; deploy less", max = limits::ASSETS_BYTES >> 20)]
+    #[error("the files have more than {max} MiB; deploy less", max = limits::ASSETS_BYTES >> 20)]
     TooLarge,
     /// Nodes that are larger than the tree they make up could need.
-    #[error("the assets' directories have more than {max} MiB; deploy fewer files", max = limits::ASSETS_NODE_BYTES >> 20)]
+    #[error("the directories have more than {max} MiB; deploy fewer files", max = limits::ASSETS_NODE_BYTES >> 20)]
     NodesTooLarge,
 }
 

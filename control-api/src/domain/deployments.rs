@@ -1,22 +1,15 @@
 //! Deployments: blocks, row and route become visible in one step, or not at all.
 
-use std::collections::BTreeSet;
-
 use af_content::car::Block;
-use af_content::{DiskStore, identify};
+use af_content::identify;
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, World};
-use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
-use super::upload::{self, Broken, Claim, Content, Received};
-use super::{Actor, Error, PAGE, Page, State, functions, id, now};
+use super::upload::{self, Chunks, Claim, Content, Received};
+use super::{Actor, Error, PAGE, Page, State, blocks, functions, id, now};
 use crate::store::feed::{self, Kind};
-use crate::store::{self, DeploymentRow, FunctionRow, Store, deployments, functions as rows};
-
-/// Deployments read at a time when all are needed.
-const BATCH: i64 = 1000;
+use crate::store::{self, DeploymentRow, FunctionRow, deployments, functions as rows};
 
 /// What a deployment is to be besides its code.
 #[derive(Clone, Debug, Default)]
@@ -80,20 +73,19 @@ pub async fn create(
     function: &str,
     claim: Claim,
     wanted: Wanted,
-    chunks: mpsc::Receiver<Result<Bytes, Broken>>,
+    chunks: Chunks,
 ) -> Result<DeploymentRow, Error> {
     functions::get(state, actor, function).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
-    let blocks = state.blocks.clone();
-    let received = tokio::task::spawn_blocking(move || upload::receive(&blocks, &claim, chunks));
-    let Received { content, staging } =
-        received.await.map_err(|error| Error::Internal(Box::new(error)))??;
+    let store = state.blocks.clone();
+    let received = blocks::blocking(move || upload::receive(&store, &claim, chunks)).await?;
+    let Received { content, staging } = received?;
     if wanted.concurrency.is_some_and(|many| many > 1) && content.code.world == World::Proxy02 {
         let detail = "an instance of a WASI 0.2 component works for one request at a time; leave the concurrency out, or build the component for WASI 0.3";
         return Err(Error::invalid("invalid_concurrency", detail));
     }
 
-    let _committing = state.committing.lock().await;
+    let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
     let preview = wanted.preview;
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
@@ -106,20 +98,9 @@ pub async fn create(
     } else {
         activate(&mut db, function, &deployment).await?
     };
-    let committed = blocking(move || {
-        staging.put(&Block { id: manifest_id, bytes: bytes.into() })?;
-        staging.commit()
-    });
-    let committed = committed.await??;
-    if let Err(error) = commit(db).await {
-        let live = live_blocks(&state.store, &state.blocks).await?;
-        blocking(move || committed.undo(&live)).await??;
-        return Err(error);
-    }
-    // The deployment stands. A list of its blocks that stays behind is cleared at the next start.
-    if let Err(error) = blocking(move || committed.finish()).await? {
-        tracing::warn!(%error, "an upload's directory was left behind");
-    }
+    let block = Block { id: manifest_id, bytes: bytes.into() };
+    let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
+    blocks::commit(state, db, staging, &committing).await?;
     state.announce(revision);
     Ok(deployment)
 }
@@ -148,25 +129,6 @@ pub async fn rollback(
     commit(db).await?;
     state.announce(revision);
     Ok(target)
-}
-
-/// Undoes uploads that a crash cut off. Called once, before anything is served. Where a rotten block
-/// hides what is still needed, nothing is removed: a few blocks too many harm less than one too few.
-///
-/// # Errors
-/// When the block store's directory cannot be used.
-pub async fn recover(store: &Store, blocks: &DiskStore) -> Result<(), crate::ControlError> {
-    if !blocks.needs_recovery()? {
-        return Ok(());
-    }
-    match live_blocks(store, blocks).await {
-        Ok(live) => {
-            let removed = blocks.recover(&live)?;
-            tracing::info!(removed, "removed the blocks of uploads that a crash had cut off");
-        }
-        Err(error) => tracing::error!(%error, "blocks of uploads that a crash had cut off stay for now"),
-    }
-    Ok(())
 }
 
 async fn previous(state: &State, function: &str, current: Option<&str>) -> Result<DeploymentRow, Error> {
@@ -250,25 +212,4 @@ async fn activate(
     function.updated_at = now();
     rows::update(db, &function).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)
-}
-
-/// Every block that a deployment needs.
-async fn live_blocks(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
-    let mut live = BTreeSet::new();
-    let mut after = String::new();
-    loop {
-        let batch = store.contents(&after, BATCH).await?;
-        let Some(last) = batch.last() else { return Ok(live) };
-        after.clone_from(&last.deployment);
-        for contents in batch {
-            live.insert(contents.manifest);
-            for root in std::iter::once(contents.code).chain(contents.assets) {
-                blocks.dag(&root, &mut live)?;
-            }
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))
 }

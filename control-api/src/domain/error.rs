@@ -126,7 +126,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Taken("slug") => Self::Conflict {
                 code: "slug_taken",
-                detail: "another function has this slug; choose another one".into(),
+                detail: "another function or site has this slug; choose another one".into(),
             },
             StoreError::Taken(what) => Self::Conflict {
                 code: "name_taken",

@@ -21,6 +21,7 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, Stor
             }
         }
     }
+    updates.extend(state.store.changed_sites(known, until).await?);
     updates.sort_by_key(|update| update.revision);
     Ok(updates)
 }

@@ -1,6 +1,6 @@
 //! Functions: what a user names and a slug leads to.
 
-use af_contract::{FunctionName, RouteTable, Slug};
+use af_contract::{ContentId, FunctionName, RouteTable, Slug};
 use serde_json::Value;
 
 use super::projects::commit;
@@ -151,14 +151,16 @@ fn parse_name(name: &str) -> Result<FunctionName, Error> {
     FunctionName::parse(name).map_err(|error| Error::invalid("invalid_function_name", error))
 }
 
-fn parse_slug(slug: &str) -> Result<Slug, Error> {
+/// A slug that leads nowhere else: neither to a preview host nor to content by its CID.
+pub(super) fn parse_slug(slug: &str) -> Result<Slug, Error> {
     let slug = Slug::parse(slug).map_err(|error| Error::invalid("invalid_slug", error))?;
-    if slug.is_like_preview() {
-        let detail =
-            format!("{:?} looks like the preview host of a deployment; choose another slug", slug.as_str());
-        return Err(Error::invalid("invalid_slug", detail));
-    }
-    Ok(slug)
+    let like = match slug.as_str() {
+        _ if slug.is_like_preview() => "the preview host of a deployment",
+        text if ContentId::parse(text).is_ok() => "a CID, whose host serves its content",
+        _ => return Ok(slug),
+    };
+    let detail = format!("{:?} looks like {like}; choose another slug", slug.as_str());
+    Err(Error::invalid("invalid_slug", detail))
 }
 
 fn parse_routes(document: Value) -> Result<Option<RouteTable>, Error> {
@@ -188,7 +190,7 @@ fn named(error: StoreError) -> Error {
 }
 
 /// The last characters of an id are its random part.
-fn with_suffix(slug: &str, id: &str) -> String {
+pub(super) fn with_suffix(slug: &str, id: &str) -> String {
     let random = id.get(id.len().saturating_sub(6)..).unwrap_or(id);
     format!("{slug}-{random}")
 }

@@ -1,5 +1,6 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
+pub mod blocks;
 pub mod bootstrap;
 pub mod component;
 pub mod deployments;
@@ -11,6 +12,8 @@ pub mod projects;
 pub mod rates;
 pub mod sealing;
 pub mod settings;
+pub mod site_deployments;
+pub mod sites;
 pub mod tokens;
 pub mod upload;
 

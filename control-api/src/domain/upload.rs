@@ -1,8 +1,8 @@
-//! Receives a component and its assets as a CAR: every hash is recomputed here, nothing that the client claims
+//! Receives a component and its assets, or a site, as a CAR: every hash is recomputed here, nothing that the client claims
 //! is believed.
 
 use af_content::car::{CarDecoder, CarError};
-use af_content::unixfs::{ExportError, NodeError, TreeError};
+use af_content::unixfs::{ExportError, NodeError, Tree, TreeError};
 use af_content::{DiskStore, FileReadError, Staging};
 use af_contract::{Blake3Hash, Code, ContentId, limits};
 use bytes::Bytes;
@@ -20,6 +20,9 @@ const ASSETS_BYTES: u64 = limits::ASSETS_BYTES + limits::ASSETS_NODE_BYTES + (2 
 
 /// The most that any upload may have, bytes.
 pub const MOST_BYTES: u64 = limits::CODE_BYTES + OVERHEAD_BYTES + ASSETS_BYTES;
+
+/// An upload's body, as it comes.
+pub type Chunks = mpsc::Receiver<Result<Bytes, Broken>>;
 
 /// What the client says that it sends.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,15 @@ pub struct Received {
     pub staging: Staging,
 }
 
+/// A directory that a site may be. Its blocks are staged, not stored.
+#[derive(Debug)]
+pub struct ReceivedSite {
+    /// What is in it.
+    pub tree: Tree,
+    /// To be committed with the deployment.
+    pub staging: Staging,
+}
+
 /// The connection broke while the body came.
 #[derive(Debug, thiserror::Error)]
 #[error("the upload broke off")]
@@ -77,6 +89,9 @@ pub enum UploadError {
         limits::ASSETS_BYTES >> 20
     )]
     TooLarge,
+    /// Larger than a site may be.
+    #[error("the upload is too large: a site may have {} MiB", limits::ASSETS_BYTES >> 20)]
+    SiteTooLarge,
     /// Not a CAR, cut off, or with a block that does not match its CID.
     #[error(transparent)]
     Car(#[from] CarError),
@@ -99,8 +114,8 @@ pub enum UploadError {
     /// The blocks are no complete file.
     #[error("the blocks do not make up the file: {0}")]
     File(#[source] FileReadError),
-    /// The blocks are no directory tree that a function may have.
-    #[error("the assets are refused: {0}")]
+    /// The blocks are no directory tree that a function may have, or a site be.
+    #[error("the files are refused: {0}")]
     Assets(#[source] FileReadError),
     /// The file is no function.
     #[error(transparent)]
@@ -116,7 +131,9 @@ pub enum UploadError {
 impl UploadError {
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::TooLarge | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => Fault::TooLarge,
+            Self::TooLarge | Self::SiteTooLarge | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => {
+                Fault::TooLarge
+            }
             Self::Storage(_) => Fault::Internal,
             Self::Broken(_) => Fault::Invalid,
             _ => Fault::Refused,
@@ -125,7 +142,7 @@ impl UploadError {
 
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::TooLarge => "upload_too_large",
+            Self::TooLarge | Self::SiteTooLarge => "upload_too_large",
             Self::Car(CarError::Mismatch(_)) => "block_corrupt",
             Self::Car(CarError::Truncated(_)) => "car_truncated",
             Self::Car(_) => "car_invalid",
@@ -166,33 +183,66 @@ impl From<FileReadError> for UploadError {
     }
 }
 
-/// Receives, verifies and judges. Blocking: for a thread of its own.
+/// Receives, verifies and judges a function. Blocking: for a thread of its own.
 ///
 /// # Errors
 /// When what comes is not what was claimed, or is no function. Nothing is kept then.
-pub fn receive(
-    blocks: &DiskStore,
-    claim: &Claim,
-    mut chunks: mpsc::Receiver<Result<Bytes, Broken>>,
-) -> Result<Received, UploadError> {
-    let staging = blocks.stage().map_err(UploadError::Storage)?;
-    let mut decoder = CarDecoder::default();
-    let mut left = claim.most_bytes();
-    while let Some(chunk) = chunks.blocking_recv() {
-        let chunk = chunk?;
-        left = left.checked_sub(chunk.len() as u64).ok_or(UploadError::TooLarge)?;
-        decoder.push(&chunk);
-        while let Some(block) = decoder.next_block()? {
-            check_root(&decoder, claim)?;
-            staging.put(&block).map_err(UploadError::Storage)?;
-        }
-    }
-    check_root(&decoder, claim)?;
-    decoder.finish()?;
+pub fn receive(blocks: &DiskStore, claim: &Claim, chunks: Chunks) -> Result<Received, UploadError> {
+    let roots: Vec<ContentId> = claim.roots().collect();
+    let limit = Limit { bytes: claim.most_bytes(), error: || UploadError::TooLarge };
+    let staging = stage(blocks, &roots, &limit, chunks)?;
     let content = inspect(&staging, claim)?;
     // Here, where nothing waits for it: committing holds up all other deployments.
     staging.sync().map_err(UploadError::Storage)?;
     Ok(Received { content, staging })
+}
+
+/// Receives, verifies and judges a site. Blocking: for a thread of its own.
+///
+/// # Errors
+/// When what comes is not the directory under `root`, or no site may be like it. Nothing is kept then.
+pub fn receive_site(
+    blocks: &DiskStore,
+    root: &ContentId,
+    chunks: Chunks,
+) -> Result<ReceivedSite, UploadError> {
+    let limit = Limit { bytes: ASSETS_BYTES, error: || UploadError::SiteTooLarge };
+    let staging = stage(blocks, std::slice::from_ref(root), &limit, chunks)?;
+    let mut inspection = staging.inspect().map_err(UploadError::Storage)?;
+    let tree = inspection.tree(root)?;
+    inspection.finish()?;
+    staging.sync().map_err(UploadError::Storage)?;
+    Ok(ReceivedSite { tree, staging })
+}
+
+/// What an upload may have.
+struct Limit {
+    bytes: u64,
+    error: fn() -> UploadError,
+}
+
+/// Verifies each block and stages it.
+fn stage(
+    blocks: &DiskStore,
+    roots: &[ContentId],
+    limit: &Limit,
+    mut chunks: Chunks,
+) -> Result<Staging, UploadError> {
+    let staging = blocks.stage().map_err(UploadError::Storage)?;
+    let mut decoder = CarDecoder::default();
+    let mut left = limit.bytes;
+    while let Some(chunk) = chunks.blocking_recv() {
+        let chunk = chunk?;
+        left = left.checked_sub(chunk.len() as u64).ok_or_else(limit.error)?;
+        decoder.push(&chunk);
+        while let Some(block) = decoder.next_block()? {
+            check_roots(&decoder, roots)?;
+            staging.put(&block).map_err(UploadError::Storage)?;
+        }
+    }
+    check_roots(&decoder, roots)?;
+    decoder.finish()?;
+    Ok(staging)
 }
 
 /// The component and its assets must be complete, what was claimed, and all that came.
@@ -213,15 +263,16 @@ fn inspect(staging: &Staging, claim: &Claim) -> Result<Content, UploadError> {
 }
 
 /// As early as the header is there: a wrong CAR need not be sent to its end.
-fn check_root(decoder: &CarDecoder, claim: &Claim) -> Result<(), UploadError> {
-    let Some(roots) = decoder.roots() else { return Ok(()) };
-    if roots.iter().copied().eq(claim.roots()) {
-        return Ok(());
+fn check_roots(decoder: &CarDecoder, claimed: &[ContentId]) -> Result<(), UploadError> {
+    match decoder.roots() {
+        Some(roots) if roots != claimed => {
+            Err(UploadError::Cid { claimed: listed(claimed), found: listed(roots) })
+        }
+        _ => Ok(()),
     }
-    Err(UploadError::Cid { claimed: listed(claim.roots()), found: listed(roots.iter().copied()) })
 }
 
-fn listed(ids: impl Iterator<Item = ContentId>) -> String {
-    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+fn listed(ids: &[ContentId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ContentId::to_string).collect();
     if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }

@@ -1,34 +1,24 @@
 //! `/v1/functions/{function}/deployments` and `/v1/deployments`
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use af_contract::{CapabilityError, ContentId, Cors, HostPattern, StoreName, limits};
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
-use super::List;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::{List, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::settings::Changes;
-use crate::domain::upload::{Broken, Claim, MOST_BYTES};
+use crate::domain::upload::Claim;
 use crate::domain::{Actor, Error, deployments};
 use crate::store::DeploymentRow;
-
-/// Chunks of an upload that wait for the disk; then the client waits.
-const CHUNKS: usize = 8;
-
-/// Between two chunks of an upload.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// One immutable version of a function.
 #[derive(Serialize, ToSchema)]
@@ -164,29 +154,15 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, axum::Json<Deployment>), Failure> {
-    let mut chunks = body.into_data_stream();
     let (claim, wanted) = match parse(&input, &headers) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            discard(chunks).await;
-            return Err(error.into());
-        }
+        Err(error) => return Err(upload::refuse(body, error).await),
     };
-    let (sender, receiver) = mpsc::channel(CHUNKS);
-    // A task of its own: a client that goes away must not stop a deployment between its steps.
-    let deploying = tokio::spawn({
+    let work = {
         let state = state.clone();
-        async move { deployments::create(&state, &actor, &function, claim, wanted, receiver).await }
-    });
-    while let Some(chunk) = next(&mut chunks).await {
-        let broken = chunk.is_err();
-        if sender.send(chunk).await.is_err() || broken {
-            break;
-        }
-    }
-    drop(sender);
-    discard(chunks).await;
-    let deployment = deploying.await.map_err(|error| Error::Internal(Box::new(error)))??;
+        |chunks| async move { deployments::create(&state, &actor, &function, claim, wanted, chunks).await }
+    };
+    let deployment = upload::receive(body, work).await?;
     Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment))))
 }
 
@@ -215,26 +191,6 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     Ok(axum::Json(Deployment::of(&state, deployments::get(&state, &actor, &id).await?)))
-}
-
-/// The next chunk; a client that sends nothing for too long must not keep others from uploading.
-async fn next(chunks: &mut BodyDataStream) -> Option<Result<Bytes, Broken>> {
-    match tokio::time::timeout(IDLE, chunks.next()).await {
-        Ok(chunk) => chunk.map(|chunk| chunk.map_err(|error| Broken(Box::new(error)))),
-        Err(elapsed) => Some(Err(Broken(Box::new(elapsed)))),
-    }
-}
-
-/// Reads what is left of a refused upload, as much as an accepted one may have: a client that is cut off
-/// while it sends sees a broken connection instead of the reason.
-async fn discard(mut chunks: BodyDataStream) {
-    let mut left = MOST_BYTES;
-    while let Some(Ok(chunk)) = next(&mut chunks).await {
-        match left.checked_sub(chunk.len() as u64) {
-            Some(rest) => left = rest,
-            None => return,
-        }
-    }
 }
 
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {

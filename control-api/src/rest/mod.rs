@@ -6,7 +6,10 @@ mod functions;
 mod health;
 mod problem;
 mod projects;
+mod site_deployments;
+mod sites;
 mod tokens;
+mod upload;
 
 use std::sync::Arc;
 
@@ -40,7 +43,7 @@ impl Modify for Bearer {
         document.info = Info::builder()
             .title("Alternate Futures functions")
             .version("1")
-            .description(Some("Manages projects, functions, deployments and tokens."))
+            .description(Some("Manages projects, functions, sites, deployments and tokens."))
             .build();
     }
 }
@@ -75,6 +78,11 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(deployments::create))
         .routes(routes!(deployments::rollback))
         .routes(routes!(deployments::get))
+        .routes(routes!(sites::list, sites::create))
+        .routes(routes!(sites::get, sites::update, sites::delete))
+        .routes(routes!(site_deployments::list))
+        .routes(routes!(site_deployments::create))
+        .routes(routes!(site_deployments::rollback))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }

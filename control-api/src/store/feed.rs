@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use af_contract::{
-    Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RouteTable, Settings, Slug, Update,
-    limits,
+    Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RouteTable, Settings, SiteState, Slug,
+    Update, limits,
 };
 use sqlx::SqliteConnection;
 
@@ -15,6 +15,8 @@ use super::{Store, StoreError, parse, unsigned};
 pub(crate) enum Kind {
     /// By `fn_…`.
     Function,
+    /// By `site_…`.
+    Site,
 }
 
 #[derive(sqlx::FromRow)]
@@ -27,6 +29,15 @@ struct FunctionUpdate {
     routes: Option<String>,
     deployment_id: Option<String>,
     manifest_cid: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct SiteUpdate {
+    id: String,
+    revision: i64,
+    slug: Option<String>,
+    project_id: Option<String>,
+    root_cid: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -66,6 +77,18 @@ impl Store {
         rows.into_iter().map(|row| row.update(&mut previews)).collect()
     }
 
+    /// Sites that changed after `known` up to `until`.
+    pub(crate) async fn changed_sites(&self, known: u64, until: u64) -> Result<Vec<Update>, StoreError> {
+        let query = "select e.id, e.revision, s.slug, s.project_id, d.root_cid
+            from feed e
+            left join sites s on s.id = e.id
+            left join site_deployments d on d.id = s.current_deployment_id
+            where e.kind = 'site' and e.revision > $1 and e.revision <= $2 limit 1000";
+        let (from, to) = range(known, until);
+        let rows: Vec<SiteUpdate> = sqlx::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
+        rows.into_iter().map(SiteUpdate::update).collect()
+    }
+
     /// The newest deployments of functions that changed, newest first.
     async fn previews(&self, from: i64, to: i64) -> Result<HashMap<String, Vec<DeploymentRef>>, StoreError> {
         let query = "select function_id, id, manifest_cid from
@@ -93,6 +116,7 @@ pub(crate) async fn put(db: &mut SqliteConnection, kind: Kind, id: &str) -> Resu
         returning revision";
     let kind = match kind {
         Kind::Function => "function",
+        Kind::Site => "site",
     };
     unsigned("revision", sqlx::query_scalar(query).bind(kind).bind(id).fetch_one(db).await?)
 }
@@ -103,7 +127,7 @@ impl FunctionUpdate {
         let (Some(slug), Some(project)) = (self.slug, self.project_id) else {
             return Ok(Update { revision, change: Change::Function { id: self.id, state: None } });
         };
-        let slug = Slug::parse(&slug).map_err(|_| StoreError::Value { what: "slug", value: slug })?;
+        let slug = self::slug(&slug)?;
         let status = match self.status.as_deref() {
             Some("ACTIVE") => FunctionStatus::Active,
             _ => FunctionStatus::Inactive,
@@ -117,6 +141,24 @@ impl FunctionUpdate {
         let state = FunctionState { slug, project, status, routes, deployment, previews };
         Ok(Update { revision, change: Change::Function { id: self.id, state: Some(state) } })
     }
+}
+
+impl SiteUpdate {
+    fn update(self) -> Result<Update, StoreError> {
+        let revision = unsigned("revision", self.revision)?;
+        let state = match (self.slug, self.project_id) {
+            (Some(slug), Some(project)) => {
+                let root = self.root_cid.map(|root| parse("content id", &root)).transpose()?;
+                Some(SiteState { slug: self::slug(&slug)?, project, root })
+            }
+            _ => None,
+        };
+        Ok(Update { revision, change: Change::Site { id: self.id, state } })
+    }
+}
+
+fn slug(text: &str) -> Result<Slug, StoreError> {
+    Slug::parse(text).map_err(|_| StoreError::Value { what: "slug", value: text.to_owned() })
 }
 
 /// A stored route table.

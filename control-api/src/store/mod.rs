@@ -5,6 +5,8 @@ pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod projects;
 pub(crate) mod settings;
+pub(crate) mod site_deployments;
+pub(crate) mod sites;
 pub(crate) mod tokens;
 pub(crate) mod users;
 
@@ -17,6 +19,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 pub use self::deployments::DeploymentRow;
 pub use self::functions::FunctionRow;
 pub use self::projects::ProjectRow;
+pub use self::site_deployments::SiteDeploymentRow;
+pub use self::sites::SiteRow;
 pub use self::tokens::{NewToken, TokenRow};
 pub use self::users::UserRow;
 
@@ -81,13 +85,18 @@ impl Store {
 
 /// Names the unique value that an insert or update collided with.
 fn taken(error: sqlx::Error) -> StoreError {
-    let unique = match &error {
-        sqlx::Error::Database(database) if database.is_unique_violation() => database.message(),
-        _ => return error.into(),
-    };
-    match unique {
-        text if text.contains("functions.slug") => StoreError::Taken("slug"),
-        text if text.contains("functions.name") => StoreError::Taken("name"),
+    let sqlx::Error::Database(database) = &error else { return error.into() };
+    let text = database.message();
+    // Of a trigger, which is how functions and sites share their slugs.
+    if text.starts_with("slug is taken by ") {
+        return StoreError::Taken("slug");
+    }
+    if !database.is_unique_violation() {
+        return error.into();
+    }
+    match text {
+        text if text.contains("functions.slug") || text.contains("sites.slug") => StoreError::Taken("slug"),
+        text if text.contains("functions.name") || text.contains("sites.name") => StoreError::Taken("name"),
         text if text.contains("tokens.name") => StoreError::Taken("name"),
         _ => error.into(),
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use af_contract::{ContentId, HostPattern, Settings, StoreName};
 
 use super::egress::Egress;
-use super::filesystem::{AssetStore, Assets};
+use super::filesystem::Assets;
 use super::keyvalue::{KeyValue, Stores};
 use super::outbound::{OutboundClient, Trust};
+use crate::content::ContentStore;
 
 /// What all functions of a node reach the world through. Cheap to clone.
 #[derive(Clone)]
@@ -18,8 +19,8 @@ pub struct Services {
     pub trust: Trust,
     /// Entries of all projects.
     pub keyvalue: KeyValue,
-    /// Files of all deployments; none on a node without content.
-    pub assets: Option<AssetStore>,
+    /// Files of all deployments and sites; none on a node without content.
+    pub content: Option<ContentStore>,
 }
 
 /// What a deployment's owner gave it.
@@ -54,7 +55,7 @@ impl Grants {
     /// Through a node's services.
     #[must_use]
     pub fn new(services: &Services, given: Given) -> Self {
-        let assets = services.assets.as_ref().zip(given.assets);
+        let assets = services.content.as_ref().zip(given.assets);
         Self {
             settings: given.settings,
             assets: assets.map(|(store, root)| Assets { root, store: store.clone() }),

@@ -12,7 +12,7 @@ mod outbound;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-pub use self::filesystem::{AssetStore, Assets, Files, FilesystemView, Piped};
+pub use self::filesystem::{Assets, Files, FilesystemView, Piped};
 pub use self::grants::{Given, Grants, Services};
 pub use self::keyvalue::{KeyValue, StoreError, Stores};
 pub use self::outbound::{Outbound, Trust};

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::compress::Compressed;
 use crate::proxy::{ProxyError, UpstreamBody};
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
+use crate::site::{FileBody, FileBodyError};
 
 /// Bytes for which a client may wait a second more: a tenth of what the slowest mobile networks carry. Without it, a
 /// client that sends a byte now and then would hold an instance as long as the function may run.
@@ -108,12 +109,14 @@ impl Body for Limited {
     }
 }
 
-/// What the edge sends: a guest's body, or a text of its own.
+/// What the edge sends: a guest's body, a site's file, or a text of its own.
 pub enum ResponseBody {
     /// Of the edge itself.
     Full(Full<Bytes>),
     /// Of a guest that is still running while this is read.
     Guest(Box<Attended>),
+    /// Of a site, read while this is.
+    File(Box<FileBody>),
     /// Of a backend.
     Upstream(Box<UpstreamBody>),
     /// Of any, compressed while it is sent.
@@ -131,6 +134,9 @@ pub enum BodyError {
     /// The backend failed.
     #[error(transparent)]
     Upstream(#[from] ProxyError),
+    /// The content is damaged.
+    #[error(transparent)]
+    File(#[from] FileBodyError),
 }
 
 impl Default for ResponseBody {
@@ -164,9 +170,13 @@ impl ResponseBody {
     pub fn is_complete(&self) -> bool {
         match self {
             Self::Full(_) => true,
-            Self::Guest(_) | Self::Upstream(_) | Self::Compressed(_) => false,
+            Self::Guest(_) | Self::Upstream(_) | Self::File(_) | Self::Compressed(_) => false,
             Self::Watched(watched) => watched.body.is_complete(),
         }
+    }
+
+    pub(crate) fn file(body: FileBody) -> Self {
+        Self::File(Box::new(body))
     }
 
     pub(crate) fn full(text: impl Into<Bytes>) -> Self {
@@ -206,6 +216,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::File(file) => Pin::new(file.as_mut()).poll_frame(cx).map_err(BodyError::from),
             Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::Guest),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
             Self::Compressed(compressed) => compressed.poll_frame(cx),
@@ -223,6 +234,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Guest(guest) => guest.body.is_end_stream(),
+            Self::File(file) => file.is_end_stream(),
             Self::Compressed(_) => false,
             Self::Watched(watched) => watched.body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
@@ -233,6 +245,7 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Guest(guest) => guest.body.size_hint(),
+            Self::File(file) => file.size_hint(),
             Self::Compressed(_) => SizeHint::new(),
             Self::Watched(watched) => watched.body.size_hint(),
             Self::Upstream(body) => body.size_hint(),

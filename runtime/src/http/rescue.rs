@@ -1,7 +1,7 @@
 //! The only place of the edge that turns an error into a status and a problem document.
 
-use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use ::http::{HeaderValue, Response, StatusCode};
+use ::http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use af_contract::{Problem, problem};
 use tracing::{debug, warn};
 
@@ -15,6 +15,7 @@ use crate::proxy::ProxyError;
 use crate::request_id::RequestId;
 use crate::router::RouteError;
 use crate::sandbox::{Exceeded, GuestError, Overloaded};
+use crate::site::SiteError;
 
 /// The one code that says "come again".
 const OVERLOADED: &str = "overloaded";
@@ -52,6 +53,9 @@ pub enum RequestError {
     /// A backend failed, or the request is not one to pass on.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// The site has nothing to send.
+    #[error(transparent)]
+    Site(#[from] SiteError),
 }
 
 /// Status, stable code; the detail is the error's text unless the error is ours.
@@ -98,6 +102,37 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             GuestError::Http(_) => (StatusCode::BAD_GATEWAY, "function_failed"),
             GuestError::Instantiate(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_failed_to_start"),
         },
+        RequestError::Site(error) => classify_site(error),
+    }
+}
+
+fn classify_site(error: &SiteError) -> (StatusCode, &'static str) {
+    match error {
+        SiteError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+        SiteError::Path(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
+        SiteError::Unknown(_) => (StatusCode::NOT_FOUND, "site_not_found"),
+        SiteError::NotFound => (StatusCode::NOT_FOUND, "page_not_found"),
+        SiteError::Precondition => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
+        SiteError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable"),
+        // As the specification of `_redirects` demands.
+        SiteError::Redirects(_) => (StatusCode::INTERNAL_SERVER_ERROR, "site_redirects_invalid"),
+        SiteError::Missing(_) => (StatusCode::SERVICE_UNAVAILABLE, "content_missing"),
+        SiteError::Corrupt(_) => (StatusCode::BAD_GATEWAY, "content_corrupt"),
+        SiteError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_failed"),
+    }
+}
+
+/// What a status promises to come with it.
+fn explain(error: &RequestError, headers: &mut HeaderMap) {
+    match error {
+        RequestError::Site(SiteError::Method) => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        RequestError::Site(SiteError::Range { size }) => {
+            let range = HeaderValue::try_from(format!("bytes */{size}"));
+            headers.extend(range.map(|range| (CONTENT_RANGE, range)));
+        }
+        _ => {}
     }
 }
 
@@ -158,6 +193,7 @@ pub fn response(error: &RequestError, id: RequestId, metrics: &Metrics) -> Respo
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+    explain(error, response.headers_mut());
     if code == OVERLOADED {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -7,8 +7,9 @@ use hyper::body::Incoming;
 
 use super::RequestError;
 use super::body::ResponseBody;
-use super::service::{Context, Service};
-use crate::router::{Entry, Match, SiteEntry};
+use super::service::{Context, Service, by};
+use crate::router::{Entry, Match};
+use crate::site::Naming;
 
 /// Why a route cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,7 @@ impl Service {
                 let function = function.ok_or_else(|| RoutedError::NoFunction(name.clone()))?;
                 self.function(context, &function, request).await
             }
-            Target::Site(root) => self.site(&SiteEntry { slug: None, root: Some(*root) }, &request).await,
+            Target::Site(root) => self.site(context, *root, Naming::Name, &request).await,
             Target::Redirect(redirect) => Ok(elsewhere(redirect, &routed, request.uri().query())?),
             Target::Response(response) => Ok(fixed(response)?),
         }
@@ -77,7 +78,7 @@ impl Service {
         exchange.step("route");
         let response = self.proxy().forward(peer, request, &host.authority, upstreams, paths, id).await;
         exchange.step("backend");
-        Ok(response?)
+        Ok(by("backend", response?))
     }
 }
 

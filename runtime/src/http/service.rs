@@ -4,31 +4,34 @@ use std::sync::Arc;
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
+use af_contract::ContentId;
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{RequestError, Secure, rescue, well_known};
+use super::{AnsweredBy, RequestError, Secure, rescue, well_known};
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::request_id::RequestId;
-use crate::router::{Answer, Deployment, Entry, RuntimeRouter, SiteEntry, path};
+use crate::router::{Answer, Deployment, Entry, RuntimeRouter, path};
 use crate::sandbox::{Call, Gate, Sandbox};
+use crate::site::{Naming, Sites};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 
 /// Answers requests. Shared by all connections.
 pub struct Service {
-    router: RuntimeRouter,
-    sandbox: Sandbox,
-    proxy: Proxy,
-    exchanges: Exchanges,
+    pub(crate) router: RuntimeRouter,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) proxy: Proxy,
+    pub(crate) sites: Sites,
+    pub(crate) exchanges: Exchanges,
     /// Where connections can be encrypted.
-    secure: Option<Secure>,
+    pub(crate) secure: Option<Secure>,
 }
 
 /// What is known of a request before anybody answers it.
@@ -40,16 +43,6 @@ pub struct Context<'a> {
 }
 
 impl Service {
-    pub(crate) fn new(
-        router: RuntimeRouter,
-        sandbox: Sandbox,
-        proxy: Proxy,
-        exchanges: Exchanges,
-        secure: Option<Secure>,
-    ) -> Self {
-        Self { router, sandbox, proxy, exchanges, secure }
-    }
-
     pub(super) fn proxy(&self) -> &Proxy {
         &self.proxy
     }
@@ -123,18 +116,27 @@ impl Service {
                     None => self.function(context, function, request).await,
                 }
             }
-            Answer::Site(site) => self.site(site, &request).await,
+            Answer::Site(site) => {
+                let (root, naming) = site.directory()?;
+                if request.uri().path() == well_known::DEPLOYMENT_PATH {
+                    return Ok(well_known::site(root));
+                }
+                self.site(context, root, naming, &request).await
+            }
         }
     }
 
     /// Serves a file.
-    #[expect(clippy::unused_async, reason = "reading files is asynchronous")]
     pub(super) async fn site(
         &self,
-        _site: &SiteEntry,
-        _request: &Request<Incoming>,
+        context: Context<'_>,
+        root: ContentId,
+        naming: Naming,
+        request: &Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        Err(RequestError::Unsupported("sites are not served yet"))
+        context.exchange.compress(request.headers());
+        let response = self.sites.site(root, naming).respond(request).await?;
+        Ok(by("site", response))
     }
 
     /// Runs a function's own code.
@@ -181,6 +183,12 @@ fn check_length(request: &Request<Incoming>, limit: u64) -> Result<(), RequestEr
     // hyper has refused lengths that are malformed or contradict each other.
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length > Some(limit) { Err(RequestError::BodyTooLarge(limit)) } else { Ok(()) }
+}
+
+/// Says for the log who answered, where it was no function.
+pub(super) fn by(who: &'static str, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.extensions_mut().insert(AnsweredBy(who));
+    response
 }
 
 /// Says which deployment answered.

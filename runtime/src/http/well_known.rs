@@ -1,16 +1,17 @@
-//! `/.well-known/af-deployment` at every function: which code answers here, told by the edge without
+//! `/.well-known/af-deployment` at every function and site: what answers here, told by the edge without
 //! running any of it. Asking also makes the edge prepare the code, so an answer of 200 means that
 //! the function is ready.
 
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use ::http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use af_contract::ContentId;
+use serde_json::{Value, json};
 
 use super::RequestError;
 use super::body::ResponseBody;
 use crate::router::Entry;
 
-/// The path, reserved at every function's host.
+/// The path, reserved at every host.
 pub const DEPLOYMENT_PATH: &str = "/.well-known/af-deployment";
 
 /// `{"live": {…} | null, "pending": manifest | null, "failed": {"manifest", "code", "detail"} | null}`
@@ -42,8 +43,16 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
     let failed = failed.map(|(manifest, error)| {
         json!({ "manifest": manifest, "code": error.code(), "detail": error.to_string() })
     });
-    let body = json!({ "live": live, "pending": route.pending(), "failed": failed });
     let status = if live.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    told(status, &json!({ "live": live, "pending": route.pending(), "failed": failed }))
+}
+
+/// `{"live": {"root": CID}}`, of a site.
+pub fn site(root: ContentId) -> Response<ResponseBody> {
+    told(StatusCode::OK, &json!({ "live": { "root": root } }))
+}
+
+fn told(status: StatusCode, body: &Value) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(body.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

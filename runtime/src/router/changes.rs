@@ -148,7 +148,7 @@ impl RuntimeRouter {
 }
 
 fn site(state: SiteState) -> Arc<Answer> {
-    Arc::new(Answer::Site(SiteEntry { slug: Some(state.slug), root: state.root }))
+    Arc::new(Answer::Site(SiteEntry::Named { slug: state.slug, root: state.root }))
 }
 
 /// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.

@@ -20,6 +20,7 @@ pub use self::entry::Entry;
 use self::hosts::HostTable;
 pub use self::routes::{Match, Routes};
 use crate::artifact::ArtifactStore;
+use crate::site::Naming;
 
 /// Nothing answers at a host.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +57,31 @@ pub enum Answer {
     Site(SiteEntry),
 }
 
-/// A site, or a directory by its CID.
-pub struct SiteEntry {
-    /// Of a site that has a name; `None` where the host is the CID.
-    pub slug: Option<Slug>,
-    /// The directory.
-    pub root: Option<ContentId>,
+/// What a site serves.
+pub enum SiteEntry {
+    /// A site that somebody named.
+    Named {
+        /// Its host's first label.
+        slug: Slug,
+        /// The directory; `None` before the first deploy.
+        root: Option<ContentId>,
+    },
+    /// The directory whose CID the host is.
+    Content(ContentId),
+}
+
+impl SiteEntry {
+    /// The directory, and what it is named by.
+    ///
+    /// # Errors
+    /// When the site has none yet.
+    pub fn directory(&self) -> Result<(ContentId, Naming), RouteError> {
+        match self {
+            Self::Named { root: Some(root), .. } => Ok((*root, Naming::Name)),
+            Self::Named { slug, root: None } => Err(RouteError::SiteNotDeployed(slug.clone())),
+            Self::Content(root) => Ok((*root, Naming::Cid)),
+        }
+    }
 }
 
 /// Finds what answers. Cheap to clone.
@@ -160,5 +180,5 @@ impl RuntimeRouter {
 /// A directory whose CID is the label.
 fn by_content_id(label: &str) -> Option<Arc<Answer>> {
     let root = ContentId::parse(label).ok()?;
-    Some(Arc::new(Answer::Site(SiteEntry { slug: None, root: Some(root) })))
+    Some(Arc::new(Answer::Site(SiteEntry::Content(root))))
 }

@@ -4,7 +4,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use af_content::DiskStore;
 use af_contract::World;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::Linker;
@@ -16,9 +15,10 @@ use super::stack::Stacks;
 use super::ticker::Ticker;
 use super::{Admission, IdlePlaces, State};
 use crate::artifact::image;
+use crate::content::ContentStore;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
-use crate::host::{AssetStore, KeyValue, Services, Trust};
+use crate::host::{KeyValue, Services, Trust};
 use crate::metrics::Metrics;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
@@ -55,8 +55,8 @@ pub struct SandboxConfig {
     pub egress_allow: Vec<IpNet>,
     /// The file of all key-value entries; without one they are in memory and end with the process.
     pub keyvalue: Option<PathBuf>,
-    /// The blocks of functions' files; without them, functions have none.
-    pub blocks: Option<DiskStore>,
+    /// Where functions' files are; without it, functions have none.
+    pub content: Option<ContentStore>,
 }
 
 impl Default for SandboxConfig {
@@ -67,7 +67,7 @@ impl Default for SandboxConfig {
             max_memory_bytes: 128 << 20,
             egress_allow: Vec::new(),
             keyvalue: None,
-            blocks: None,
+            content: None,
         }
     }
 }
@@ -131,7 +131,7 @@ impl Sandbox {
             egress: Egress::new(&config.egress_allow),
             trust: Trust::default(),
             keyvalue: KeyValue::open(config.keyvalue.as_deref())?,
-            assets: config.blocks.clone().map(AssetStore::new),
+            content: config.content.clone(),
         };
         let inner = Inner {
             imaged: Host::new(HostKind::Imaged, &imaged)?,

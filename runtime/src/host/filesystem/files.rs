@@ -8,15 +8,24 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tracing::error;
 
-use super::assets::{Assets, Loaded, ReadError};
 use super::path::{self, Step};
 use super::piped::Piped;
+use crate::content::{ContentStore, Loaded, ReadError};
 use crate::host::log::GuestLog;
 use crate::sandbox::Meter;
 
 /// Reads of one instance that may wait for the disk at the same time: one that opens everything at once
 /// must not have the queue to itself.
 const READS: usize = 4;
+
+/// The assets of one deployment.
+#[derive(Clone)]
+pub struct Assets {
+    /// Their directory.
+    pub root: ContentId,
+    /// Where they are.
+    pub store: ContentStore,
+}
 
 /// What a handle stands for. Holds no content, so that handles cost nothing but themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +249,7 @@ impl Files {
         }
         let permit = self.reads.clone().acquire_owned().await.map_err(|_| FileError::Stopped)?;
         let meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let loaded = self.assets.store.fetch(id, meter.clone(), permit).await;
+        let loaded = self.assets.store.fetch(id, Some(meter.clone()), permit).await;
         // Here and not only at the next tick of the clock: a guest may do nothing but read.
         if meter.exceeded().is_some() {
             return Err(FileError::Stopped);
@@ -274,7 +283,6 @@ mod tests {
     use af_content::unixfs::{self, Directory};
     use af_contract::Limits;
 
-    use super::super::AssetStore;
     use super::*;
     use crate::metrics::Metrics;
     use crate::request_id::RequestId;
@@ -308,7 +316,7 @@ mod tests {
             staging.commit().unwrap().finish().unwrap();
             let meter = Arc::new(Meter::new(limits));
             let log = GuestLog::new(&"fn_1".into(), RequestId::next(), 1000, &Arc::new(Metrics::default()));
-            let assets = Assets { root, store: AssetStore::new(blocks) };
+            let assets = Assets { root, store: ContentStore::new(blocks) };
             Self { files: Files::new(&assets, meter.clone(), log), private: private.id, meter, dir }
         }
 

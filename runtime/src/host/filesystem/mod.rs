@@ -4,7 +4,6 @@
 //! The interfaces are linked over Wasmtime's own, whose files are those of the host. A handle is a number
 //! to both; what it stands for is ours ([`Descriptor`]).
 
-mod assets;
 mod files;
 mod path;
 mod piped;
@@ -18,8 +17,7 @@ use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{p2, p3};
 
-pub use self::assets::{AssetStore, Assets};
-pub use self::files::Files;
+pub use self::files::{Assets, Files};
 use self::files::{Descriptor, FileError};
 pub use self::piped::Piped;
 use crate::sandbox::State;

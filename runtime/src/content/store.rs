@@ -1,5 +1,6 @@
-//! Assets of all deployments on a node: read by CID, verified, decoded, and kept in memory for a while.
+//! Content on a node: read by CID, verified, decoded, and kept in memory for a while.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,9 +9,10 @@ use af_content::unixfs::{Directory, DirectoryError, Listing, Node, NodeError};
 use af_content::{DiskStore, StoreError};
 use af_contract::ContentId;
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinError;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::sandbox::{Meter, Span};
 
@@ -21,9 +23,9 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// What an entry of the cache costs besides its bytes.
 const ENTRY_BYTES: usize = 256;
 
-/// Content of assets on this node. Cheap to clone.
+/// Files and directories on this node. Cheap to clone.
 #[derive(Clone)]
-pub struct AssetStore {
+pub struct ContentStore {
     inner: Arc<Inner>,
 }
 
@@ -32,15 +34,6 @@ struct Inner {
     cache: Cache<ContentId, Loaded>,
     /// Verifying is work: half of the cores may do it at once, so that the rest is left to requests.
     readers: Semaphore,
-}
-
-/// The assets of one deployment.
-#[derive(Clone)]
-pub struct Assets {
-    /// Their directory.
-    pub root: ContentId,
-    /// Where they are.
-    pub store: AssetStore,
 }
 
 /// Something that has been verified and decoded. Cheap to clone.
@@ -70,13 +63,18 @@ pub enum ReadError {
     /// This node stops.
     #[error("the read was interrupted")]
     Interrupted(#[from] JoinError),
+    /// Likewise.
+    #[error("the read was not begun")]
+    Stopped(#[from] AcquireError),
 }
 
-impl AssetStore {
+impl ContentStore {
     /// Reads from `blocks`.
     #[must_use]
     pub fn new(blocks: DiskStore) -> Self {
         let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(|_, loaded: &Loaded| loaded.weight());
+        // Not by how often: a body that streams asks for its block again for each piece, and must find it there.
+        let cache = cache.eviction_policy(EvictionPolicy::lru());
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let inner = Inner { blocks, cache: cache.build(), readers: Semaphore::new(cores.div_ceil(2)) };
         Self { inner: Arc::new(inner) }
@@ -87,20 +85,35 @@ impl AssetStore {
         self.inner.cache.get(id)
     }
 
-    /// From the disk, on another thread, at the cost of `meter`. The permit is given back when that is done.
+    /// From the disk, on another thread, at the cost of `meter` if there is one. The permit is given back when
+    /// that is done.
     ///
     /// # Errors
     /// When it is missing or corrupt.
     pub async fn fetch(
         &self,
         id: ContentId,
-        meter: Arc<Meter>,
+        meter: Option<Arc<Meter>>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Loaded, ReadError> {
+        self.fetching(id, meter, permit).await?
+    }
+
+    /// As [`Self::fetch`], for somebody who will ask for it soon, and be told what is wrong with it then.
+    pub fn fetch_ahead(&self, id: ContentId, permit: OwnedSemaphorePermit) {
+        drop(self.fetching(id, None, permit));
+    }
+
+    fn fetching(
+        &self,
+        id: ContentId,
+        meter: Option<Arc<Meter>>,
+        permit: OwnedSemaphorePermit,
+    ) -> JoinHandle<Result<Loaded, ReadError>> {
         let store = self.clone();
         // A task of its own: a guest that nobody polls, since its client does not read, must not hold up the
         // reads of others, and one that does not wait for what it asked for pays nonetheless.
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             let (_permit, turn) = (permit, store.inner.readers.acquire().await);
             // Whoever was before may have read the same.
             if let Some(loaded) = store.cached(&id) {
@@ -110,15 +123,16 @@ impl AssetStore {
             let work = move || {
                 let span = Span::begin();
                 let loaded = reading.read(&id);
-                meter.charge(span.used(Instant::now()));
+                if let Some(meter) = meter {
+                    meter.charge(span.used(Instant::now()));
+                }
                 loaded
             };
             let loaded = tokio::task::spawn_blocking(work).await??;
             drop(turn);
             store.inner.cache.insert(id, loaded.clone());
             Ok(loaded)
-        });
-        task.await?
+        })
     }
 
     fn read(&self, id: &ContentId) -> Result<Loaded, ReadError> {
@@ -137,6 +151,12 @@ impl AssetStore {
 
     fn block(&self, id: &ContentId) -> Result<Bytes, ReadError> {
         self.inner.blocks.block(id)?.ok_or(ReadError::Missing(*id))
+    }
+}
+
+impl fmt::Debug for ContentStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentStore").field("blocks", &self.inner.blocks).finish_non_exhaustive()
     }
 }
 

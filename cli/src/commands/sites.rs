@@ -1,0 +1,155 @@
+//! `af sites …`
+
+use std::path::Path;
+
+use af_runtime::site::Redirects;
+use anyhow::{Context, bail};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::deploy::{Live, Steps, describe, wait_until_live};
+use super::functions::mark;
+use super::named::{SITE, find, lookup};
+use super::package::Package;
+use crate::args::sites::{CreateSite, DeploySite, NamedSite, RollbackSite, Sites, UpdateSite};
+use crate::client::{Api, Upload, text};
+use crate::config::Environment;
+use crate::output::Output;
+
+/// Runs one of the subcommands.
+pub async fn run(command: Sites, environment: &Environment, output: &Output) -> anyhow::Result<()> {
+    let api = Api::open(environment)?;
+    match command {
+        Sites::Create(options) => create(&api, &options, output).await,
+        Sites::Deploy(options) => deploy(&api, &options, output).await,
+        Sites::List => list(&api, output).await,
+        Sites::Deployments(options) => deployments(&api, &options, output).await,
+        Sites::Rollback(options) => rollback(&api, options, output).await,
+        Sites::Update(options) => update(&api, options, output).await,
+        Sites::Delete(options) => delete(&api, &options, output).await,
+    }
+}
+
+async fn create(api: &Api, options: &CreateSite, output: &Output) -> anyhow::Result<()> {
+    let site = new(api, &options.name, options.slug.as_deref()).await?;
+    let (id, name) = (text(&site, "id"), text(&site, "name"));
+    output.result(&site, &format!("created {id}\nnext: af sites deploy --name {name} --path DIR"));
+    Ok(())
+}
+
+/// Sends a folder and returns when it is served.
+async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    check_redirects(&options.path)?;
+    let (folder, package) = steps.time("hash", Package::read_site(&options.path))?;
+    let site = site(api, options).await?;
+    let bar = output.progress(package.size());
+    let path = format!("/v1/sites/{}/deployments", text(&site, "id"));
+    let query = vec![("cid", folder.root.to_string())];
+    let uploaded =
+        api.upload(Upload { path, query, settings: None, body: package.into_body(bar.clone()) }).await;
+    bar.finish_and_clear();
+    let deployment = steps.time("upload", uploaded)?;
+    let url = text(&site, "url");
+    let ready = wait_until_live(url, &live(&deployment)).await;
+    steps
+        .time("ready", ready)
+        .with_context(|| format!("deployment {} is stored, but not served", text(&deployment, "id")))?;
+    let value = json!({ "url": url, "deployment": deployment, "leftOut": folder.hidden, "milliseconds": steps.millis() });
+    let fields = [
+        ("URL", url.to_owned()),
+        ("files", describe(&folder)),
+        ("deployment", text(&deployment, "id").to_owned()),
+        ("time", steps.to_string()),
+    ];
+    output.result(&value, &output.fields(&fields));
+    Ok(())
+}
+
+/// What the edge would find out when somebody asks for a page that is not there.
+fn check_redirects(dir: &Path) -> anyhow::Result<()> {
+    let path = dir.join("_redirects");
+    if path.is_file() {
+        let file = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Redirects::parse(&file).context("the site cannot be deployed")?;
+    }
+    Ok(())
+}
+
+async fn site(api: &Api, options: &DeploySite) -> anyhow::Result<Value> {
+    let name = &options.site.name;
+    if !options.create {
+        let advice = || format!("make it first with `af sites create --name {name}`, or add --create");
+        return find(api, SITE, name).await.with_context(advice);
+    }
+    match lookup(api, SITE, name).await? {
+        Some(site) => Ok(site),
+        None => new(api, name, None).await,
+    }
+}
+
+async fn new(api: &Api, name: &str, slug: Option<&str>) -> anyhow::Result<Value> {
+    let path = format!("/v1/projects/{}/sites", api.project().await?);
+    Ok(api.send(Method::POST, &path, &json!({ "name": name, "slug": slug })).await?)
+}
+
+async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
+    let sites = api.list(&format!("/v1/projects/{}/sites", api.project().await?)).await?;
+    let columns = [("ID", "id"), ("NAME", "name"), ("SLUG", "slug"), ("URL", "url"), ("CID", "cid")];
+    output.table(&sites, &columns, "no sites yet; make one with `af sites create --name NAME`");
+    Ok(())
+}
+
+async fn deployments(api: &Api, options: &NamedSite, output: &Output) -> anyhow::Result<()> {
+    let site = find(api, SITE, &options.name).await?;
+    let mut items = api.list(&format!("/v1/sites/{}/deployments", text(&site, "id"))).await?;
+    mark(&mut items, text(&site, "currentDeploymentId"));
+    let columns = [
+        ("#", "number"),
+        ("ID", "id"),
+        ("CID", "cid"),
+        ("FILES", "files"),
+        ("CREATED", "created"),
+        ("LIVE", "live"),
+    ];
+    output.table(&items, &columns, "no deployments yet; make one with `af sites deploy`");
+    Ok(())
+}
+
+async fn rollback(api: &Api, options: RollbackSite, output: &Output) -> anyhow::Result<()> {
+    let site = find(api, SITE, &options.site.name).await?;
+    let path = format!("/v1/sites/{}/rollback", text(&site, "id"));
+    let deployment = api.send(Method::POST, &path, &json!({ "deployment": options.to })).await?;
+    let url = text(&site, "url");
+    wait_until_live(url, &live(&deployment)).await?;
+    let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
+    output.result(&deployment, &format!("{url} serves deployment {number} ({})", text(&deployment, "id")));
+    Ok(())
+}
+
+async fn update(api: &Api, options: UpdateSite, output: &Output) -> anyhow::Result<()> {
+    let given = [("name", options.name), ("slug", options.slug)];
+    let change: Map<String, Value> =
+        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
+    if change.is_empty() {
+        bail!("nothing to change; give --name or --slug");
+    }
+    let site = find(api, SITE, &options.site).await?;
+    let path = format!("/v1/sites/{}", text(&site, "id"));
+    let site = api.send(Method::PATCH, &path, &change.into()).await?;
+    let (id, name, url) = (text(&site, "id"), text(&site, "name"), text(&site, "url"));
+    output.result(&site, &format!("updated {id}: {name} is at {url}"));
+    Ok(())
+}
+
+async fn delete(api: &Api, options: &NamedSite, output: &Output) -> anyhow::Result<()> {
+    let site = find(api, SITE, &options.name).await?;
+    let id = text(&site, "id");
+    api.delete(&format!("/v1/sites/{id}")).await?;
+    output.result(&json!({ "deleted": id }), &format!("deleted {id}"));
+    Ok(())
+}
+
+fn live(deployment: &Value) -> Live<'_> {
+    Live { key: "root", cid: text(deployment, "cid") }
+}

@@ -1,0 +1,90 @@
+//! Blocks of what is deployed: visible in one step with the rows that need them, or not at all.
+
+use std::collections::BTreeSet;
+
+use af_content::{DiskStore, Staging};
+use af_contract::ContentId;
+use sqlx::{Sqlite, Transaction};
+use tokio::sync::MutexGuard;
+
+use super::{Error, State, projects};
+use crate::store::Store;
+
+/// Deployments read at a time when all are needed.
+const BATCH: i64 = 1000;
+
+/// Makes an upload's blocks visible and commits the transaction that needs them. `_held` is
+/// [`State::committing`]'s, which keeps others from needing blocks that are removed here when that fails.
+///
+/// # Errors
+/// When the disk or the database fails; then neither is there.
+pub(super) async fn commit(
+    state: &State,
+    db: Transaction<'static, Sqlite>,
+    staging: Staging,
+    _held: &MutexGuard<'_, ()>,
+) -> Result<(), Error> {
+    let committed = blocking(move || staging.commit()).await??;
+    if let Err(error) = projects::commit(db).await {
+        let live = live(&state.store, &state.blocks).await?;
+        blocking(move || committed.undo(&live)).await??;
+        return Err(error);
+    }
+    // The deployment stands. A list of its blocks that stays behind is cleared at the next start.
+    if let Err(error) = blocking(move || committed.finish()).await? {
+        tracing::warn!(%error, "an upload's directory was left behind");
+    }
+    Ok(())
+}
+
+/// Undoes uploads that a crash cut off. Called once, before anything is served. Where a rotten block
+/// hides what is still needed, nothing is removed: a few blocks too many harm less than one too few.
+///
+/// # Errors
+/// When the block store's directory cannot be used.
+pub async fn recover(store: &Store, blocks: &DiskStore) -> Result<(), crate::ControlError> {
+    if !blocks.needs_recovery()? {
+        return Ok(());
+    }
+    match live(store, blocks).await {
+        Ok(live) => {
+            let removed = blocks.recover(&live)?;
+            tracing::info!(removed, "removed the blocks of uploads that a crash had cut off");
+        }
+        Err(error) => tracing::error!(%error, "blocks of uploads that a crash had cut off stay for now"),
+    }
+    Ok(())
+}
+
+/// Runs what waits for the disk.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))
+}
+
+/// Every block that a deployment of a function or site needs.
+async fn live(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
+    let mut live = BTreeSet::new();
+    let mut after = String::new();
+    loop {
+        let batch = store.contents(&after, BATCH).await?;
+        let Some(last) = batch.last() else { break };
+        after.clone_from(&last.deployment);
+        for contents in batch {
+            live.insert(contents.manifest);
+            for root in std::iter::once(contents.code).chain(contents.assets) {
+                blocks.dag(&root, &mut live)?;
+            }
+        }
+    }
+    after.clear();
+    loop {
+        let batch = store.site_roots(&after, BATCH).await?;
+        let Some((last, _)) = batch.last() else { return Ok(live) };
+        after.clone_from(last);
+        for (_, root) in batch {
+            blocks.dag(&root, &mut live)?;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Deployments of sites: blocks, row and site become visible in one step, or not at all.
+
+use af_contract::ContentId;
+use sqlx::SqliteConnection;
+
+use super::projects::commit;
+use super::upload::{self, Chunks, ReceivedSite};
+use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites};
+use crate::store::{SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
+
+/// A site's deployments, newest first. `before` is the cursor: a deployment's number.
+///
+/// # Errors
+/// When there is no site that the actor may see.
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    site: &str,
+    before: Option<i64>,
+) -> Result<Page<SiteDeploymentRow>, Error> {
+    sites::get(state, actor, site).await?;
+    let items = state.store.site_deployments_of(site, before.unwrap_or(i64::MAX), PAGE).await?;
+    Ok(Page::of(items, |deployment| deployment.number.to_string()))
+}
+
+/// Receives a directory and makes it what the site serves.
+///
+/// # Errors
+/// When there is no site that the actor may see, or the upload is refused; nothing is kept then.
+pub async fn create(
+    state: &State,
+    actor: &Actor,
+    site: &str,
+    root: ContentId,
+    chunks: Chunks,
+) -> Result<SiteDeploymentRow, Error> {
+    sites::get(state, actor, site).await?;
+    let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let store = state.blocks.clone();
+    let received = blocks::blocking(move || upload::receive_site(&store, &root, chunks)).await?;
+    let ReceivedSite { tree, staging } = received?;
+
+    let committing = state.committing.lock().await;
+    let mut db = state.store.begin().await?;
+    let row = rows::read(&mut db, site).await?.ok_or_else(|| Error::not_found("site", site))?;
+    let deployment = SiteDeploymentRow {
+        id: id::new("sdp"),
+        site_id: row.id.clone(),
+        number: site_deployments::last_number(&mut db, site).await? + 1,
+        root_cid: root.to_string(),
+        files: i64::try_from(tree.files).unwrap_or(i64::MAX),
+        bytes: i64::try_from(tree.bytes).unwrap_or(i64::MAX),
+        author_id: actor.user.clone(),
+        created_at: now(),
+    };
+    site_deployments::insert(&mut db, &deployment).await?;
+    let revision = activate(&mut db, row, &deployment).await?;
+    blocks::commit(state, db, staging, &committing).await?;
+    state.announce(revision);
+    Ok(deployment)
+}
+
+/// Makes an older deployment what the site serves: the given one, or the one before the current.
+///
+/// # Errors
+/// When there is no site that the actor may see, no such deployment of it, or no older one.
+pub async fn rollback(
+    state: &State,
+    actor: &Actor,
+    site: &str,
+    to: Option<&str>,
+) -> Result<SiteDeploymentRow, Error> {
+    let current = sites::get(state, actor, site).await?.current_deployment_id;
+    let target = match to {
+        Some(id) => state.store.site_deployment(id).await?.filter(|found| found.site_id == site),
+        None => Some(previous(state, site, current.as_deref()).await?),
+    };
+    let target = target.ok_or_else(|| Error::not_found("deployment", to.unwrap_or_default()))?;
+    let mut db = state.store.begin().await?;
+    let row = rows::read(&mut db, site).await?.ok_or_else(|| Error::not_found("site", site))?;
+    let revision = activate(&mut db, row, &target).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(target)
+}
+
+async fn previous(state: &State, site: &str, current: Option<&str>) -> Result<SiteDeploymentRow, Error> {
+    let none = |detail: &str| Error::Conflict { code: "nothing_to_roll_back_to", detail: detail.into() };
+    let current = current.ok_or_else(|| none("the site has no deployment yet"))?;
+    let current = state.store.site_deployment(current).await?;
+    let current = current.ok_or_else(|| Error::not_found("site", site))?;
+    let older = state.store.site_deployments_of(site, current.number, 1).await?;
+    older.into_iter().next().ok_or_else(|| none("the site has no older deployment"))
+}
+
+/// Points the site at a deployment. Returns the revision, to be announced.
+async fn activate(
+    db: &mut SqliteConnection,
+    mut site: SiteRow,
+    deployment: &SiteDeploymentRow,
+) -> Result<u64, Error> {
+    site.current_deployment_id = Some(deployment.id.clone());
+    site.updated_at = now();
+    rows::update(db, &site).await?;
+    sites::publish(db, &site.id).await
+}

@@ -1,0 +1,147 @@
+//! Sites: directories of files that are served as they are, and the slugs that lead to them.
+
+use af_contract::{FunctionName, Slug};
+use sqlx::SqliteConnection;
+
+use super::functions::{parse_slug, with_suffix};
+use super::projects::commit;
+use super::{Actor, Error, PAGE, Page, State, id, now, projects};
+use crate::store::feed::{self, Kind};
+use crate::store::{SiteRow, StoreError, sites};
+
+/// What a new site is made of.
+#[derive(Debug)]
+pub struct NewSite {
+    /// 3 to 30 letters, digits and dashes.
+    pub name: String,
+    /// Made of the name when none is given.
+    pub slug: Option<String>,
+}
+
+/// What is to change; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Unique in the project.
+    pub name: Option<String>,
+    /// Moves the site to another host name.
+    pub slug: Option<String>,
+}
+
+/// The site, if the actor is a member of its project.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<SiteRow, Error> {
+    state.store.site_of(&actor.user, id).await?.ok_or_else(|| Error::not_found("site", id))
+}
+
+/// A project's sites, oldest first; with `name`, at most the one that has it.
+///
+/// # Errors
+/// When the actor is not a member of the project.
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    name: Option<&str>,
+    after: &str,
+) -> Result<Page<SiteRow>, Error> {
+    projects::get(state, actor, project).await?;
+    let sites = state.store.sites_of(project, name, after, PAGE).await?;
+    Ok(Page::of(sites, |site| site.id.clone()))
+}
+
+/// Makes a site without files. It answers once it is deployed.
+///
+/// # Errors
+/// When the actor is not a member, or the name or slug is malformed or taken.
+pub async fn create(state: &State, actor: &Actor, project: &str, new: &NewSite) -> Result<SiteRow, Error> {
+    projects::get(state, actor, project).await?;
+    let name = parse_name(&new.name)?;
+    let slug = new.slug.as_deref().map(parse_slug).transpose()?;
+    let now = now();
+    let mut site = SiteRow {
+        id: id::new("site"),
+        project_id: project.to_owned(),
+        name: name.to_string(),
+        slug: slug.as_ref().map_or_else(|| name.slug().to_string(), Slug::to_string),
+        current_deployment_id: None,
+        root_cid: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let mut db = state.store.begin().await?;
+    let inserted = sites::insert(&mut db, &site).await;
+    if slug.is_none() && matches!(inserted, Err(StoreError::Taken("slug"))) {
+        // Something else has this name; only the host name has to differ.
+        site.slug = with_suffix(&site.slug, &site.id);
+        sites::insert(&mut db, &site).await.map_err(named)?;
+    } else {
+        inserted.map_err(named)?;
+    }
+    let revision = publish(&mut db, &site.id).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(site)
+}
+
+/// Changes a site's name or slug.
+///
+/// # Errors
+/// When there is none that the actor may see, or a new value is malformed or taken.
+pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> Result<SiteRow, Error> {
+    get(state, actor, id).await?;
+    let name = change.name.as_deref().map(parse_name).transpose()?;
+    let slug = change.slug.as_deref().map(parse_slug).transpose()?;
+    let mut db = state.store.begin().await?;
+    let found = sites::read(&mut db, id).await?;
+    let mut site = found.ok_or_else(|| Error::not_found("site", id))?;
+    site.name = name.map_or(site.name, String::from);
+    site.slug = slug.map_or(site.slug, String::from);
+    site.updated_at = now();
+    sites::update(&mut db, &site).await.map_err(named)?;
+    let revision = publish(&mut db, id).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(site)
+}
+
+/// Deletes a site and its deployments. Its slug is free at once.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
+    get(state, actor, id).await?;
+    let mut db = state.store.begin().await?;
+    sites::read(&mut db, id).await?.ok_or_else(|| Error::not_found("site", id))?;
+    sites::delete(&mut db, id).await?;
+    let revision = publish(&mut db, id).await?;
+    commit(db).await?;
+    state.announce(revision);
+    Ok(())
+}
+
+/// Puts the site as it is now, or that it is gone, into the feed. Returns the revision, to be announced.
+pub(super) async fn publish(db: &mut SqliteConnection, site: &str) -> Result<u64, Error> {
+    Ok(feed::put(db, Kind::Site, site).await?)
+}
+
+/// Sites are named as functions are.
+fn parse_name(name: &str) -> Result<FunctionName, Error> {
+    FunctionName::parse(name).map_err(|_| {
+        let shown: String = name.chars().take(80).collect();
+        let detail = format!("{shown:?} is not a site name; use 3 to 30 letters, digits and dashes, at least one of them no dash");
+        Error::invalid("invalid_site_name", detail)
+    })
+}
+
+fn named(error: StoreError) -> Error {
+    match error {
+        StoreError::Taken("name") => Error::Conflict {
+            code: "site_name_taken",
+            detail: "the project has a site with this name; choose another name, or deploy to that one"
+                .into(),
+        },
+        error => error.into(),
+    }
+}

@@ -1,0 +1,77 @@
+//! Deployments of sites: which directory a site had when.
+
+use af_contract::ContentId;
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, parse};
+
+/// A deployment of a site.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct SiteDeploymentRow {
+    /// `sdp_…`
+    pub id: String,
+    /// `site_…`
+    pub site_id: String,
+    /// Counts up from 1 within the site.
+    pub number: i64,
+    /// The directory.
+    pub root_cid: String,
+    /// Files in it.
+    pub files: i64,
+    /// Of all files together.
+    pub bytes: i64,
+    /// `usr_…`
+    pub author_id: String,
+    /// Milliseconds.
+    pub created_at: i64,
+}
+
+const COLUMNS: &str = "id, site_id, number, root_cid, files, bytes, author_id, created_at";
+
+impl Store {
+    pub(crate) async fn site_deployment(&self, id: &str) -> Result<Option<SiteDeploymentRow>, StoreError> {
+        let query = format!("select {COLUMNS} from site_deployments where id = $1");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    /// Newest first; `before` is a number, exclusive.
+    pub(crate) async fn site_deployments_of(
+        &self,
+        site: &str,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<SiteDeploymentRow>, StoreError> {
+        let query = format!(
+            "select {COLUMNS} from site_deployments where site_id = $1 and number < $2
+             order by number desc limit $3"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(query.bind(site).bind(before).bind(limit).fetch_all(&self.reader).await?)
+    }
+
+    /// Id and directory of every deployment, `limit` at a time, in the order of ids.
+    pub(crate) async fn site_roots(
+        &self,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, ContentId)>, StoreError> {
+        let query = "select id, root_cid from site_deployments where id > $1 order by id limit $2";
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
+        rows.into_iter().map(|(id, root)| Ok((id, parse("content id", &root)?))).collect()
+    }
+}
+
+/// The highest number of a site's deployments, 0 when there is none.
+pub(crate) async fn last_number(db: &mut SqliteConnection, site: &str) -> Result<i64, StoreError> {
+    let query = "select coalesce(max(number), 0) from site_deployments where site_id = $1";
+    Ok(sqlx::query_scalar(query).bind(site).fetch_one(db).await?)
+}
+
+pub(crate) async fn insert(db: &mut SqliteConnection, row: &SiteDeploymentRow) -> Result<(), StoreError> {
+    let query = format!("insert into site_deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)");
+    let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.site_id).bind(row.number);
+    let insert = insert.bind(&row.root_cid).bind(row.files).bind(row.bytes).bind(&row.author_id);
+    insert.bind(row.created_at).execute(db).await?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Sites.
+
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, taken};
+
+/// A site.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct SiteRow {
+    /// `site_…`
+    pub id: String,
+    /// `prj_…`
+    pub project_id: String,
+    /// Unique in the project.
+    pub name: String,
+    /// Unique on the platform, functions' included.
+    pub slug: String,
+    /// What is served.
+    pub current_deployment_id: Option<String>,
+    /// Its directory.
+    pub root_cid: Option<String>,
+    /// Milliseconds.
+    pub created_at: i64,
+    /// Milliseconds.
+    pub updated_at: i64,
+}
+
+const SELECT: &str = "select s.id, s.project_id, s.name, s.slug, s.current_deployment_id, d.root_cid,
+    s.created_at, s.updated_at from sites s left join site_deployments d on d.id = s.current_deployment_id";
+
+impl Store {
+    /// The site, if the user is a member of its project.
+    pub(crate) async fn site_of(&self, user: &str, id: &str) -> Result<Option<SiteRow>, StoreError> {
+        let query = format!(
+            "{SELECT} join project_members m on m.project_id = s.project_id
+             where s.id = $2 and m.user_id = $1"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(query.bind(user).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    /// A project's sites, all or the one with a name.
+    pub(crate) async fn sites_of(
+        &self,
+        project: &str,
+        name: Option<&str>,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<SiteRow>, StoreError> {
+        let query = format!(
+            "{SELECT} where s.project_id = $1 and ($2 is null or s.name = $2) and s.id > $3
+             order by s.id limit $4"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(query.bind(project).bind(name).bind(after).bind(limit).fetch_all(&self.reader).await?)
+    }
+}
+
+/// The site as the transaction sees it.
+pub(crate) async fn read(db: &mut SqliteConnection, id: &str) -> Result<Option<SiteRow>, StoreError> {
+    let query = format!("{SELECT} where s.id = $1");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
+pub(crate) async fn insert(db: &mut SqliteConnection, site: &SiteRow) -> Result<(), StoreError> {
+    let query = "insert into sites (id, project_id, name, slug, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6)";
+    let insert = sqlx::query(query).bind(&site.id).bind(&site.project_id).bind(&site.name).bind(&site.slug);
+    insert.bind(site.created_at).bind(site.updated_at).execute(db).await.map_err(taken)?;
+    Ok(())
+}
+
+/// Writes everything that can change.
+pub(crate) async fn update(db: &mut SqliteConnection, site: &SiteRow) -> Result<(), StoreError> {
+    let query = "update sites set name = $2, slug = $3, current_deployment_id = $4, updated_at = $5
+        where id = $1";
+    let update = sqlx::query(query).bind(&site.id).bind(&site.name).bind(&site.slug);
+    let update = update.bind(&site.current_deployment_id).bind(site.updated_at);
+    update.execute(db).await.map_err(taken)?;
+    Ok(())
+}
+
+pub(crate) async fn delete(db: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+    let query = "update sites set current_deployment_id = null where id = $1";
+    sqlx::query(query).bind(id).execute(&mut *db).await?;
+    sqlx::query("delete from sites where id = $1").bind(id).execute(db).await?;
+    Ok(())
+}
