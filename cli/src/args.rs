@@ -1,5 +1,7 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod domains;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -41,6 +43,9 @@ pub enum Command {
     /// Create, deploy and manage functions
     #[command(subcommand, visible_alias = "function")]
     Functions(Functions),
+    /// Give functions domain names of your own
+    #[command(subcommand, visible_alias = "domain")]
+    Domains(domains::Domains),
 }
 
 #[derive(Debug, Options)]
@@ -78,6 +83,8 @@ pub struct Up {
     /// Memory of an instance of a function deployed from now on
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_limit_mb: u64,
+    #[command(flatten)]
+    pub names: domains::Names,
 }
 
 impl Up {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig, rest};
+use af_control_api::{ControlApi, ControlConfig, DomainConfig, rest};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -28,6 +28,7 @@ impl Served {
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
+            domains: DomainConfig::default(),
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         let control = ControlApi::build(config, blocks).await.unwrap();
@@ -111,8 +112,14 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let (_, function) = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await;
     let function = function["id"].as_str().unwrap();
     let token = get("/v1/tokens").await["data"][0]["id"].as_str().unwrap().to_owned();
+    let claim = json!({ "hostname": "www.example.com", "functionId": function });
+    let (_, domain) = served.call("post", &format!("/v1/projects/{project}/domains"), Some(OWNER), claim.clone()).await;
+    let domain = domain["id"].as_str().unwrap();
 
     let bodies = |method: &str, path: &str| match (method, path) {
+        ("post", path) if path.ends_with("/domains") => claim.clone(),
+        ("patch", "/v1/domains/{domain}") => json!({ "verificationMethod": "CNAME" }),
+        ("put", path) if path.ends_with("/certificate") => json!({ "chain": "", "key": "" }),
         ("post", path) if path.ends_with("/rollback") => json!({}),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
@@ -121,6 +128,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
     for (method, path) in operations().into_iter().filter(|(_, path)| path.contains('{')) {
         let concrete = path.replace("{project}", &project).replace("{function}", function);
         let concrete = concrete.replace("{token}", &token).replace("{deployment}", "dep_1");
+        let concrete = concrete.replace("{domain}", domain);
         let upload = path.ends_with("/deployments") && method == "post";
         let query = if upload { CLAIM } else { "" };
         let body = bodies(&method, &path);
@@ -129,7 +137,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
         assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{method} {path}: {problem}");
         tried += 1;
     }
-    assert!(tried >= 13, "{tried}");
+    assert!(tried >= 21, "{tried}");
     let (_, page) = served.call("get", "/v1/projects", Some(STRANGER), Value::Null).await;
     assert_eq!(page["data"].as_array().unwrap().len(), 1, "only their own");
     assert_eq!(get(&format!("/v1/functions/{function}")).await["name"], "hello");

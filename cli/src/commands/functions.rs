@@ -119,8 +119,11 @@ async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<(
 async fn delete(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
     let function = find(api, &options.name).await?;
     let id = text(&function, "id");
-    api.delete(&format!("/v1/functions/{id}")).await?;
-    output.result(&json!({ "deleted": id }), &format!("deleted {id}"));
+    let deleted = api.delete(&format!("/v1/functions/{id}")).await?;
+    let domains = deleted.get("domains").and_then(Value::as_array).into_iter().flatten();
+    let domains: Vec<&str> = domains.filter_map(Value::as_str).collect();
+    let with = if domains.is_empty() { String::new() } else { format!(" and {}", domains.join(", ")) };
+    output.result(&deleted, &format!("deleted {id}{with}"));
     Ok(())
 }
 
@@ -167,7 +170,7 @@ pub fn unsupported(given: bool, option: &str, reason: &str) -> anyhow::Result<()
 }
 
 /// RFC 3339 of milliseconds since 1970.
-fn utc(millis: i64) -> String {
+pub fn utc(millis: i64) -> String {
     let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }

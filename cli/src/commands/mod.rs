@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod deploy;
+mod domains;
 mod functions;
 mod login;
 mod package;
@@ -22,5 +23,6 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Whoami => login::whoami(environment, output).await,
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
+        Command::Domains(command) => domains::run(command, environment, output).await,
     }
 }

@@ -20,6 +20,8 @@ pub enum Fault {
     TooLarge,
     /// Come again later.
     Busy,
+    /// This client asks more often than it may.
+    TooOften,
     /// Ours.
     Internal,
 }
@@ -60,6 +62,12 @@ pub enum Error {
     /// Too many at once.
     #[error("too many uploads at once; try again in a moment")]
     Busy,
+    /// More often than one may.
+    #[error("this may be asked for ten times a minute; try again in {seconds} s")]
+    TooOften {
+        /// Until it works again.
+        seconds: u64,
+    },
     /// The database.
     #[error("the database failed")]
     Store(#[source] StoreError),
@@ -83,6 +91,16 @@ impl Error {
         Self::NotFound { what, id: id.chars().take(100).collect() }
     }
 
+    /// Seconds after which it works, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::TooOften { seconds } => Some(*seconds),
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn fault(&self) -> Fault {
@@ -93,6 +111,7 @@ impl Error {
             Self::Conflict { .. } => Fault::Conflict,
             Self::Upload(error) => error.fault(),
             Self::Busy => Fault::Busy,
+            Self::TooOften { .. } => Fault::TooOften,
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => Fault::Internal,
         }
     }
@@ -106,6 +125,7 @@ impl Error {
             Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
             Self::Upload(error) => error.code(),
             Self::Busy => "busy",
+            Self::TooOften { .. } => "too_many_requests",
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => "internal",
         }
     }

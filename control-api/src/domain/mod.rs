@@ -1,17 +1,21 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
 pub mod bootstrap;
+pub mod certificates;
 pub mod component;
 pub mod deployments;
+pub mod domains;
 mod error;
 pub mod feed;
 pub mod functions;
 mod id;
 pub mod projects;
+pub mod proof;
 pub mod sealing;
 pub mod settings;
 pub mod tokens;
 pub mod upload;
+pub mod verification;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

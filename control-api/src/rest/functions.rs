@@ -73,6 +73,15 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D:
     Value::deserialize(deserializer).map(Some)
 }
 
+/// What went away.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeletedFunction {
+    /// `fn_…`
+    deleted: String,
+    /// The names that led to it, and are given up with it.
+    domains: Vec<String>,
+}
+
 /// Which functions.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -164,15 +173,15 @@ pub(super) async fn update(
     Ok(axum::Json(Function::of(&state, function)?))
 }
 
-/// Deletes a function and its deployments.
+/// Deletes a function, its deployments and its domains.
 #[utoipa::path(delete, path = "/v1/functions/{function}", tag = "functions",
-    params(("function" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
-    (status = 404, body = ProblemDocument)))]
+    params(("function" = String, Path)), responses((status = 200, body = DeletedFunction),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    functions::delete(&state, &actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<axum::Json<DeletedFunction>, Failure> {
+    let domains = functions::delete(&state, &actor, &id).await?;
+    Ok(axum::Json(DeletedFunction { deleted: id, domains }))
 }

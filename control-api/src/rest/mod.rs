@@ -2,6 +2,7 @@
 
 mod auth;
 mod deployments;
+mod domains;
 mod functions;
 mod health;
 mod problem;
@@ -40,7 +41,7 @@ impl Modify for Bearer {
         document.info = Info::builder()
             .title("Alternate Futures functions")
             .version("1")
-            .description(Some("Manages projects, functions, deployments and tokens."))
+            .description(Some("Manages projects, functions, deployments, domains and tokens."))
             .build();
     }
 }
@@ -75,6 +76,10 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(deployments::create))
         .routes(routes!(deployments::rollback))
         .routes(routes!(deployments::get))
+        .routes(routes!(domains::list, domains::create))
+        .routes(routes!(domains::get, domains::update, domains::delete))
+        .routes(routes!(domains::verify))
+        .routes(routes!(domains::put_certificate, domains::delete_certificate))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }

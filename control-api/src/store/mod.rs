@@ -1,6 +1,7 @@
 //! The database: the only place with SQL. SQLite with one writer, so that no write ever waits for a lock.
 
 pub(crate) mod deployments;
+pub(crate) mod domains;
 pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod projects;
@@ -15,6 +16,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 pub use self::deployments::DeploymentRow;
+pub use self::domains::DomainRow;
 pub use self::functions::FunctionRow;
 pub use self::projects::ProjectRow;
 pub use self::tokens::{NewToken, TokenRow};
@@ -89,6 +91,7 @@ fn taken(error: sqlx::Error) -> StoreError {
         text if text.contains("functions.slug") => StoreError::Taken("slug"),
         text if text.contains("functions.name") => StoreError::Taken("name"),
         text if text.contains("tokens.name") => StoreError::Taken("name"),
+        text if text.contains("domains.hostname") => StoreError::Taken("hostname"),
         _ => error.into(),
     }
 }
