@@ -1,5 +1,6 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod domains;
 pub mod sites;
 pub mod tls;
 
@@ -52,6 +53,9 @@ pub enum Command {
     /// Create, deploy and manage sites: folders that are served as they are
     #[command(subcommand, visible_alias = "site")]
     Sites(Sites),
+    /// Give functions domain names of your own
+    #[command(subcommand, visible_alias = "domain")]
+    Domains(domains::Domains),
 }
 
 #[derive(Debug, Options)]
@@ -99,6 +103,8 @@ pub struct Up {
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
+    #[command(flatten)]
+    pub names: domains::Names,
     #[command(flatten)]
     pub clients: Clients,
     #[command(flatten)]

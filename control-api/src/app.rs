@@ -12,9 +12,10 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::rates::Rates;
 use crate::domain::sealing::Seal;
-use crate::domain::{blocks, bootstrap, feed, tokens};
+use crate::domain::{blocks, bootstrap, feed, tokens, verification};
 use crate::store::{Store, StoreError};
 use crate::{listen, rest};
 
@@ -34,6 +35,8 @@ pub struct ControlConfig {
     pub rate_limit: NonZeroU32,
     /// The limits that new deployments get.
     pub limits: Limits,
+    /// How custom domains are verified.
+    pub domains: DomainConfig,
 }
 
 /// Why the control API cannot start.
@@ -56,6 +59,9 @@ pub enum ControlError {
     /// First start.
     #[error("the first project cannot be made: {0}")]
     Bootstrap(crate::domain::Error),
+    /// The resolver.
+    #[error("the DNS resolver cannot be set up")]
+    Dns(#[from] hickory_resolver::net::NetError),
 }
 
 /// The control API. Cheap to clone.
@@ -70,6 +76,7 @@ pub struct State {
     pub(crate) blocks: DiskStore,
     pub(crate) limits: Limits,
     pub(crate) seal: Seal,
+    pub(crate) domains: Domains,
     invoke_url: String,
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
@@ -117,6 +124,7 @@ impl ControlApi {
             seal,
             blocks,
             limits: config.limits,
+            domains: Domains::new(config.domains)?,
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
@@ -151,6 +159,15 @@ impl ControlApi {
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.state.revisions.subscribe()
+    }
+
+    /// Checks verified domains again and again, until `stop` resolves.
+    pub async fn watch_domains(&self, stop: impl Future<Output = ()>) {
+        // A check that is cut leaves everything as it was.
+        tokio::select! {
+            () = verification::watch(&self.state) => {}
+            () = stop => {}
+        }
     }
 
     /// All endpoints.

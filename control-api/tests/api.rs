@@ -8,7 +8,7 @@ use af_content::car::{self, Block};
 use af_content::unixfs::{self, Directory, Entry};
 use af_content::{DiskStore, identify};
 use af_contract::{Change, Codec, ContentId, Limits, limits};
-use af_control_api::{ControlApi, ControlConfig, rest};
+use af_control_api::{ControlApi, ControlConfig, DomainConfig, rest};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -32,6 +32,7 @@ impl Served {
             invoke_url: "http://{slug}.localhost:8080".into(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
+            domains: DomainConfig::default(),
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         let control = ControlApi::build(config, blocks).await.unwrap();
@@ -134,8 +135,15 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
     let site = site["id"].as_str().unwrap();
     let token = get("/v1/tokens").await["data"][0]["id"].as_str().unwrap().to_owned();
+    let claim = json!({ "hostname": "www.example.com", "functionId": function });
+    let (_, domain) =
+        served.call("post", &format!("/v1/projects/{project}/domains"), Some(OWNER), claim.clone()).await;
+    let domain = domain["id"].as_str().unwrap();
 
     let bodies = |method: &str, path: &str| match (method, path) {
+        ("post", path) if path.ends_with("/domains") => claim.clone(),
+        ("patch", "/v1/domains/{domain}") => json!({ "verificationMethod": "CNAME" }),
+        ("put", path) if path.ends_with("/certificate") => json!({ "chain": "", "key": "" }),
         ("post", path) if path.ends_with("/rollback") => json!({}),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
@@ -145,6 +153,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
         let concrete = path.replace("{project}", &project).replace("{function}", function);
         let concrete = concrete.replace("{token}", &token).replace("{deployment}", "dep_1");
         let concrete = concrete.replace("{site}", site);
+        let concrete = concrete.replace("{domain}", domain);
         let upload = path.ends_with("/deployments") && method == "post";
         let query = if upload { CLAIM } else { "" };
         let body = bodies(&method, &path);
@@ -350,6 +359,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
             rate_limit: limits::REQUESTS_PER_SECOND,
+            domains: DomainConfig::default(),
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         (ControlApi::build(config, blocks.clone()).await.unwrap(), blocks)

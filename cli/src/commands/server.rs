@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig};
+use af_control_api::{ControlApi, ControlConfig, DomainConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::listen::Listeners;
 use af_runtime::sandbox::SandboxConfig;
@@ -81,6 +81,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
 
     let stop = CancellationToken::new();
     let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
+    let watching = tokio::spawn({
+        let (control, stop) = (control.clone(), stop.clone());
+        async move { control.watch_domains(stop.cancelled()).await }
+    });
     let serving = tokio::spawn({
         let (edge, stop) = (edge.clone(), stop.clone());
         let listeners = Listeners { plain: edge_listener, tls: tls_listener };
@@ -120,6 +124,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     if let Some(metrics) = metrics {
         metrics.await?;
     }
+    watching.await?;
     feed.await?;
     Ok(())
 }
@@ -180,6 +185,12 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
         invoke_url: invoke_url.to_owned(),
         rate_limit: options.api_rate_limit,
         limits,
+        domains: DomainConfig {
+            platform: options.domains.clone(),
+            edge_addresses: options.names.edge_addresses.clone(),
+            dns_servers: options.names.dns_servers.clone(),
+            check_interval: options.names.check_interval.into(),
+        },
     }
 }
 

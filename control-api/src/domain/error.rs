@@ -68,6 +68,12 @@ pub enum Error {
     /// Too many at once.
     #[error("too many uploads at once; try again in a moment")]
     Busy,
+    /// More often than one may.
+    #[error("this may be asked for ten times a minute; try again in {seconds} s")]
+    TooOften {
+        /// Until it works again.
+        seconds: u64,
+    },
     /// The database.
     #[error("the database failed")]
     Store(#[source] StoreError),
@@ -91,6 +97,17 @@ impl Error {
         Self::NotFound { what, id: id.chars().take(100).collect() }
     }
 
+    /// Seconds after which it works, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::TooOften { seconds } => Some(*seconds),
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn fault(&self) -> Fault {
@@ -102,6 +119,7 @@ impl Error {
             Self::Upload(error) => error.fault(),
             Self::RateLimited { .. } => Fault::TooOften,
             Self::Busy => Fault::Busy,
+            Self::TooOften { .. } => Fault::TooOften,
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => Fault::Internal,
         }
     }
@@ -116,6 +134,7 @@ impl Error {
             Self::Upload(error) => error.code(),
             Self::RateLimited { .. } => "rate_limit_exceeded",
             Self::Busy => "busy",
+            Self::TooOften { .. } => "too_many_requests",
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => "internal",
         }
     }

@@ -102,11 +102,10 @@ impl IntoResponse for Failure {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Self::Domain(Error::RateLimited { retry_after }) = &self {
-            headers.insert(RETRY_AFTER, HeaderValue::from(*retry_after));
-        }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Self::Domain(error) = &self
+            && let Some(seconds) = error.retry_after()
+        {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -120,8 +119,8 @@ fn status(fault: Fault) -> StatusCode {
         Fault::Conflict => StatusCode::CONFLICT,
         Fault::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Fault::TooOften => StatusCode::TOO_MANY_REQUESTS,
         Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::TooOften => StatusCode::TOO_MANY_REQUESTS,
         Fault::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
