@@ -16,6 +16,11 @@ fn help_is_as_published() {
     for function in functions {
         all.push_str(&format!("\n$ af functions {function} --help\n{}", help(&["functions", function])));
     }
+    let domains = ["add", "verify", "list", "get", "update", "certificate", "remove"];
+    all.push_str(&format!("\n$ af domains --help\n{}", help(&["domains"])));
+    for command in domains {
+        all.push_str(&format!("\n$ af domains {command} --help\n{}", help(&["domains", command])));
+    }
     insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "golden", omit_expression => true }, {
         insta::assert_snapshot!("help", all);
     });

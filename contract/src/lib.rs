@@ -15,7 +15,9 @@ pub mod setting;
 pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
 pub use domain_name::{DomainName, DomainNameError};
-pub use feed::{Certificate, Change, DeploymentRef, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Update};
+pub use feed::{
+    Certificate, Change, DeploymentRef, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Update,
+};
 pub use guest_world::World;
 pub use limits::Limits;
 pub use manifest::{Code, Manifest, ManifestError};

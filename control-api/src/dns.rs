@@ -131,8 +131,7 @@ impl Dns {
     /// # Errors
     /// When there are none, or nobody knows.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
-        let (four, six) =
-            tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
+        let (four, six) = tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
         let records = match (four, six) {
             (Err(unknown), _) | (_, Err(unknown)) if !unknown.is_answer() => return Err(unknown),
             (Err(none), Err(_)) => return Err(none),
@@ -161,7 +160,9 @@ impl Dns {
             NetError::Dns(Cause::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
                 DnsError::NoName(name.to_owned())
             }
-            NetError::Dns(Cause::NoRecordsFound(found)) if found.response_code == ResponseCode::NoError => none(),
+            NetError::Dns(Cause::NoRecordsFound(found)) if found.response_code == ResponseCode::NoError => {
+                none()
+            }
             NetError::Dns(Cause::ResponseCode(code)) => unknown(code.to_str().to_owned()),
             NetError::Timeout => unknown("time-out".into()),
             other => unknown(other.to_string().chars().take(200).collect()),
@@ -173,10 +174,8 @@ impl Dns {
 
 /// A name from the root, so that no search list of the system is tried.
 fn absolute(name: &str) -> Result<Name, DnsError> {
-    Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Unknown {
-        name: name.to_owned(),
-        why: error.to_string(),
-    })
+    Name::from_ascii(format!("{name}."))
+        .map_err(|error| DnsError::Unknown { name: name.to_owned(), why: error.to_string() })
 }
 
 fn options() -> ResolverOpts {

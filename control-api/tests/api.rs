@@ -2,72 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
-use std::path::Path;
+mod support;
 
-use af_content::DiskStore;
-use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig, DomainConfig, rest};
-use reqwest::{Client, Method};
+use af_control_api::rest;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-
-const OWNER: &str = "af_live_owner_of_the_first_project";
-const STRANGER: &str = "af_live_member_of_another_project";
-
-/// A control API on a free port, and a token of its owner.
-struct Served {
-    url: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Served {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = ControlConfig {
-            database: dir.path().join("af.sqlite"),
-            master_key: dir.path().join("master.key"),
-            invoke_url: "http://{slug}.localhost:8080".into(),
-            limits: Limits::default(),
-            domains: DomainConfig::default(),
-        };
-        let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
-        let control = ControlApi::build(config, blocks).await.unwrap();
-        control.bootstrap(Some(OWNER)).await.unwrap();
-        add_stranger(&dir.path().join("af.sqlite")).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { control.serve(listener, std::future::pending()).await });
-        Self { url, _dir: dir }
-    }
-
-    async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().build().unwrap();
-        let method: Method = method.to_uppercase().parse().unwrap();
-        let mut request = client.request(method, format!("{}{path}", self.url)).json(&body);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-    }
-}
-
-/// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
-async fn add_stranger(database: &Path) {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
-    sqlx::query("insert into users values ('usr_2', 'stranger', 0)").execute(&pool).await.unwrap();
-    sqlx::query("insert into projects values ('prj_2', 'other', 0, 0)").execute(&pool).await.unwrap();
-    sqlx::query("insert into project_members values ('prj_2', 'usr_2')").execute(&pool).await.unwrap();
-    sqlx::query("insert into tokens values ('tok_2', 'usr_2', 'their own', $1, 'af…', null, null, 0)")
-        .bind(hash.as_ref().to_vec())
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
-}
+use support::{OWNER, STRANGER, Served};
 
 /// Method and path of every operation in the document.
 fn operations() -> Vec<(String, String)> {
@@ -113,7 +52,8 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let function = function["id"].as_str().unwrap();
     let token = get("/v1/tokens").await["data"][0]["id"].as_str().unwrap().to_owned();
     let claim = json!({ "hostname": "www.example.com", "functionId": function });
-    let (_, domain) = served.call("post", &format!("/v1/projects/{project}/domains"), Some(OWNER), claim.clone()).await;
+    let (_, domain) =
+        served.call("post", &format!("/v1/projects/{project}/domains"), Some(OWNER), claim.clone()).await;
     let domain = domain["id"].as_str().unwrap();
 
     let bodies = |method: &str, path: &str| match (method, path) {

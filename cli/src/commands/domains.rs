@@ -55,13 +55,19 @@ async fn verify(api: &Api, options: &Verify, output: &Output) -> anyhow::Result<
         let checked = api.send(Method::POST, &format!("/v1/domains/{id}/verify"), &Value::Null).await;
         let wait = options.wait && started.elapsed() < WAIT;
         match checked {
-            Ok(domain) if is_verified(&domain) && domain.get("verificationError").is_none_or(Value::is_null) => {
+            Ok(domain)
+                if is_verified(&domain) && domain.get("verificationError").is_none_or(Value::is_null) =>
+            {
                 let name = text(&domain, "hostname");
                 output.result(&domain, &format!("{name} is verified\n\n{}", next(&domain, output)));
                 return Ok(());
             }
             Ok(domain) if !wait => {
-                bail!("{} is not verified: {}", text(&domain, "hostname"), text(&domain, "verificationError"));
+                bail!(
+                    "{} is not verified: {}",
+                    text(&domain, "hostname"),
+                    text(&domain, "verificationError")
+                );
             }
             Err(ApiError::Problem(problem)) if wait && problem.status == 429 => {}
             Err(error) => return Err(error.into()),
@@ -86,7 +92,11 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
         ("STATUS", "verificationStatus"),
         ("TLS", "sslStatus"),
     ];
-    output.table(&domains, &columns, "no domains yet; add one with `af domains add NAME --function FUNCTION`");
+    output.table(
+        &domains,
+        &columns,
+        "no domains yet; add one with `af domains add NAME --function FUNCTION`",
+    );
     Ok(())
 }
 
@@ -197,7 +207,9 @@ fn next(domain: &Value, output: &Output) -> String {
     match verified {
         false => format!("DNS records to make:\n{records}\n\nnext: af domains verify '{name}' --wait"),
         true if records.is_empty() => format!("requests to {name} are answered"),
-        true => format!("requests are answered here with this DNS record, if it is not there yet:\n{records}"),
+        true => {
+            format!("requests are answered here with this DNS record, if it is not there yet:\n{records}")
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use x509_parser::extensions::GeneralName;
 
 use super::projects::commit;
 use super::{Actor, Error, State, domains as rules, now, proof};
-use crate::store::domains::{self, StoredCertificate};
 use crate::store::DomainRow;
+use crate::store::domains::{self, StoredCertificate};
 
 /// Bytes of a chain in PEM. Ten RSA certificates have half of it.
 const CHAIN_BYTES: usize = 64 << 10;
@@ -25,13 +25,17 @@ const KEY_BYTES: usize = 16 << 10;
 /// Why a certificate is refused.
 #[derive(Debug, thiserror::Error)]
 enum CertificateError {
-    #[error("the chain or the key is too large; a chain has at most 10 certificates and 64 KiB, a key 16 KiB")]
+    #[error(
+        "the chain or the key is too large; a chain has at most 10 certificates and 64 KiB, a key 16 KiB"
+    )]
     Size,
     #[error("the chain holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")]
     Chain,
     #[error("certificate {0} of the chain cannot be read")]
     Certificate(usize),
-    #[error("certificate {0} of the chain did not sign the one before it; the order is: yours, then who signed it, and so on")]
+    #[error(
+        "certificate {0} of the chain did not sign the one before it; the order is: yours, then who signed it, and so on"
+    )]
     Order(usize),
     #[error("the key is no private key in PEM that can be used (-----BEGIN PRIVATE KEY-----)")]
     Key,
@@ -49,11 +53,16 @@ enum CertificateError {
 ///
 /// # Errors
 /// When there is no domain that the actor may see, or the certificate would not work for it now.
-pub async fn put(state: &State, actor: &Actor, id: &str, certificate: Certificate) -> Result<DomainRow, Error> {
+pub async fn put(
+    state: &State,
+    actor: &Actor,
+    id: &str,
+    certificate: Certificate,
+) -> Result<DomainRow, Error> {
     let domain = rules::get(state, actor, id).await?;
     let name = proof::parse_stored(&domain.hostname)?;
-    let not_after = check(&name, &certificate, now())
-        .map_err(|error| Error::invalid("invalid_certificate", error))?;
+    let not_after =
+        check(&name, &certificate, now()).map_err(|error| Error::invalid("invalid_certificate", error))?;
     let internal = |error| Error::Internal(Box::new(error));
     let sealed_key = state.seal.seal(&place(id), &certificate.key).map_err(internal)?;
     let stored = StoredCertificate { chain: certificate.chain, sealed_key, not_after };
@@ -70,7 +79,12 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<DomainRow,
 }
 
 /// A stored certificate with its key.
-pub(super) fn open(state: &State, domain: &str, chain: String, sealed_key: &[u8]) -> Result<Certificate, Error> {
+pub(super) fn open(
+    state: &State,
+    domain: &str,
+    chain: String,
+    sealed_key: &[u8],
+) -> Result<Certificate, Error> {
     let key = state.seal.unseal(&place(domain), sealed_key);
     let key = key.map_err(|error| Error::Internal(Box::new(error)))?;
     Ok(Certificate { chain, key })
@@ -152,7 +166,10 @@ fn check_names(name: &DomainName, leaf: &X509Certificate<'_>) -> Result<(), Cert
         return Ok(());
     }
     let shown = covered.iter().take(5).map(DomainName::as_str).collect::<Vec<_>>().join(", ");
-    Err(CertificateError::Name { name: name.clone(), covered: if shown.is_empty() { "nothing".into() } else { shown } })
+    Err(CertificateError::Name {
+        name: name.clone(),
+        covered: if shown.is_empty() { "nothing".into() } else { shown },
+    })
 }
 
 #[cfg(test)]
@@ -183,14 +200,20 @@ mod tests {
     fn a_certificate_has_to_cover_the_name() {
         let one = signed(&params(&["WWW.example.com", "example.org"]));
         let all = signed(&params(&["*.example.com"]));
-        for (name, certificate) in
-            [("www.example.com", &one), ("example.org", &one), ("www.example.com", &all), ("*.example.com", &all)]
-        {
+        for (name, certificate) in [
+            ("www.example.com", &one),
+            ("example.org", &one),
+            ("www.example.com", &all),
+            ("*.example.com", &all),
+        ] {
             assert_eq!(refusal(name, certificate), "accepted", "{name}");
         }
-        for (name, certificate) in
-            [("*.example.com", &one), ("api.example.com", &one), ("example.com", &all), ("a.b.example.com", &all)]
-        {
+        for (name, certificate) in [
+            ("*.example.com", &one),
+            ("api.example.com", &one),
+            ("example.com", &all),
+            ("a.b.example.com", &all),
+        ] {
             assert!(refusal(name, certificate).contains("does not cover"), "{name}");
         }
         assert!(refusal("example.com", &signed(&params(&[]))).contains("covers: nothing"));

@@ -165,7 +165,8 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: NewDomain)
     projects::get(state, actor, project).await?;
     let name = parse(&new.hostname)?;
     if state.domains.reserves(&name) {
-        let detail = format!("{name} is one of the platform's own names; change the slug to get another one of them");
+        let detail =
+            format!("{name} is one of the platform's own names; change the slug to get another one of them");
         return Err(Error::invalid("hostname_reserved", detail));
     }
     let method = method(state, &name, new.method.as_deref().unwrap_or("TXT"))?;
@@ -243,7 +244,10 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
 
 /// Removes the domains of a function or site that goes away, in its transaction, and returns their names. The
 /// revision that the owner gets after this one announces them too.
-pub(super) async fn remove_of(db: &mut sqlx::SqliteConnection, owner: &str) -> Result<Vec<String>, StoreError> {
+pub(super) async fn remove_of(
+    db: &mut sqlx::SqliteConnection,
+    owner: &str,
+) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for domain in domains::owned(db, owner).await? {
         domains::delete(db, &domain.id).await?;

@@ -105,7 +105,9 @@ async fn texts(state: &State, name: &DomainName, token: &str) -> Evidence {
             Ok(texts) => {
                 // Who was given a name by an alias was not given those below it.
                 let usable = texts.into_iter().filter(|text| name.wildcard_base().is_none() || !text.aliased);
-                tokens.extend(usable.filter_map(|text| Some(text.value.trim().strip_prefix(TXT_PREFIX)?.to_owned())));
+                tokens.extend(
+                    usable.filter_map(|text| Some(text.value.trim().strip_prefix(TXT_PREFIX)?.to_owned())),
+                );
             }
             Err(error) if error.is_answer() => found = Some(error),
             Err(error) => failed = Some(error),
@@ -117,7 +119,8 @@ async fn texts(state: &State, name: &DomainName, token: &str) -> Evidence {
     if let Some(error) = failed {
         return Evidence::Unknown(error.to_string());
     }
-    let wanted = format!("add a TXT record with the value {TXT_PREFIX}{token} to {}", txt_names(name).join(" or "));
+    let wanted =
+        format!("add a TXT record with the value {TXT_PREFIX}{token} to {}", txt_names(name).join(" or "));
     Evidence::Missing(match found {
         _ if !tokens.is_empty() => format!("the verification record is another claim's; {wanted}"),
         Some(error) => format!("{error}; {wanted}"),
