@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as Options, Subcommand};
 
 /// Of `af up`.
@@ -65,7 +66,7 @@ pub struct Add {
     #[command(flatten)]
     pub owner: Owner,
     /// How you prove that the domain is yours: TXT (a record with a token), CNAME or A (the domain points here)
-    #[arg(long, value_name = "METHOD", default_value = "TXT", ignore_case = true, value_parser = ["TXT", "CNAME", "A"])]
+    #[arg(long, value_name = "METHOD", default_value = "TXT", ignore_case = true, value_parser = method())]
     pub method: String,
 }
 
@@ -85,7 +86,7 @@ pub struct Update {
     #[command(flatten)]
     pub owner: Owner,
     /// How the domain is verified from now on: TXT, CNAME or A
-    #[arg(long, value_name = "METHOD", ignore_case = true, value_parser = ["TXT", "CNAME", "A"])]
+    #[arg(long, value_name = "METHOD", ignore_case = true, value_parser = method())]
     pub method: Option<String>,
 }
 
@@ -102,6 +103,11 @@ pub struct Certificate {
     /// Use no certificate of your own any more
     #[arg(long, conflicts_with_all = ["cert", "key"])]
     pub remove: bool,
+}
+
+/// In any case; the control API knows one.
+fn method() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(["TXT", "CNAME", "A"]).map(|method| method.to_ascii_uppercase())
 }
 
 /// An address with a port, or one whose port is the DNS's.

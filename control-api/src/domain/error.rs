@@ -69,7 +69,7 @@ pub enum Error {
     #[error("too many uploads at once; try again in a moment")]
     Busy,
     /// More often than one may.
-    #[error("this may be asked for ten times a minute; try again in {seconds} s")]
+    #[error("this was asked for too often; try again in {seconds} s")]
     TooOften {
         /// Until it works again.
         seconds: u64,

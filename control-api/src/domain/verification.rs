@@ -31,8 +31,12 @@ const AT_ONCE: usize = 8;
 /// Names read from the database at a time.
 const BATCH: i64 = 50;
 
-/// How often somebody may ask for a check of one domain, and of all: ten at once, then one in six seconds.
-const ATTEMPTS: NonZeroU32 = NonZeroU32::new(10).expect("10 is not 0");
+/// Checks of one domain that members may ask for in a minute.
+const OF_DOMAIN: NonZeroU32 = NonZeroU32::new(10).expect("10 is not 0");
+
+/// Checks of any domain that one user may ask for in a minute. At the worst, with a DNS that never answers, they take half
+/// of the questions that may be under way.
+const OF_USER: NonZeroU32 = NonZeroU32::new(20).expect("20 is not 0");
 
 /// Who asked within the last minutes; more are forgotten as soon as they may ask again.
 const REMEMBERED: usize = 10_000;
@@ -42,7 +46,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// Bounds requests for checks.
 pub(crate) struct Attempts {
-    limiter: DefaultKeyedRateLimiter<String>,
+    domains: DefaultKeyedRateLimiter<String>,
+    users: DefaultKeyedRateLimiter<String>,
 }
 
 /// Who wants to know.
@@ -56,17 +61,21 @@ enum Asked {
 
 impl Attempts {
     pub(crate) fn new() -> Self {
-        Self { limiter: DefaultKeyedRateLimiter::keyed(Quota::per_minute(ATTEMPTS)) }
+        let limiter = |times| DefaultKeyedRateLimiter::keyed(Quota::per_minute(times));
+        Self { domains: limiter(OF_DOMAIN), users: limiter(OF_USER) }
     }
 
-    fn take(&self, key: &str) -> Result<(), Error> {
-        if self.limiter.len() > REMEMBERED {
-            self.limiter.retain_recent();
+    fn take(&self, domain: &str, user: &str) -> Result<(), Error> {
+        for (limiter, key) in [(&self.domains, domain), (&self.users, user)] {
+            if limiter.len() > REMEMBERED {
+                limiter.retain_recent();
+            }
+            limiter.check_key(&key.to_owned()).map_err(|refused| {
+                let wait = refused.wait_time_from(DefaultClock::default().now());
+                Error::TooOften { seconds: wait.as_secs().saturating_add(1) }
+            })?;
         }
-        self.limiter.check_key(&key.to_owned()).map_err(|refused| {
-            let wait = refused.wait_time_from(DefaultClock::default().now());
-            Error::TooOften { seconds: wait.as_secs().saturating_add(1) }
-        })
+        Ok(())
     }
 }
 
@@ -76,7 +85,7 @@ impl Attempts {
 /// When there is no domain that the actor may see, or they ask too often.
 pub async fn verify(state: &State, actor: &Actor, id: &str) -> Result<DomainRow, Error> {
     let domain = rules::get(state, actor, id).await?;
-    state.domains.attempts.take(&domain.id)?;
+    state.domains.attempts.take(&domain.id, &actor.user)?;
     let evidence = proof::look(state, &domain).await?;
     settle(state, &domain, evidence, Asked::ByMember).await
 }
