@@ -55,6 +55,7 @@ pub struct Proxy {
 
 /// A request that is ready to be passed on, but for what depends on the backend.
 struct Outgoing {
+    id: RequestId,
     request: Request<RequestBody>,
     path: PathAndQuery,
     /// The client's connection, if it is to speak another protocol.
@@ -127,7 +128,7 @@ impl Proxy {
         // What this connection has noted is not for the next one.
         parts.extensions.clear();
         let request = Request::from_parts(parts, RequestBody::new(body));
-        Ok(Outgoing { request, path, upgrade })
+        Ok(Outgoing { id, request, path, upgrade })
     }
 }
 
