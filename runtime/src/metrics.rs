@@ -27,6 +27,7 @@ pub struct Metrics {
     log_lines_dropped: Counter,
     upstream_requests: Family<Code, Counter>,
     upstream_answered: Counter,
+    upstream_broken: Counter,
     upstream_retries: Counter,
     upstream_connections: Gauge,
     upstream_tunnels: Gauge,
@@ -63,6 +64,7 @@ impl Default for Metrics {
             log_lines_dropped: Counter::default(),
             upstream_requests: Family::default(),
             upstream_answered: Counter::default(),
+            upstream_broken: Counter::default(),
             upstream_retries: Counter::default(),
             upstream_connections: Gauge::default(),
             upstream_tunnels: Gauge::default(),
@@ -140,6 +142,11 @@ impl Metrics {
             self.upstream_requests.clone(),
         );
         registry.register(
+            "responses_broken",
+            "Responses of backends that broke off after their header was passed on",
+            self.upstream_broken.clone(),
+        );
+        registry.register(
             "retries",
             "Times that a request was sent again, or to another backend",
             self.upstream_retries.clone(),
@@ -214,6 +221,11 @@ impl Metrics {
         self.upstream_requests.get_or_create(&Code { code }).inc();
     }
 
+    /// A backend's response broke off after it was answered with.
+    pub fn upstream_broke(&self) {
+        self.upstream_broken.inc();
+    }
+
     /// A request is sent again.
     pub fn upstream_retried(&self) {
         self.upstream_retries.inc();
@@ -280,6 +292,7 @@ mod tests {
         metrics.log_line_dropped();
         metrics.upstream_answered();
         metrics.upstream_refused("upstream_timeout");
+        metrics.upstream_broke();
         metrics.upstream_retried();
         metrics.upstream_opened();
         metrics.tunnel_opened();
@@ -301,6 +314,7 @@ mod tests {
             "af_access_log_lines_dropped_total 1",
             "af_upstream_requests_total{code=\"answered\"} 1",
             "af_upstream_requests_total{code=\"upstream_timeout\"} 1",
+            "af_upstream_responses_broken_total 1",
             "af_upstream_retries_total 1",
             "af_upstream_connections 1",
             "af_upstream_tunnels 0",

@@ -10,6 +10,7 @@ use http::header::{EXPECT, HOST};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
+use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connection::{Connection, Http1, Http2, Sent};
@@ -20,9 +21,14 @@ use super::response_body::{Carrier, UpstreamBody};
 use super::upstreams::{Member, Upstreams};
 use super::{Outgoing, Proxy, headers};
 use crate::http::ResponseBody;
+use crate::metrics::Metrics;
+use crate::request_id::RequestId;
 
-/// How long a response may take to begin, over all attempts.
-pub(super) struct Patience<'a> {
+/// A request on its way, over all attempts.
+pub(super) struct Exchange<'a> {
+    id: RequestId,
+    metrics: &'a Arc<Metrics>,
+    /// How long a response may take to begin.
     timer: Pin<&'a mut Sleep>,
     time: Duration,
     upload: Option<Arc<Upload>>,
@@ -48,10 +54,11 @@ impl Proxy {
         upstreams: &Upstreams,
         outgoing: Outgoing,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let Outgoing { mut request, paths, upgrade } = outgoing;
+        let Outgoing { id, mut request, paths, upgrade } = outgoing;
         let mut client = upgrade.map(Some);
         let timer = pin!(sleep(upstreams.timeout()));
-        let mut patience = Patience { timer, time: upstreams.timeout(), upload: request.body().upload() };
+        let (metrics, upload) = (&self.metrics, request.body().upload());
+        let mut exchange = Exchange { id, metrics, timer, time: upstreams.timeout(), upload };
         let mut failure = ProxyError::Unreachable(Unreachable::None);
         for (attempt, member) in upstreams.order().enumerate() {
             let Some(path) = paths.get(member.number) else { continue };
@@ -59,8 +66,8 @@ impl Proxy {
                 self.metrics.upstream_retried();
             }
             let tried = match &mut client {
-                None => self.try_backend(member, request, path, &mut patience).await,
-                Some(client) => self.try_upgrade(member, request, path, client, &mut patience).await,
+                None => self.try_backend(member, request, path, &mut exchange).await,
+                Some(client) => self.try_upgrade(member, request, path, client, &mut exchange).await,
             };
             let (error, unsent) = match tried {
                 Ok(response) => {
@@ -88,12 +95,12 @@ impl Proxy {
         member: &Arc<Member>,
         mut request: Request<RequestBody>,
         path: &PathAndQuery,
-        patience: &mut Patience<'_>,
+        exchange: &mut Exchange<'_>,
     ) -> Tried {
         while let Some(connection) = member.pool.take() {
             let may_repeat = request.body().is_end_stream() && request.method().is_idempotent();
             let copy = may_repeat.then(|| copy(&request));
-            match (patience.send(member, connection, request, path).await, copy) {
+            match (exchange.send(member, connection, request, path).await, copy) {
                 (Ok(response), _) => return Ok(response),
                 (Err(Failure::Unsent(_, unsent)), _) => request = *unsent,
                 (Err(Failure::Broken(_)), Some(copy)) => {
@@ -105,21 +112,21 @@ impl Proxy {
                 (Err(Failure::Broken(error) | Failure::Final(error)), _) => return Err((error, None)),
             }
         }
-        let connection = match patience.wait(self.connect(member)).await {
+        let connection = match exchange.wait(self.connect(member)).await {
             Ok(connection) => connection,
             Err(error) => return Err((error, Some(Box::new(request)))),
         };
         if let Connection::Http2(shared) = &connection {
             Pool::share(member, shared);
         }
-        patience.send(member, connection, request, path).await.map_err(|failure| match failure {
+        exchange.send(member, connection, request, path).await.map_err(|failure| match failure {
             Failure::Unsent(error, unsent) => (error, Some(unsent)),
             Failure::Broken(error) | Failure::Final(error) => (error, None),
         })
     }
 }
 
-impl Patience<'_> {
+impl Exchange<'_> {
     /// For as long as there is time.
     pub async fn wait<T>(
         &mut self,
@@ -214,28 +221,29 @@ impl Patience<'_> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::Final(ProxyError::Unasked));
         }
-        arrived(response, carrier()).await.map_err(Failure::Final)
+        self.arrived(response, carrier()).await.map_err(Failure::Final)
     }
-}
 
-/// A response as it goes on, with what has come of its body.
-pub(super) async fn arrived(
-    response: Response<hyper::body::Incoming>,
-    carrier: Carrier,
-) -> Result<Response<ResponseBody>, ProxyError> {
-    let (mut parts, body) = response.into_parts();
-    headers::pass_response(&mut parts.headers);
-    // The backend's is not the client's.
-    parts.version = Version::HTTP_11;
-    let mut body = UpstreamBody::new(body, carrier);
-    let whole = poll_fn(|cx| Poll::Ready(body.read_ahead(cx))).await?;
-    Ok(Response::from_parts(
-        parts,
-        match whole {
-            Some(bytes) => ResponseBody::full(bytes),
-            None => ResponseBody::Upstream(Box::new(body)),
-        },
-    ))
+    /// A response as it goes on, with what has come of its body.
+    pub async fn arrived(
+        &self,
+        response: Response<Incoming>,
+        carrier: Carrier,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        let (mut parts, body) = response.into_parts();
+        headers::pass_response(&mut parts.headers);
+        // The backend's is not the client's.
+        parts.version = Version::HTTP_11;
+        let mut body = UpstreamBody::new(body, carrier);
+        let body = match poll_fn(|cx| Poll::Ready(body.read_ahead(cx))).await? {
+            Some(whole) => ResponseBody::full(whole),
+            None => {
+                body.report_to(self.id, self.metrics.clone());
+                ResponseBody::Upstream(Box::new(body))
+            }
+        };
+        Ok(Response::from_parts(parts, body))
+    }
 }
 
 /// The origin form, and the backend as host.

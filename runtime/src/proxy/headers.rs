@@ -54,8 +54,12 @@ pub(super) fn pass_request(headers: &mut HeaderMap, version: Version, body: &Siz
         headers.insert(TE, TRAILERS);
     }
     // hyper has read the body as it is framed; a length that says otherwise must not go on (RFC 9112 section 6.3).
-    if body.exact().is_none() {
-        headers.remove(CONTENT_LENGTH);
+    if headers.contains_key(CONTENT_LENGTH) {
+        match body.exact() {
+            // One line, also where it was said twice.
+            Some(length) => headers.insert(CONTENT_LENGTH, length.into()),
+            None => headers.remove(CONTENT_LENGTH),
+        };
     }
     if version == Version::HTTP_2 {
         join_cookies(headers);
@@ -177,6 +181,9 @@ mod tests {
         let mut request = headers(&[("content-length", "3")]);
         pass_request(&mut request, Version::HTTP_11, &SizeHint::default());
         assert_eq!(lines(&request), []);
+        let mut twice = headers(&[("content-length", "3"), ("content-length", "3, 3")]);
+        pass_request(&mut twice, Version::HTTP_11, &SizeHint::with_exact(3));
+        assert_eq!(lines(&twice), [("content-length", "3")]);
         let mut response = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
         pass_response(&mut response);
         assert_eq!(lines(&response), []);

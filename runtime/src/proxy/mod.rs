@@ -55,6 +55,7 @@ pub struct Proxy {
 
 /// A request that is ready to be passed on, but for what depends on the backend.
 struct Outgoing {
+    id: RequestId,
     request: Request<RequestBody>,
     /// For each backend.
     paths: Vec<PathAndQuery>,
@@ -128,7 +129,7 @@ impl Proxy {
         // What this connection has noted is not for the next one.
         parts.extensions.clear();
         let request = Request::from_parts(parts, RequestBody::new(body));
-        Ok(Outgoing { request, paths, upgrade })
+        Ok(Outgoing { id, request, paths, upgrade })
     }
 }
 

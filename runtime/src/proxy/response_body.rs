@@ -1,5 +1,6 @@
 //! A response's body on its way from a backend to the client. Reading it drives the connection that it comes over.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,11 +10,14 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
+use tracing::warn;
 
 use super::connection::{Http1, Http2};
 use super::error::ProxyError;
 use super::pool::Pool;
 use super::upstreams::Member;
+use crate::metrics::Metrics;
+use crate::request_id::RequestId;
 
 /// How long nothing may come. Event streams are silent for long, but most send something each half minute, so that
 /// proxies like this one do not end them. Tests do not wait for so long.
@@ -28,6 +32,8 @@ pub struct UpstreamBody {
     stall: Option<Pin<Box<Sleep>>>,
     /// Something came since the timer was set.
     moved: bool,
+    /// Who is told if it breaks off: the client only sees that it does.
+    report: Option<(RequestId, Arc<Metrics>)>,
 }
 
 /// What it comes over.
@@ -44,7 +50,7 @@ pub(super) enum Carrier {
 
 impl UpstreamBody {
     pub(super) fn new(body: Incoming, carrier: Carrier) -> Self {
-        Self { body, carrier, ahead: None, stall: None, moved: false }
+        Self { body, carrier, ahead: None, stall: None, moved: false, report: None }
     }
 
     /// Takes what is there already. A small body is complete by now: then this is all of it, and its connection is free
@@ -73,6 +79,20 @@ impl UpstreamBody {
                 Ok(None)
             }
         }
+    }
+
+    /// Whose it is, once its response has begun.
+    pub(super) fn report_to(&mut self, id: RequestId, metrics: Arc<Metrics>) {
+        self.report = Some((id, metrics));
+    }
+
+    fn broken(&self, error: ProxyError) -> ProxyError {
+        if let Some((id, metrics)) = &self.report {
+            metrics.upstream_broke();
+            let cause = error.source().map(ToString::to_string);
+            warn!(request_id = %id, error = %error, cause, "a backend's response broke off");
+        }
+        error
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -128,12 +148,14 @@ impl Body for UpstreamBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ProxyError::Failed(error.into())))),
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Some(Err(this.broken(ProxyError::Failed(error.into())))))
+            }
             Poll::Ready(None) => {
                 this.give_back(cx);
                 Poll::Ready(None)
             }
-            Poll::Pending => this.poll_stall(cx).map(|()| Some(Err(ProxyError::Stalled))),
+            Poll::Pending => this.poll_stall(cx).map(|()| Some(Err(this.broken(ProxyError::Stalled)))),
         }
     }
 

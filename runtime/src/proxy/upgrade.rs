@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
-use super::exchange::{Patience, Tried, arrived, for_http1};
+use super::exchange::{Exchange, Tried, for_http1};
 use super::request_body::RequestBody;
 use super::response_body::Carrier;
 use super::upstreams::Member;
@@ -22,9 +22,9 @@ impl Proxy {
         mut request: Request<RequestBody>,
         path: &PathAndQuery,
         client: &mut Option<OnUpgrade>,
-        patience: &mut Patience<'_>,
+        exchange: &mut Exchange<'_>,
     ) -> Tried {
-        let (mut sender, driver, place) = match patience.wait(self.connect_once(member)).await {
+        let (mut sender, driver, place) = match exchange.wait(self.connect_once(member)).await {
             Ok(connection) => connection,
             Err(error) => return Err((error, Some(Box::new(request)))),
         };
@@ -37,23 +37,24 @@ impl Proxy {
             drop(held);
         });
         for_http1(&mut request, member, path);
-        let sent = patience.wait(async { Ok(sender.try_send_request(request).await) }).await;
+        let sent = exchange.wait(async { Ok(sender.try_send_request(request).await) }).await;
         let mut response = match sent.map_err(|error| (error, None))? {
             Ok(response) => response,
             Err(mut error) => {
                 let unsent = error.take_message().map(Box::new);
-                return Err((patience.blame(error.into_error()), unsent));
+                return Err((exchange.blame(error.into_error()), unsent));
             }
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return arrived(response, Carrier::Task).await.map_err(|error| (error, None));
+            return exchange.arrived(response, Carrier::Task).await.map_err(|error| (error, None));
         }
         let protocol = response.headers().get(UPGRADE).cloned();
         let backend = hyper::upgrade::on(&mut response);
         if let Some(client) = client.take() {
             self.tunnels.join(client, backend, place);
         }
-        arrived(response, Carrier::Task)
+        exchange
+            .arrived(response, Carrier::Task)
             .await
             .map(|response| switching(response, protocol))
             .map_err(|error| (error, None))

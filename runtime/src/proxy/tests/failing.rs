@@ -49,7 +49,9 @@ async fn a_body_that_breaks_off_is_not_taken_for_a_whole_one() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "no last chunk"),
     ] {
         let (backend, _) = saying(answer).await;
-        let answer = Edge::to(http(backend)).await.get("/").await;
+        let edge = Edge::to(http(backend)).await;
+        let answer = edge.get("/").await;
+        assert_eq!(edge.metric("af_upstream_responses_broken_total"), 1, "{whole}");
         assert!(!answer.ends_with("0\r\n\r\n") && !answer.contains("content-length: 3"), "{whole}: {answer}");
     }
 }
