@@ -110,7 +110,7 @@ mod tests {
             [
                 "GET /zones?name=_acme-challenge.example.com Bearer t0k",
                 "GET /zones?name=example.com Bearer t0k",
-                "POST /zones/z1/dns_records Bearer t0k {\"content\":\"\\\"digest\\\"\",\"name\":\"_acme-challenge.example.com\",\"ttl\":60,\"type\":\"TXT\"}",
+                "POST /zones/z1/dns_records Bearer t0k {\"type\":\"TXT\",\"name\":\"_acme-challenge.example.com\",\"content\":\"\\\"digest\\\"\",\"ttl\":60}",
                 "GET /zones?name=_acme-challenge.example.com Bearer t0k",
                 "GET /zones/z1/dns_records?type=TXT&name=_acme-challenge.example.com Bearer t0k",
                 "DELETE /zones/z1/dns_records/r2 Bearer t0k",

@@ -101,7 +101,7 @@ mod tests {
         let asked = provider.asked();
         let put = |records: &str| {
             format!(
-                "PUT /domains/example.com/rrsets/ Token t0k [{{\"records\":{records},\"subname\":\"_acme-challenge.fn\",\"ttl\":3600,\"type\":\"TXT\"}}]"
+                "PUT /domains/example.com/rrsets/ Token t0k [{{\"subname\":\"_acme-challenge.fn\",\"type\":\"TXT\",\"ttl\":3600,\"records\":{records}}}]"
             )
         };
         assert_eq!(asked[0], "GET /domains/?owns_qname=_acme-challenge.fn.example.com Token t0k");

@@ -209,7 +209,7 @@ mod tests {
                 "GET /projects/other/managedZones?dnsName=_acme-challenge.example.com. Bearer t0k",
                 "GET /projects/other/managedZones?dnsName=example.com. Bearer t0k",
                 "GET /projects/other/managedZones/z/rrsets?name=_acme-challenge.example.com.&type=TXT Bearer t0k",
-                "POST /projects/other/managedZones/z/changes Bearer t0k {\"additions\":[{\"name\":\"_acme-challenge.example.com.\",\"rrdatas\":[\"\\\"other\\\"\",\"\\\"digest\\\"\"],\"ttl\":60,\"type\":\"TXT\"}],\"deletions\":[{\"name\":\"_acme-challenge.example.com.\",\"rrdatas\":[\"\\\"other\\\"\"],\"ttl\":60,\"type\":\"TXT\"}]}",
+                "POST /projects/other/managedZones/z/changes Bearer t0k {\"additions\":[{\"name\":\"_acme-challenge.example.com.\",\"type\":\"TXT\",\"ttl\":60,\"rrdatas\":[\"\\\"other\\\"\",\"\\\"digest\\\"\"]}],\"deletions\":[{\"name\":\"_acme-challenge.example.com.\",\"type\":\"TXT\",\"ttl\":60,\"rrdatas\":[\"\\\"other\\\"\"]}]}",
                 "GET /projects/other/managedZones/z/changes/1 Bearer t0k",
             ]
         );
