@@ -6,10 +6,10 @@ mod idle;
 mod load;
 mod neighbour;
 mod peers;
-mod proxied;
 mod proxy;
 mod scale;
 mod servers;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,15 +41,10 @@ enum Command {
     Neighbour(Compare),
     /// What passing a request on costs, compared with nginx
     Proxy(proxy::Options),
+    /// What a TLS handshake costs, compared with nginx
+    Tls(tls::Options),
     /// The limit: a hyper server that answers a constant text
     Bare,
-    /// The reverse proxy alone, in front of a backend on this machine
-    Proxied {
-        /// The backend's port
-        backend: u16,
-        /// Threads that serve
-        cores: usize,
-    },
 }
 
 #[derive(clap::Args)]
@@ -84,12 +79,7 @@ struct Compare {
 }
 
 fn main() -> anyhow::Result<()> {
-    let command = Args::parse().command;
-    // It has runtimes of its own, one for each core.
-    if let Command::Proxied { backend, cores } = command {
-        return proxied::serve(backend, cores);
-    }
-    tokio::runtime::Runtime::new()?.block_on(run(command))
+    tokio::runtime::Runtime::new()?.block_on(run(Args::parse().command))
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
@@ -109,8 +99,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Idle(options) => idle::run(&options).await,
         Command::Neighbour(options) => neighbour::run(&options).await,
         Command::Proxy(options) => proxy::run(&options).await,
+        Command::Tls(options) => tls::run(&options).await,
         Command::Bare => servers::bare().await,
-        Command::Proxied { backend, cores } => proxied::serve(backend, cores),
     }
 }
 

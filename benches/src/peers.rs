@@ -1,7 +1,7 @@
 //! How the servers of others are started.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::servers::Server;
@@ -82,22 +82,8 @@ source = {component:?}
 /// nginx as a reverse proxy that tells the backend what ours tells it.
 pub fn nginx(nginx: &Path, backend: u16, workers: usize, dir: tempfile::TempDir) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let root = dir.path().display();
-    let config = format!(
-        r#"daemon off;
-worker_processes {workers};
-pid {root}/pid;
-error_log {root}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  keepalive_requests 1000000000;
-  client_body_temp_path {root}/body;
-  proxy_temp_path {root}/proxy;
-  fastcgi_temp_path {root}/fastcgi;
-  uwsgi_temp_path {root}/uwsgi;
-  scgi_temp_path {root}/scgi;
-  upstream backend {{
+    let servers = format!(
+        r#"  upstream backend {{
     server 127.0.0.1:{backend};
     keepalive 64;
     keepalive_requests 1000000000;
@@ -118,9 +104,58 @@ http {{
       proxy_set_header X-Forwarded-Proto $scheme;
       proxy_set_header Forwarded "for=$remote_addr;host=$host;proto=$scheme";
     }}
-  }}
+  }}"#
+    );
+    start_nginx(nginx, port, workers, &servers, dir)
+}
+
+/// nginx with a certificate, and a text for everybody.
+pub fn nginx_tls(nginx: &Path, files: &Certificate, workers: usize) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let (chain, key) = (files.chain.display(), files.key.display());
+    let servers = format!(
+        r#"  server {{
+    listen 127.0.0.1:{port} ssl backlog=4096;
+    ssl_certificate {chain};
+    ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    location / {{ return 200 "hello"; }}
+  }}"#
+    );
+    start_nginx(nginx, port, workers, &servers, tempfile::tempdir()?)
+}
+
+/// A certificate and its key in PEM files.
+pub struct Certificate {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+fn start_nginx(
+    nginx: &Path,
+    port: u16,
+    workers: usize,
+    servers: &str,
+    dir: tempfile::TempDir,
+) -> anyhow::Result<Server> {
+    let root = dir.path().display();
+    let config = format!(
+        r"daemon off;
+worker_processes {workers};
+pid {root}/pid;
+error_log {root}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  client_body_temp_path {root}/body;
+  proxy_temp_path {root}/proxy;
+  fastcgi_temp_path {root}/fastcgi;
+  uwsgi_temp_path {root}/uwsgi;
+  scgi_temp_path {root}/scgi;
+{servers}
 }}
-"#
+"
     );
     let path = dir.path().join("nginx.conf");
     std::fs::write(&path, config)?;

@@ -12,12 +12,12 @@ use crate::{load, median, peers};
 
 #[derive(clap::Args)]
 pub struct Options {
+    /// The `af` binary
+    #[arg(long)]
+    af: PathBuf,
     /// The `nginx` binary. It need not be installed: `apt-get download nginx` and `dpkg -x` the package
     #[arg(long, default_value = "nginx")]
     nginx: PathBuf,
-    /// Threads of our proxy and workers of nginx [default: one for each core]
-    #[arg(long)]
-    cores: Option<usize>,
     /// How long each is loaded in each round
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -36,34 +36,37 @@ enum Row {
     Af,
 }
 
-const ROWS: [(Row, &str); 3] = [
-    (Row::Backend, "the backend itself (bare hyper)"),
-    (Row::Nginx, "nginx"),
-    (Row::Af, "af's reverse proxy"),
-];
+const ROWS: [(Row, &str); 3] =
+    [(Row::Backend, "the backend itself (bare hyper)"), (Row::Nginx, "nginx"), (Row::Af, "af, a route")];
 
 impl Row {
-    fn start(self, options: &Options, cores: usize, backend: &Server) -> anyhow::Result<Option<Server>> {
+    async fn start(
+        self,
+        options: &Options,
+        cores: usize,
+        backend: &Server,
+    ) -> anyhow::Result<Option<Server>> {
         let dir = tempfile::tempdir()?;
         let port = backend.port.to_string();
         Ok(match self {
             Self::Backend => None,
             Self::Nginx => Some(peers::nginx(&options.nginx, backend.port, cores, dir)?),
-            Self::Af => Some(servers::own(&["proxied", &port, &cores.to_string()], dir)?),
+            Self::Af => Some(af(&options.af, &port, dir).await?),
         })
     }
 }
 
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     say_version(&options.nginx)?;
-    let cores = options.cores.map_or_else(|| std::thread::available_parallelism().map(usize::from), Ok)?;
+    // As this server has threads.
+    let cores = std::thread::available_parallelism()?.get();
     let mut measured = ROWS.map(|(row, name)| (row, name, Vec::new()));
     for round in 1..=options.rounds {
         for (row, name, figures) in &mut measured {
             eprintln!("round {round} of {}: {name}", options.rounds);
             let backend = servers::own(&["bare"], tempfile::tempdir()?)?;
             backend.wait().await?;
-            let proxy = row.start(options, cores, &backend)?;
+            let proxy = row.start(options, cores, &backend).await?;
             figures.push(measure(options, proxy.as_ref().unwrap_or(&backend)).await?);
         }
     }
@@ -71,7 +74,16 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say_version(nginx: &Path) -> anyhow::Result<()> {
+/// This server with a function whose only route leads to the backend.
+async fn af(af: &Path, port: &str, dir: tempfile::TempDir) -> anyhow::Result<Server> {
+    let server = Server::af_with(af, dir, &["--egress-allow", "127.0.0.0/8"])?;
+    server.wait().await?;
+    let routes = format!(r#"{{"/*": "http://127.0.0.1:{port}"}}"#);
+    server.command(af, &["functions", "create", "--name", "shop", "--routes", &routes])?;
+    Ok(server)
+}
+
+pub fn say_version(nginx: &Path) -> anyhow::Result<()> {
     let said = Command::new(nginx).arg("-v").output();
     let hint = "`apt-get download nginx` and `dpkg -x nginx_*.deb DIR` give one: --nginx DIR/usr/sbin/nginx";
     let said = said.with_context(|| format!("{} cannot be run; {hint}", nginx.display()))?;
@@ -83,7 +95,7 @@ async fn measure(options: &Options, server: &Server) -> anyhow::Result<Figures> 
     server.wait().await?;
     let load = |seconds| Load {
         port: server.port,
-        requests: vec![load::get("shop.example", "/")],
+        requests: vec![load::get("shop.localhost", "/")],
         connections: options.connections,
         time: Duration::from_secs(seconds),
         accept: Accept::Success,

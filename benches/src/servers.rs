@@ -250,11 +250,16 @@ impl Server {
 
     /// Deploys a component to this server.
     pub fn deploy(&self, af: &Path, name: &str, component: &Path, options: &[&str]) -> anyhow::Result<()> {
-        let mut deploy = command(af, self.dir.path());
-        deploy.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(component).args(options);
-        let deploy = deploy.output()?;
-        if !deploy.status.success() {
-            bail!("deploying failed: {}", String::from_utf8_lossy(&deploy.stderr));
+        let component = component.to_str().context("the component's path is not UTF-8")?;
+        let deploy = ["functions", "deploy", "--create", "-n", name, "-p", component];
+        self.command(af, &[&deploy, options].concat())
+    }
+
+    /// Runs a command of its client.
+    pub fn command(&self, af: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+        let said = command(af, self.dir.path()).args(arguments).output()?;
+        if !said.status.success() {
+            bail!("{arguments:?} failed: {}", String::from_utf8_lossy(&said.stderr));
         }
         Ok(())
     }
