@@ -36,7 +36,7 @@ pub struct Cors {
     max_age: Option<u32>,
 }
 
-/// A rule as it is written, before it is judged.
+/// A rule as it is written, before it is judged; in JSON, names of two words may be in camel case, too.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fields {
@@ -47,10 +47,12 @@ pub struct Fields {
     /// See [`Cors`].
     pub headers: Vec<String>,
     /// See [`Cors`].
+    #[serde(alias = "exposedHeaders")]
     pub exposed_headers: Vec<String>,
     /// See [`Cors`].
     pub credentials: bool,
     /// See [`Cors`].
+    #[serde(alias = "maxAge")]
     pub max_age: Option<u32>,
 }
 

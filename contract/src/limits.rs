@@ -142,8 +142,8 @@ pub const URL_BYTES: usize = 16 << 10;
 /// All header names and values of a request, bytes.
 pub const HEADER_BYTES: usize = 128 << 10;
 
-/// Number of header lines of a request.
-pub const HEADER_COUNT: usize = 128;
+/// Number of header lines of a request: as many as Apache takes, and as hyper parses without an allocation.
+pub const HEADER_COUNT: usize = 100;
 
 /// Routes of a function's table.
 pub const ROUTES: usize = 1_000;
@@ -165,6 +165,7 @@ pub const ROUTE_RESPONSE_BYTES: usize = 16 << 10;
 
 /// Newest deployments of a function that answer at preview hosts.
 pub const PREVIEWS: usize = 10;
+
 /// The body of a request that is passed on to a backend, bytes. It is streamed and holds no memory here, so uploads
 /// may be ten times as large as a function's; the platforms in this field accept as much.
 pub const PROXIED_BODY_BYTES: u64 = 100 << 20;

@@ -153,7 +153,7 @@ fn query(contents: &Contents, options: &Deploy) -> Vec<(&'static str, String)> {
     query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
     query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
     query.extend(options.compress.then(|| ("compress", "true".to_owned())));
-    query.extend(options.rate_limit.map(|rate| ("requests_per_second", rate.to_string())));
+    query.extend(options.rate_limit.map(|rate| ("requestsPerSecond", rate.to_string())));
     query.extend(joined("egress", &options.egress));
     query.extend(joined("stores", &options.stores));
     query.extend(options.preview.then(|| ("preview", "true".to_owned())));

@@ -75,12 +75,13 @@ pub(super) struct ClaimInput {
     #[serde(default)]
     preview: bool,
     /// Which web pages of other origins may call the function, as JSON: `{"origins": ["https://app.example.com"],
-    /// "methods": [], "headers": [], "exposed_headers": [], "credentials": false, "max_age": 600}`. Only `origins` is
+    /// "methods": [], "headers": [], "exposedHeaders": [], "credentials": false, "maxAge": 600}`. Only `origins` is
     /// needed. Left out: the function answers for itself.
     cors: Option<String>,
     /// Compress responses for clients that accept it. Left out: no.
     compress: Option<bool>,
     /// Requests to the function per second. Left out: as many as the server can answer.
+    #[serde(rename = "requestsPerSecond")]
     requests_per_second: Option<u32>,
 }
 

@@ -68,7 +68,7 @@ where
     let is_http2 = protocol == Protocol::Http2 || prefix.is_http2();
     let progress = Arc::new(Progress::default());
     let framing = (!is_http2).then(Framing::default);
-    let stream = Stream::new(stream, prefix, framing, progress.clone(), place);
+    let stream = Stream::new(stream, &prefix, framing, progress.clone(), place);
     let answering = Answering(Arc::new(Connection { peer, progress, shared: shared.clone() }));
     if is_http2 {
         http2::serve(stream, &answering).await;

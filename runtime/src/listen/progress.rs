@@ -56,6 +56,11 @@ impl Progress {
         self.active.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether a part of a response may be on its way.
+    pub fn is_answering(&self) -> bool {
+        self.is_active() || self.blocked.load(Ordering::Relaxed)
+    }
+
     /// Something happened.
     pub fn act(&self) {
         // One writer at a time: all of a connection is one task. `fetch_add` would lock the bus.

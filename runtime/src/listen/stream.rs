@@ -1,11 +1,13 @@
 //! The stream that hyper reads: the connection's own, with the bytes that were read to learn its protocol in front, and
-//! for HTTP/1.1 under the eyes of [`Framing`].
+//! for HTTP/1.1 under the eyes of [`Framing`]. A header that arrives in parts is given to hyper when it is whole, so that
+//! hyper has nothing to refuse.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::Place;
@@ -19,7 +21,6 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug, Default)]
 pub struct Prefix {
     bytes: [u8; PREFACE.len()],
-    start: usize,
     end: usize,
 }
 
@@ -33,7 +34,7 @@ impl Prefix {
             };
             let count = stream.read(room).await?;
             prefix.end += count;
-            if count == 0 || !PREFACE.starts_with(prefix.rest()) {
+            if count == 0 || !PREFACE.starts_with(prefix.bytes()) {
                 return Ok(prefix);
             }
         }
@@ -41,51 +42,67 @@ impl Prefix {
 
     /// Whether they are HTTP/2's.
     pub fn is_http2(&self) -> bool {
-        self.rest() == PREFACE
+        self.bytes() == PREFACE
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.rest().is_empty()
+        self.bytes().is_empty()
     }
 
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
-    }
-
-    fn put(&mut self, buffer: &mut ReadBuf<'_>) {
-        let count = buffer.remaining().min(self.end - self.start);
-        buffer.put_slice(self.rest().get(..count).unwrap_or_default());
-        self.start += count;
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.end).unwrap_or_default()
     }
 }
 
 /// The stream. Its connection's place among all is free when it is dropped, also after an upgrade.
 pub struct Stream<S> {
     stream: S,
-    prefix: Prefix,
+    /// What hyper gets before anything else.
+    ahead: Bytes,
     framing: Option<Box<Framing>>,
+    /// Whether hyper has nothing yet of the header that is on its way.
+    holding: bool,
     refusal: Option<Refusal>,
     progress: Arc<Progress>,
     _place: Place,
+}
+
+/// What becomes of bytes that were read.
+enum Verdict {
+    /// Hyper gets them.
+    Pass,
+    /// They are kept until their header is whole.
+    Hold,
+    /// They are in `ahead`, with what was kept before them.
+    Ahead,
 }
 
 impl<S> Stream<S> {
     /// With `framing`, only what it lets pass is read.
     pub fn new(
         stream: S,
-        prefix: Prefix,
+        prefix: &Prefix,
         framing: Option<Framing>,
         progress: Arc<Progress>,
         place: Place,
     ) -> Self {
         let framing = framing.map(Box::new);
-        Self { stream, prefix, framing, refusal: None, progress, _place: place }
+        let (ahead, refusal) = (Bytes::new(), None);
+        let mut made = Self { stream, ahead, framing, holding: false, refusal, progress, _place: place };
+        match made.judge(prefix.bytes()) {
+            Ok(Verdict::Pass) => made.ahead = Bytes::copy_from_slice(prefix.bytes()),
+            Ok(Verdict::Hold | Verdict::Ahead) => {}
+            Err(refusal) => made.refusal = Some(refusal),
+        }
+        made
     }
 
-    /// What did not pass.
+    /// What did not pass, if the client has to be told of it here: a malformed body ends its request, which has a response
+    /// of its own, and nothing can be said in the middle of another response.
     pub fn refusal(&self) -> Option<Refusal> {
-        self.refusal
+        let in_body = self.framing.as_ref().is_some_and(|framing| framing.is_in_body());
+        self.refusal.filter(|_| !in_body && !self.progress.is_answering())
     }
 
     /// Without what was around it.
@@ -93,17 +110,33 @@ impl<S> Stream<S> {
         &mut self.stream
     }
 
-    fn judge(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    fn judge(&mut self, bytes: &[u8]) -> Result<Verdict, Refusal> {
         if self.framing.is_some() && self.progress.is_upgraded() {
             self.framing = None;
         }
         let Some(framing) = &mut self.framing else {
             self.progress.act();
-            return Ok(());
+            return Ok(Verdict::Pass);
         };
+        let (between, kept) = (self.holding || framing.is_between(), framing.kept());
+        let heads = framing.heads();
         framing.read(bytes)?;
         self.progress.read(framing.is_in_head(), framing.heads());
-        Ok(())
+        let whole = framing.take_whole();
+        if between && framing.is_in_head() && framing.heads() == heads {
+            self.holding = true;
+            return Ok(Verdict::Hold);
+        }
+        if std::mem::take(&mut self.holding) {
+            let rest = bytes.get(whole.len().saturating_sub(kept)..).unwrap_or_default();
+            self.ahead = [&whole, rest].concat().into();
+            return Ok(Verdict::Ahead);
+        }
+        Ok(Verdict::Pass)
+    }
+
+    fn refused(&self) -> io::Result<()> {
+        self.refusal.map_or(Ok(()), |refusal| Err(io::Error::new(ErrorKind::InvalidData, refusal)))
     }
 }
 
@@ -114,21 +147,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(refusal) = this.refusal {
-            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, refusal)));
-        }
         let before = buffer.filled().len();
-        if this.prefix.is_empty() {
+        loop {
+            this.refused()?;
+            if !this.ahead.is_empty() {
+                let count = buffer.remaining().min(this.ahead.len());
+                buffer.put_slice(&this.ahead.split_to(count));
+                return Poll::Ready(Ok(()));
+            }
             ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        } else {
-            this.prefix.put(buffer);
-        }
-        let judged = this.judge(buffer.filled().get(before..).unwrap_or_default());
-        Poll::Ready(judged.map_err(|refusal| {
-            this.refusal = Some(refusal);
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            match this.judge(read) {
+                Ok(Verdict::Pass) => return Poll::Ready(Ok(())),
+                Ok(Verdict::Hold | Verdict::Ahead) => {}
+                Err(refusal) => this.refusal = Some(refusal),
+            }
             buffer.set_filled(before);
-            io::Error::new(ErrorKind::InvalidData, refusal)
-        }))
+        }
     }
 }
 
@@ -159,7 +197,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The client has yet to be told.
-        if self.refusal.is_some() {
+        if self.refusal().is_some() {
             Poll::Ready(Ok(()))
         } else {
             Pin::new(&mut self.stream).poll_shutdown(cx)

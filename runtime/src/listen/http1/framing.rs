@@ -45,6 +45,8 @@ pub struct Framing {
     state: State,
     /// Of a header or of trailers that have not ended yet.
     partial: Vec<u8>,
+    /// The last header that came in parts.
+    whole: Vec<u8>,
     /// Where its last line begins.
     line: usize,
     extensions: u32,
@@ -55,7 +57,15 @@ pub struct Framing {
 
 impl Default for Framing {
     fn default() -> Self {
-        Self { state: State::Head, partial: Vec::new(), line: 0, extensions: 0, heads: 0, skipped: false }
+        Self {
+            state: State::Head,
+            partial: Vec::new(),
+            whole: Vec::new(),
+            line: 0,
+            extensions: 0,
+            heads: 0,
+            skipped: false,
+        }
     }
 }
 
@@ -85,6 +95,26 @@ impl Framing {
         self.state == State::Head && !self.partial.is_empty()
     }
 
+    /// Whether what was read last belongs to a request's body.
+    pub fn is_in_body(&self) -> bool {
+        self.state != State::Head
+    }
+
+    /// Whether the next byte begins a header.
+    pub fn is_between(&self) -> bool {
+        self.state == State::Head && self.partial.is_empty()
+    }
+
+    /// How much of a header that has not ended is kept.
+    pub fn kept(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// The header that came in parts and ended in the bytes that were read last. Empty: it came at once.
+    pub fn take_whole(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.whole)
+    }
+
     /// Headers that have ended, wrapping around.
     pub fn heads(&self) -> u32 {
         self.heads
@@ -102,7 +132,9 @@ impl Framing {
         } else {
             self.partial.extend_from_slice(whole);
             let whole = std::mem::take(&mut self.partial);
-            self.judge(&whole)?
+            let body = self.judge(&whole)?;
+            self.whole = whole;
+            body
         };
         let Some(body) = body else { return Ok(used) };
         self.heads = self.heads.wrapping_add(1);

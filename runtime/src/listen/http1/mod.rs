@@ -8,7 +8,6 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
-use af_contract::limits;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -40,7 +39,6 @@ where
     let mut connection = http1::Builder::new()
         // The deadlines are ours: hyper's costs a timer for each request, and counts idle time as a header's.
         .header_read_timeout(None)
-        .max_headers(limits::HEADER_COUNT)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), handler)
         .with_upgrades();
@@ -49,6 +47,7 @@ where
     let mut stream = parts.io.into_inner();
     let slow = matches!(ended, Ended::TooSlow(Phase::Head(_))).then_some(Refusal::Timeout);
     if let Some(refusal) = stream.refusal().or(slow) {
+        // Counted and logged here, since no request of it was ever seen.
         answering.service().metrics().refused(refusal.code());
         debug!(peer = %answering.peer().address, code = refusal.code(), reason = %refusal, "a connection's bytes were refused");
         refuse(stream.inner(), refusal).await;
