@@ -39,9 +39,18 @@ async fn get(server: &Server, pebble: &Pebble, slug: &str) -> reqwest::Result<Re
     client.get(format!("https://{name}:{}/.well-known/af-deployment", server.port)).timeout(LONG).send().await
 }
 
+/// What the function says, once the edge has learned of it.
 async fn answers(server: &Server, pebble: &Pebble, slug: &str) -> Response {
-    let answer =
-        get(server, pebble, slug).await.unwrap_or_else(|error| panic!("{error:?}: {}", pebble.said()));
+    let learned = async {
+        loop {
+            match get(server, pebble, slug).await {
+                Ok(answer) if answer.status() != StatusCode::NOT_FOUND => return answer,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let answer = tokio::time::timeout(LONG, learned).await;
+    let answer = answer.unwrap_or_else(|_| panic!("{slug} does not answer: {}", pebble.said()));
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "nothing is deployed");
     answer
 }
