@@ -127,12 +127,21 @@ async fn connection(
     Ok(latencies)
 }
 
-struct Connection {
+/// A connection to a server.
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
+    /// One that has been answered once. What it has read is given back.
+    pub async fn answered(port: u16, request: &[u8]) -> anyhow::Result<Self> {
+        let mut connection = Self::open(port).await?;
+        connection.ask(request, Accept::Success).await?;
+        connection.buffer = Vec::new();
+        Ok(connection)
+    }
+
     async fn open(port: u16) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.context("the server does not listen")?;
         stream.set_nodelay(true)?;

@@ -2,11 +2,14 @@
 
 mod cold;
 mod fleet;
+mod idle;
 mod load;
 mod neighbour;
 mod peers;
+mod proxy;
 mod scale;
 mod servers;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,8 +35,14 @@ enum Command {
     Cold(Compare),
     /// What many functions cost
     Scale(Compare),
+    /// What idle connections cost
+    Idle(Compare),
     /// What a bad function costs a good one
     Neighbour(Compare),
+    /// What passing a request on costs, compared with nginx
+    Proxy(proxy::Options),
+    /// What a TLS handshake costs, compared with nginx
+    Tls(tls::Options),
     /// The limit: a hyper server that answers a constant text
     Bare,
 }
@@ -69,21 +78,28 @@ struct Compare {
     only: String,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(run(Args::parse().command))
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
     // Of this process: the servers are processes of their own.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    match Args::parse().command {
+    match command {
         Command::All(options) => {
             compare(&options).await?;
             cold::run(&options).await?;
             scale::run(&options).await?;
+            idle::run(&options).await?;
             neighbour::run(&options).await
         }
         Command::Compare(options) => compare(&options).await,
         Command::Cold(options) => cold::run(&options).await,
         Command::Scale(options) => scale::run(&options).await,
+        Command::Idle(options) => idle::run(&options).await,
         Command::Neighbour(options) => neighbour::run(&options).await,
+        Command::Proxy(options) => proxy::run(&options).await,
+        Command::Tls(options) => tls::run(&options).await,
         Command::Bare => servers::bare().await,
     }
 }

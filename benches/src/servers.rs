@@ -194,7 +194,7 @@ impl Server {
             bail!("{} is missing; run examples/build", component.display());
         }
         let mut server = match row.software {
-            Software::Bare => start_bare(dir)?,
+            Software::Bare => own(&["bare"], dir)?,
             Software::Af => Self::af(&options.af, dir)?,
             Software::Wasmtime => peers::wasmtime(&options.wasmtime, &component, row.options, dir)?,
             Software::Workerd => peers::workerd(&options.workerd, dir)?,
@@ -224,9 +224,14 @@ impl Server {
 
     /// This server, on directories that may have been used before.
     pub fn af(af: &Path, dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        Self::af_with(af, dir, &[])
+    }
+
+    /// The same with options of `af up`.
+    pub fn af_with(af: &Path, dir: tempfile::TempDir, options: &[&str]) -> anyhow::Result<Self> {
         let mut up = command(af, dir.path());
         up.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--data-dir"]);
-        let up = up.arg(dir.path().join("data")).stdout(Stdio::piped()).stderr(Stdio::null());
+        let up = up.arg(dir.path().join("data")).args(options).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = up.spawn().context("af")?;
         let mut stdout = BufReader::new(child.stdout.take().context("no output")?);
         let mut text = String::new();
@@ -245,11 +250,16 @@ impl Server {
 
     /// Deploys a component to this server.
     pub fn deploy(&self, af: &Path, name: &str, component: &Path, options: &[&str]) -> anyhow::Result<()> {
-        let mut deploy = command(af, self.dir.path());
-        deploy.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(component).args(options);
-        let deploy = deploy.output()?;
-        if !deploy.status.success() {
-            bail!("deploying failed: {}", String::from_utf8_lossy(&deploy.stderr));
+        let component = component.to_str().context("the component's path is not UTF-8")?;
+        let deploy = ["functions", "deploy", "--create", "-n", name, "-p", component];
+        self.command(af, &[&deploy, options].concat())
+    }
+
+    /// Runs a command of its client.
+    pub fn command(&self, af: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+        let said = command(af, self.dir.path()).args(arguments).output()?;
+        if !said.status.success() {
+            bail!("{arguments:?} failed: {}", String::from_utf8_lossy(&said.stderr));
         }
         Ok(())
     }
@@ -266,16 +276,12 @@ impl Server {
         Ok(std::mem::replace(&mut self.dir, tempfile::tempdir()?))
     }
 
-    /// CPU time that the process has used, seconds.
+    /// CPU time that the process and its workers have used, seconds.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        // utime and stime are fields 14 and 15, counted after the name, which may hold spaces.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks =
-            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-        (ticks(11) + ticks(12))
-            / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100))
+        let id = self.child.id();
+        let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let workers = workers.split_whitespace().filter_map(|worker| worker.parse().ok());
+        std::iter::once(id).chain(workers).map(cpu_seconds).sum()
     }
 
     /// Resident memory, MiB.
@@ -287,7 +293,7 @@ impl Server {
     }
 
     /// A JavaScript component takes half a minute to compile on a slow machine.
-    async fn wait(&self) -> anyhow::Result<()> {
+    pub async fn wait(&self) -> anyhow::Result<()> {
         let answers = async {
             while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -304,8 +310,10 @@ impl Drop for Server {
     }
 }
 
-fn start_bare(dir: tempfile::TempDir) -> anyhow::Result<Server> {
-    let mut child = Command::new(std::env::current_exe()?).arg("bare").stdout(Stdio::piped()).spawn()?;
+/// This program as another server, which prints its port.
+pub fn own(arguments: &[&str], dir: tempfile::TempDir) -> anyhow::Result<Server> {
+    let mut own = Command::new(std::env::current_exe()?);
+    let mut child = own.args(arguments).env_remove("RUST_BACKTRACE").stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
     Ok(Server { child, port: line.trim().parse()?, requests: Vec::new(), dir })
@@ -338,4 +346,12 @@ pub async fn bare() -> anyhow::Result<()> {
             http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await
         });
     }
+}
+
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // utime and stime are fields 14 and 15, counted after the name, which may hold spaces.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    (ticks(11) + ticks(12)) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100))
 }

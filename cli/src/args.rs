@@ -1,12 +1,17 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod domains;
 pub mod sites;
+pub mod tls;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use af_contract::{HostPattern, StoreName, limits};
 use af_runtime::host::egress::IpNet;
+use af_runtime::http::AccessLogTarget;
+use clap::builder::TypedValueParser;
 use clap::{Args as Options, Parser, Subcommand};
 
 use self::sites::Sites;
@@ -48,6 +53,9 @@ pub enum Command {
     /// Create, deploy and manage sites: folders that are served as they are
     #[command(subcommand, visible_alias = "site")]
     Sites(Sites),
+    /// Give functions domain names of your own
+    #[command(subcommand, visible_alias = "domain")]
+    Domains(domains::Domains),
 }
 
 #[derive(Debug, Options)]
@@ -61,7 +69,7 @@ pub struct Up {
     /// Where the control API answers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000")]
     pub api_listen: SocketAddr,
-    /// Where metrics are, at /metrics, for Prometheus [default: nowhere]
+    /// Where operators look: /metrics for Prometheus, /healthz and /readyz [default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
     /// Functions answer at <slug>.<DOMAIN>; may be given several times, the first one is shown
@@ -76,6 +84,13 @@ pub struct Up {
     /// A private network that functions may reach, such as 10.1.0.0/16; may be given several times
     #[arg(long, value_name = "CIDR")]
     pub egress_allow: Vec<IpNet>,
+    /// A network of proxies in front of this server, such as 10.1.0.0/16: what they say in X-Forwarded-For and Forwarded of
+    /// who asks is believed; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<IpNet>,
+    /// Connections of trusted proxies begin with a PROXY header, version 2
+    #[arg(long, requires = "trusted_proxy")]
+    pub proxy_protocol: bool,
     /// CPU time of a request to a function deployed from now on
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub cpu_limit_ms: u64,
@@ -85,6 +100,54 @@ pub struct Up {
     /// Memory of an instance of a function deployed from now on
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_limit_mb: u64,
+    /// Requests to the control API per second with one token, with twice as many at once
+    #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
+    pub api_rate_limit: NonZeroU32,
+    #[command(flatten)]
+    pub names: domains::Names,
+    #[command(flatten)]
+    pub clients: Clients,
+    #[command(flatten)]
+    pub tls: tls::Tls,
+}
+
+/// A number of requests per second.
+fn rate() -> impl TypedValueParser<Value = NonZeroU32> {
+    let most = i64::from(limits::REQUESTS_PER_SECOND.get());
+    clap::value_parser!(u32).range(1..=most).try_map(NonZeroU32::try_from)
+}
+
+/// What clients of functions may do, and what is written down of it.
+#[derive(Debug, Options)]
+pub struct Clients {
+    /// Requests of one client per second, with twice as many at once; a client is an IPv4 address or an IPv6
+    /// network of 64 bits [default: as many as it sends]
+    #[arg(long, value_name = "N", value_parser = rate())]
+    pub rate_limit: Option<NonZeroU32>,
+    /// Open connections to functions; further ones wait
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// Of them, those of one client; further ones are closed
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections_per_client: u32,
+    /// How long a client may take for a request's header
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub header_timeout_ms: u64,
+    /// How long a function may wait for the next part of a request's body
+    #[arg(long, value_name = "MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub body_timeout_ms: u64,
+    /// How long a client may read nothing of what it is sent
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub write_timeout_ms: u64,
+    /// How long, and up to twice as long, a connection may wait for its next request
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub idle_timeout_ms: u64,
+    /// Write a line of JSON for each request to a file, or to standard output (-)
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<AccessLogTarget>,
+    /// Tell in each response how long its parts took
+    #[arg(long)]
+    pub server_timing: bool,
 }
 
 impl Up {
@@ -113,7 +176,7 @@ pub enum Functions {
     /// Make a function; it answers once it is deployed
     Create(Create),
     /// Send a component and make it what the function runs
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// List the project's functions
     List,
     /// Show one function
@@ -186,10 +249,22 @@ pub struct Deploy {
     /// several times
     #[arg(long = "store", value_name = "NAME")]
     pub stores: Vec<StoreName>,
+    #[command(flatten)]
+    pub cors: Cors,
+    /// Compress responses (br, zstd, gzip) for clients that accept it. Not for pages that mix secrets with what
+    /// others can choose: the length then tells about the secret
+    #[arg(long)]
+    pub compress: bool,
+    /// Requests to the function per second, with twice as many at once [default: as many as the server can answer]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND.get())))]
+    pub rate_limit: Option<u32>,
     /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except
     /// .well-known [default: none, also when the deployment before had one]
     #[arg(short, long, value_name = "DIR")]
     pub assets: Option<PathBuf>,
+    /// Leave what the function runs as it is; the deployment answers at a preview host of its own
+    #[arg(long)]
+    pub preview: bool,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,
@@ -202,6 +277,30 @@ pub struct Deploy {
     /// Not supported
     #[arg(long, hide = true)]
     pub sgx: bool,
+}
+
+/// Which web pages of other origins may call the function.
+#[derive(Debug, Options)]
+pub struct Cors {
+    /// An origin whose pages may call the function, such as https://app.example.com, https://*.example.com or *;
+    /// may be given several times. The edge then answers browsers' questions itself
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub origins: Vec<String>,
+    /// A method that they may use [default: GET, HEAD, POST, PUT, PATCH, DELETE]
+    #[arg(long = "cors-method", value_name = "METHOD", requires = "origins")]
+    pub methods: Vec<String>,
+    /// A header that they may send [default: those they ask for]
+    #[arg(long = "cors-header", value_name = "NAME", requires = "origins")]
+    pub headers: Vec<String>,
+    /// A header of responses that they may read
+    #[arg(long = "cors-expose", value_name = "NAME", requires = "origins")]
+    pub exposed: Vec<String>,
+    /// They may send cookies
+    #[arg(long = "cors-credentials", requires = "origins")]
+    pub credentials: bool,
+    /// For how long browsers may remember this
+    #[arg(long = "cors-max-age", value_name = "SECONDS", requires = "origins")]
+    pub max_age: Option<u32>,
 }
 
 #[derive(Debug, Options)]

@@ -21,6 +21,7 @@ pub struct Environment {
     pub project: Option<String>,
     pub no_color: bool,
     pub log: Option<String>,
+    pub dns: DnsEnvironment,
     config_home: Option<PathBuf>,
     data_home: Option<PathBuf>,
 }
@@ -38,6 +39,9 @@ impl Environment {
             project: text("AF_PROJECT_ID"),
             no_color: text("NO_COLOR").is_some(),
             log: text("AF_LOG"),
+            dns: DnsEnvironment(
+                DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),
+            ),
             config_home: text("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| under_home(".config")),
             data_home: text("XDG_DATA_HOME").map(PathBuf::from).or_else(|| under_home(".local/share")),
         }
@@ -53,6 +57,35 @@ impl Environment {
         let home =
             self.config_home.as_ref().context("HOME is not set; set AF_API_URL and AF_TOKEN instead")?;
         Ok(home.join("af/config.json"))
+    }
+}
+
+/// Credentials for the zone of a server's domain, under the names that other programs know.
+const DNS_VARIABLES: [&str; 9] = [
+    "CLOUDFLARE_API_TOKEN",
+    "DESEC_TOKEN",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_PROJECT",
+    "RFC2136_SERVER",
+    "RFC2136_ZONE",
+    "RFC2136_TSIG_NAME",
+    "RFC2136_TSIG_SECRET",
+    "RFC2136_TSIG_ALGORITHM",
+];
+
+/// Their values.
+#[derive(Clone, Default)]
+pub struct DnsEnvironment(BTreeMap<&'static str, String>);
+
+impl DnsEnvironment {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for DnsEnvironment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }
 

@@ -19,6 +19,11 @@ fn help_is_as_published() {
     for command in ["create", "deploy", "list", "deployments", "rollback", "update", "delete"] {
         all.push_str(&format!("\n$ af sites {command} --help\n{}", help(&["sites", command])));
     }
+    let domains = ["add", "verify", "list", "get", "update", "certificate", "remove"];
+    all.push_str(&format!("\n$ af domains --help\n{}", help(&["domains"])));
+    for command in domains {
+        all.push_str(&format!("\n$ af domains {command} --help\n{}", help(&["domains", command])));
+    }
     insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "golden", omit_expression => true }, {
         insta::assert_snapshot!("help", all);
     });

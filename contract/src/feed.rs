@@ -128,13 +128,11 @@ pub enum FunctionStatus {
     Inactive,
 }
 
-impl DeploymentRef {
-    /// The first label of the host where this deployment answers, whatever the function runs: the slug, two
-    /// dashes and the id without its prefix. `None` where that would be longer than a label may be (63 bytes).
-    #[must_use]
-    pub fn preview_label(&self, slug: &Slug) -> Option<String> {
-        let id = self.id.strip_prefix("dep_").unwrap_or(&self.id).to_ascii_lowercase();
-        let label = format!("{slug}--{id}");
-        (label.len() <= 63).then_some(label)
-    }
+/// The first label of the host where a deployment (`dep_…`) answers, whatever the function runs: the slug, two dashes
+/// and the id without its prefix. `None` where that would be longer than a label may be (63 bytes).
+#[must_use]
+pub fn preview_label(deployment: &str, slug: &Slug) -> Option<String> {
+    let id = deployment.strip_prefix("dep_").unwrap_or(deployment).to_ascii_lowercase();
+    let label = format!("{slug}--{id}");
+    (label.len() <= 63).then_some(label)
 }

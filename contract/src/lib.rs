@@ -2,6 +2,7 @@
 
 pub mod capability;
 pub mod content_id;
+pub mod cors;
 pub mod domain_name;
 pub mod feed;
 pub mod guest_world;
@@ -14,8 +15,11 @@ pub mod setting;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
+pub use cors::{Cors, CorsError};
 pub use domain_name::{DomainName, DomainNameError};
-pub use feed::{Change, DeploymentRef, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Update};
+pub use feed::{
+    Certificate, Change, DeploymentRef, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Update,
+};
 pub use guest_world::World;
 pub use limits::Limits;
 pub use manifest::{Code, Manifest, ManifestError};

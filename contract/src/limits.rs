@@ -1,5 +1,7 @@
 //! What one function may use. A deployment's manifest carries its limits; the edge enforces them.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 /// Bounds of one request to a function. Every value is enforced by the edge, none is a hint.
@@ -29,6 +31,9 @@ pub struct Limits {
     /// Outgoing requests at the same time.
     #[serde(default = "concurrent_subrequests", skip_serializing_if = "is_concurrent_subrequests")]
     pub concurrent_subrequests: u32,
+    /// Requests to the function per second; without it, as many as the server can answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
 }
 
 /// Defaults of limits that manifests of the first days do not have: left out where they apply, so
@@ -61,6 +66,7 @@ impl Default for Limits {
             startup_ms: startup_ms(),
             subrequests: subrequests(),
             concurrent_subrequests: concurrent_subrequests(),
+            requests_per_second: None,
         }
     }
 }
@@ -73,6 +79,9 @@ pub const REUSE: u32 = 10_000;
 
 /// The most requests that one instance may work for at once: they share its memory, and its end.
 pub const CONCURRENCY: u32 = 64;
+
+/// The highest rate that a function may be limited to, requests per second: a server does less.
+pub const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// Settings of a function.
 pub const SETTINGS: usize = 128;
@@ -156,3 +165,6 @@ pub const ROUTE_RESPONSE_BYTES: usize = 16 << 10;
 
 /// Newest deployments of a function that answer at preview hosts.
 pub const PREVIEWS: usize = 10;
+/// The body of a request that is passed on to a backend, bytes. It is streamed and holds no memory here, so uploads
+/// may be ten times as large as a function's; the platforms in this field accept as much.
+pub const PROXIED_BODY_BYTES: u64 = 100 << 20;

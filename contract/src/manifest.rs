@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MANIFEST_BYTES;
-use crate::{Blake3Hash, ContentId, HostPattern, Limits, SettingName, StoreName, World};
+use crate::{Blake3Hash, ContentId, Cors, HostPattern, Limits, SettingName, StoreName, World};
 
 /// Everything that decides how a function behaves, in canonical DAG-CBOR.
 ///
@@ -37,6 +37,12 @@ pub struct Manifest {
     /// Key-value stores of its project that it may open besides the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<StoreName>,
+    /// Which pages of other origins may call it; without it, the function answers for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// Whether the edge compresses its responses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compress: bool,
     /// Names of its settings, and the BLAKE3 of each sealed value, so that another value is another
     /// deployment. The values stay with the control plane.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -114,6 +120,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cors::Fields;
     use crate::{Codec, HashKind};
 
     fn manifest() -> Manifest {
@@ -132,11 +139,17 @@ mod tests {
             concurrency: None,
             egress: None,
             stores: Vec::new(),
+            cors: None,
+            compress: false,
             settings: BTreeMap::new(),
             parent: None,
             author: "usr_1".into(),
             created_at: 1,
         }
+    }
+
+    fn any_origin() -> Cors {
+        Fields { origins: vec!["*".into()], ..Fields::default() }.try_into().unwrap()
     }
 
     #[test]
@@ -149,6 +162,9 @@ mod tests {
                 concurrency: Some(4),
                 egress: Some(vec![HostPattern::parse("*.example.com").unwrap()]),
                 stores: vec![StoreName::parse("sessions").unwrap()],
+                cors: Some(any_origin()),
+                compress: true,
+                limits: Limits { requests_per_second: Some(5), ..Limits::default() },
                 settings: [(SettingName::parse("KEY").unwrap(), Blake3Hash([3; 32]))].into(),
                 ..manifest
             };

@@ -71,7 +71,7 @@ impl Slug {
     }
 
     /// Whether the slug could be taken for the label of a deployment's preview host
-    /// ([`crate::DeploymentRef::preview_label`]).
+    /// ([`crate::feed::preview_label`]).
     #[must_use]
     pub fn is_like_preview(&self) -> bool {
         self.0.rsplit_once("--").is_some_and(|(_, id)| id.len() == ULID_LENGTH && !id.contains('-'))

@@ -1,19 +1,23 @@
 //! Builds the control API from its configuration. The only place where its parts meet.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::{Limits, Update};
+use af_contract::feed::preview_label;
+use af_contract::{Limits, Slug, Update};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::domains::{DomainConfig, Domains};
+use crate::domain::rates::Rates;
 use crate::domain::sealing::Seal;
-use crate::domain::{blocks, bootstrap, feed, tokens};
-use crate::rest;
+use crate::domain::{blocks, bootstrap, feed, tokens, verification};
 use crate::store::{Store, StoreError};
+use crate::{listen, rest};
 
 /// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
 const UPLOADS: usize = 4;
@@ -27,8 +31,12 @@ pub struct ControlConfig {
     pub master_key: PathBuf,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
     pub invoke_url: String,
+    /// Requests of one token per second, twice as many at once.
+    pub rate_limit: NonZeroU32,
     /// The limits that new deployments get.
     pub limits: Limits,
+    /// How custom domains are verified.
+    pub domains: DomainConfig,
 }
 
 /// Why the control API cannot start.
@@ -51,9 +59,9 @@ pub enum ControlError {
     /// First start.
     #[error("the first project cannot be made: {0}")]
     Bootstrap(crate::domain::Error),
-    /// The listener broke.
-    #[error("the control API stopped")]
-    Serve(#[source] std::io::Error),
+    /// The resolver.
+    #[error("the DNS resolver cannot be set up")]
+    Dns(#[from] hickory_resolver::net::NetError),
 }
 
 /// The control API. Cheap to clone.
@@ -68,11 +76,13 @@ pub struct State {
     pub(crate) blocks: DiskStore,
     pub(crate) limits: Limits,
     pub(crate) seal: Seal,
+    pub(crate) domains: Domains,
     invoke_url: String,
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: Semaphore,
+    pub(crate) rates: Rates,
     revisions: watch::Sender<u64>,
 }
 
@@ -80,6 +90,12 @@ impl State {
     /// Where a function answers.
     pub(crate) fn invoke_url(&self, slug: &str) -> String {
         self.invoke_url.replace("{slug}", slug)
+    }
+
+    /// Where a deployment answers whatever its function runs.
+    pub(crate) fn preview_url(&self, slug: &str, deployment: &str) -> Option<String> {
+        let label = preview_label(deployment, &Slug::parse(slug).ok()?)?;
+        Some(self.invoke_url(&label))
     }
 
     /// Tells the edges that changes up to this revision are committed.
@@ -108,9 +124,11 @@ impl ControlApi {
             seal,
             blocks,
             limits: config.limits,
+            domains: Domains::new(config.domains)?,
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
+            rates: Rates::new(config.rate_limit),
             revisions: watch::Sender::new(revision),
         };
         Ok(Self { state: Arc::new(state) })
@@ -143,20 +161,22 @@ impl ControlApi {
         self.state.revisions.subscribe()
     }
 
+    /// Checks verified domains again and again, until `stop` resolves.
+    pub async fn watch_domains(&self, stop: impl Future<Output = ()>) {
+        // A check that is cut leaves everything as it was.
+        tokio::select! {
+            () = verification::watch(&self.state) => {}
+            () = stop => {}
+        }
+    }
+
     /// All endpoints.
     pub fn router(&self) -> Router {
         rest::router(self.state.clone())
     }
 
     /// Serves until `stop` resolves, then lets requests finish.
-    ///
-    /// # Errors
-    /// When the listener breaks.
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ControlError> {
-        axum::serve(listener, self.router()).with_graceful_shutdown(stop).await.map_err(ControlError::Serve)
+    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        listen::serve(listener, self.router(), stop).await;
     }
 }

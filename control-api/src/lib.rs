@@ -1,8 +1,11 @@
 //! The control plane: [`rest`] shapes, [`domain`] decides, [`store`] remembers.
 
 pub mod app;
+pub mod dns;
 pub mod domain;
+mod listen;
 pub mod rest;
 pub mod store;
 
 pub use app::{ControlApi, ControlConfig, ControlError};
+pub use domain::domains::DomainConfig;

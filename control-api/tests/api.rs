@@ -2,90 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
-use std::path::Path;
+mod support;
 
 use af_content::car::{self, Block};
 use af_content::unixfs::{self, Directory, Entry};
 use af_content::{DiskStore, identify};
-use af_contract::{Change, Codec, ContentId, Limits};
-use af_control_api::{ControlApi, ControlConfig, rest};
-use reqwest::{Client, Method};
+use af_contract::{Change, Codec, ContentId, Limits, limits};
+use af_control_api::{ControlApi, ControlConfig, DomainConfig, rest};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-
-const OWNER: &str = "af_live_owner_of_the_first_project";
-const STRANGER: &str = "af_live_member_of_another_project";
-
-/// A control API on a free port, and a token of its owner.
-struct Served {
-    url: String,
-    control: ControlApi,
-    _dir: tempfile::TempDir,
-}
-
-impl Served {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = ControlConfig {
-            database: dir.path().join("af.sqlite"),
-            master_key: dir.path().join("master.key"),
-            invoke_url: "http://{slug}.localhost:8080".into(),
-            limits: Limits::default(),
-        };
-        let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
-        let control = ControlApi::build(config, blocks).await.unwrap();
-        control.bootstrap(Some(OWNER)).await.unwrap();
-        add_stranger(&dir.path().join("af.sqlite")).await;
-        Self::serve(control, dir).await
-    }
-
-    async fn serve(control: ControlApi, dir: tempfile::TempDir) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let serving = control.clone();
-        tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
-        Self { url, control, _dir: dir }
-    }
-
-    async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
-        let client = client();
-        let request = client.post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-    }
-
-    async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        let client = client();
-        let method: Method = method.to_uppercase().parse().unwrap();
-        let mut request = client.request(method, format!("{}{path}", self.url)).json(&body);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-    }
-}
-
-fn client() -> Client {
-    let _installed = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().build().unwrap()
-}
-
-/// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
-async fn add_stranger(database: &Path) {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
-    sqlx::query("insert into users values ('usr_2', 'stranger', 0)").execute(&pool).await.unwrap();
-    sqlx::query("insert into projects values ('prj_2', 'other', 0, 0)").execute(&pool).await.unwrap();
-    sqlx::query("insert into project_members values ('prj_2', 'usr_2')").execute(&pool).await.unwrap();
-    sqlx::query("insert into tokens values ('tok_2', 'usr_2', 'their own', $1, 'af…', null, null, 0)")
-        .bind(hash.as_ref().to_vec())
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
-}
+use support::{OWNER, STRANGER, Served};
 
 /// Method and path of every operation in the document.
 fn operations() -> Vec<(String, String)> {
@@ -133,8 +58,15 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
     let site = site["id"].as_str().unwrap();
     let token = get("/v1/tokens").await["data"][0]["id"].as_str().unwrap().to_owned();
+    let claim = json!({ "hostname": "www.example.com", "functionId": function });
+    let (_, domain) =
+        served.call("post", &format!("/v1/projects/{project}/domains"), Some(OWNER), claim.clone()).await;
+    let domain = domain["id"].as_str().unwrap();
 
     let bodies = |method: &str, path: &str| match (method, path) {
+        ("post", path) if path.ends_with("/domains") => claim.clone(),
+        ("patch", "/v1/domains/{domain}") => json!({ "verificationMethod": "CNAME" }),
+        ("put", path) if path.ends_with("/certificate") => json!({ "chain": "", "key": "" }),
         ("post", path) if path.ends_with("/rollback") => json!({}),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
@@ -144,6 +76,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
         let concrete = path.replace("{project}", &project).replace("{function}", function);
         let concrete = concrete.replace("{token}", &token).replace("{deployment}", "dep_1");
         let concrete = concrete.replace("{site}", site);
+        let concrete = concrete.replace("{domain}", domain);
         let upload = path.ends_with("/deployments") && method == "post";
         let query = if upload { CLAIM } else { "" };
         let body = bodies(&method, &path);
@@ -235,7 +168,7 @@ async fn functions_and_sites_share_their_slugs() {
     assert_eq!(create("sites", json!({ "name": "hello" })).await.1["code"], "site_name_taken");
     assert_eq!(create("sites", json!({ "name": "a/b" })).await.1["code"], "invalid_site_name");
     let remove = async |path: &str| served.call("delete", path, Some(OWNER), Value::Null).await;
-    assert_eq!(remove(&path).await.0, 204);
+    assert_eq!(remove(&path).await.0, 200);
     assert_eq!(create("functions", json!({ "name": "mine", "slug": "hello" })).await.0, 201, "it is free");
     let path = format!("/v1/projects/{project}");
     assert_eq!(remove(&path).await.1["code"], "project_not_empty");
@@ -299,7 +232,7 @@ async fn a_site_is_deployed_and_rolled_back() {
         panic!("{updates:?}")
     };
     assert_eq!((json!(id), state.root), (site["id"].clone(), Some(two)));
-    assert_eq!(served.call("delete", &path, Some(OWNER), Value::Null).await.0, 204);
+    assert_eq!(served.call("delete", &path, Some(OWNER), Value::Null).await.0, 200);
     let updates = served.control.updates_since(0).await.unwrap();
     assert!(matches!(&updates.last().unwrap().change, Change::Site { state: None, .. }));
 }
@@ -348,6 +281,8 @@ async fn a_sites_blocks_survive_the_next_start() {
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
+            rate_limit: limits::REQUESTS_PER_SECOND,
+            domains: DomainConfig::default(),
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         (ControlApi::build(config, blocks.clone()).await.unwrap(), blocks)

@@ -1,8 +1,9 @@
-//! What operators ask an edge, on a listener of its own: `/metrics`.
+//! What operators ask an edge, on a listener of its own: `/metrics`, `/healthz` and `/readyz`.
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,8 +22,44 @@ use crate::metrics::{CONTENT_TYPE, Metrics};
 /// Connections at the same time: a few collectors.
 const CONNECTIONS: usize = 16;
 
+/// What balancers and orchestrators want to know.
+#[derive(Debug, Default)]
+pub struct Health {
+    routes: AtomicBool,
+    /// Set when requests are accepted; cancelled when they are not any more.
+    stop: OnceLock<CancellationToken>,
+}
+
+impl Health {
+    /// The routes that there were at the start are known.
+    pub fn routes_known(&self) {
+        self.routes.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests are accepted until `stop`.
+    pub fn serving(&self, stop: &CancellationToken) {
+        // A second listener stops with the first.
+        self.stop.get_or_init(|| stop.clone());
+    }
+
+    /// Why no requests should be sent here, if none should.
+    fn not_ready(&self) -> Option<&'static str> {
+        match self.stop.get() {
+            None => Some("not listening yet\n"),
+            Some(stop) if stop.is_cancelled() => Some("stopping\n"),
+            Some(_) if !self.routes.load(Ordering::Relaxed) => Some("routes are not known yet\n"),
+            Some(_) => None,
+        }
+    }
+}
+
 /// Serves until `stop`. Connections that are open then are cut: nothing is lost with them.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -33,9 +70,9 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: Cancellat
             Ok((stream, _peer)) => {
                 // One too many is closed at once.
                 let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                let (metrics, stop) = (metrics.clone(), stop.clone());
+                let (metrics, health, stop) = (metrics.clone(), health.clone(), stop.clone());
                 tokio::spawn(async move {
-                    let served = connection(stream, &metrics);
+                    let served = connection(stream, &metrics, &health);
                     if let Some(Err(error)) = stop.run_until_cancelled(served).await {
                         debug!(%error, "a collector's connection ended with an error");
                     }
@@ -50,14 +87,14 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: Cancellat
     }
 }
 
-async fn connection(stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
-    let answer = service_fn(async |request| Ok::<_, Infallible>(answer(metrics, &request)));
+async fn connection(stream: TcpStream, metrics: &Metrics, health: &Health) -> io::Result<()> {
+    let answer = service_fn(async |request| Ok::<_, Infallible>(answer(metrics, health, &request)));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.serve_connection(TokioIo::new(stream), answer).await.map_err(io::Error::other)
 }
 
-fn answer<B>(metrics: &Metrics, request: &Request<B>) -> Response<Full<Bytes>> {
+fn answer<B>(metrics: &Metrics, health: &Health, request: &Request<B>) -> Response<Full<Bytes>> {
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => match metrics.encode() {
             Ok(text) => (StatusCode::OK, CONTENT_TYPE, text),
@@ -66,7 +103,16 @@ fn answer<B>(metrics: &Metrics, request: &Request<B>) -> Response<Full<Bytes>> {
                 (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "metrics cannot be written\n".into())
             }
         },
-        _ => (StatusCode::NOT_FOUND, "text/plain", "there is only GET /metrics here\n".into()),
+        // It answers, so it lives.
+        (&Method::GET, "/healthz") => (StatusCode::OK, "text/plain", "ok\n".into()),
+        (&Method::GET, "/readyz") => match health.not_ready() {
+            None => (StatusCode::OK, "text/plain", "ready\n".into()),
+            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", reason.into()),
+        },
+        _ => {
+            let text = "there is only GET /metrics, /healthz and /readyz here\n";
+            (StatusCode::NOT_FOUND, "text/plain", text.into())
+        }
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;

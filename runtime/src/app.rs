@@ -9,13 +9,19 @@ use af_contract::Update;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Health;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::content::ContentStore;
-use crate::http::Service;
+use crate::host::egress::IpNet;
+use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service};
+use crate::listen::{ListenConfig, Listeners, ProxyProtocol, Server, TrustedProxies};
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::site::Sites;
+use crate::tls::{Tls, TlsConfig, TlsError};
 use crate::{admin, listen};
 
 /// Everything that an edge needs to be told.
@@ -31,6 +37,16 @@ pub struct EdgeConfig {
     pub compiler: Compiler,
     /// Compiled code kept in memory, bytes.
     pub artifact_memory_bytes: u64,
+    /// What clients may do with connections.
+    pub listen: ListenConfig,
+    /// What is done for all requests.
+    pub http: HttpConfig,
+    /// Networks of proxies whose word on who asks is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Certificates, and what else encrypted connections need.
+    pub tls: Option<(TlsConfig, SecureConfig)>,
 }
 
 /// Why an edge cannot start.
@@ -42,6 +58,12 @@ pub enum EdgeError {
     /// The directory for compiled code is unusable.
     #[error(transparent)]
     Artifacts(#[from] ArtifactStoreError),
+    /// The access log.
+    #[error("cannot write the access log")]
+    AccessLog(#[source] std::io::Error),
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The edge: routes requests to functions and runs them. Cheap to clone.
@@ -49,13 +71,17 @@ pub enum EdgeError {
 pub struct Edge {
     service: Arc<Service>,
     metrics: Arc<Metrics>,
+    listen: ListenConfig,
+    health: Arc<Health>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Edge {
-    /// Builds an edge that serves content out of `blocks`.
+    /// Builds an edge that serves content out of `blocks`. With TLS, it must be called within the runtime that is to
+    /// order certificates.
     ///
     /// # Errors
-    /// When the sandbox cannot be set up or the artifact directory is unusable.
+    /// When the sandbox cannot be set up, the artifact directory is unusable, or certificates are.
     pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
         let content = ContentStore::new(blocks.clone());
         let sandbox = SandboxConfig { content: Some(content.clone()), ..config.sandbox.clone() };
@@ -69,7 +95,38 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
-        Ok(Self { metrics, service: Arc::new(Service::new(router, sandbox, content)) })
+        let tls = config.tls.as_ref().map(|(tls, secure)| -> Result<_, TlsError> {
+            let router = router.clone();
+            let allowed = Arc::new(move |host: &str| router.may_have_certificate(host));
+            Ok((Tls::build(tls, allowed, metrics.clone())?, *secure))
+        });
+        let tls = tls.transpose()?;
+        let secure = tls.as_ref().map(|(tls, secure)| Secure::new(tls.clone(), *secure));
+        let trusted = TrustedProxies::new(&config.trusted_proxies);
+        let proxy_protocol = if config.proxy_protocol {
+            ProxyProtocol::from(trusted.clone())
+        } else {
+            ProxyProtocol::default()
+        };
+        // Tenants choose backends as their functions choose whom to ask: by the same policy.
+        let services = sandbox.services();
+        let (egress, trust) = (services.egress.clone(), services.trust.clone());
+        let proxy = Proxy::new(egress, trust, trusted.clone(), metrics.clone());
+        let exchanges = Exchanges::new(&config.http, trusted, &metrics).map_err(EdgeError::AccessLog)?;
+        Ok(Self {
+            metrics,
+            listen: ListenConfig { proxy_protocol, ..config.listen.clone() },
+            health: Arc::default(),
+            tls: tls.map(|(tls, _)| tls),
+            service: Arc::new(Service {
+                router,
+                sandbox,
+                proxy,
+                exchanges,
+                secure,
+                sites: Sites::new(content),
+            }),
+        })
     }
 
     /// Takes over what is new or changed. A function that already answers keeps answering with
@@ -78,22 +135,41 @@ impl Edge {
         self.service.router().apply(updates);
     }
 
+    /// All routes that there were at the start have been applied: this edge can answer what it should.
+    pub fn routes_known(&self) {
+        self.health.routes_known();
+    }
+
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.
     ///
     /// # Errors
     /// When the threads that serve cannot be started.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        listen::serve(listener, self.service.clone(), stop).await
+    pub async fn serve(&self, listeners: Listeners, stop: CancellationToken) -> std::io::Result<()> {
+        self.health.serving(&stop);
+        let certificates = self.tls.clone().map(|tls| tokio::spawn(tls.run(stop.clone())));
+        let server =
+            Server { service: self.service.clone(), config: self.listen.clone(), tls: self.tls.clone() };
+        listen::serve(server, listeners, stop).await?;
+        match certificates {
+            Some(certificates) => certificates.await.map_err(std::io::Error::other),
+            None => Ok(()),
+        }
     }
 
-    /// Serves metrics until `stop` is cancelled.
-    pub async fn serve_metrics(&self, listener: TcpListener, stop: CancellationToken) {
-        admin::serve(listener, self.metrics.clone(), stop).await;
-    }
-
-    /// Where the function with this slug answers.
+    /// Certificates, where this edge has any.
     #[must_use]
-    pub fn url_of(domain: &str, slug: &str, address: SocketAddr) -> String {
-        format!("http://{slug}.{domain}:{}", address.port())
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Serves metrics and this edge's health until `stop` is cancelled.
+    pub async fn serve_metrics(&self, listener: TcpListener, stop: CancellationToken) {
+        admin::serve(listener, self.metrics.clone(), self.health.clone(), stop).await;
+    }
+
+    /// Where the function with this slug answers: `https` or `http`, at a listener's address.
+    #[must_use]
+    pub fn url_of(scheme: &str, domain: &str, slug: &str, address: SocketAddr) -> String {
+        http::origin(scheme, &format!("{slug}.{domain}"), address)
     }
 }

@@ -6,14 +6,19 @@ pub mod admin;
 pub mod app;
 pub mod artifact;
 pub mod content;
+pub mod core_number;
 pub mod host;
 
 pub mod http;
 pub mod listen;
 pub mod metrics;
+pub mod proxy;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;
 pub mod site;
+pub mod tls;
 
 pub use app::{Edge, EdgeConfig, EdgeError};
+pub use http::HttpConfig;
+pub use listen::ListenConfig;

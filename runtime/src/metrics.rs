@@ -23,6 +23,16 @@ pub struct Metrics {
     rewound: Counter,
     compiled: Family<Code, Counter>,
     loaded: Counter,
+    connections_refused: Counter,
+    log_lines_dropped: Counter,
+    upstream_requests: Family<Code, Counter>,
+    upstream_answered: Counter,
+    upstream_broken: Counter,
+    upstream_retries: Counter,
+    upstream_connections: Gauge,
+    upstream_tunnels: Gauge,
+    certificates: Family<Code, Counter>,
+    handshakes_failed: Counter,
 }
 
 /// A stable code, as problem documents have it.
@@ -50,10 +60,22 @@ impl Default for Metrics {
             rewound: Counter::default(),
             compiled: Family::default(),
             loaded: Counter::default(),
+            connections_refused: Counter::default(),
+            log_lines_dropped: Counter::default(),
+            upstream_requests: Family::default(),
+            upstream_answered: Counter::default(),
+            upstream_broken: Counter::default(),
+            upstream_retries: Counter::default(),
+            upstream_connections: Gauge::default(),
+            upstream_tunnels: Gauge::default(),
+            certificates: Family::default(),
+            handshakes_failed: Counter::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
+        metrics.upstream_answered = metrics.upstream_requests.get_or_create_owned(&Code { code: ANSWERED });
         metrics.register();
+        metrics.register_upstream();
         metrics
     }
 }
@@ -90,6 +112,47 @@ impl Metrics {
             "Times that compiled code was loaded from the disk",
             self.loaded.clone(),
         );
+        registry.register(
+            "connections_refused",
+            "Connections that were closed at once because their client had too many",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "access_log_lines_dropped",
+            "Lines of the access log that could not be written in time",
+            self.log_lines_dropped.clone(),
+        );
+        registry.register(
+            "certificates_ordered",
+            "Certificates ordered from the authority, by result: issued or failed",
+            self.certificates.clone(),
+        );
+        registry.register(
+            "handshakes_failed",
+            "Encrypted connections that did not come about",
+            self.handshakes_failed.clone(),
+        );
+    }
+
+    fn register_upstream(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("upstream");
+        registry.register(
+            "requests",
+            "Requests that were passed on, by what became of them: answered by a backend, or the code of the problem",
+            self.upstream_requests.clone(),
+        );
+        registry.register(
+            "responses_broken",
+            "Responses of backends that broke off after their header was passed on",
+            self.upstream_broken.clone(),
+        );
+        registry.register(
+            "retries",
+            "Times that a request was sent again, or to another backend",
+            self.upstream_retries.clone(),
+        );
+        registry.register("connections", "Open connections to backends", self.upstream_connections.clone());
+        registry.register("tunnels", "Open upgraded connections (WebSocket)", self.upstream_tunnels.clone());
     }
 
     /// A function answered a request.
@@ -138,6 +201,66 @@ impl Metrics {
         self.loaded.inc();
     }
 
+    /// A client had too many connections.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// A line of the access log was not written.
+    pub fn log_line_dropped(&self) {
+        self.log_lines_dropped.inc();
+    }
+
+    /// A backend answered a request.
+    pub fn upstream_answered(&self) {
+        self.upstream_answered.inc();
+    }
+
+    /// A request that was to be passed on got a problem document.
+    pub fn upstream_refused(&self, code: &'static str) {
+        self.upstream_requests.get_or_create(&Code { code }).inc();
+    }
+
+    /// A backend's response broke off after it was answered with.
+    pub fn upstream_broke(&self) {
+        self.upstream_broken.inc();
+    }
+
+    /// A request is sent again.
+    pub fn upstream_retried(&self) {
+        self.upstream_retries.inc();
+    }
+
+    /// A connection to a backend is open.
+    pub fn upstream_opened(&self) {
+        self.upstream_connections.inc();
+    }
+
+    /// It is closed.
+    pub fn upstream_closed(&self) {
+        self.upstream_connections.dec();
+    }
+
+    /// A connection speaks another protocol now.
+    pub fn tunnel_opened(&self) {
+        self.upstream_tunnels.inc();
+    }
+
+    /// It has ended.
+    pub fn tunnel_closed(&self) {
+        self.upstream_tunnels.dec();
+    }
+
+    /// A certificate was ordered, or could not be had.
+    pub fn certificate(&self, result: &'static str) {
+        self.certificates.get_or_create(&Code { code: result }).inc();
+    }
+
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -165,6 +288,17 @@ mod tests {
         metrics.rewound();
         metrics.compiled("compiled");
         metrics.loaded();
+        metrics.connection_refused();
+        metrics.log_line_dropped();
+        metrics.upstream_answered();
+        metrics.upstream_refused("upstream_timeout");
+        metrics.upstream_broke();
+        metrics.upstream_retried();
+        metrics.upstream_opened();
+        metrics.tunnel_opened();
+        metrics.tunnel_closed();
+        metrics.certificate("issued");
+        metrics.handshake_failed();
         let text = metrics.encode().unwrap();
         for line in [
             "af_requests_total{code=\"answered\"} 1",
@@ -176,6 +310,16 @@ mod tests {
             "af_instances_rewound_total 1",
             "af_components_compiled_total{code=\"compiled\"} 1",
             "af_artifacts_loaded_total 1",
+            "af_connections_refused_total 1",
+            "af_access_log_lines_dropped_total 1",
+            "af_upstream_requests_total{code=\"answered\"} 1",
+            "af_upstream_requests_total{code=\"upstream_timeout\"} 1",
+            "af_upstream_responses_broken_total 1",
+            "af_upstream_retries_total 1",
+            "af_upstream_connections 1",
+            "af_upstream_tunnels 0",
+            "af_certificates_ordered_total{code=\"issued\"} 1",
+            "af_handshakes_failed_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

@@ -3,7 +3,7 @@
 mod error;
 
 use af_contract::Problem;
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 pub use self::error::{ApiError, exit_code};
@@ -56,9 +56,13 @@ impl Api {
         self.json(self.request(method, path)?.json(body)).await
     }
 
-    /// `DELETE` of a path.
-    pub async fn delete(&self, path: &str) -> Result<(), ApiError> {
-        self.answer(self.request(Method::DELETE, path)?).await.map(drop)
+    /// `DELETE` of a path; null where there is nothing to say.
+    pub async fn delete(&self, path: &str) -> Result<Value, ApiError> {
+        let response = self.answer(self.request(Method::DELETE, path)?).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        response.json().await.map_err(|source| self.unreachable(source))
     }
 
     /// `POST` of a stream.

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use af_content::unixfs::folder::Folder;
+use af_contract::Cors;
+use af_contract::cors::Fields;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use super::functions::{new, unsupported};
 use super::named::{FUNCTION, find, lookup};
 use super::package::{Contents, Package};
 use super::settings;
-use crate::args::Deploy;
+use crate::args::{Cors as CorsOptions, Deploy};
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
 
@@ -32,11 +34,19 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let function = function(api, &options).await?;
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let query = query(&contents, &options);
+    let mut query = query(&contents, &options);
+    query.extend(cors(options.cors)?);
     let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
-    let url = text(&function, "invokeUrl");
+    let url = match (options.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
+        (false, _) => text(&function, "invokeUrl"),
+        (true, Some(url)) => url,
+        (true, None) => bail!(
+            "deployment {} is stored, but the slug is too long for a preview host; choose a shorter one with `af functions update --slug`",
+            text(&deployment, "id")
+        ),
+    };
     let ready = wait_until_live(url, &Live::manifest(&deployment)).await;
     steps
         .time("ready", ready)
@@ -78,7 +88,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// Asks the edge until it serves this deployment, or says that it cannot.
+/// Asks the edge until this deployment answers at `url`, or says that it cannot.
 pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()> {
     let url = format!("{url}/.well-known/af-deployment");
     let http = edge_client(&url)?;
@@ -142,9 +152,28 @@ fn query(contents: &Contents, options: &Deploy) -> Vec<(&'static str, String)> {
     query.extend(contents.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
     query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
     query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
+    query.extend(options.compress.then(|| ("compress", "true".to_owned())));
+    query.extend(options.rate_limit.map(|rate| ("requests_per_second", rate.to_string())));
     query.extend(joined("egress", &options.egress));
     query.extend(joined("stores", &options.stores));
+    query.extend(options.preview.then(|| ("preview", "true".to_owned())));
     query
+}
+
+/// The rule as the control API reads it, judged here, so that nothing is sent for one that is refused.
+fn cors(options: CorsOptions) -> anyhow::Result<Option<(&'static str, String)>> {
+    if options.origins.is_empty() {
+        return Ok(None);
+    }
+    let rule = Cors::try_from(Fields {
+        origins: options.origins,
+        methods: options.methods,
+        headers: options.headers,
+        exposed_headers: options.exposed,
+        credentials: options.credentials,
+        max_age: options.max_age,
+    })?;
+    Ok(Some(("cors", serde_json::to_string(&rule)?)))
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever

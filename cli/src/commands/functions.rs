@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::deploy::{self, Live};
-use super::named::{FUNCTION, find};
+use super::named::{self, FUNCTION, find};
 use super::routes;
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
@@ -20,18 +20,22 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
     let api = Api::open(environment)?;
     match command {
         Functions::Create(options) => create(&api, options, output).await,
-        Functions::Deploy(options) => deploy::deploy(&api, options, output).await,
+        Functions::Deploy(options) => deploy::deploy(&api, *options, output).await,
         Functions::List => list(&api, output).await,
         Functions::Get(options) => get(&api, &options, output).await,
         Functions::Deployments(options) => deployments(&api, &options, output).await,
         Functions::Rollback(options) => rollback(&api, options, output).await,
         Functions::Update(options) => update(&api, options, output).await,
-        Functions::Delete(options) => delete(&api, &options, output).await,
+        Functions::Delete(options) => named::delete(&api, FUNCTION, &options.name, output).await,
     }
 }
 
 async fn create(api: &Api, options: Create, output: &Output) -> anyhow::Result<()> {
-    unsupported(options.site.is_some(), "--site", "sites come with the static site hosting")?;
+    unsupported(
+        options.site.is_some(),
+        "--site",
+        "a function belongs to a project, not to a site; leave it out",
+    )?;
     let routes = options.routes.as_deref().map(routes::read).transpose()?;
     let function = new(api, &options.name, options.slug.as_deref(), routes.as_ref()).await?;
     let message = format!(
@@ -55,13 +59,18 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
     let function = find(api, FUNCTION, &options.name).await?;
     let field = |name: &str| text(&function, name).to_owned();
     let current = function.get("currentDeploymentId").and_then(Value::as_str).unwrap_or("none yet");
-    let fields = [
+    let mut fields = vec![
         ("name", field("name")),
         ("id", field("id")),
         ("URL", field("invokeUrl")),
         ("status", field("status")),
         ("deployment", current.to_owned()),
     ];
+    let routes = function.get("routes").and_then(Value::as_object);
+    for (pattern, target) in routes.into_iter().flatten() {
+        let target = target.as_str().map_or_else(|| target.to_string(), str::to_owned);
+        fields.push(("route", format!("{pattern} -> {target}")));
+    }
     output.result(&function, &output.fields(&fields));
     Ok(())
 }
@@ -110,14 +119,6 @@ async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<(
     Ok(())
 }
 
-async fn delete(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
-    let function = find(api, FUNCTION, &options.name).await?;
-    let id = text(&function, "id");
-    api.delete(&format!("/v1/functions/{id}")).await?;
-    output.result(&json!({ "deleted": id }), &format!("deleted {id}"));
-    Ok(())
-}
-
 /// Makes a function in the session's project.
 pub async fn new(
     api: &Api,
@@ -147,7 +148,7 @@ pub fn mark(deployments: &mut [Value], current: &str) {
 }
 
 /// RFC 3339 of milliseconds since 1970.
-fn utc(millis: i64) -> String {
+pub fn utc(millis: i64) -> String {
     let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod deploy;
+mod domains;
 mod functions;
 mod login;
 mod named;
@@ -9,6 +10,7 @@ mod routes;
 mod server;
 mod settings;
 mod sites;
+mod tls;
 
 use af_runtime::artifact::compile;
 
@@ -25,5 +27,6 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
         Command::Sites(command) => sites::run(command, environment, output).await,
+        Command::Domains(command) => domains::run(command, environment, output).await,
     }
 }

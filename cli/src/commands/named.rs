@@ -4,6 +4,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use crate::client::{Api, text};
+use crate::output::Output;
 
 /// What can be named.
 #[derive(Clone, Copy, Debug)]
@@ -47,4 +48,16 @@ pub async fn find(api: &Api, kind: Kind, name: &str) -> anyhow::Result<Value> {
         Some(closest) => bail!("there is no {noun} named {name:?}; did you mean {closest:?}?"),
         None => bail!("there is no {noun} named {name:?}; `af {plural} list` shows what there is"),
     }
+}
+
+/// Deletes the one with this name or id, and tells what went with it.
+pub async fn delete(api: &Api, kind: Kind, name: &str, output: &Output) -> anyhow::Result<()> {
+    let found = find(api, kind, name).await?;
+    let id = text(&found, "id");
+    let deleted = api.delete(&format!("/v1/{}/{id}", kind.plural)).await?;
+    let domains = deleted.get("domains").and_then(Value::as_array).into_iter().flatten();
+    let domains: Vec<&str> = domains.filter_map(Value::as_str).collect();
+    let with = if domains.is_empty() { String::new() } else { format!(" and {}", domains.join(", ")) };
+    output.result(&deleted, &format!("deleted {id}{with}"));
+    Ok(())
 }

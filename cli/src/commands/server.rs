@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig};
+use af_control_api::{ControlApi, ControlConfig, DomainConfig};
 use af_runtime::artifact::compile::Compiler;
+use af_runtime::listen::Listeners;
 use af_runtime::sandbox::SandboxConfig;
-use af_runtime::{Edge, EdgeConfig};
+use af_runtime::tls::Tls;
+use af_runtime::{Edge, EdgeConfig, HttpConfig, ListenConfig};
 use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -20,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{COMPILE_WORKER, Up};
+use super::tls;
+use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
 
@@ -42,6 +45,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     let _lock = lock(&data)?;
     let edge_listener = listen(options.listen, "--listen").await?;
+    let tls_listener = match options.tls.tls_listen {
+        Some(address) => Some(listen(address, "--tls-listen").await?),
+        None => None,
+    };
     let api_listener = listen(options.api_listen, "--api-listen").await?;
     let metrics_listener = match options.metrics_listen {
         Some(address) => Some(listen(address, "--metrics-listen").await?),
@@ -49,31 +56,53 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     let metrics_url = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?.map(local_url);
     let api_url = local_url(api_listener.local_addr()?);
-    let invoke_url = Edge::url_of(options.primary_domain(), "{slug}", edge_listener.local_addr()?);
+    let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let tls_address =
+        tls_address.map(|at| SocketAddr::new(at.ip(), options.tls.https_port.unwrap_or(at.port())));
+    let (scheme, address) = match tls_address {
+        Some(address) => ("https", address),
+        None => ("http", edge_listener.local_addr()?),
+    };
+    let http_url = tls_listener.as_ref().map(|_| edge_listener.local_addr().map(local_url)).transpose()?;
+    let invoke_url = Edge::url_of(scheme, options.primary_domain(), "{slug}", address);
 
     let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
+    let mut config = edge_config(&options, &data, program);
+    if let Some(address) = tls_address {
+        let port = address.port();
+        config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
+    }
     let blocks = DiskStore::open(data.join("blocks"))?;
     let control = ControlApi::build(control_config(&options, &data, &invoke_url), blocks.clone()).await?;
-    let edge = Edge::build(&edge_config(&options, &data, program), blocks)?;
+    let edge = Edge::build(&config, blocks)?;
     let signed_in = sign_in(&control, &options, environment, &api_url).await?;
     let known = follow(&control, &edge, 0).await?;
+    edge.routes_known();
 
     let stop = CancellationToken::new();
     let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
+    let watching = tokio::spawn({
+        let (control, stop) = (control.clone(), stop.clone());
+        async move { control.watch_domains(stop.cancelled()).await }
+    });
     let serving = tokio::spawn({
         let (edge, stop) = (edge.clone(), stop.clone());
-        async move { edge.serve(edge_listener, stop).await }
+        let listeners = Listeners { plain: edge_listener, tls: tls_listener };
+        async move { edge.serve(listeners, stop).await }
     });
     let api = tokio::spawn({
         let (control, stop) = (control.clone(), stop.clone());
         async move { control.serve(api_listener, stop.cancelled_owned()).await }
     });
+    // Operators are answered until the last request is.
+    let drained = CancellationToken::new();
     let metrics = metrics_listener.map(|listener| {
-        let (edge, stop) = (edge.clone(), stop.clone());
-        tokio::spawn(async move { edge.serve_metrics(listener, stop).await })
+        let (edge, drained) = (edge.clone(), drained.clone());
+        tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
     });
     let places = Places {
         functions: invoke_url.replace("{slug}", "<slug>"),
+        http: http_url,
         api: api_url,
         metrics: metrics_url.map(|url| format!("{url}/metrics")),
         data,
@@ -81,19 +110,21 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     };
     announce(output, &places);
 
-    wait_for_signal().await?;
+    wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
     info!("stopping; requests may finish");
     stop.cancel();
     if let Ok(api) = tokio::time::timeout(API_DRAIN, api).await {
-        api??;
+        api?;
     } else {
         // Whoever holds a connection open must not hold the server: cut, nothing half done stays.
         warn!("control connections were cut because they did not finish in time");
     }
     serving.await??;
+    drained.cancel();
     if let Some(metrics) = metrics {
         metrics.await?;
     }
+    watching.await?;
     feed.await?;
     Ok(())
 }
@@ -152,7 +183,14 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
         database: data.join("af.sqlite"),
         master_key: data.join("master.key"),
         invoke_url: invoke_url.to_owned(),
+        rate_limit: options.api_rate_limit,
         limits,
+        domains: DomainConfig {
+            platform: options.domains.clone(),
+            edge_addresses: options.names.edge_addresses.clone(),
+            dns_servers: options.names.dns_servers.clone(),
+            check_interval: options.names.check_interval.into(),
+        },
     }
 }
 
@@ -171,6 +209,32 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },
         artifact_memory_bytes: ARTIFACT_MEMORY,
+        listen: listen_config(&options.clients),
+        http: http_config(&options.clients),
+        trusted_proxies: options.trusted_proxy.clone(),
+        proxy_protocol: options.proxy_protocol,
+        tls: None,
+    }
+}
+
+fn listen_config(clients: &Clients) -> ListenConfig {
+    let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    ListenConfig {
+        header_timeout: Duration::from_millis(clients.header_timeout_ms),
+        idle_timeout: Duration::from_millis(clients.idle_timeout_ms),
+        write_timeout: Duration::from_millis(clients.write_timeout_ms),
+        connections: count(clients.max_connections),
+        connections_per_client: count(clients.max_connections_per_client),
+        ..ListenConfig::default()
+    }
+}
+
+fn http_config(clients: &Clients) -> HttpConfig {
+    HttpConfig {
+        body_timeout: Duration::from_millis(clients.body_timeout_ms),
+        rate_limit: clients.rate_limit,
+        access_log: clients.access_log.clone(),
+        server_timing: clients.server_timing,
     }
 }
 
@@ -233,6 +297,8 @@ async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: Cancellatio
 /// Where everything is.
 struct Places {
     functions: String,
+    /// Where they answer unencrypted, if it is elsewhere.
+    http: Option<String>,
     api: String,
     metrics: Option<String>,
     data: PathBuf,
@@ -243,6 +309,7 @@ fn announce(output: &Output, places: &Places) {
     let value = json!({
         "apiUrl": places.api,
         "functionsUrl": places.functions,
+        "httpUrl": places.http,
         "metricsUrl": places.metrics,
         "dataDir": places.data,
         "signedIn": places.signed_in,
@@ -251,19 +318,30 @@ fn announce(output: &Output, places: &Places) {
         Some(path) => format!("with the token in {}", path.display()),
         None => "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned(),
     };
-    let mut fields = vec![("functions", places.functions.clone()), ("control API", places.api.clone())];
+    let mut fields = vec![("functions", places.functions.clone())];
+    fields.extend(places.http.clone().map(|url| ("plain HTTP", url)));
+    fields.push(("control API", places.api.clone()));
     fields.extend(places.metrics.clone().map(|url| ("metrics", url)));
     fields.push(("data", places.data.display().to_string()));
     fields.push(("signed in", signed_in));
     output.result(&value, &output.fields(&fields));
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+/// Until it is time to stop. With TLS, SIGHUP has certificates read again; without, it stops, as for any program.
+async fn wait_for_signal(tls: Option<&Tls>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let reload = async {
+        let Some(tls) = tls else { return std::future::pending().await };
+        let mut hangup = signal(SignalKind::hangup())?;
+        while hangup.recv().await.is_some() {
+            tls.reload();
+        }
+        std::future::pending::<anyhow::Result<()>>().await
+    };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        failed = reload => failed,
     }
-    Ok(())
 }

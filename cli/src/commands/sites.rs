@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::deploy::{Live, Steps, describe, wait_until_live};
 use super::functions::mark;
-use super::named::{SITE, find, lookup};
+use super::named::{self, SITE, find, lookup};
 use super::package::Package;
 use crate::args::sites::{CreateSite, DeploySite, NamedSite, RollbackSite, Sites, UpdateSite};
 use crate::client::{Api, Upload, text};
@@ -26,7 +26,7 @@ pub async fn run(command: Sites, environment: &Environment, output: &Output) -> 
         Sites::Deployments(options) => deployments(&api, &options, output).await,
         Sites::Rollback(options) => rollback(&api, options, output).await,
         Sites::Update(options) => update(&api, options, output).await,
-        Sites::Delete(options) => delete(&api, &options, output).await,
+        Sites::Delete(options) => named::delete(&api, SITE, &options.name, output).await,
     }
 }
 
@@ -139,14 +139,6 @@ async fn update(api: &Api, options: UpdateSite, output: &Output) -> anyhow::Resu
     let site = api.send(Method::PATCH, &path, &change.into()).await?;
     let (id, name, url) = (text(&site, "id"), text(&site, "name"), text(&site, "url"));
     output.result(&site, &format!("updated {id}: {name} is at {url}"));
-    Ok(())
-}
-
-async fn delete(api: &Api, options: &NamedSite, output: &Output) -> anyhow::Result<()> {
-    let site = find(api, SITE, &options.name).await?;
-    let id = text(&site, "id");
-    api.delete(&format!("/v1/sites/{id}")).await?;
-    output.result(&json!({ "deleted": id }), &format!("deleted {id}"));
     Ok(())
 }
 

@@ -62,7 +62,11 @@ impl Home {
 
     /// Starts a server and returns when it serves.
     pub fn up(&self, options: &[&str]) -> Server {
-        let mut command = self.af();
+        self.up_as(self.af(), options)
+    }
+
+    /// With an environment of its own.
+    pub fn up_as(&self, mut command: Command, options: &[&str]) -> Server {
         command.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(self.data()).args(options);
         if !options.contains(&"--instances") {
@@ -81,14 +85,19 @@ impl Home {
         let field = |name: &str| said[name].as_str().unwrap().to_owned();
         let port = field("functionsUrl").rsplit_once(':').unwrap().1.parse().unwrap();
         let metrics = said["metricsUrl"].as_str().map(str::to_owned);
-        Server { child, port, api: field("apiUrl"), metrics, home: self.dir.path().to_owned() }
+        let plain = said["httpUrl"].as_str().map(|url| url.rsplit_once(':').unwrap().1.parse().unwrap());
+        let home = self.dir.path().to_owned();
+        Server { child, port, plain: plain.unwrap_or(port), api: field("apiUrl"), metrics, home }
     }
 }
 
 /// A running `af up`; killed when it is dropped.
 pub struct Server {
     child: Child,
+    /// Of the listener that functions are announced at.
     pub port: u16,
+    /// Of the unencrypted listener.
+    pub plain: u16,
     pub api: String,
     metrics: Option<String>,
     home: PathBuf,
@@ -115,6 +124,10 @@ impl Server {
         Command::new("kill").arg(self.pid().to_string()).status().unwrap();
     }
 
+    pub fn signal(&self, name: &str) {
+        Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+    }
+
     /// `GET` of a path of a function.
     pub async fn get(&self, slug: &str, path: &str) -> reqwest::Response {
         self.request(slug, path).send().await.unwrap()
@@ -123,6 +136,13 @@ impl Server {
     /// What a server with `--metrics-listen` counts.
     pub async fn metrics(&self) -> String {
         http().get(self.metrics.as_ref().unwrap()).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Status and text of another path of that listener.
+    pub async fn operators(&self, path: &str) -> (u16, String) {
+        let url = self.metrics.as_ref().unwrap().replace("/metrics", path);
+        let answer = http().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// The value of one of them, without labels.
@@ -165,8 +185,42 @@ impl Drop for Server {
 
 /// An HTTP client with its own connections.
 pub fn http() -> reqwest::Client {
+    client().build().unwrap()
+}
+
+/// One that follows no redirects.
+pub fn http_without_redirects() -> reqwest::Client {
+    client().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn client() -> reqwest::ClientBuilder {
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    reqwest::Client::builder().no_proxy()
+}
+
+/// An HTTPS client that trusts these roots (PEM), finds these names on this machine, and makes a new connection for
+/// each request.
+pub fn https(roots: &[&[u8]], names: &[&str]) -> reqwest::Client {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let roots = roots.iter().map(|pem| reqwest::Certificate::from_pem(pem).unwrap());
+    let mut client = reqwest::Client::builder().no_proxy().tls_certs_only(roots).tls_info(true);
+    for name in names {
+        client = client.resolve(name, std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    }
+    client.pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// The certificate that a response came with.
+pub fn certificate(response: &reqwest::Response) -> Vec<u8> {
+    let info = response.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
+    info.peer_certificate().unwrap().to_vec()
+}
+
+/// Makes a function of an example and deploys it.
+pub fn deploy(home: &Home, name: &str, file: &str, options: &[&str]) {
+    let mut deploy = home.af();
+    deploy.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest(file)).args(options);
+    ok(&mut deploy);
 }
 
 /// What a command printed, after it succeeded.

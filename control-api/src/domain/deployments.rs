@@ -2,7 +2,7 @@
 
 use af_content::car::Block;
 use af_content::identify;
-use af_contract::{Codec, ContentId, HostPattern, Manifest, StoreName, World};
+use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, World};
 
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
@@ -22,8 +22,16 @@ pub struct Wanted {
     pub egress: Option<Vec<HostPattern>>,
     /// Stores that it may open besides the default one.
     pub stores: Vec<StoreName>,
+    /// Which pages of other origins may call it.
+    pub cors: Option<Cors>,
+    /// Whether the edge compresses its responses.
+    pub compress: bool,
+    /// Requests to it per second.
+    pub requests_per_second: Option<u32>,
     /// What changes in its settings.
     pub settings: Changes,
+    /// It answers at its preview host only; the function goes on with what it runs.
+    pub preview: bool,
 }
 
 /// The deployment, if the actor is a member of its function's project.
@@ -55,7 +63,7 @@ pub async fn list(
     Ok(Page::of(items, |deployment| deployment.number.to_string()))
 }
 
-/// Receives a component and makes it what the function runs.
+/// Receives a component and makes it what the function runs, or what answers at a preview host only.
 ///
 /// # Errors
 /// When there is no function that the actor may see, or the upload is refused; nothing is kept then.
@@ -79,12 +87,17 @@ pub async fn create(
 
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
+    let preview = wanted.preview;
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
-    let deployment = insert(&mut db, &manifest, manifest_id).await?;
+    let deployment = insert(&mut db, &function, &manifest, manifest_id).await?;
     store::settings::insert(&mut db, &deployment.id, &sealed).await?;
-    let revision = activate(&mut db, function, &deployment).await?;
+    let revision = if preview {
+        feed::put(&mut db, Kind::Function, &function.id).await?
+    } else {
+        activate(&mut db, function, &deployment).await?
+    };
     let block = Block { id: manifest_id, bytes: bytes.into() };
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
@@ -148,11 +161,13 @@ async fn next(
         function: row.id.clone(),
         code: content.code,
         assets: content.assets,
-        limits: state.limits,
+        limits: Limits { requests_per_second: wanted.requests_per_second, ..state.limits },
         reuse: wanted.reuse,
         concurrency: wanted.concurrency,
         egress: wanted.egress,
         stores: wanted.stores,
+        cors: wanted.cors,
+        compress: wanted.compress,
         settings: settings::digests(&sealed),
         parent,
         author: actor.user.clone(),
@@ -163,12 +178,14 @@ async fn next(
 
 async fn insert(
     db: &mut sqlx::SqliteConnection,
+    function: &FunctionRow,
     manifest: &Manifest,
     manifest_id: ContentId,
 ) -> Result<DeploymentRow, Error> {
     let deployment = DeploymentRow {
         id: id::new("dep"),
         function_id: manifest.function.clone(),
+        slug: function.slug.clone(),
         number: deployments::last_number(db, &manifest.function).await? + 1,
         manifest_cid: manifest_id.to_string(),
         code_cid: manifest.code.cid.to_string(),

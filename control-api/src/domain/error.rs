@@ -18,6 +18,8 @@ pub enum Fault {
     Refused,
     /// What was sent is too large.
     TooLarge,
+    /// Come less often.
+    TooOften,
     /// Come again later.
     Busy,
     /// Ours.
@@ -57,9 +59,21 @@ pub enum Error {
     /// The uploaded code is refused.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// The token was used too often.
+    #[error("this token is used too often; try again in {retry_after} s")]
+    RateLimited {
+        /// Seconds, at least one.
+        retry_after: u64,
+    },
     /// Too many at once.
     #[error("too many uploads at once; try again in a moment")]
     Busy,
+    /// More often than one may.
+    #[error("this was asked for too often; try again in {seconds} s")]
+    TooOften {
+        /// Until it works again.
+        seconds: u64,
+    },
     /// The database.
     #[error("the database failed")]
     Store(#[source] StoreError),
@@ -83,6 +97,17 @@ impl Error {
         Self::NotFound { what, id: id.chars().take(100).collect() }
     }
 
+    /// Seconds after which it works, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::TooOften { seconds } => Some(*seconds),
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn fault(&self) -> Fault {
@@ -92,7 +117,9 @@ impl Error {
             Self::Invalid { .. } => Fault::Invalid,
             Self::Conflict { .. } => Fault::Conflict,
             Self::Upload(error) => error.fault(),
+            Self::RateLimited { .. } => Fault::TooOften,
             Self::Busy => Fault::Busy,
+            Self::TooOften { .. } => Fault::TooOften,
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => Fault::Internal,
         }
     }
@@ -105,7 +132,9 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
             Self::Upload(error) => error.code(),
+            Self::RateLimited { .. } => "rate_limit_exceeded",
             Self::Busy => "busy",
+            Self::TooOften { .. } => "too_many_requests",
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => "internal",
         }
     }

@@ -1,11 +1,12 @@
 //! The feed: what edges are told.
 
-use af_contract::{Change, DeploymentRef, FunctionState, SettingValue, Update};
+use af_contract::{Change, DeploymentRef, DomainState, FunctionState, Owner, SettingValue, Update};
 use tracing::error;
 
-use super::State;
 use super::settings::{self, SealedSettings};
+use super::{State, certificates, proof};
 use crate::store::StoreError;
+use crate::store::feed::DomainUpdate;
 
 /// What changed after `known`, oldest first, with the settings that functions need; at most 1,000 changes.
 pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, StoreError> {
@@ -22,6 +23,9 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, Stor
         }
     }
     updates.extend(state.store.changed_sites(known, until).await?);
+    for row in state.store.changed_domains(known, until).await? {
+        updates.push(domain(state, row)?);
+    }
     updates.sort_by_key(|update| update.revision);
     Ok(updates)
 }
@@ -38,4 +42,27 @@ fn open(state: &State, function: &str, deployment: &mut DeploymentRef, sealed: &
             Err(cause) => error!(function, %name, %cause, "a setting cannot be opened"),
         }
     }
+}
+
+fn domain(state: &State, row: DomainUpdate) -> Result<Update, StoreError> {
+    let name = proof::parse_stored(&row.hostname)?;
+    let revision = row.revision()?;
+    let owner = match (row.owner_kind.as_deref(), row.owner_id) {
+        (Some("function"), Some(id)) => Some(Owner::Function(id)),
+        (Some("site"), Some(id)) => Some(Owner::Site(id)),
+        _ => None,
+    };
+    let certificate = match (&row.id, row.certificate_chain, &row.certificate_key) {
+        (Some(id), Some(chain), Some(key)) => match certificates::open(state, id, chain, key) {
+            Ok(certificate) => Some(certificate),
+            // The edge gets one, as for a name without.
+            Err(cause) => {
+                error!(domain = id, %cause, "the key of a domain's certificate cannot be opened");
+                None
+            }
+        },
+        _ => None,
+    };
+    let state = owner.map(|owner| DomainState { owner, certificate });
+    Ok(Update { revision, change: Change::Domain { name, state } })
 }

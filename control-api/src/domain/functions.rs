@@ -4,7 +4,7 @@ use af_contract::{ContentId, FunctionName, RouteTable, Slug};
 use serde_json::Value;
 
 use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, id, now, projects};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions};
 
@@ -124,19 +124,20 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     Ok(function)
 }
 
-/// Deletes a function and its deployments. Its slug is free at once.
+/// Deletes a function, its deployments and its domains, whose names are returned. Its slug is free at once.
 ///
 /// # Errors
 /// When there is none that the actor may see.
-pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String>, Error> {
     get(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
+    let domains = domains::remove_of(&mut db, id).await?;
     functions::delete(&mut db, id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
     commit(db).await?;
     state.announce(revision);
-    Ok(())
+    Ok(domains)
 }
 
 /// The function's route table.

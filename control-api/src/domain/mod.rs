@@ -2,19 +2,24 @@
 
 pub mod blocks;
 pub mod bootstrap;
+pub mod certificates;
 pub mod component;
 pub mod deployments;
+pub mod domains;
 mod error;
 pub mod feed;
 pub mod functions;
 mod id;
 pub mod projects;
+pub mod proof;
+pub mod rates;
 pub mod sealing;
 pub mod settings;
 pub mod site_deployments;
 pub mod sites;
 pub mod tokens;
 pub mod upload;
+pub mod verification;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

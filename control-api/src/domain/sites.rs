@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use super::functions::{parse_slug, with_suffix};
 use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, id, now, projects};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects};
 use crate::store::feed::{self, Kind};
 use crate::store::{SiteRow, StoreError, sites};
 
@@ -110,15 +110,16 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
 ///
 /// # Errors
 /// When there is none that the actor may see.
-pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String>, Error> {
     get(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     sites::read(&mut db, id).await?.ok_or_else(|| Error::not_found("site", id))?;
+    let domains = domains::remove_of(&mut db, id).await?;
     sites::delete(&mut db, id).await?;
     let revision = publish(&mut db, id).await?;
     commit(db).await?;
     state.announce(revision);
-    Ok(())
+    Ok(domains)
 }
 
 /// Puts the site as it is now, or that it is gone, into the feed. Returns the revision, to be announced.

@@ -110,14 +110,19 @@ pub(super) fn hash(secret: &str) -> [u8; 32] {
 }
 
 pub(super) fn random_secret() -> Result<String, Error> {
+    Ok(format!("{PREFIX}{}", random_letters()?))
+}
+
+/// 32 letters and digits that cannot be guessed.
+pub(super) fn random_letters() -> Result<String, Error> {
     const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut secret = PREFIX.to_owned();
-    while secret.len() < PREFIX.len() + SECRET {
+    let mut secret = String::new();
+    while secret.len() < SECRET {
         let mut random = [0; 64];
         getrandom::fill(&mut random).map_err(|error| Error::Internal(Box::new(error)))?;
         // Bytes from 248 on would make the first characters likelier.
         let fair = random.iter().filter(|byte| **byte < 248);
-        let left = PREFIX.len() + SECRET - secret.len();
+        let left = SECRET - secret.len();
         let letters = fair.filter_map(|byte| BASE62.get(usize::from(byte % 62)));
         secret.extend(letters.take(left).map(|letter| char::from(*letter)));
     }

@@ -24,7 +24,9 @@ impl FromRequestParts<Arc<State>> for Actor {
             Some(_) => return Err(Error::Unauthenticated.into()),
             None => header,
         };
-        Ok(tokens::authenticate(state, token).await?)
+        let actor = tokens::authenticate(state, token).await?;
+        state.rates.count(&actor.token)?;
+        Ok(actor)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use af_contract::{CapabilityError, ContentId, HostPattern, StoreName, limits};
+use af_contract::{CapabilityError, ContentId, Cors, HostPattern, StoreName, limits};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
@@ -41,6 +41,8 @@ pub(super) struct Deployment {
     world: String,
     /// CID of the directory of files that it may read.
     assets_cid: Option<String>,
+    /// Where it answers whatever the function runs, while it is among the newest 10; null where the slug is too long.
+    preview_url: Option<String>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -69,6 +71,17 @@ pub(super) struct ClaimInput {
     /// Key-value stores of the project that the function may open besides the default one, with commas
     /// between them.
     stores: Option<String>,
+    /// `true`: it answers at its preview host only, and the function goes on with what it runs.
+    #[serde(default)]
+    preview: bool,
+    /// Which web pages of other origins may call the function, as JSON: `{"origins": ["https://app.example.com"],
+    /// "methods": [], "headers": [], "exposed_headers": [], "credentials": false, "max_age": 600}`. Only `origins` is
+    /// needed. Left out: the function answers for itself.
+    cors: Option<String>,
+    /// Compress responses for clients that accept it. Left out: no.
+    compress: Option<bool>,
+    /// Requests to the function per second. Left out: as many as the server can answer.
+    requests_per_second: Option<u32>,
 }
 
 /// Changes of the function's settings: a JSON object of names and values, null for one that goes, in
@@ -91,9 +104,10 @@ pub(super) struct RollbackInput {
     deployment: Option<String>,
 }
 
-impl From<DeploymentRow> for Deployment {
-    fn from(row: DeploymentRow) -> Self {
+impl Deployment {
+    fn of(state: &State, row: DeploymentRow) -> Self {
         Self {
+            preview_url: state.preview_url(&row.slug, &row.id),
             id: row.id,
             function_id: row.function_id,
             number: row.number,
@@ -120,7 +134,7 @@ pub(super) async fn list(
     Query(older): Query<Older>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
     let page = deployments::list(&state, &actor, &function, older.after).await?;
-    Ok(List::of(page, Deployment::from))
+    Ok(List::of(page, |row| Deployment::of(&state, row)))
 }
 
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
@@ -144,10 +158,12 @@ pub(super) async fn create(
         Ok(parsed) => parsed,
         Err(error) => return Err(upload::refuse(body, error).await),
     };
-    let work =
-        |chunks| async move { deployments::create(&state, &actor, &function, claim, wanted, chunks).await };
+    let work = {
+        let state = state.clone();
+        |chunks| async move { deployments::create(&state, &actor, &function, claim, wanted, chunks).await }
+    };
     let deployment = upload::receive(body, work).await?;
-    Ok((StatusCode::CREATED, axum::Json(deployment.into())))
+    Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment))))
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
@@ -162,7 +178,7 @@ pub(super) async fn rollback(
     Json(input): Json<RollbackInput>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     let deployment = deployments::rollback(&state, &actor, &function, input.deployment.as_deref()).await?;
-    Ok(axum::Json(deployment.into()))
+    Ok(axum::Json(Deployment::of(&state, deployment)))
 }
 
 /// One deployment.
@@ -174,7 +190,7 @@ pub(super) async fn get(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    Ok(axum::Json(deployments::get(&state, &actor, &id).await?.into()))
+    Ok(axum::Json(Deployment::of(&state, deployments::get(&state, &actor, &id).await?)))
 }
 
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
@@ -194,6 +210,14 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         let detail = format!("an instance can work for 1 to {most} requests at once, not {many}");
         return Err(Error::invalid("invalid_concurrency", detail));
     }
+    if let Some(rate) =
+        input.requests_per_second.filter(|rate| !(1..=limits::REQUESTS_PER_SECOND.get()).contains(rate))
+    {
+        let most = limits::REQUESTS_PER_SECOND;
+        let detail = format!("a function can be limited to 1 to {most} requests per second, not {rate}");
+        return Err(Error::invalid("invalid_rate_limit", detail));
+    }
+    let cors = input.cors.as_deref().map(serde_json::from_str::<Cors>).transpose();
     let egress = input.egress.as_deref().map(|text| names("egress", text, HostPattern::parse));
     let stores = input.stores.as_deref().map(|text| names("stores", text, StoreName::parse));
     let wanted = Wanted {
@@ -201,7 +225,11 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         concurrency: input.concurrency,
         egress: egress.transpose()?,
         stores: stores.transpose()?.unwrap_or_default(),
+        cors: cors.map_err(|error| Error::invalid("invalid_cors", error))?,
+        compress: input.compress.unwrap_or_default(),
+        requests_per_second: input.requests_per_second,
         settings: settings(headers)?,
+        preview: input.preview,
     };
     Ok((claim, wanted))
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::List;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::{Deleted, List};
 use crate::app::State;
 use crate::domain::Actor;
 use crate::domain::functions::{self, Change, NewFunction};
@@ -164,15 +164,15 @@ pub(super) async fn update(
     Ok(axum::Json(Function::of(&state, function)?))
 }
 
-/// Deletes a function and its deployments.
+/// Deletes a function, its deployments and its domains.
 #[utoipa::path(delete, path = "/v1/functions/{function}", tag = "functions",
-    params(("function" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
-    (status = 404, body = ProblemDocument)))]
+    params(("function" = String, Path)), responses((status = 200, body = Deleted),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    functions::delete(&state, &actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<axum::Json<Deleted>, Failure> {
+    let domains = functions::delete(&state, &actor, &id).await?;
+    Ok(axum::Json(Deleted { deleted: id, domains }))
 }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod deployments;
+mod domains;
 mod functions;
 mod health;
 mod problem;
@@ -43,7 +44,7 @@ impl Modify for Bearer {
         document.info = Info::builder()
             .title("Alternate Futures functions")
             .version("1")
-            .description(Some("Manages projects, functions, sites, deployments and tokens."))
+            .description(Some("Manages projects, functions, sites, deployments, domains and tokens."))
             .build();
     }
 }
@@ -83,6 +84,10 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(site_deployments::list))
         .routes(routes!(site_deployments::create))
         .routes(routes!(site_deployments::rollback))
+        .routes(routes!(domains::list, domains::create))
+        .routes(routes!(domains::get, domains::update, domains::delete))
+        .routes(routes!(domains::verify))
+        .routes(routes!(domains::put_certificate, domains::delete_certificate))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }
@@ -94,6 +99,15 @@ struct List<T> {
     data: Vec<T>,
     /// Give it as `after` to get the next page; null: this is the last.
     next: Option<String>,
+}
+
+/// What is gone.
+#[derive(Serialize, ToSchema)]
+struct Deleted {
+    /// Its id.
+    deleted: String,
+    /// Domains that led to it, which are gone with it.
+    domains: Vec<String>,
 }
 
 /// Where a page starts.

@@ -102,8 +102,10 @@ impl IntoResponse for Failure {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Self::Domain(error) = &self
+            && let Some(seconds) = error.retry_after()
+        {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -118,6 +120,7 @@ fn status(fault: Fault) -> StatusCode {
         Fault::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::TooOften => StatusCode::TOO_MANY_REQUESTS,
         Fault::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

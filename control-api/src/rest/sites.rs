@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::List;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::{Deleted, List};
 use crate::app::State;
 use crate::domain::Actor;
 use crate::domain::sites::{self, Change, NewSite};
@@ -142,15 +142,15 @@ pub(super) async fn update(
     Ok(axum::Json(Site::of(&state, site)))
 }
 
-/// Deletes a site and its deployments.
+/// Deletes a site, its deployments and its domains.
 #[utoipa::path(delete, path = "/v1/sites/{site}", tag = "sites",
-    params(("site" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
-    (status = 404, body = ProblemDocument)))]
+    params(("site" = String, Path)), responses((status = 200, body = Deleted),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    sites::delete(&state, &actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<axum::Json<Deleted>, Failure> {
+    let domains = sites::delete(&state, &actor, &id).await?;
+    Ok(axum::Json(Deleted { deleted: id, domains }))
 }

@@ -12,6 +12,8 @@ pub struct DeploymentRow {
     pub id: String,
     /// `fn_…`
     pub function_id: String,
+    /// Of the function, now.
+    pub slug: String,
     /// Counts up from 1 within the function.
     pub number: i64,
     /// The deployment's identity.
@@ -40,12 +42,12 @@ pub(crate) struct Contents {
     pub assets: Option<ContentId>,
 }
 
-const COLUMNS: &str =
-    "id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, author_id, created_at";
+const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
+    d.world, d.assets_cid, d.author_id, d.created_at from deployments d join functions f on f.id = d.function_id";
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
-        let query = format!("select {COLUMNS} from deployments where id = $1");
+        let query = format!("{SELECT} where d.id = $1");
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
@@ -57,8 +59,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DeploymentRow>, StoreError> {
         let query = format!(
-            "select {COLUMNS} from deployments where function_id = $1 and number < $2
-             order by number desc limit $3"
+            "{SELECT} where d.function_id = $1 and d.number < $2
+             order by d.number desc limit $3"
         );
         let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(function).bind(before).bind(limit).fetch_all(&self.reader).await?)
@@ -88,9 +90,10 @@ pub(crate) async fn last_number(db: &mut SqliteConnection, function: &str) -> Re
 }
 
 pub(crate) async fn insert(db: &mut SqliteConnection, row: &DeploymentRow) -> Result<(), StoreError> {
-    let query =
-        format!("insert into deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
-    let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.function_id);
+    let query = "insert into deployments
+        (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, author_id, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    let insert = sqlx::query(query).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
     let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid);
     let insert = insert.bind(&row.author_id).bind(row.created_at);

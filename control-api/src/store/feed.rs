@@ -17,6 +17,20 @@ pub(crate) enum Kind {
     Function,
     /// By `site_…`.
     Site,
+    /// By its name.
+    Domain,
+}
+
+/// A domain that changed. Without an owner: it leads nowhere any more.
+#[derive(sqlx::FromRow)]
+pub(crate) struct DomainUpdate {
+    pub hostname: String,
+    revision: i64,
+    pub id: Option<String>,
+    pub owner_kind: Option<String>,
+    pub owner_id: Option<String>,
+    pub certificate_chain: Option<String>,
+    pub certificate_key: Option<Vec<u8>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -89,6 +103,21 @@ impl Store {
         rows.into_iter().map(SiteUpdate::update).collect()
     }
 
+    /// Domains that changed after `known` up to `until`, with their certificates sealed.
+    pub(crate) async fn changed_domains(
+        &self,
+        known: u64,
+        until: u64,
+    ) -> Result<Vec<DomainUpdate>, StoreError> {
+        let query = "select e.id as hostname, e.revision, d.id, d.owner_kind, d.owner_id,
+                d.certificate_chain, d.certificate_key
+            from feed e
+            left join domains d on d.hostname = e.id and d.status = 'VERIFIED'
+            where e.kind = 'domain' and e.revision > $1 and e.revision <= $2 limit 1000";
+        let (from, to) = range(known, until);
+        Ok(sqlx::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?)
+    }
+
     /// The newest deployments of functions that changed, newest first.
     async fn previews(&self, from: i64, to: i64) -> Result<HashMap<String, Vec<DeploymentRef>>, StoreError> {
         let query = "select function_id, id, manifest_cid from
@@ -117,8 +146,15 @@ pub(crate) async fn put(db: &mut SqliteConnection, kind: Kind, id: &str) -> Resu
     let kind = match kind {
         Kind::Function => "function",
         Kind::Site => "site",
+        Kind::Domain => "domain",
     };
     unsigned("revision", sqlx::query_scalar(query).bind(kind).bind(id).fetch_one(db).await?)
+}
+
+impl DomainUpdate {
+    pub(crate) fn revision(&self) -> Result<u64, StoreError> {
+        unsigned("revision", self.revision)
+    }
 }
 
 impl FunctionUpdate {

@@ -1,6 +1,7 @@
 //! The database: the only place with SQL. SQLite with one writer, so that no write ever waits for a lock.
 
 pub(crate) mod deployments;
+pub(crate) mod domains;
 pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod projects;
@@ -17,6 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 pub use self::deployments::DeploymentRow;
+pub use self::domains::DomainRow;
 pub use self::functions::FunctionRow;
 pub use self::projects::ProjectRow;
 pub use self::site_deployments::SiteDeploymentRow;
@@ -98,6 +100,7 @@ fn taken(error: sqlx::Error) -> StoreError {
         text if text.contains("functions.slug") || text.contains("sites.slug") => StoreError::Taken("slug"),
         text if text.contains("functions.name") || text.contains("sites.name") => StoreError::Taken("name"),
         text if text.contains("tokens.name") => StoreError::Taken("name"),
+        text if text.contains("domains.hostname") => StoreError::Taken("hostname"),
         _ => error.into(),
     }
 }

@@ -32,6 +32,7 @@ impl Guest for Hostile {
             "/slow" => slow(out),
             "/chatter" => chatter(out),
             "/echo" => echo(request, out),
+            "/swallow" => swallow(request, out),
             "/files" => respond(out, format!("{:?}", std::fs::read_dir("/").map(|_| ())).as_bytes()),
             "/environment" => {
                 respond(out, format!("{:?}", std::env::vars().collect::<Vec<_>>()).as_bytes());
@@ -51,7 +52,10 @@ impl Guest for Hostile {
             "/guess" => guess(out),
             "/change" => respond(out, files::change().as_bytes()),
             "/impatient" => respond(out, files::impatient().as_bytes()),
-            path => special(path, out),
+            path => match path.strip_prefix("/header?") {
+                Some(name) => respond(out, &request.headers().get(name).concat()),
+                None => special(path, out),
+            },
         }
     }
 }
@@ -164,6 +168,17 @@ fn echo(request: IncomingRequest, out: ResponseOutparam) {
     }
     drop(output);
     let _closed = OutgoingBody::finish(body, None);
+}
+
+/// Reads all of the request's body before it answers.
+fn swallow(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("the body is taken once");
+    let input = incoming.stream().expect("the stream is taken once");
+    let mut length = 0;
+    while let Ok(bytes) = input.blocking_read(64 << 10) {
+        length += bytes.len();
+    }
+    respond(out, format!("{length}\n").as_bytes());
 }
 
 /// `GET http://<authority>/`: the status, or the error.

@@ -78,7 +78,11 @@ impl Egress {
         is_public(address) || self.opened.iter().any(|network| network.contains(&address))
     }
 
-    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, EgressError> {
+    /// A connection to where a URI leads, if one of its addresses is permitted.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, EgressError> {
         let host = uri.host().ok_or(EgressError::Host)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };

@@ -47,7 +47,13 @@ pub struct Trust {
 }
 
 impl Trust {
-    fn config(&self) -> Result<ClientConfig, String> {
+    /// These roots instead of the system's.
+    #[cfg(test)]
+    pub(crate) fn of(config: ClientConfig) -> Self {
+        Self { config: Arc::new(Ok(config).into()) }
+    }
+
+    pub(crate) fn config(&self) -> Result<ClientConfig, String> {
         let made = self.config.get_or_init(|| {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

@@ -1,32 +1,74 @@
 //! Request and response bodies: streamed, counted and cut at their limits.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::compress::Compressed;
+use crate::proxy::{ProxyError, UpstreamBody};
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
 use crate::site::{FileBody, FileBodyError};
 
-/// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes.
-pub fn limited(body: Incoming, limit: u64, meter: Arc<Meter>) -> WasiBody {
+/// Bytes for which a client may wait a second more: a tenth of what the slowest mobile networks carry. Without it, a
+/// client that sends a byte now and then would hold an instance as long as the function may run.
+const LEAST_BYTES_PER_SECOND: u32 = 500;
+
+/// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes, or
+/// with 408 where the client lets the function wait for longer than `patience` in all, and what it has sent is worth.
+pub fn limited(body: Incoming, limit: u64, patience: Duration, meter: Arc<Meter>) -> WasiBody {
     if body.is_end_stream() {
         return WasiBody::default();
     }
-    Limited { body, left: limit, limit, meter }.boxed_unsync()
+    Limited { body, left: limit, limit, patience, most: patience, waiting: None, meter }.boxed_unsync()
 }
 
 struct Limited {
     body: Incoming,
     left: u64,
     limit: u64,
+    /// How much longer may be waited, and the most that that can be.
+    patience: Duration,
+    most: Duration,
+    /// Since when, and until when.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     meter: Arc<Meter>,
+}
+
+impl Limited {
+    fn fail(&self, limit: Exceeded, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.meter.exceed(limit);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// So many bytes have come.
+    fn received(&mut self, bytes: u64) {
+        let waited = self.waiting.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        let earned = Duration::from_millis(bytes.saturating_mul(1000) / u64::from(LEAST_BYTES_PER_SECOND));
+        self.patience = self.patience.saturating_sub(waited).saturating_add(earned).min(self.most);
+    }
+
+    /// Ready when it has been waited for long enough.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience;
+        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// Whether the client's bytes are none of a body, as its connection found.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == ErrorKind::InvalidData)
 }
 
 impl Body for Limited {
@@ -39,17 +81,21 @@ impl Body for Limited {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) if is_malformed(&error) => {
+                return self.fail(Exceeded::RequestMalformed, Error::Hyper(error));
+            }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Error::Hyper(error)))),
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                ready!(self.poll_patience(cx));
+                return self.fail(Exceeded::RequestSlow, Error::ConnectionReadTimeout);
+            }
         };
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.received(size);
         match self.left.checked_sub(size) {
             Some(left) => self.left = left,
-            None => {
-                self.meter.exceed(Exceeded::RequestBody);
-                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(self.limit)))));
-            }
+            None => return self.fail(Exceeded::RequestBody, Error::HttpRequestBodySize(Some(self.limit))),
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -71,6 +117,12 @@ pub enum ResponseBody {
     Guest(Box<Attended>),
     /// Of a site, read while this is.
     File(Box<FileBody>),
+    /// Of a backend.
+    Upstream(Box<UpstreamBody>),
+    /// Of any, compressed while it is sent.
+    Compressed(Box<Compressed>),
+    /// Of any, with somebody who looks on.
+    Watched(Box<Watched>),
 }
 
 /// Why a body breaks off.
@@ -79,12 +131,50 @@ pub enum BodyError {
     /// The guest failed.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// The backend failed.
+    #[error(transparent)]
+    Upstream(#[from] ProxyError),
     /// The content is damaged.
     #[error(transparent)]
     File(#[from] FileBodyError),
 }
 
+impl Default for ResponseBody {
+    /// Empty.
+    fn default() -> Self {
+        Self::Full(Full::default())
+    }
+}
+
+/// Looks on while a body is sent. Dropped with the body, sent or not.
+pub trait Watcher: Send {
+    /// So many bytes more were asked for.
+    fn sent(&mut self, bytes: usize);
+}
+
+/// A body and who looks on.
+pub struct Watched {
+    body: ResponseBody,
+    watcher: Box<dyn Watcher>,
+}
+
 impl ResponseBody {
+    /// Lets somebody look on.
+    #[must_use]
+    pub fn watched(self, watcher: Box<dyn Watcher>) -> Self {
+        Self::Watched(Box::new(Watched { body: self, watcher }))
+    }
+
+    /// Whether all of it is here, and nobody has to do anything for it any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::Full(_) => true,
+            Self::Guest(_) | Self::Upstream(_) | Self::File(_) | Self::Compressed(_) => false,
+            Self::Watched(watched) => watched.body.is_complete(),
+        }
+    }
+
     pub(crate) fn file(body: FileBody) -> Self {
         Self::File(Box::new(body))
     }
@@ -126,8 +216,17 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::from),
             Self::File(file) => Pin::new(file.as_mut()).poll_frame(cx).map_err(BodyError::from),
+            Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::Guest),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
+            Self::Compressed(compressed) => compressed.poll_frame(cx),
+            Self::Watched(watched) => {
+                let polled = Pin::new(&mut watched.body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    watched.watcher.sent(frame.data_ref().map_or(0, Bytes::len));
+                }
+                polled
+            }
         }
     }
 
@@ -136,6 +235,9 @@ impl Body for ResponseBody {
             Self::Full(body) => body.is_end_stream(),
             Self::Guest(guest) => guest.body.is_end_stream(),
             Self::File(file) => file.is_end_stream(),
+            Self::Compressed(_) => false,
+            Self::Watched(watched) => watched.body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
         }
     }
 
@@ -144,6 +246,9 @@ impl Body for ResponseBody {
             Self::Full(body) => body.size_hint(),
             Self::Guest(guest) => guest.body.size_hint(),
             Self::File(file) => file.size_hint(),
+            Self::Compressed(_) => SizeHint::new(),
+            Self::Watched(watched) => watched.body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
         }
     }
 }

@@ -6,10 +6,12 @@ use af_contract::{Problem, problem};
 use tracing::{debug, warn};
 
 use super::body::ResponseBody;
+use super::rate::RateError;
 use super::routed::RoutedError;
 use super::target::TargetError;
 use crate::artifact::ArtifactError;
 use crate::metrics::Metrics;
+use crate::proxy::ProxyError;
 use crate::request_id::RequestId;
 use crate::router::RouteError;
 use crate::sandbox::{Exceeded, GuestError, Overloaded};
@@ -27,6 +29,9 @@ pub enum RequestError {
     /// The client's fault.
     #[error("the request body is larger than the {0} bytes that this function accepts")]
     BodyTooLarge(u64),
+    /// The client's, or all clients of this function together.
+    #[error(transparent)]
+    Rate(#[from] RateError),
     /// No function answers here.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -45,6 +50,9 @@ pub enum RequestError {
     /// The function failed.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// A backend failed, or the request is not one to pass on.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The site has nothing to send.
     #[error(transparent)]
     Site(#[from] SiteError),
@@ -55,6 +63,17 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
     match error {
         RequestError::Target(TargetError::Host) => (StatusCode::BAD_REQUEST, "invalid_host"),
         RequestError::Target(TargetError::UrlTooLong(_)) => (StatusCode::URI_TOO_LONG, "url_too_long"),
+        RequestError::Target(TargetError::TwoHosts) => (StatusCode::BAD_REQUEST, "invalid_host"),
+        RequestError::Target(TargetError::Misdirected { .. }) => {
+            (StatusCode::MISDIRECTED_REQUEST, "misdirected_request")
+        }
+        RequestError::Target(TargetError::Method(_)) => {
+            (StatusCode::NOT_IMPLEMENTED, "method_not_implemented")
+        }
+        RequestError::Target(TargetError::TooManyHeaders(_)) => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large")
+        }
+        RequestError::Rate(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
         RequestError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large"),
         RequestError::Route(error) => match error {
             RouteError::UnknownHost(_) => (StatusCode::NOT_FOUND, "unknown_host"),
@@ -67,10 +86,12 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
         RequestError::Routed(error) => match error {
             RoutedError::Path(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
             RoutedError::NoFunction(_) => (StatusCode::BAD_GATEWAY, "route_target_not_found"),
+            RoutedError::NoBackend => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             RoutedError::Response(_) => (StatusCode::BAD_GATEWAY, "invalid_route_response"),
         },
         RequestError::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "not_supported"),
         RequestError::Artifact(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+        RequestError::Proxy(error) => (proxied(error), error.code()),
         RequestError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED),
         RequestError::Guest(error) => match error {
             GuestError::Exceeded(limit) => (exceeded(*limit), limit.code()),
@@ -115,9 +136,28 @@ fn explain(error: &RequestError, headers: &mut HeaderMap) {
     }
 }
 
+fn proxied(error: &ProxyError) -> StatusCode {
+    match error {
+        ProxyError::Unreachable(_)
+        | ProxyError::AddressRefused
+        | ProxyError::Failed(_)
+        | ProxyError::Unasked
+        | ProxyError::Stalled => StatusCode::BAD_GATEWAY,
+        ProxyError::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ProxyError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        ProxyError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        ProxyError::BodyBroken => StatusCode::BAD_REQUEST,
+        ProxyError::Loop => StatusCode::LOOP_DETECTED,
+        ProxyError::Connect => StatusCode::NOT_IMPLEMENTED,
+        ProxyError::Full => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
 fn exceeded(limit: Exceeded) -> StatusCode {
     match limit {
         Exceeded::RequestBody => StatusCode::PAYLOAD_TOO_LARGE,
+        Exceeded::RequestSlow => StatusCode::REQUEST_TIMEOUT,
+        Exceeded::RequestMalformed => StatusCode::BAD_REQUEST,
         Exceeded::Wall => StatusCode::GATEWAY_TIMEOUT,
         Exceeded::ResponseBody => StatusCode::BAD_GATEWAY,
         Exceeded::Cpu

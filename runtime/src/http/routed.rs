@@ -2,15 +2,12 @@
 
 use ::http::header::LOCATION;
 use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use af_contract::routes::{FixedResponse, Redirect, Target};
+use af_contract::routes::{Backend, BackendUrl, FixedResponse, Redirect, Target};
 use hyper::body::Incoming;
 
 use super::RequestError;
 use super::body::ResponseBody;
-use super::service::Service;
-use super::target::Host;
-use crate::listen::Peer;
-use crate::request_id::RequestId;
+use super::service::{Context, Service, by};
 use crate::router::{Entry, Match};
 use crate::site::Naming;
 
@@ -24,41 +21,64 @@ pub enum RoutedError {
     #[error("the route leads to {0:?}, and the project has no function with this slug or id")]
     NoFunction(String),
     /// The table's fault.
+    #[error("the route's backends have no usable host")]
+    NoBackend,
+    /// The table's fault.
     #[error("the route's response cannot be sent")]
     Response(#[from] ::http::Error),
 }
 
-/// A request on its way through a route.
+/// The route that a request found.
 pub struct Routed<'a> {
-    pub id: RequestId,
-    pub peer: &'a Peer,
-    pub host: &'a Host,
     /// Whose route it is.
     pub function: &'a Entry,
     /// In its normal form.
     pub path: &'a str,
-    pub found: &'a Match<'a>,
+    pub found: Match<'a>,
 }
 
 impl Service {
     /// Answers as the rule says.
     pub(super) async fn routed(
         &self,
+        context: Context<'_>,
         routed: Routed<'_>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        let Routed { id, peer, host, .. } = routed;
-        match &routed.found.rule.target {
-            Target::Backend(_) => Err(RequestError::Unsupported("routes to backends are not served yet")),
+        match &routed.found.rule.rule.target {
+            Target::Backend(backend) => self.forward(context, &routed, backend, request).await,
             Target::Function(name) => {
                 let function = self.router().function_of(routed.function.project(), name);
                 let function = function.ok_or_else(|| RoutedError::NoFunction(name.clone()))?;
-                self.function(id, peer, request, host, &function).await
+                self.function(context, &function, request).await
             }
-            Target::Site(root) => self.site(*root, Naming::Name, &request).await,
+            Target::Site(root) => self.site(context, *root, Naming::Name, &request).await,
             Target::Redirect(redirect) => Ok(elsewhere(redirect, &routed, request.uri().query())?),
             Target::Response(response) => Ok(fixed(response)?),
         }
+    }
+}
+
+impl Service {
+    async fn forward(
+        &self,
+        context: Context<'_>,
+        routed: &Routed<'_>,
+        backend: &Backend,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, RequestError> {
+        let Context { id, peer, host, exchange } = context;
+        let upstreams = routed.found.rule.upstreams.as_ref().ok_or(RoutedError::NoBackend)?;
+        let (rest, captures) = (routed.found.rest(routed.path), routed.found.captures(routed.path));
+        let path = |url: &BackendUrl| {
+            let path = url.path_and_query(rest, &captures, request.uri().query())?;
+            path.parse().map_err(|error| RoutedError::Response(::http::Error::from(error)))
+        };
+        let paths = backend.urls.iter().map(path).collect::<Result<_, RoutedError>>()?;
+        exchange.step("route");
+        let response = self.proxy().forward(peer, request, &host.authority, upstreams, paths, id).await;
+        exchange.step("backend");
+        Ok(by("backend", response?))
     }
 }
 

@@ -8,11 +8,13 @@ use af_contract::ContentId;
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
+use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{RequestError, rescue, well_known};
-use crate::content::ContentStore;
+use super::{AnsweredBy, RequestError, Secure, rescue, well_known};
 use crate::listen::Peer;
+use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::request_id::RequestId;
 use crate::router::{Answer, Deployment, Entry, RuntimeRouter, path};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -23,30 +25,49 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
 
 /// Answers requests. Shared by all connections.
 pub struct Service {
-    router: RuntimeRouter,
-    sandbox: Sandbox,
-    sites: Sites,
+    pub(crate) router: RuntimeRouter,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) proxy: Proxy,
+    pub(crate) sites: Sites,
+    pub(crate) exchanges: Exchanges,
+    /// Where connections can be encrypted.
+    pub(crate) secure: Option<Secure>,
+}
+
+/// What is known of a request before anybody answers it.
+pub struct Context<'a> {
+    pub id: RequestId,
+    pub peer: &'a Peer,
+    pub host: &'a Host,
+    pub exchange: &'a mut Exchange,
 }
 
 impl Service {
-    pub(crate) fn new(router: RuntimeRouter, sandbox: Sandbox, content: ContentStore) -> Self {
-        Self { router, sandbox, sites: Sites::new(content) }
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     pub(crate) fn router(&self) -> &RuntimeRouter {
         &self.router
     }
 
-    /// Waits for what guests still do after their last response.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.sandbox.metrics()
+    }
+
+    /// Waits for what guests still do after their last response, and for upgraded connections.
     pub(crate) async fn drain(&self) {
+        self.proxy.drain().await;
         self.sandbox.tasks().close();
         self.sandbox.tasks().wait().await;
+        self.exchanges.flush().await;
     }
 
     /// Answers one request; errors become problem documents.
-    pub async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn call(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
-        let mut response = match self.respond(id, peer, request).await {
+        let mut exchange = self.exchanges.begin(id, peer, &mut request);
+        let mut response = match self.respond(id, peer, &mut exchange, request).await {
             Ok(response) => {
                 self.sandbox.metrics().answered();
                 response
@@ -54,17 +75,29 @@ impl Service {
             Err(error) => rescue::response(&error, id, self.sandbox.metrics()),
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
-        response
+        if let Some(secure) = &self.secure {
+            secure.mark(peer, &mut response);
+        }
+        self.exchanges.finish(exchange, response)
     }
 
     async fn respond(
         &self,
         id: RequestId,
         peer: &Peer,
+        exchange: &mut Exchange,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
+        self.exchanges.admit(exchange)?;
+        if let Some(secure) = &self.secure
+            && let Some(response) = secure.answer(peer, &request)?
+        {
+            return Ok(response);
+        }
         let host = target::host(&request)?;
+        target::judge(&request, &host, peer.server_name())?;
         let answer = self.router.find(host.name())?;
+        let context = Context { id, peer, host: &host, exchange };
         match &*answer {
             Answer::Function(function) if request.uri().path() == well_known::DEPLOYMENT_PATH => {
                 Ok(well_known::deployment(function).await)
@@ -72,16 +105,15 @@ impl Service {
             Answer::Function(function) => {
                 function.check_active()?;
                 let Some(routes) = function.routes() else {
-                    return self.function(id, peer, request, &host, function).await;
+                    return self.function(context, function, request).await;
                 };
                 let uri = request.uri().clone();
                 let path = path::normal(uri.path()).unwrap_or_default();
                 match routes.find(request.method().as_str(), host.name(), &path) {
                     Some(found) => {
-                        let routed = Routed { id, peer, host: &host, function, path: &path, found: &found };
-                        self.routed(routed, request).await
+                        self.routed(context, Routed { function, path: &path, found }, request).await
                     }
-                    None => self.function(id, peer, request, &host, function).await,
+                    None => self.function(context, function, request).await,
                 }
             }
             Answer::Site(site) => {
@@ -90,7 +122,7 @@ impl Service {
                 if naming == Naming::Name && request.uri().path() == well_known::DEPLOYMENT_PATH {
                     return Ok(well_known::site(root));
                 }
-                self.site(root, naming, &request).await
+                self.site(context, root, naming, &request).await
             }
         }
     }
@@ -98,42 +130,52 @@ impl Service {
     /// Serves a file.
     pub(super) async fn site(
         &self,
+        context: Context<'_>,
         root: ContentId,
         naming: Naming,
         request: &Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        Ok(self.sites.site(root, naming).respond(request).await?)
+        context.exchange.compress(request.headers());
+        let response = self.sites.site(root, naming).respond(request).await?;
+        Ok(by("site", response))
     }
 
     /// Runs a function's own code.
     pub(super) async fn function(
         &self,
-        id: RequestId,
-        peer: &Peer,
-        mut request: Request<Incoming>,
-        host: &Host,
+        context: Context<'_>,
         function: &Entry,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
+        let Context { id, peer, host, exchange } = context;
         let deployment = function.deployment().await?;
+        if let Some(answer) = exchange.enter(deployment.terms(), &request)? {
+            return Ok(named(answer, deployment));
+        }
         check_length(&request, deployment.limits().request_body_bytes)?;
         target::make_absolute(&mut request, peer.scheme(), host)?;
-        let response = self.run(id, function.gate(), deployment, request).await?;
+        let response = self.run(id, exchange, function.gate(), deployment, request).await?;
         Ok(named(response, deployment))
     }
 
     async fn run(
         &self,
         id: RequestId,
+        exchange: &mut Exchange,
         gate: &Gate,
         deployment: &Arc<Deployment>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let callee = deployment.callee().await?;
+        exchange.step("code");
         let permit = self.sandbox.admission().admit(gate).await?;
+        exchange.step("queue");
         let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
-        let request = request.map(|body| body::limited(body, deployment.limits().request_body_bytes, meter));
+        let most = deployment.limits().request_body_bytes;
+        let request = request.map(|body| body::limited(body, most, self.exchanges.body_timeout(), meter));
         let response = call.run(id, request).await?;
+        exchange.step("run");
         Ok(response.map(|guest| ResponseBody::guest(guest, self.sandbox.tasks())))
     }
 }
@@ -142,6 +184,12 @@ fn check_length(request: &Request<Incoming>, limit: u64) -> Result<(), RequestEr
     // hyper has refused lengths that are malformed or contradict each other.
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length > Some(limit) { Err(RequestError::BodyTooLarge(limit)) } else { Ok(()) }
+}
+
+/// Says for the log who answered, where it was no function.
+pub(super) fn by(who: &'static str, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.extensions_mut().insert(AnsweredBy(who));
+    response
 }
 
 /// Says which deployment answered.

@@ -1,7 +1,7 @@
 //! What a request asks for: its host, and the absolute URI that guests see.
 
 use ::http::header::HOST;
-use ::http::{Request, Uri};
+use ::http::{Method, Request, Uri, Version};
 use af_contract::limits;
 
 /// Why a request cannot be for any function. Always the client's fault.
@@ -10,6 +10,23 @@ pub enum TargetError {
     /// No host, two, or one that is none.
     #[error("the request needs exactly one valid Host header")]
     Host,
+    /// A target and a Host header that name different ones.
+    #[error("the request's target and its Host header name different hosts")]
+    TwoHosts,
+    /// The connection was encrypted for another one.
+    #[error("this connection is for {server_name:?}; a request to {host:?} needs another one")]
+    Misdirected {
+        /// What the request is for.
+        host: String,
+        /// What the connection is for.
+        server_name: String,
+    },
+    /// Not served by anything here.
+    #[error("the method {0} is not served here")]
+    Method(Method),
+    /// More than [`limits::HEADER_COUNT`].
+    #[error("the request has {0} header lines; at most {limit} are allowed", limit = limits::HEADER_COUNT)]
+    TooManyHeaders(usize),
     /// Longer than [`limits::URL_BYTES`].
     #[error("the URL has {0} bytes; at most {limit} are allowed", limit = limits::URL_BYTES)]
     UrlTooLong(usize),
@@ -31,8 +48,8 @@ impl Host {
     }
 }
 
-/// The host that was asked for. An absolute request target takes precedence
-/// over the Host header (RFC 9112 section 3.2.2); two Host headers are an attack (section 3.2).
+/// The host that was asked for. A request may name it twice, in its target and in its Host
+/// header; two names that differ would let two servers see two requests in one (RFC 9112, section 3.2).
 ///
 /// # Errors
 /// When there is not exactly one, or the URL is too long.
@@ -44,12 +61,18 @@ pub fn host<B>(request: &Request<B>) -> Result<Host, TargetError> {
     let mut headers = request.headers().get_all(HOST).iter();
     let header = match (headers.next(), headers.next()) {
         (Some(host), None) => Some(host.to_str().map_err(|_| TargetError::Host)?),
+        (None, _) if request.version() == Version::HTTP_11 => return Err(TargetError::Host),
         (None, _) => None,
         (Some(_), Some(_)) => return Err(TargetError::Host),
     };
-    let host = request.uri().authority().map(|authority| authority.as_str()).or(header);
-    let authority =
-        host.filter(|host| !host.is_empty()).map(str::to_ascii_lowercase).ok_or(TargetError::Host)?;
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    if let (Some(one), Some(other)) = (authority, header)
+        && !one.eq_ignore_ascii_case(other)
+    {
+        return Err(TargetError::TwoHosts);
+    }
+    let host = authority.or(header).filter(|host| !host.is_empty() && !host.contains('@'));
+    let authority = host.map(str::to_ascii_lowercase).ok_or(TargetError::Host)?;
     // An IPv6 address has colons of its own, in brackets.
     let port =
         authority.rfind(':').filter(|colon| authority.rfind(']').is_none_or(|bracket| bracket < *colon));
@@ -57,6 +80,28 @@ pub fn host<B>(request: &Request<B>) -> Result<Host, TargetError> {
     // A fully qualified name is the same host.
     let name = authority.get(..end).map_or(end, |name| name.strip_suffix('.').unwrap_or(name).len());
     Ok(Host { authority, name })
+}
+
+/// Judges what does not depend on who answers: the method, the number of headers, and that the host is the one that the
+/// connection was encrypted for, since whoever holds its certificate might not be who answers for another host.
+///
+/// # Errors
+/// When one of them is not served.
+pub fn judge<B>(request: &Request<B>, host: &Host, server_name: Option<&str>) -> Result<(), TargetError> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(TargetError::Method(request.method().clone()));
+    }
+    let lines = request.headers().len();
+    if lines > limits::HEADER_COUNT {
+        return Err(TargetError::TooManyHeaders(lines));
+    }
+    let name = host.name();
+    match server_name {
+        Some(asked) if !asked.eq_ignore_ascii_case(name) => {
+            Err(TargetError::Misdirected { host: name.to_owned(), server_name: asked.to_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Guests learn the scheme and authority from the URI (wasi:http has no other place for them).

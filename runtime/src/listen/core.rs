@@ -1,38 +1,26 @@
 //! One core: a thread with a runtime of its own. A request, its instance and its memory stay on it, so
 //! nothing is handed over between threads and caches stay warm.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use af_contract::limits;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tokio::sync::mpsc;
+use tracing::{debug, error, warn};
 
-use super::Peer;
-use crate::http::Service;
-
-/// How long a client may take to send a request's header.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Open connections of all cores; further ones wait in the kernel's queue.
-pub const CONNECTIONS: usize = 10_000;
+use super::connection::{self, Protocol, Shared};
+use super::{Peer, Place};
+use crate::tls::{Accepted, Tls};
 
 /// A connection that was accepted, and its place among all.
 pub struct Job {
     pub stream: TcpStream,
     pub address: SocketAddr,
-    pub permit: OwnedSemaphorePermit,
+    /// Set where it is to be encrypted.
+    pub tls: Option<Arc<Tls>>,
+    pub place: Place,
 }
 
 /// A core's inbox. The thread ends when it is dropped and the last connection has ended.
@@ -41,43 +29,22 @@ pub struct Core {
     connections: Arc<AtomicUsize>,
 }
 
-/// What all connections of a core share.
-#[derive(Clone)]
-struct Shared {
-    service: Arc<Service>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    connections: Arc<AtomicUsize>,
-}
-
 impl Core {
     /// One for each core that this process may use.
-    pub fn start_all(
-        service: &Arc<Service>,
-        stop: &CancellationToken,
-        tasks: &TaskTracker,
-    ) -> io::Result<Vec<Self>> {
+    pub fn start_all(shared: &Shared) -> io::Result<Vec<Self>> {
         let cores = thread::available_parallelism()?.get();
-        let start = |number| {
-            let connections = Arc::new(AtomicUsize::new(0));
-            let shared = Shared {
-                service: service.clone(),
-                stop: stop.clone(),
-                tasks: tasks.clone(),
-                connections: connections.clone(),
-            };
-            Self::start(number, shared).map(|jobs| Self { jobs, connections })
-        };
-        (0..cores).map(start).collect()
+        (0..cores).map(|number| Self::start(number, shared.clone())).collect()
     }
 
-    fn start(number: usize, shared: Shared) -> io::Result<mpsc::Sender<Job>> {
-        // Never full: each job holds a permit.
-        let (sender, jobs) = mpsc::channel(CONNECTIONS);
+    fn start(number: usize, shared: Shared) -> io::Result<Self> {
+        // Never full: each job holds a place.
+        let (sender, jobs) = mpsc::channel(shared.config.connections);
+        let connections = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || runtime.block_on(work(jobs, shared));
+        let counted = connections.clone();
+        let run = move || runtime.block_on(work(jobs, shared, counted));
         thread::Builder::new().name(format!("core-{number}")).spawn(run)?;
-        Ok(sender)
+        Ok(Self { jobs: sender, connections })
     }
 
     /// Connections that it has.
@@ -96,22 +63,20 @@ impl Core {
 }
 
 /// A connection that is counted until it ends, also by a panic.
-struct Open<'a>(&'a AtomicUsize);
+struct Open(Arc<AtomicUsize>);
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
+async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared, connections: Arc<AtomicUsize>) {
     while let Some(job) = jobs.recv().await {
-        let (tasks, shared) = (shared.tasks.clone(), shared.clone());
+        let (tasks, shared, open) = (shared.tasks.clone(), shared.clone(), Open(connections.clone()));
         tasks.spawn(async move {
-            let Job { stream, address, permit } = job;
-            let _open = Open(&shared.connections);
-            serve(stream, &Peer::plain(address), &shared).await;
-            drop(permit);
+            begin(job, &shared).await;
+            drop(open);
         });
     }
     // The drain's deadline is the tracker's, kept where all cores are.
@@ -119,32 +84,40 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared) {
     shared.service.drain().await;
 }
 
-async fn serve(stream: TcpStream, peer: &Peer, shared: &Shared) {
-    let stream = match tokio::net::TcpStream::from_std(stream) {
+/// Reads what a balancer says, makes the handshake where there is one, and serves.
+async fn begin(job: Job, shared: &Shared) {
+    let Job { stream, address, tls, place } = job;
+    let mut stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
             debug!(%error, "a connection was gone before it was served");
             return;
         }
     };
-    let service = &shared.service;
-    let handler =
-        service_fn(move |request| async move { Ok::<_, Infallible>(service.call(peer, request).await) });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(limits::HEADER_COUNT)
-        .max_buf_size(limits::HEADER_BYTES + limits::URL_BYTES)
-        .serve_connection(TokioIo::new(stream), handler);
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = shared.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let client = match shared.config.proxy_protocol.client(&mut stream, address).await {
+        Ok(client) => client,
+        Err(error) => {
+            // A balancer that is set up otherwise: the operator has to know.
+            warn!(%address, %error, "a connection of a trusted proxy was closed");
+            return;
         }
     };
-    if let Err(error) = result {
-        debug!(%error, "a connection ended with an error");
+    let Some(tls) = tls else {
+        return connection::serve(stream, Protocol::Detect, Peer::plain(client), place, shared).await;
+    };
+    match shared.stop.run_until_cancelled(tls.accept(stream)).await {
+        Some(Ok(Accepted::Stream(stream, told))) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+            let peer = Peer { address: client, tls: Some(told) };
+            connection::serve(stream, protocol, peer, place, shared).await;
+        }
+        Some(Ok(Accepted::Challenge)) => debug!("an authority looked for an answer"),
+        Some(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            debug!(%error, cause, "a connection could not be encrypted");
+        }
+        // Nothing has been asked for yet, so nothing is cut.
+        None => {}
     }
 }

@@ -1,23 +1,72 @@
-//! Accepts connections, hands each to the core that has the fewest, and drains them. Knows HTTP only
-//! as hyper's connection driver.
+//! Accepts connections, hands each to the core that has the fewest, ends those that take too long, and drains them.
+//! Of HTTP it knows how bytes become requests; what requests mean is the next module's.
 
+mod connection;
 mod core;
+mod deadline;
+mod http1;
+mod http2;
 mod peer;
+mod places;
+mod progress;
+mod proxy_protocol;
+mod stream;
+mod trusted;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-pub(crate) use self::core::HEADER_TIMEOUT;
-use self::core::{CONNECTIONS, Core, Job};
+pub use self::connection::Protocol;
+use self::connection::Shared;
+use self::core::{Core, Job};
 pub use self::peer::{Peer, TlsPeer};
+pub(crate) use self::places::Client;
+use self::places::{Place, Places};
+pub use self::proxy_protocol::{ProxyProtocol, ProxyProtocolError};
+pub use self::trusted::{TrustedProxies, X_FORWARDED_FOR};
 use crate::http::Service;
+use crate::tls::Tls;
+
+/// What clients may do with connections.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// How long a client may take to send a request's header.
+    pub header_timeout: Duration,
+    /// How long, and up to twice as long, a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How long a client may read nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// Open connections; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Of them, those of one client: an IPv4 address or an IPv6 network of 64 bits. Further ones are closed.
+    pub connections_per_client: usize,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+impl Default for ListenConfig {
+    /// Ten seconds for a header are what a phone in a tunnel needs. A minute of waiting is what balancers use, which
+    /// close first. A tenth of all connections is more than an office behind one address has.
+    fn default() -> Self {
+        Self {
+            header_timeout: HEADER_TIMEOUT,
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            connections: 10_000,
+            connections_per_client: 1_000,
+            proxy_protocol: ProxyProtocol::default(),
+        }
+    }
+}
+
+/// How long a client may take to send a request's header, unless it is configured.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long requests may go on after a stop: the default wall time limit and a little.
 const DRAIN: Duration = Duration::from_secs(35);
@@ -25,33 +74,56 @@ const DRAIN: Duration = Duration::from_secs(35);
 /// After an accept error such as "too many open files": time for some to close.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Unencrypted.
+    pub plain: TcpListener,
+    /// Encrypted, where an edge has certificates.
+    pub tls: Option<TcpListener>,
+}
+
+/// Who answers connections, and how.
+pub struct Server {
+    /// Answers requests.
+    pub service: Arc<Service>,
+    /// What clients may do with connections.
+    pub config: ListenConfig,
+    /// Certificates; without them, the encrypted listener answers nobody.
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// Serves until `stop`, then drains with a deadline.
 ///
 /// # Errors
 /// When the threads that serve cannot be started.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(server: Server, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
+    let Server { service, config, tls } = server;
     let tasks = TaskTracker::new();
-    let cores = Core::start_all(&service, &stop, &tasks)?;
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(config.connections, config.connections_per_client);
+    let config = Arc::new(config);
+    let shared = Shared { service: service.clone(), config, stop: stop.clone(), tasks: tasks.clone() };
+    let cores = Core::start_all(&shared)?;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listeners, tls.as_ref(), &places) => accepted,
         };
         match accepted {
-            Ok(job) => {
+            Ok(Some(job)) => {
                 // A core has its connections for as long as they last; there is always one.
                 if let Some(core) = cores.iter().min_by_key(|core| core.connections()) {
                     core.give(job);
                 }
             }
+            Ok(None) => service.metrics().connection_refused(),
             Err(error) => {
                 warn!(%error, "cannot accept a connection; going on");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         warn!(open = tasks.len(), "connections were cut because they did not finish in time");
@@ -60,9 +132,21 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: Cancellat
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Job> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, address) = listener.accept().await?;
+/// Nothing when the client has too many.
+async fn accept(listeners: &Listeners, tls: Option<&Arc<Tls>>, places: &Places) -> io::Result<Option<Job>> {
+    let permit = places.any().await.map_err(io::Error::other)?;
+    let encrypted = async {
+        match (&listeners.tls, tls) {
+            (Some(listener), Some(tls)) => (listener.accept().await, Some(tls.clone())),
+            _ => std::future::pending().await,
+        }
+    };
+    let (accepted, tls) = tokio::select! {
+        accepted = listeners.plain.accept() => (accepted, None),
+        accepted = encrypted => accepted,
+    };
+    let (stream, address) = accepted?;
+    let Some(place) = places.give(permit, address.ip()) else { return Ok(None) };
     stream.set_nodelay(true)?;
-    Ok(Job { stream: stream.into_std()?, address, permit })
+    Ok(Some(Job { stream: stream.into_std()?, address, tls, place }))
 }

@@ -25,6 +25,12 @@ impl Peer {
         Self { address, tls: None }
     }
 
+    /// The name that it was encrypted for, if it was, and the client told one.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.tls.as_ref()?.server_name.as_deref()
+    }
+
     /// `https` or `http`: what the client used to get here.
     #[must_use]
     pub fn scheme(&self) -> &'static str {

@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use crate::artifact::{Artifact, ArtifactError, ArtifactStore};
 use crate::host::{Given, Grants};
+use crate::http::Terms;
 use crate::sandbox::{Callee, Habits, IdleInstances};
 
 /// One immutable version of a function.
@@ -16,6 +17,7 @@ pub struct Deployment {
     manifest_id: ContentId,
     manifest: Manifest,
     header: HeaderValue,
+    terms: Terms,
     function: Arc<str>,
     idle: Arc<IdleInstances>,
     habits: Arc<Habits>,
@@ -80,6 +82,7 @@ impl Deployment {
         Ok(Arc::new(Self {
             id: reference.id.clone(),
             manifest_id: id,
+            terms: Terms::of(&manifest),
             function: manifest.function.as_str().into(),
             manifest,
             header,
@@ -129,6 +132,11 @@ impl Deployment {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What it says about its requests besides how they are answered.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// What one request may use.

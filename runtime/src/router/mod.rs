@@ -166,11 +166,14 @@ impl RuntimeRouter {
         self.inner.suffixes.iter().find_map(|suffix| host.strip_suffix(suffix.as_str()))
     }
 
-    /// Whether a certificate may be had for a host: something answers there under a domain of its own.
+    /// Whether a certificate may be had for a host: something answers there that was made by somebody, not only asked for.
     #[must_use]
-    pub fn serves_domain(&self, host: &str) -> bool {
-        self.label(host).is_none()
-            && self.inner.hosts.domain(host).is_some_and(|slot| slot.answer().is_some())
+    pub fn may_have_certificate(&self, host: &str) -> bool {
+        let slot = match self.label(host) {
+            Some(slug) => self.inner.hosts.slug(slug),
+            None => self.inner.hosts.domain(host),
+        };
+        slot.is_some_and(|slot| slot.answer().is_some())
     }
 }
 

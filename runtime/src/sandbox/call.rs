@@ -12,12 +12,13 @@ use http::{Method, Request, Response};
 use tokio::task::unconstrained;
 use wasmtime_wasi_http::WasiBody;
 
-use super::idle::{After, CoreNumber};
+use super::idle::After;
 use super::instance::{Instance, Responder};
 use super::running::{Counted, Guest, Running, Sharing};
 use super::shared::{Job, Shared};
 use super::{GuestBody, GuestError, Habits, IdleInstances, Meter, Permit, Sandbox, State};
 use crate::artifact::Artifact;
+use crate::core_number::CoreNumber;
 use crate::host::Grants;
 use crate::host::log::GuestLog;
 use crate::request_id::RequestId;

@@ -52,7 +52,17 @@ impl GuestError {
     /// Whether the guest has done something wrong. To be too slow may be the fault of whoever it waited for or of
     /// a busy machine, where to call it less would make it slower still; too large a body is its client's.
     pub(super) fn is_its_own(&self) -> bool {
-        !matches!(self, Self::Exceeded(Exceeded::Wall | Exceeded::RequestBody) | Self::PoolFull)
+        let not_its_own = matches!(
+            self,
+            Self::PoolFull
+                | Self::Exceeded(
+                    Exceeded::Wall
+                        | Exceeded::RequestBody
+                        | Exceeded::RequestSlow
+                        | Exceeded::RequestMalformed
+                )
+        );
+        !not_its_own
     }
 
     /// What a guest gave instead of a response, while it has not failed.

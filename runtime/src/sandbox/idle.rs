@@ -1,7 +1,6 @@
 //! Instances of one deployment that wait for a request: those that may answer another one, and one on
 //! each core that was made ahead, fresh and never used, while nobody waited.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -9,15 +8,13 @@ use std::time::{Duration, Instant};
 use super::Habits;
 use super::instance::Instance;
 use super::shared::{Doors, Shared};
+use crate::core_number::{CoreNumber, SHELVES};
 
 /// How long an instance waits.
 const EXPIRY: Duration = Duration::from_secs(10);
 
 /// Instances that may wait per deployment and core: more than a core works on at once.
 const KEPT: usize = 8;
-
-/// Cores that have a shelf of their own; the seventeenth shares the first one's.
-const SHELVES: usize = 16;
 
 /// How many instances of all deployments may still wait: each holds memory. Clones are one.
 #[derive(Clone)]
@@ -115,8 +112,7 @@ impl IdleInstances {
     }
 
     fn doors(&self, core: CoreNumber) -> &Doors {
-        let [first, ..] = &self.doors;
-        self.doors.get(core.0).unwrap_or(first)
+        core.of(&self.doors)
     }
 
     /// The one that was put there last, since it is warm.
@@ -188,13 +184,11 @@ impl IdleInstances {
     }
 
     fn rewinding(&self, core: CoreNumber) -> &AtomicBool {
-        let [first, ..] = &self.rewinding;
-        self.rewinding.get(core.0).unwrap_or(first)
+        core.of(&self.rewinding)
     }
 
     fn shelf(&self, core: CoreNumber) -> MutexGuard<'_, Vec<Waiting>> {
-        let [first, ..] = &self.shelves;
-        lock(self.shelves.get(core.0).unwrap_or(first))
+        lock(core.of(&self.shelves))
     }
 }
 
@@ -208,25 +202,5 @@ async fn watch(instances: Weak<IdleInstances>) {
         if !instances.upgrade().is_some_and(|instances| instances.expire()) {
             return;
         }
-    }
-}
-
-/// A thread that calls guests.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CoreNumber(usize);
-
-impl CoreNumber {
-    /// This thread's, given when it first asks.
-    pub fn here() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-        }
-        let number = NUMBER.get().unwrap_or_else(|| {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed) % SHELVES;
-            NUMBER.set(Some(number));
-            number
-        });
-        Self(number)
     }
 }

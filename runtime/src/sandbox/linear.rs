@@ -19,8 +19,8 @@ use rustix::mm::{
 };
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-use super::idle::CoreNumber;
 use super::pagemap::{Run, dirty};
+use crate::core_number::CoreNumber;
 
 /// Runs of dirty pages that one scan tells of. StarlingMonkey leaves about 60.
 const RUNS: usize = 512;

@@ -28,6 +28,12 @@ pub enum Exceeded {
     /// The client's body.
     #[error("the request body is larger than this function accepts")]
     RequestBody,
+    /// The client was too slow with its body.
+    #[error("the request body did not arrive in time")]
+    RequestSlow,
+    /// The client's body is none.
+    #[error("the request body is malformed")]
+    RequestMalformed,
     /// The function's body.
     #[error("the function's response is larger than its limit allows")]
     ResponseBody,
@@ -49,11 +55,13 @@ pub enum Exceeded {
 }
 
 impl Exceeded {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Cpu,
         Self::Wall,
         Self::Memory,
         Self::RequestBody,
+        Self::RequestSlow,
+        Self::RequestMalformed,
         Self::ResponseBody,
         Self::Startup,
         Self::Handles,
@@ -70,6 +78,8 @@ impl Exceeded {
             Self::Wall => "wall_limit_exceeded",
             Self::Memory => "memory_limit_exceeded",
             Self::RequestBody => "request_body_too_large",
+            Self::RequestSlow => "request_body_timeout",
+            Self::RequestMalformed => "malformed_request",
             Self::ResponseBody => "response_body_too_large",
             Self::Startup => "startup_limit_exceeded",
             Self::Handles => "handle_limit_exceeded",

@@ -14,9 +14,9 @@ use tracing::warn;
 use wasmtime_wasi_http::WasiBody;
 
 use super::common::Common;
-use super::idle::CoreNumber;
 use super::shared::{Leaving, Shared};
 use super::{Exceeded, GuestError, Habits, IdleInstances, Meter, Permit, Sandbox};
+use crate::core_number::CoreNumber;
 use crate::host::log::GuestLog;
 use crate::metrics::Metrics;
 

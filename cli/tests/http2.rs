@@ -1,0 +1,155 @@
+//! HTTP/2 on the port of HTTP/1.1, and what one client of it may do.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper::{Request, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use support::{Home, Server, deploy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+type Body = http_body_util::Either<Empty<Bytes>, Full<Bytes>>;
+
+async fn open(server: &Server) -> (SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn get(server: &Server, path: &str) -> Request<Body> {
+    let uri = format!("http://{}{path}", server.host("good"));
+    Request::get(uri).version(Version::HTTP_2).body(Body::Left(Empty::new())).unwrap()
+}
+
+#[tokio::test]
+async fn requests_share_a_connection() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    deploy(&home, "good", "hostile", &[]);
+    let (sender, _connection) = open(&server).await;
+    let slow = tokio::spawn(sender.clone().send_request(get(&server, "/slow")));
+    let mut bodies = Vec::new();
+    for number in 0..50 {
+        let text = Bytes::from(format!("{number}").repeat(20_000));
+        let mut request = get(&server, "/echo").map(|_| Body::Right(Full::new(text.clone())));
+        *request.method_mut() = hyper::Method::POST;
+        bodies.push((text, tokio::spawn(sender.clone().send_request(request))));
+    }
+    for (sent, answer) in bodies {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_2));
+        assert!(answer.headers().contains_key("af-deployment"));
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), sent);
+    }
+    let slow = slow.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(slow, "slow but sure\n");
+}
+
+#[tokio::test]
+async fn two_hosts_in_one_request_are_refused() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    deploy(&home, "good", "hello-rust", &[]);
+    let (mut sender, _connection) = open(&server).await;
+    let mut request = get(&server, "/");
+    request.headers_mut().insert("host", "other.localhost".parse().unwrap());
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let many = (0..200).fold(get(&server, "/"), |mut request, number| {
+        let name: hyper::header::HeaderName = format!("x-{number}").parse().unwrap();
+        request.headers_mut().insert(name, "y".parse().unwrap());
+        request
+    });
+    assert_eq!(sender.send_request(many).await.unwrap().status(), 431);
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_finish_and_an_idle_client_go() {
+    let home = Home::new();
+    let server = home.up(&["--idle-timeout-ms", "100"]);
+    deploy(&home, "good", "hostile", &[]);
+    let (mut idle, ended) = open(&server).await;
+    assert_eq!(idle.send_request(get(&server, "/")).await.unwrap().status(), 200);
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it is told to go").unwrap().unwrap();
+    let (mut busy, ended) = open(&server).await;
+    let answer = busy.send_request(get(&server, "/slow")).await.unwrap();
+    server.terminate();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "slow but sure\n");
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it is told to go").unwrap().unwrap();
+    assert!(server.stop().success());
+}
+
+/// A frame of RFC 9113, section 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// `GET /` over http, in HPACK's static table, for a host.
+fn header(host: &str) -> Vec<u8> {
+    let length = u8::try_from(host.len()).unwrap();
+    [&[0x82, 0x86, 0x84, 0x41, length], host.as_bytes()].concat()
+}
+
+/// The error code of the GOAWAY frame with which the server ends the connection.
+async fn goaway(stream: &mut TcpStream) -> Option<u32> {
+    let mut bytes = Vec::new();
+    let all = stream.read_to_end(&mut bytes);
+    let _reset = tokio::time::timeout(Duration::from_secs(20), all).await.expect("the server closes");
+    let mut rest = bytes.as_slice();
+    let mut code = None;
+    while rest.len() >= 9 {
+        let length = usize::from(rest[0]) << 16 | usize::from(rest[1]) << 8 | usize::from(rest[2]);
+        let payload = rest.get(9..9 + length)?;
+        if rest[3] == 7 {
+            code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+        }
+        rest = &rest[9 + length..];
+    }
+    code
+}
+
+#[tokio::test]
+async fn requests_that_are_taken_back_at_once_end_the_connection() {
+    let home = Home::new();
+    let server = home.up(&["--metrics-listen", "127.0.0.1:0"]);
+    deploy(&home, "good", "hostile", &[]);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    attack.extend(frame(4, 0, 0, &[]));
+    for number in 0..5_000 {
+        attack.extend(frame(1, 0b101, number * 2 + 1, &header(&server.host("good"))));
+        attack.extend(frame(3, 0, number * 2 + 1, &8_u32.to_be_bytes()));
+    }
+    // The server may close before all is sent.
+    let _sent = stream.write_all(&attack).await;
+    assert_eq!(goaway(&mut stream).await, Some(11), "ENHANCE_YOUR_CALM");
+    server.settled().await;
+}
+
+#[tokio::test]
+async fn a_header_without_end_ends_the_connection() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    attack.extend(frame(4, 0, 0, &[]));
+    attack.extend(frame(1, 1, 1, &header("good.localhost")));
+    for _ in 0..10_000 {
+        // A literal header that is never indexed: x: and 100 bytes.
+        let line = [&[0x10, 1, b'x', 100], "y".repeat(100).as_bytes()].concat();
+        attack.extend(frame(9, 0, 1, &line));
+    }
+    let _sent = stream.write_all(&attack).await;
+    assert!(goaway(&mut stream).await.is_some_and(|code| code != 0));
+}

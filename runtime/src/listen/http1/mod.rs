@@ -1,0 +1,89 @@
+//! Speaks HTTP/1.1 over a stream, and tells a client why its bytes were refused.
+
+mod framing;
+mod head;
+mod refusal;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use af_contract::limits;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tracing::debug;
+
+pub use self::framing::Framing;
+use self::framing::HEAD_BYTES;
+pub use self::refusal::Refusal;
+use super::connection::{Answering, Ended};
+use super::deadline::{Driven, drive};
+use super::progress::Phase;
+use super::stream::Stream;
+
+/// How long, and how much, is read from a client that is being refused: one that is cut off while it sends sees a broken
+/// connection instead of the reason.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
+
+/// Serves a connection to its end.
+pub async fn serve<S>(stream: Stream<S>, answering: &Answering)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handler =
+        service_fn(
+            move |request| async move { Ok::<_, Infallible>(answering.clone().answer(request).await) },
+        );
+    let mut connection = http1::Builder::new()
+        // The deadlines are ours: hyper's costs a timer for each request, and counts idle time as a header's.
+        .header_read_timeout(None)
+        .max_headers(limits::HEADER_COUNT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), handler)
+        .with_upgrades();
+    let ended = drive(&mut connection, answering).await;
+    let Some(parts) = connection.into_parts() else { return };
+    let mut stream = parts.io.into_inner();
+    let slow = matches!(ended, Ended::TooSlow(Phase::Head(_))).then_some(Refusal::Timeout);
+    if let Some(refusal) = stream.refusal().or(slow) {
+        answering.service().metrics().refused(refusal.code());
+        debug!(peer = %answering.peer().address, code = refusal.code(), reason = %refusal, "a connection's bytes were refused");
+        refuse(stream.inner(), refusal).await;
+    }
+}
+
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, refusal: Refusal) {
+    let told = async {
+        stream.write_all(&refusal.response()).await?;
+        stream.shutdown().await?;
+        let (mut sink, mut left) = ([0; 1024], LINGER_BYTES);
+        while left > 0 {
+            match stream.read(&mut sink).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    match tokio::time::timeout(LINGER, told).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => debug!(%error, "a client did not wait for the reason"),
+    }
+}
+
+impl<S, H> Driven for http1::UpgradeableConnection<TokioIo<Stream<S>>, H>
+where
+    Self: Future<Output = hyper::Result<()>> + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: hyper::service::HttpService<hyper::body::Incoming>,
+    H::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    H::ResBody: 'static,
+    <H::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn shut_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

@@ -1,0 +1,159 @@
+//! Connections that stop speaking HTTP (WebSocket): bytes pass both ways, until one side ends or both are silent.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::places::Place;
+use crate::metrics::Metrics;
+
+/// How long neither side may send anything, twice at most. WebSocket libraries ping each half minute or so. Tests do
+/// not wait for so long, here and below.
+const SILENCE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(300) };
+
+/// How long tunnels may go on after a stop: they have no end of their own, so that waiting is a courtesy.
+const DRAIN: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(5) };
+
+const UPGRADE_TOKEN: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// The protocol that a request wants to go on with. HTTP/2 is none that is passed on: its requests would no longer be seen.
+pub(super) fn asked<B>(request: &Request<B>) -> Option<HeaderValue> {
+    if request.version() != Version::HTTP_11 || !names_upgrade(request.headers()) {
+        return None;
+    }
+    let protocol = request.headers().get(UPGRADE)?;
+    let mut names = protocol.to_str().ok()?.split(',');
+    let is_http2 = |name: &str| name.trim().get(..2).is_some_and(|start| start.eq_ignore_ascii_case("h2"));
+    (!names.any(is_http2)).then(|| protocol.clone())
+}
+
+fn names_upgrade(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Says that a message is about another protocol.
+pub(super) fn tell(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, UPGRADE_TOKEN);
+    headers.insert(UPGRADE, protocol);
+}
+
+/// All open tunnels of this edge. Each holds a place for a connection, which bounds them.
+pub(super) struct Tunnels {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Tunnels {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { tasks: TaskTracker::new(), cut: CancellationToken::new(), metrics }
+    }
+
+    /// Runs something that belongs to a tunnel, until it ends or is cut.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move { cut.run_until_cancelled(work).await });
+    }
+
+    /// Joins two connections as soon as both have stopped speaking HTTP.
+    pub fn join(&self, client: OnUpgrade, backend: OnUpgrade, place: Arc<Place>) {
+        let open = Open::new(self.metrics.clone());
+        self.spawn(async move {
+            if let Err(error) = pass(client, backend).await {
+                debug!(error = %error, "a tunnel ended with an error");
+            }
+            drop((place, open));
+        });
+    }
+
+    /// Waits for a moment, then cuts those that are left.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// A tunnel that is counted while it is open.
+struct Open(Arc<Metrics>);
+
+impl Open {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.tunnel_opened();
+        Self(metrics)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.tunnel_closed();
+    }
+}
+
+async fn pass(client: OnUpgrade, backend: OnUpgrade) -> io::Result<()> {
+    let upgraded = async { tokio::try_join!(client, backend).map_err(io::Error::other) };
+    let upgraded = tokio::time::timeout(SILENCE, upgraded).await;
+    let (client, backend) = upgraded.map_err(|_| io::ErrorKind::TimedOut)??;
+    let heard = Arc::new(AtomicBool::new(false));
+    let mut client = Heard { io: TokioIo::new(client), heard: heard.clone() };
+    let mut backend = Heard { io: TokioIo::new(backend), heard: heard.clone() };
+    let silence = async {
+        loop {
+            tokio::time::sleep(SILENCE).await;
+            if !heard.swap(false, Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        copied = copy_bidirectional(&mut client, &mut backend) => copied.map(drop),
+        () = silence => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// One side, which notes that something came from it.
+struct Heard {
+    io: TokioIo<Upgraded>,
+    heard: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        self.heard.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
