@@ -16,10 +16,12 @@ use af_contract::{
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::artifact::{Artifact, ArtifactStore};
+use af_runtime::content::ContentStore;
 use af_runtime::host::{Given, Grants};
 use af_runtime::request_id::RequestId;
 use af_runtime::router::{self, Answer, RuntimeRouter};
 use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
+use af_runtime::site::{Naming, Sites};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -167,6 +169,34 @@ fn route(router: &RuntimeRouter, host: &str, path: &str) -> bool {
     function.routes().unwrap().find("GET", host, &path).is_some()
 }
 
+/// A page of a site that is in memory, two directories deep, and a large file's body.
+fn sites(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DiskStore::open(dir.path()).unwrap();
+    let site = dir.path().join("site/docs/guide");
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::write(site.join("index.html"), "x".repeat(4096)).unwrap();
+    std::fs::write(site.join("film.mp4"), "x".repeat(5_000_000)).unwrap();
+    let staging = store.stage().unwrap();
+    let mut put = |block: car::Block| staging.put(&block).map_err(io::Error::other);
+    let root = unixfs::folder::import(&dir.path().join("site"), &mut put).unwrap().root;
+    staging.commit().unwrap().finish().unwrap();
+    let site = Sites::new(ContentStore::new(store)).site(root, Naming::Name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let get = |path: &str| {
+        let request = http::Request::get(path).header("accept-encoding", "gzip, deflate, br, zstd");
+        request.body(()).unwrap()
+    };
+    let answer = async |request: &http::Request<()>| {
+        black_box(site.respond(request).await.unwrap().into_body().collect().await.unwrap());
+    };
+    let mut group = criterion.benchmark_group("site");
+    for (name, path) in [("page of 4 KiB", "/docs/guide/"), ("file of 5 MB", "/docs/guide/film.mp4")] {
+        let request = get(path);
+        group.bench_function(name, |bench| bench.to_async(&runtime).iter(|| answer(&request)));
+    }
+}
+
 fn verification(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let store = DiskStore::open(dir.path()).unwrap();
@@ -199,5 +229,5 @@ fn verification(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(parts, instantiation, routing, verification);
+criterion_group!(parts, instantiation, routing, sites, verification);
 criterion_main!(parts);

@@ -118,7 +118,8 @@ impl Service {
             }
             Answer::Site(site) => {
                 let (root, naming) = site.directory()?;
-                if request.uri().path() == well_known::DEPLOYMENT_PATH {
+                // A host that is a CID has nothing but what is behind the CID.
+                if naming == Naming::Name && request.uri().path() == well_known::DEPLOYMENT_PATH {
                     return Ok(well_known::site(root));
                 }
                 self.site(context, root, naming, &request).await

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
+use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::body::PIECE;
@@ -50,12 +50,6 @@ impl Sent {
     /// Its entity tag. A compressed copy is content of its own, with a CID of its own.
     pub fn tag(&self) -> &str {
         &self.tag
-    }
-
-    /// What a cache needs to know. `tag` is the one that the client has it under.
-    pub fn validate(&self, headers: &mut HeaderMap, tag: HeaderValue) {
-        headers.insert(ETAG, tag);
-        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
 
     /// That only these bytes come.

@@ -1,15 +1,18 @@
 //! One site and the way of a request to it: [`Site::respond`] reads top to bottom.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 
 use af_contract::ContentId;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use moka::sync::Cache;
 
+use super::conditional::Verdict;
 use super::file::Sent;
 use super::path::SitePath;
+use super::range::Unsatisfiable;
 use super::redirects::{self, FILE_BYTES, Outcome, Redirects, RedirectsError};
 use super::tree::{Page, Place, Trail, Tree};
 use super::{SiteError, conditional, file, range};
@@ -149,31 +152,30 @@ impl Site {
     ) -> Result<Response<ResponseBody>, SiteError> {
         let sent = Sent::choose(&self.tree, page, asked.headers).await?;
         let size = sent.file.size;
+        let wanted = if status == StatusCode::OK { wanted(asked, &sent)? } else { Wanted::Page };
         let mut response = Response::new(ResponseBody::full(""));
         *response.status_mut() = status;
-        let mut wanted = None;
-        if status == StatusCode::OK {
-            match conditional::judge(asked.headers, sent.tag()) {
-                conditional::Verdict::Failed => return Err(SiteError::Precondition),
-                conditional::Verdict::NotModified(tag) => {
-                    *response.status_mut() = StatusCode::NOT_MODIFIED;
-                    sent.validate(response.headers_mut(), tag);
-                    return Ok(response);
-                }
-                conditional::Verdict::Send if asked.method == Method::GET => {
-                    let header = conditional::range(asked.headers, sent.tag());
-                    let found = range::wanted(header, size);
-                    wanted = found.map_err(|range::Unsatisfiable| SiteError::Range { size })?;
-                }
-                conditional::Verdict::Send => {}
+        let headers = response.headers_mut();
+        // Also where there is no copy: the next deploy may bring one.
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        let range = match wanted {
+            Wanted::Nothing(tag) => {
+                headers.insert(ETAG, tag);
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                return Ok(response);
             }
-            sent.validate(response.headers_mut(), file::header(sent.tag().to_owned()));
-            if let Some(range) = &wanted {
+            Wanted::Page => 0..size,
+            Wanted::All => {
+                headers.insert(ETAG, file::header(sent.tag().to_owned()));
+                0..size
+            }
+            Wanted::Part(range) => {
+                headers.insert(ETAG, file::header(sent.tag().to_owned()));
+                sent.say_part(headers, &range);
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                sent.say_part(response.headers_mut(), range);
+                range
             }
-        }
-        let range = wanted.unwrap_or(0..size);
+        };
         sent.describe(response.headers_mut(), &self.tree, page);
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
         if asked.method == Method::GET {
@@ -244,6 +246,35 @@ impl Site {
             }
             text.extend_from_slice(&bytes);
         }
+    }
+}
+
+/// What of a file its client wants.
+enum Wanted {
+    /// Nothing: it has the file, under this tag.
+    Nothing(HeaderValue),
+    /// The file.
+    All,
+    /// These bytes of it.
+    Part(Range<u64>),
+    /// It asked for something else, and is sent this for an explanation.
+    Page,
+}
+
+fn wanted(asked: Asked<'_>, sent: &Sent) -> Result<Wanted, SiteError> {
+    match conditional::judge(asked.headers, sent.tag()) {
+        Verdict::Failed => return Err(SiteError::Precondition),
+        Verdict::NotModified(tag) => return Ok(Wanted::Nothing(tag)),
+        Verdict::Send => {}
+    }
+    // Ranges are of GET only.
+    if asked.method != Method::GET {
+        return Ok(Wanted::All);
+    }
+    let size = sent.file.size;
+    match range::wanted(conditional::range(asked.headers, sent.tag()), size) {
+        Ok(range) => Ok(range.map_or(Wanted::All, Wanted::Part)),
+        Err(Unsatisfiable) => Err(SiteError::Range { size }),
     }
 }
 
