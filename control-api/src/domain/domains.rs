@@ -17,6 +17,12 @@ use crate::store::{DomainRow, StoreError};
 /// Domains of a project. Each verified one costs a few questions to the DNS a day, and an entry on every edge.
 const MOST: i64 = 100;
 
+/// Checks closer together would do nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A name that is checked less often than once a year is not checked.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// What the control plane has to know about names.
 #[derive(Clone, Debug)]
 pub struct DomainConfig {
@@ -93,6 +99,7 @@ impl Domains {
         for domain in &mut config.platform {
             domain.make_ascii_lowercase();
         }
+        config.check_interval = config.check_interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
         Ok(Self { dns: Dns::new(&config.dns_servers)?, config, attempts: Attempts::new() })
     }
 

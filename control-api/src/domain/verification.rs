@@ -102,8 +102,10 @@ pub(crate) async fn watch(state: &State) {
 }
 
 async fn check_due(state: &State) -> Result<(), Error> {
+    // What is due again by the time that it was checked waits for the next turn.
+    let until = now();
     loop {
-        let due = state.store.due_domains(now(), BATCH).await?;
+        let due = state.store.due_domains(until, BATCH).await?;
         if due.is_empty() {
             return Ok(());
         }
@@ -115,10 +117,9 @@ async fn check_due(state: &State) -> Result<(), Error> {
                 other => other.map(drop),
             }
         });
-        let mut checks = checks.buffer_unordered(AT_ONCE);
-        while let Some(checked) = checks.next().await {
-            checked?;
-        }
+        // One that cannot be checked holds up no other of its batch; it is the first of the next one.
+        let checked: Vec<Result<(), Error>> = checks.buffer_unordered(AT_ONCE).collect().await;
+        checked.into_iter().collect::<Result<(), _>>()?;
     }
 }
 
