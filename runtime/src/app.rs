@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_contract::Update;
+use af_contract::{Change, DomainName, DomainState, Update};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::admin::Health;
 use crate::artifact::compile::Compiler;
@@ -112,10 +113,11 @@ impl Edge {
         let services = sandbox.services();
         let (egress, trust) = (services.egress.clone(), services.trust.clone());
         let proxy = Proxy::new(egress, trust, trusted.clone(), metrics.clone());
+        let listen = ListenConfig { trusted: trusted.clone(), proxy_protocol, ..config.listen.clone() };
         let exchanges = Exchanges::new(&config.http, trusted, &metrics).map_err(EdgeError::AccessLog)?;
         Ok(Self {
             metrics,
-            listen: ListenConfig { proxy_protocol, ..config.listen.clone() },
+            listen,
             health: Arc::default(),
             tls: tls.map(|(tls, _)| tls),
             service: Arc::new(Service {
@@ -132,6 +134,13 @@ impl Edge {
     /// Takes over what is new or changed. A function that already answers keeps answering with
     /// its old deployment until the new one is fetched, verified and compiled.
     pub fn apply(&self, updates: Vec<Update>) {
+        if let Some(tls) = &self.tls {
+            for update in &updates {
+                if let Change::Domain { name, state } = &update.change {
+                    certify(tls, name, state.as_ref());
+                }
+            }
+        }
         self.service.router().apply(updates);
     }
 
@@ -171,5 +180,17 @@ impl Edge {
     #[must_use]
     pub fn url_of(scheme: &str, domain: &str, slug: &str, address: SocketAddr) -> String {
         http::origin(scheme, &format!("{slug}.{domain}"), address)
+    }
+}
+
+/// Serves the certificate that a project brought for its domain, or none of its any more.
+fn certify(tls: &Tls, name: &DomainName, state: Option<&DomainState>) {
+    let Some(own) = state.and_then(|state| state.certificate.as_ref()) else {
+        tls.remove(name.as_str());
+        return;
+    };
+    if let Err(error) = tls.install(&[name.as_str()], own.chain.as_bytes(), own.key.as_bytes()) {
+        // The control plane has checked it, so it has expired since, or there are too many.
+        error!(domain = %name, %error, "a domain's own certificate cannot be served");
     }
 }

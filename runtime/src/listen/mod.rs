@@ -46,6 +46,8 @@ pub struct ListenConfig {
     pub connections: usize,
     /// Of them, those of one client: an IPv4 address or an IPv6 network of 64 bits. Further ones are closed.
     pub connections_per_client: usize,
+    /// Proxies whose connections are not counted as one client's.
+    pub trusted: TrustedProxies,
     /// Whose connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
 }
@@ -60,6 +62,7 @@ impl Default for ListenConfig {
             write_timeout: Duration::from_secs(30),
             connections: 10_000,
             connections_per_client: 1_000,
+            trusted: TrustedProxies::default(),
             proxy_protocol: ProxyProtocol::default(),
         }
     }
@@ -100,7 +103,7 @@ pub struct Server {
 pub async fn serve(server: Server, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
     let Server { service, config, tls } = server;
     let tasks = TaskTracker::new();
-    let places = Places::new(config.connections, config.connections_per_client);
+    let places = Places::new(config.connections, config.connections_per_client, config.trusted.clone());
     let config = Arc::new(config);
     let shared = Shared { service: service.clone(), config, stop: stop.clone(), tasks: tasks.clone() };
     let cores = Core::start_all(&shared)?;

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use super::TrustedProxies;
+
 /// All places. Cheap to clone.
 #[derive(Clone)]
 pub struct Places {
     all: Arc<Semaphore>,
     clients: Arc<Clients>,
+    trusted: TrustedProxies,
 }
 
 /// How many places each client has. It has no more entries than there are places.
@@ -40,16 +43,17 @@ fn network(address: Ipv6Addr) -> u64 {
 
 /// A connection's place; free again when this is dropped.
 pub struct Place {
-    client: Client,
+    /// A trusted proxy brings many clients, so it is not counted as one.
+    client: Option<Client>,
     clients: Arc<Clients>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Places {
-    /// So many in all, and of them so many for one client.
-    pub fn new(all: usize, client: usize) -> Self {
+    /// So many in all, and of them so many for one client that is no trusted proxy.
+    pub fn new(all: usize, client: usize, trusted: TrustedProxies) -> Self {
         let clients = Clients { most: client, open: Mutex::default() };
-        Self { all: Arc::new(Semaphore::new(all)), clients: Arc::new(clients) }
+        Self { all: Arc::new(Semaphore::new(all)), clients: Arc::new(clients), trusted }
     }
 
     /// Waits until there is one for anybody.
@@ -59,6 +63,9 @@ impl Places {
 
     /// Gives it to a client, unless that has too many.
     pub fn give(&self, permit: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
+        if self.trusted.contains(address) {
+            return Some(Place { client: None, clients: self.clients.clone(), _permit: permit });
+        }
         let client = Client::from(address);
         let mut open = self.clients.open();
         let count = open.entry(client).or_default();
@@ -67,7 +74,7 @@ impl Places {
         }
         *count += 1;
         drop(open);
-        Some(Place { client, clients: self.clients.clone(), _permit: permit })
+        Some(Place { client: Some(client), clients: self.clients.clone(), _permit: permit })
     }
 }
 
@@ -79,11 +86,12 @@ impl Clients {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(client) = &self.client else { return };
         let mut open = self.clients.open();
-        if let Some(count) = open.get_mut(&self.client) {
+        if let Some(count) = open.get_mut(client) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                open.remove(&self.client);
+                open.remove(client);
             }
         }
     }
@@ -95,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_has_no_more_than_its_share() {
-        let places = Places::new(4, 2);
+        let places = Places::new(4, 2, TrustedProxies::default());
         let address: IpAddr = "2001:db8:1:2::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8:1:2:ffff::9".parse().unwrap();
         let other: IpAddr = "2001:db8:1:3::1".parse().unwrap();
@@ -109,6 +117,14 @@ mod tests {
         drop(second);
         assert!(places.clients.open().is_empty());
         assert_eq!(places.all.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_trusted_proxy_brings_many_clients() {
+        let places = Places::new(4, 1, TrustedProxies::new(&["10.0.0.0/8".parse().unwrap()]));
+        let proxy: IpAddr = "10.1.2.3".parse().unwrap();
+        let first = places.give(places.any().await.unwrap(), proxy);
+        assert!(first.is_some() && places.give(places.any().await.unwrap(), proxy).is_some());
     }
 
     #[test]
