@@ -8,9 +8,10 @@ mod support;
 
 use std::time::Duration;
 
-use pebble::{Authority, Knot, Pebble, TSIG_SECRET, free_port, servers};
+use pebble::{Authority, DnsServer, Knot, Pebble, TSIG_SECRET, free_port, servers};
 use reqwest::{Response, StatusCode};
-use support::{Home, Server, certificate, https, ok};
+use serde_json::{Value, json};
+use support::{Home, Server, certificate, guest, https, ok};
 
 const DOMAIN: &str = "fn.localhost";
 
@@ -81,6 +82,63 @@ async fn a_new_name_gets_its_certificate_on_its_first_request() {
         let gone = https(&[], &[]).get(token).header("host", format!("hello.{DOMAIN}")).send().await.unwrap();
         assert_eq!(gone.status(), StatusCode::PERMANENT_REDIRECT, "no answer stays");
     }
+}
+
+/// What most users want: a domain of theirs answers over HTTPS, and nobody did anything for it.
+#[tokio::test]
+async fn a_custom_domain_is_answered_over_https_from_its_first_request() {
+    let Some(servers) = servers() else { return };
+    let (home, authority, dns) =
+        (Home::new(), Authority::new(&servers), DnsServer::start(&servers, "127.0.0.1"));
+    let server = up(&home, &authority, &["--dns-server", &dns.address.to_string()]);
+    let pebble = authority.start(server.plain, server.port, Some(dns.address)).await;
+    let issuer = home.data().with_extension("issuer.pem");
+    std::fs::write(&issuer, &pebble.issuer).unwrap();
+    let mut deploy = home.af();
+    deploy.args(["functions", "deploy", "--create", "-n", "shop", "-p"]).arg(guest("hello-rust"));
+    ok(deploy.env("SSL_CERT_FILE", &issuer));
+    let orders = pebble.orders();
+
+    let name = "shop.example.com";
+    let url = format!("https://{name}:{}/", server.port);
+    let client = https(&[&pebble.issuer], &[name]);
+    ok(home.af().args(["domains", "add", name, "--function", "shop"]));
+    assert!(client.get(&url).send().await.is_err(), "it is not verified");
+    assert_eq!(pebble.orders(), orders, "so the authority is not asked");
+    let shown: Value = serde_json::from_str(&ok(home.af().args(["--json", "domains", "get", name]))).unwrap();
+    let value = format!("af-site-verification={}", shown["txtVerificationToken"].as_str().unwrap());
+    dns.set("set-txt", json!({ "host": format!("{name}."), "value": value })).await;
+    ok(home.af().args(["domains", "verify", name, "--wait"]));
+
+    let learned = async {
+        loop {
+            match client.get(&url).send().await {
+                Ok(answer) => return answer,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let answer = tokio::time::timeout(LONG, learned).await.unwrap_or_else(|_| panic!("{}", pebble.said()));
+    let issued = certificate(&answer);
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.text().await.unwrap(), "Hello from Rust and WASI 0.2!\n");
+    assert_eq!(pebble.orders(), orders + 1);
+
+    // Who holds this certificate need not be who answers for another host.
+    let other = client.get(&url).header("host", "shop.fn.localhost").send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::MISDIRECTED_REQUEST);
+
+    // A certificate of one's own takes its place.
+    let own = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let [chain, key] = ["own.crt", "own.key"].map(|file| home.data().with_extension(file));
+    std::fs::write(&chain, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    ok(home.af().args(["domains", "certificate", name, "--cert"]).arg(&chain).arg("--key").arg(&key));
+    let both = https(&[&pebble.issuer, own.cert.pem().as_bytes()], &[name]);
+    let changed = async { while certificate(&both.get(&url).send().await.unwrap()) == issued {} };
+    tokio::time::timeout(LONG, changed).await.expect("it is not served");
+    assert_eq!(certificate(&both.get(&url).send().await.unwrap()), own.cert.der().to_vec());
+    ok(home.af().args(["domains", "remove", name]));
 }
 
 #[tokio::test]

@@ -2,68 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+#[path = "support/pebble.rs"]
+mod pebble;
 mod support;
 
-use std::net::{TcpListener, UdpSocket};
-use std::process::{Child, Command, Stdio};
-
+use pebble::{DnsServer, servers};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::{Home, Server, guest, http, ok, refused};
-
-/// pebble-challtestsrv, whose records are set over HTTP; killed when it is dropped.
-struct DnsServer {
-    child: Child,
-    address: String,
-    management: String,
-}
-
-impl DnsServer {
-    async fn start() -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/dns-server");
-        let program = ok(&mut Command::new(script));
-        let (address, management) = (free_port(), free_port());
-        let mut command = Command::new(program.trim());
-        command.args(["-dns01", &address, "-management", &management]);
-        // No other part of it, and no record that nobody set.
-        for option in ["-doh", "-http01", "-https01", "-tlsalpn01", "-defaultIPv4", "-defaultIPv6"] {
-            command.args([option, ""]);
-        }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { child, address, management };
-        while !server.try_set("clear-txt", json!({ "host": "nobody.test." })).await {
-            tokio::task::yield_now().await;
-        }
-        server
-    }
-
-    async fn try_set(&self, what: &str, body: Value) -> bool {
-        let url = format!("http://{}/{what}", self.management);
-        http().post(url).json(&body).send().await.is_ok_and(|answer| answer.status().is_success())
-    }
-
-    async fn set(&self, what: &str, body: Value) {
-        assert!(self.try_set(what, body).await, "{what}");
-    }
-}
-
-impl Drop for DnsServer {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        let _already_reaped = self.child.wait();
-    }
-}
-
-/// A port that is free for UDP and TCP. It has no way to choose one and tell it.
-fn free_port() -> String {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address.to_string();
-        }
-    }
-}
 
 /// A request to a host that is not the platform's.
 async fn ask(server: &Server, host: &str) -> reqwest::Response {
@@ -81,8 +27,10 @@ async fn until(server: &Server, host: &str, status: StatusCode) {
 #[tokio::test]
 async fn a_domain_leads_to_a_function_as_long_as_its_record_is_there() {
     let home = Home::new();
-    let dns = DnsServer::start().await;
-    let options = ["--dns-server", dns.address.as_str(), "--domain-check-interval", "50ms"];
+    let Some(servers) = servers() else { return };
+    let dns = DnsServer::start(&servers, "");
+    let address = dns.address.to_string();
+    let options = ["--dns-server", &address, "--domain-check-interval", "50ms"];
     let server = home.up(&options);
     let af = |args: &[&str]| ok(home.af().args(args));
     ok(home.af().args(["functions", "deploy", "--create", "-n", "shop", "-p"]).arg(guest("hello-rust")));
@@ -128,8 +76,10 @@ async fn a_domain_leads_to_a_function_as_long_as_its_record_is_there() {
 #[tokio::test]
 async fn an_alias_of_a_function_is_verified_and_goes_with_it() {
     let home = Home::new();
-    let dns = DnsServer::start().await;
-    let server = home.up(&["--dns-server", dns.address.as_str()]);
+    let Some(servers) = servers() else { return };
+    let dns = DnsServer::start(&servers, "");
+    let address = dns.address.to_string();
+    let server = home.up(&["--dns-server", &address]);
     let af = |args: &[&str]| ok(home.af().args(args));
     ok(home.af().args(["functions", "deploy", "--create", "-n", "shop", "-p"]).arg(guest("hello-rust")));
     dns.set("set-cname", json!({ "host": "www.example.com.", "target": "shop.localhost." })).await;

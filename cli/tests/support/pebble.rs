@@ -93,13 +93,9 @@ impl Authority {
         fs::write(path("config.json"), config.to_string()).unwrap();
         let mut running = Vec::new();
         let dns = dns.unwrap_or_else(|| {
-            let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            let mut names = Command::new(self.servers.join("usr/bin/pebble-challtestsrv"));
-            names.args(["-dns01", &address.to_string(), "-doh", "", "-http01", "", "-https01", ""]);
-            names.args(["-tlsalpn01", "", "-defaultIPv6", "", "-management"]);
-            names.arg(format!("127.0.0.1:{}", free_port()));
-            running.push(Running::start(&mut names, &path("dns.log"), &[address]));
-            address
+            let server = DnsServer::start(&self.servers, "127.0.0.1");
+            running.push(server.running);
+            server.address
         });
         let mut pebble = Command::new(self.servers.join("usr/bin/pebble"));
         pebble.arg("-config").arg(path("config.json")).args(["-strict", "-dnsserver", &dns.to_string()]);
@@ -138,6 +134,38 @@ impl Pebble {
     /// What it has said.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+/// A DNS server (pebble-challtestsrv) whose records are set over HTTP.
+pub struct DnsServer {
+    running: Running,
+    pub address: SocketAddr,
+    management: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl DnsServer {
+    /// Every name has this IPv4 address, or none where it is empty, until a record is set.
+    pub fn start(servers: &Path, default: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let [address, management] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let mut command = Command::new(servers.join("usr/bin/pebble-challtestsrv"));
+        command.args(["-dns01", &address.to_string(), "-management", &management.to_string()]);
+        command.args(["-defaultIPv4", default]);
+        // No other part of it.
+        for option in ["-doh", "-http01", "-https01", "-tlsalpn01", "-defaultIPv6"] {
+            command.args([option, ""]);
+        }
+        let running = Running::start(&mut command, &dir.path().join("log"), &[address, management]);
+        Self { running, address, management, _dir: dir }
+    }
+
+    /// Sets or removes a record: `set-txt`, `clear-txt`, `set-cname`, `add-a`.
+    pub async fn set(&self, what: &str, body: serde_json::Value) {
+        let url = format!("http://{}/{what}", self.management);
+        let answer = super::support::http().post(url).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{what}");
     }
 }
 

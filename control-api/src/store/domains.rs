@@ -122,7 +122,8 @@ impl Store {
 
     /// The project of whatever has a slug.
     pub(crate) async fn project_of_slug(&self, slug: &str) -> Result<Option<String>, StoreError> {
-        let query = "select project_id from functions where slug = $1";
+        let query = "select project_id from functions where slug = $1
+            union all select project_id from sites where slug = $1";
         Ok(sqlx::query_scalar(query).bind(slug).fetch_optional(&self.reader).await?)
     }
 }
