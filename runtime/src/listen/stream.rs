@@ -63,6 +63,8 @@ pub struct Stream<S> {
     framing: Option<Box<Framing>>,
     /// Whether hyper has nothing yet of the header that is on its way.
     holding: bool,
+    /// Headers that hyper has, or has ahead of it.
+    given: u32,
     refusal: Option<Refusal>,
     progress: Arc<Progress>,
     _place: Place,
@@ -89,7 +91,8 @@ impl<S> Stream<S> {
     ) -> Self {
         let framing = framing.map(Box::new);
         let (ahead, refusal) = (Bytes::new(), None);
-        let mut made = Self { stream, ahead, framing, holding: false, refusal, progress, _place: place };
+        let mut made =
+            Self { stream, ahead, framing, holding: false, given: 0, refusal, progress, _place: place };
         match made.judge(prefix.bytes()) {
             Ok(Verdict::Pass) => made.ahead = Bytes::copy_from_slice(prefix.bytes()),
             Ok(Verdict::Hold | Verdict::Ahead) => {}
@@ -99,9 +102,10 @@ impl<S> Stream<S> {
     }
 
     /// What did not pass, if the client has to be told of it here: a malformed body ends its request, which has a response
-    /// of its own, and nothing can be said in the middle of another response.
+    /// of its own where hyper knows of it, and nothing can be said in the middle of another response.
     pub fn refusal(&self) -> Option<Refusal> {
-        let in_body = self.framing.as_ref().is_some_and(|framing| framing.is_in_body());
+        let known = |framing: &Framing| framing.is_in_body() && framing.heads() == self.given;
+        let in_body = self.framing.as_ref().is_some_and(|framing| known(framing));
         self.refusal.filter(|_| !in_body && !self.progress.is_answering())
     }
 
@@ -127,6 +131,7 @@ impl<S> Stream<S> {
             self.holding = true;
             return Ok(Verdict::Hold);
         }
+        self.given = framing.heads();
         if std::mem::take(&mut self.holding) {
             let rest = bytes.get(whole.len().saturating_sub(kept)..).unwrap_or_default();
             self.ahead = [&whole, rest].concat().into();

@@ -32,10 +32,11 @@ pub async fn serve<S>(stream: Stream<S>, answering: &Answering)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handler =
-        service_fn(
-            move |request| async move { Ok::<_, Infallible>(answering.clone().answer(request).await) },
-        );
+    let handler = service_fn(|request| {
+        // hyper keeps room for what this returns as long as the connection lasts: a word, not a whole request's state.
+        let answered = Box::pin(answering.clone().answer(request));
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
     let mut connection = http1::Builder::new()
         // The deadlines are ours: hyper's costs a timer for each request, and counts idle time as a header's.
         .header_read_timeout(None)
@@ -50,7 +51,8 @@ where
         // Counted and logged here, since no request of it was ever seen.
         answering.service().metrics().refused(refusal.code());
         debug!(peer = %answering.peer().address, code = refusal.code(), reason = %refusal, "a connection's bytes were refused");
-        refuse(stream.inner(), refusal).await;
+        // Its buffer is not to be a part of each connection's task.
+        Box::pin(refuse(stream.inner(), refusal)).await;
     }
 }
 
