@@ -258,3 +258,28 @@ async fn what_a_route_matches_goes_to_its_backend_as_the_document_says() {
         assert_eq!(response.json::<Value>().await.unwrap()["code"], code);
     }
 }
+
+#[tokio::test]
+async fn a_route_leads_into_a_directory_by_its_cid() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("guide")).unwrap();
+    std::fs::write(dir.path().join("guide/start.html"), "start").unwrap();
+    std::fs::write(dir.path().join("robots.txt"), "none").unwrap();
+    let mut deploy = home.af();
+    deploy.args(["--json", "sites", "deploy", "--create", "-n", "pages", "-p"]).arg(dir.path());
+    let site: Value = serde_json::from_str(&ok(&mut deploy)).unwrap();
+    let root = site["deployment"]["cid"].as_str().unwrap();
+    let routes = json!({ "/docs/*": { "site": root }, "/robots.txt": { "site": root } });
+    ok(home.af().args(["functions", "create", "-n", "front", "--routes", &routes.to_string()]));
+    for (path, body) in [("/docs/guide/start", "start"), ("/robots.txt", "none")] {
+        let response = get(&server, "front", path).await;
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["af-site"].to_str().unwrap()),
+            (200, root)
+        );
+        assert_eq!(response.text().await.unwrap(), body);
+    }
+    assert_eq!(get(&server, "front", "/docs/nothing").await.status(), 404);
+}

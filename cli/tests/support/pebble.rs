@@ -100,10 +100,7 @@ impl Authority {
         let mut pebble = Command::new(self.servers.join("usr/bin/pebble"));
         pebble.arg("-config").arg(path("config.json")).args(["-strict", "-dnsserver", &dns.to_string()]);
         // It waits for no reason otherwise, and refuses some of the good nonces, as real ones do.
-        pebble
-            .env("PEBBLE_VA_NOSLEEP", "1")
-            .env("PEBBLE_WFE_NONCEREJECT", "5")
-            .env("PEBBLE_AUTHZREUSE", "0");
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "5").env("PEBBLE_AUTHZREUSE", "0");
         let addresses = [self.management, self.port].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         running.push(Running::start(&mut pebble, &path("pebble.log"), &addresses));
         let own = fs::read(path("root.pem")).unwrap();

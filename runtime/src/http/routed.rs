@@ -1,7 +1,7 @@
 //! A request that a route of its function matches.
 
 use ::http::header::LOCATION;
-use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use af_contract::routes::{Backend, BackendUrl, FixedResponse, Redirect, Target};
 use hyper::body::Incoming;
 
@@ -43,7 +43,7 @@ impl Service {
         &self,
         context: Context<'_>,
         routed: Routed<'_>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         match &routed.found.rule.rule.target {
             Target::Backend(backend) => self.forward(context, &routed, backend, request).await,
@@ -52,7 +52,10 @@ impl Service {
                 let function = function.ok_or_else(|| RoutedError::NoFunction(name.clone()))?;
                 self.function(context, &function, request).await
             }
-            Target::Site(root) => self.site(context, *root, Naming::Name, &request).await,
+            Target::Site(root) => {
+                *request.uri_mut() = within(&routed)?;
+                self.site(context, *root, Naming::Name, &request).await
+            }
             Target::Redirect(redirect) => Ok(elsewhere(redirect, &routed, request.uri().query())?),
             Target::Response(response) => Ok(fixed(response)?),
         }
@@ -80,6 +83,16 @@ impl Service {
         exchange.step("backend");
         Ok(by("backend", response?))
     }
+}
+
+/// The path of a file in a directory: what `*` stood for, as backends are asked for it, or the whole path.
+fn within(routed: &Routed<'_>) -> Result<Uri, RoutedError> {
+    let rest = match routed.found.pattern.before_wildcard() {
+        Some(_) => routed.found.rest(routed.path),
+        None => routed.path,
+    };
+    let slash = if rest.starts_with('/') { "" } else { "/" };
+    format!("{slash}{rest}").parse().map_err(|error| RoutedError::Response(::http::Error::from(error)))
 }
 
 fn elsewhere(

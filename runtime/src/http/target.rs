@@ -71,7 +71,7 @@ pub fn host<B>(request: &Request<B>) -> Result<Host, TargetError> {
     {
         return Err(TargetError::TwoHosts);
     }
-    let host = authority.or(header).filter(|host| !host.is_empty() && !host.contains('@'));
+    let host = authority.or(header).filter(|host| !host.is_empty() && host.bytes().all(is_of_host));
     let authority = host.map(str::to_ascii_lowercase).ok_or(TargetError::Host)?;
     // An IPv6 address has colons of its own, in brackets.
     let port =
@@ -80,6 +80,11 @@ pub fn host<B>(request: &Request<B>) -> Result<Host, TargetError> {
     // A fully qualified name is the same host.
     let name = authority.get(..end).map_or(end, |name| name.strip_suffix('.').unwrap_or(name).len());
     Ok(Host { authority, name })
+}
+
+/// Names, addresses and a port; what else a URL may have there (RFC 3986, section 3.2) is nobody's host here.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)
 }
 
 /// Judges what does not depend on who answers: the method, the number of headers, and that the host is the one that the
