@@ -20,7 +20,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    const fn code(self) -> u64 {
+    const fn code(self) -> u8 {
         match self {
             Self::Raw => 0x55,
             Self::DagPb => 0x70,
@@ -39,7 +39,7 @@ pub enum HashKind {
 }
 
 impl HashKind {
-    const fn code(self) -> u64 {
+    const fn code(self) -> u8 {
         match self {
             Self::Sha2_256 => 0x12,
             Self::Blake3 => 0x1e,
@@ -129,8 +129,8 @@ impl ContentId {
     /// The same id as the `cid` crate's type, for codecs.
     #[must_use]
     pub fn to_cid(&self) -> Cid {
-        let hash = Multihash::wrap(self.kind.code(), &self.digest).unwrap_or_default();
-        Cid::new_v1(self.codec.code(), hash)
+        let hash = Multihash::wrap(u64::from(self.kind.code()), &self.digest).unwrap_or_default();
+        Cid::new_v1(u64::from(self.codec.code()), hash)
     }
 }
 
@@ -139,7 +139,7 @@ impl TryFrom<Cid> for ContentId {
 
     fn try_from(cid: Cid) -> Result<Self, ContentIdError> {
         if cid.version() == cid::Version::V0 {
-            let instead = Cid::new_v1(Codec::DagPb.code(), *cid.hash()).to_string();
+            let instead = Cid::new_v1(u64::from(Codec::DagPb.code()), *cid.hash()).to_string();
             return Err(ContentIdError::Version0 { given: cid.to_string(), instead });
         }
         let codec = match cid.codec() {
@@ -167,10 +167,35 @@ impl FromStr for ContentId {
     }
 }
 
+/// The multibase prefix and base32 (RFC 4648, lower case, without padding) of version, codec, hash function, length
+/// and digest. Written here, since a response names several ids and the crate's way allocates for each.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_cid().fmt(f)
+        let head = [1, self.codec.code(), self.kind.code(), 32];
+        let mut text = [b'b'; TEXT_BYTES];
+        let mut places = text.iter_mut().skip(1);
+        // What was read and not written yet; its last `held` bits.
+        let (mut bits, mut held) = (0_u16, 0);
+        for byte in head.into_iter().chain(self.digest) {
+            bits = bits << 8 | u16::from(byte);
+            held += 8;
+            while held >= 5 {
+                held -= 5;
+                places.next().into_iter().for_each(|place| *place = symbol(bits >> held));
+            }
+        }
+        places.next().into_iter().for_each(|place| *place = symbol(bits << (5 - held)));
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
+}
+
+/// 36 bytes, five bits each, and the prefix.
+const TEXT_BYTES: usize = 59;
+
+/// Of the last five bits.
+const fn symbol(bits: u16) -> u8 {
+    let [low, _] = (bits & 31).to_le_bytes();
+    if low < 26 { b'a' + low } else { b'2' + (low - 26) }
 }
 
 impl fmt::Debug for ContentId {
@@ -318,6 +343,16 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn an_id_is_shown_as_everybody_shows_it(digest: [u8; 32]) {
+            for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor] {
+                for kind in [HashKind::Sha2_256, HashKind::Blake3] {
+                    let id = ContentId::new(codec, kind, digest);
+                    proptest::prop_assert_eq!(id.to_string(), id.to_cid().to_string());
+                }
+            }
+        }
+
         #[test]
         fn any_text_parses_or_is_refused(text in ".{0,80}") {
             if let Ok(id) = ContentId::parse(&text) {
