@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MANIFEST_BYTES;
-use crate::{Blake3Hash, ContentId, HostPattern, Limits, SettingName, StoreName, World};
+use crate::{Blake3Hash, ContentId, HostPattern, Limits, SettingName, StoreName, Trigger, World};
 
 /// Everything that decides how a function behaves, in canonical DAG-CBOR.
 ///
@@ -41,6 +41,9 @@ pub struct Manifest {
     /// deployment. The values stay with the control plane.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<SettingName, Blake3Hash>,
+    /// When it is called without a request, and where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
     /// The manifest that was live before, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ContentId>,
@@ -133,6 +136,7 @@ mod tests {
             egress: None,
             stores: Vec::new(),
             settings: BTreeMap::new(),
+            triggers: Vec::new(),
             parent: None,
             author: "usr_1".into(),
             created_at: 1,
@@ -150,6 +154,7 @@ mod tests {
                 egress: Some(vec![HostPattern::parse("*.example.com").unwrap()]),
                 stores: vec![StoreName::parse("sessions").unwrap()],
                 settings: [(SettingName::parse("KEY").unwrap(), Blake3Hash([3; 32]))].into(),
+                triggers: vec!["@hourly=/tick".parse().unwrap()],
                 ..manifest
             };
             assert_eq!(Manifest::decode(&rich.encode().unwrap()).unwrap(), rich);
