@@ -10,8 +10,9 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
-use crate::domain::{bootstrap, deployments, feed, tokens};
+use crate::domain::{Clock, bootstrap, deployments, feed, tokens, triggers};
 use crate::rest;
 use crate::store::{Store, StoreError};
 
@@ -29,6 +30,8 @@ pub struct ControlConfig {
     pub invoke_url: String,
     /// The limits that new deployments get.
     pub limits: Limits,
+    /// Of the schedule of triggers.
+    pub clock: Clock,
 }
 
 /// Why the control API cannot start.
@@ -68,6 +71,7 @@ pub struct State {
     pub(crate) blocks: DiskStore,
     pub(crate) limits: Limits,
     pub(crate) seal: Seal,
+    pub(crate) scheduler: Scheduler,
     invoke_url: String,
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
@@ -80,6 +84,11 @@ impl State {
     /// Where a function answers.
     pub(crate) fn invoke_url(&self, slug: &str) -> String {
         self.invoke_url.replace("{slug}", slug)
+    }
+
+    /// Changes whenever something was committed that edges or the scheduler must know.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.revisions.subscribe()
     }
 
     /// Tells the edges that changes up to this revision are committed.
@@ -100,12 +109,14 @@ impl ControlApi {
     pub async fn build(config: ControlConfig, blocks: DiskStore) -> Result<Self, ControlError> {
         let store = Store::open(&config.database).await?;
         deployments::recover(&store, &blocks).await?;
+        triggers::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
         let state = State {
             store,
             seal,
+            scheduler: Scheduler::new(config.clock),
             blocks,
             limits: config.limits,
             invoke_url: config.invoke_url,
@@ -140,7 +151,12 @@ impl ControlApi {
     /// Changes whenever something was committed that edges must know; its value is the newest revision.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.state.revisions.subscribe()
+        self.state.changes()
+    }
+
+    /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.
+    pub async fn run_triggers(&self, callee: Arc<dyn Callee>, stop: impl Future<Output = ()>) {
+        scheduler::run(self.state.clone(), callee, stop).await;
     }
 
     /// All endpoints.

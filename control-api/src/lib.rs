@@ -6,3 +6,5 @@ pub mod rest;
 pub mod store;
 
 pub use app::{ControlApi, ControlConfig, ControlError};
+pub use domain::Clock;
+pub use domain::scheduler::{Answered, Callee, Tick};

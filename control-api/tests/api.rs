@@ -6,7 +6,7 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig, rest};
+use af_control_api::{Clock, ControlApi, ControlConfig, rest};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -28,6 +28,7 @@ impl Served {
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
+            clock: Clock::System,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         let control = ControlApi::build(config, blocks).await.unwrap();

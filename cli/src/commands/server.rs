@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::{Edge, EdgeConfig};
@@ -153,6 +153,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
         master_key: data.join("master.key"),
         invoke_url: invoke_url.to_owned(),
         limits,
+        clock: Clock::System,
     }
 }
 

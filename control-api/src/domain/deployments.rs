@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use af_content::car::Block;
 use af_content::{DiskStore, identify};
-use af_contract::{Codec, ContentId, HostPattern, Manifest, StoreName, World};
+use af_contract::{Codec, ContentId, HostPattern, Manifest, StoreName, Trigger, World};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Broken, Claim, Content, Received};
-use super::{Actor, Error, PAGE, Page, State, functions, id, now};
+use super::{Actor, Error, PAGE, Page, State, functions, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, DeploymentRow, FunctionRow, Store, deployments, functions as rows};
 
@@ -29,6 +29,8 @@ pub struct Wanted {
     pub egress: Option<Vec<HostPattern>>,
     /// Stores that it may open besides the default one.
     pub stores: Vec<StoreName>,
+    /// When it is called without a request, and where.
+    pub triggers: Vec<Trigger>,
     /// What changes in its settings.
     pub settings: Changes,
 }
@@ -92,7 +94,7 @@ pub async fn create(
     let manifest_id = identify(Codec::DagCbor, &bytes);
     let deployment = insert(&mut db, &manifest, manifest_id).await?;
     store::settings::insert(&mut db, &deployment.id, &sealed).await?;
-    let revision = activate(&mut db, function, &deployment).await?;
+    let revision = activate(state, &mut db, function, &deployment).await?;
     let committed = blocking(move || {
         staging.put(&Block { id: manifest_id, bytes: bytes.into() })?;
         staging.commit()
@@ -131,7 +133,7 @@ pub async fn rollback(
     }
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
-    let revision = activate(&mut db, row, &target).await?;
+    let revision = activate(state, &mut db, row, &target).await?;
     commit(db).await?;
     state.announce(revision);
     Ok(target)
@@ -192,6 +194,7 @@ async fn next(
         egress: wanted.egress,
         stores: wanted.stores,
         settings: settings::digests(&sealed),
+        triggers: wanted.triggers,
         parent,
         author: actor.user.clone(),
         created_at: u64::try_from(now()).unwrap_or_default(),
@@ -214,6 +217,7 @@ async fn insert(
         size: i64::try_from(manifest.code.size).unwrap_or(i64::MAX),
         world: manifest.code.world.to_string(),
         assets_cid: manifest.assets.map(|assets| assets.to_string()),
+        triggers: triggers::stored(&manifest.triggers)?,
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
     };
@@ -224,6 +228,7 @@ async fn insert(
 /// Points the function at a deployment, switches it on, and gives it a new revision in the feed, which is
 /// returned. Who deploys wants an answer; clients of the older platform count on that.
 async fn activate(
+    state: &State,
     db: &mut sqlx::SqliteConnection,
     mut function: FunctionRow,
     deployment: &DeploymentRow,
@@ -232,6 +237,7 @@ async fn activate(
     function.status = "ACTIVE".into();
     function.updated_at = now();
     rows::update(db, &function).await?;
+    triggers::schedule(state, db, &function).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)
 }
 

@@ -1,6 +1,7 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
 pub mod bootstrap;
+mod clock;
 pub mod component;
 pub mod deployments;
 mod error;
@@ -8,13 +9,16 @@ pub mod feed;
 pub mod functions;
 mod id;
 pub mod projects;
+pub mod scheduler;
 pub mod sealing;
 pub mod settings;
 pub mod tokens;
+pub mod triggers;
 pub mod upload;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use self::clock::Clock;
 pub use self::error::{Error, Fault};
 pub(crate) use crate::app::State;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::{CapabilityError, ContentId, HostPattern, StoreName, limits};
+use af_contract::{CapabilityError, ContentId, HostPattern, StoreName, Trigger, limits, trigger};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
@@ -17,11 +17,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::List;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::triggers::TriggerDocument;
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::settings::Changes;
 use crate::domain::upload::{Broken, Claim, MOST_BYTES};
-use crate::domain::{Actor, Error, deployments};
+use crate::domain::{Actor, Error, deployments, triggers};
 use crate::store::DeploymentRow;
 
 /// Chunks of an upload that wait for the disk; then the client waits.
@@ -51,6 +52,8 @@ pub(super) struct Deployment {
     world: String,
     /// CID of the directory of files that it may read.
     assets_cid: Option<String>,
+    /// When the function is called without a request, and where.
+    triggers: Vec<TriggerDocument>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -79,6 +82,9 @@ pub(super) struct ClaimInput {
     /// Key-value stores of the project that the function may open besides the default one, with commas
     /// between them.
     stores: Option<String>,
+    /// When the function is called without a request, and where: a JSON array of at most 16 objects such as
+    /// `{"cron": "*/5 * * * *", "path": "/tick"}`. Left out: never.
+    triggers: Option<String>,
 }
 
 /// Changes of the function's settings: a JSON object of names and values, null for one that goes, in
@@ -101,9 +107,10 @@ pub(super) struct RollbackInput {
     deployment: Option<String>,
 }
 
-impl From<DeploymentRow> for Deployment {
-    fn from(row: DeploymentRow) -> Self {
-        Self {
+impl Deployment {
+    fn of(row: DeploymentRow) -> Result<Self, Failure> {
+        let triggers = triggers::parse(row.triggers.as_deref())?;
+        Ok(Self {
             id: row.id,
             function_id: row.function_id,
             number: row.number,
@@ -113,9 +120,10 @@ impl From<DeploymentRow> for Deployment {
             size: row.size,
             world: row.world,
             assets_cid: row.assets_cid,
+            triggers: triggers.into_iter().map(TriggerDocument::from).collect(),
             author_id: row.author_id,
             created_at: row.created_at,
-        }
+        })
     }
 }
 
@@ -130,7 +138,7 @@ pub(super) async fn list(
     Query(older): Query<Older>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
     let page = deployments::list(&state, &actor, &function, older.after).await?;
-    Ok(List::of(page, Deployment::from))
+    List::try_of(page, Deployment::of)
 }
 
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
@@ -173,7 +181,7 @@ pub(super) async fn create(
     drop(sender);
     discard(chunks).await;
     let deployment = deploying.await.map_err(|error| Error::Internal(Box::new(error)))??;
-    Ok((StatusCode::CREATED, axum::Json(deployment.into())))
+    Ok((StatusCode::CREATED, axum::Json(Deployment::of(deployment)?)))
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
@@ -188,7 +196,7 @@ pub(super) async fn rollback(
     Json(input): Json<RollbackInput>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     let deployment = deployments::rollback(&state, &actor, &function, input.deployment.as_deref()).await?;
-    Ok(axum::Json(deployment.into()))
+    Ok(axum::Json(Deployment::of(deployment)?))
 }
 
 /// One deployment.
@@ -200,7 +208,7 @@ pub(super) async fn get(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    Ok(axum::Json(deployments::get(&state, &actor, &id).await?.into()))
+    Ok(axum::Json(Deployment::of(deployments::get(&state, &actor, &id).await?)?))
 }
 
 /// The next chunk; a client that sends nothing for too long must not keep others from uploading.
@@ -247,6 +255,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         concurrency: input.concurrency,
         egress: egress.transpose()?,
         stores: stores.transpose()?.unwrap_or_default(),
+        triggers: input.triggers.as_deref().map(self::triggers).transpose()?.unwrap_or_default(),
         settings: settings(headers)?,
     };
     Ok((claim, wanted))
@@ -264,6 +273,13 @@ fn names<T>(
         return Err(Error::invalid("invalid_capability", detail));
     }
     Ok(names)
+}
+
+fn triggers(text: &str) -> Result<Vec<Trigger>, Error> {
+    let invalid = |error: &dyn std::fmt::Display| Error::invalid("invalid_triggers", error.to_string());
+    let triggers: Vec<Trigger> = serde_json::from_str(text).map_err(|error| invalid(&error))?;
+    trigger::check(&triggers).map_err(|error| invalid(&error))?;
+    Ok(triggers)
 }
 
 fn settings(headers: &HeaderMap) -> Result<Changes, Error> {

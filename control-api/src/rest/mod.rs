@@ -7,6 +7,7 @@ mod health;
 mod problem;
 mod projects;
 mod tokens;
+mod triggers;
 
 use std::sync::Arc;
 
@@ -75,6 +76,8 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(deployments::create))
         .routes(routes!(deployments::rollback))
         .routes(routes!(deployments::get))
+        .routes(routes!(triggers::get))
+        .routes(routes!(triggers::run))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }

@@ -26,6 +26,8 @@ pub struct DeploymentRow {
     pub world: String,
     /// The directory of files that it may read.
     pub assets_cid: Option<String>,
+    /// When its function is called without a request, as JSON.
+    pub triggers: Option<String>,
     /// `usr_…`
     pub author_id: String,
     /// Milliseconds.
@@ -41,7 +43,8 @@ pub(crate) struct Contents {
 }
 
 const COLUMNS: &str =
-    "id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, author_id, created_at";
+    "id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
+    author_id, created_at";
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
@@ -88,11 +91,12 @@ pub(crate) async fn last_number(db: &mut SqliteConnection, function: &str) -> Re
 }
 
 pub(crate) async fn insert(db: &mut SqliteConnection, row: &DeploymentRow) -> Result<(), StoreError> {
-    let query =
-        format!("insert into deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+    let query = format!(
+        "insert into deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+    );
     let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
-    let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid);
+    let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid).bind(&row.triggers);
     let insert = insert.bind(&row.author_id).bind(row.created_at);
     insert.execute(db).await?;
     Ok(())

@@ -6,6 +6,7 @@ pub(crate) mod functions;
 pub(crate) mod projects;
 pub(crate) mod settings;
 pub(crate) mod tokens;
+pub(crate) mod triggers;
 pub(crate) mod users;
 
 use std::path::Path;
