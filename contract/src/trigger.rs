@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,28 @@ pub struct Trigger {
     pub cron: CronExpression,
     /// Where.
     pub path: TriggerPath,
+}
+
+/// A trigger's time has come: what the control plane tells an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// `fn_…`
+    pub function: String,
+    /// `dep_…`: whose schedule it is.
+    pub deployment: String,
+    /// Where the function answers, with the trigger's path.
+    pub url: String,
+    /// The moment that it is for, milliseconds since 1970 UTC.
+    pub scheduled_at: i64,
+}
+
+/// What a function answered to a tick.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Of the response; an edge that had none tells the one that a client would have got.
+    pub status: Option<u16>,
+    /// Why there was no response, or not all of it.
+    pub error: Option<String>,
 }
 
 /// Why triggers are refused.
@@ -137,6 +159,26 @@ impl TriggerPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+impl Answered {
+    /// Nothing.
+    #[must_use]
+    pub fn failed(error: &str) -> Self {
+        Self { status: None, error: Some(error.to_owned()) }
+    }
+
+    /// Whether the function did what it was called for.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.error.is_none() && self.status.is_some_and(|status| status < 500)
+    }
+}
+
+/// Milliseconds since 1970 UTC as RFC 3339, to the second.
+#[must_use]
+pub fn rfc3339(millis: i64) -> String {
+    utc(millis).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Checks what a function may have of them.

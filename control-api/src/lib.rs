@@ -7,4 +7,4 @@ pub mod store;
 
 pub use app::{ControlApi, ControlConfig, ControlError};
 pub use domain::Clock;
-pub use domain::scheduler::{Answered, Callee, Tick};
+pub use domain::scheduler::Callee;

@@ -114,7 +114,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let token = get("/v1/tokens").await["data"][0]["id"].as_str().unwrap().to_owned();
 
     let bodies = |method: &str, path: &str| match (method, path) {
-        ("post", path) if path.ends_with("/rollback") => json!({}),
+        ("post", path) if path.ends_with("/rollback") || path.ends_with("/run") => json!({}),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
     };

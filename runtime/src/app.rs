@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use af_content::DiskStore;
 use af_contract::Update;
+use af_contract::trigger::{Answered, Tick};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,12 @@ impl Edge {
     /// its old deployment until the new one is fetched, verified and compiled.
     pub fn apply(&self, updates: Vec<Update>) {
         self.service.router().apply(updates);
+    }
+
+    /// Calls a function because its time has come, and returns what it answered. No client can cause such a call:
+    /// the headers that tell the function of it are taken out of every request.
+    pub async fn trigger(&self, tick: &Tick) -> Answered {
+        self.service.trigger(tick).await
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

@@ -4,15 +4,18 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{Clock, ControlApi, ControlConfig};
+use af_contract::trigger::{Answered, Tick};
+use af_control_api::{Callee, Clock, ControlApi, ControlConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::{Edge, EdgeConfig};
 use anyhow::{Context, bail};
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,6 +71,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         let (control, stop) = (control.clone(), stop.clone());
         async move { control.serve(api_listener, stop.cancelled_owned()).await }
     });
+    let triggers = tokio::spawn({
+        let (control, callee, stop) = (control.clone(), Arc::new(Triggered(edge.clone())), stop.clone());
+        async move { control.run_triggers(callee, stop.cancelled_owned()).await }
+    });
     let metrics = metrics_listener.map(|listener| {
         let (edge, stop) = (edge.clone(), stop.clone());
         tokio::spawn(async move { edge.serve_metrics(listener, stop).await })
@@ -94,6 +101,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     if let Some(metrics) = metrics {
         metrics.await?;
     }
+    triggers.await?;
     feed.await?;
     Ok(())
 }
@@ -228,6 +236,16 @@ async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: Cancellatio
             changed = revisions.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// The edge as the schedule calls it.
+struct Triggered(Edge);
+
+impl Callee for Triggered {
+    fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
+        let edge = self.0.clone();
+        Box::pin(async move { edge.trigger(&tick).await })
     }
 }
 

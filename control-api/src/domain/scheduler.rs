@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use af_contract::CronExpression;
+use af_contract::trigger::{Answered, Tick};
 use futures::future::BoxFuture;
 use sqlx::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,28 +36,6 @@ const DRAIN: Duration = Duration::from_secs(35);
 
 /// After the database failed.
 const PAUSE: i64 = 1_000;
-
-/// A function is to be called.
-#[derive(Clone, Debug)]
-pub struct Tick {
-    /// `fn_…`
-    pub function: String,
-    /// `dep_…`: what the schedule is of.
-    pub deployment: String,
-    /// Where the function answers, with the trigger's path.
-    pub url: String,
-    /// The moment that it is for, milliseconds since 1970 UTC.
-    pub scheduled_at: i64,
-}
-
-/// What a function answered.
-#[derive(Clone, Debug, Default)]
-pub struct Answered {
-    /// Of the response, if there was one.
-    pub status: Option<u16>,
-    /// Why there was none, or not all of it.
-    pub error: Option<String>,
-}
 
 /// Calls functions for the scheduler: an edge.
 pub trait Callee: Send + Sync + 'static {
@@ -243,8 +222,7 @@ pub(super) fn start(
         let answered = call(&working, tick).await;
         run.duration_ms = i64::try_from(begun.elapsed().as_millis()).ok();
         run.status = answered.status.map(i64::from);
-        let failed = answered.error.is_some() || answered.status.is_none_or(|status| status >= 500);
-        run.outcome = if failed { "failed" } else { "succeeded" }.into();
+        run.outcome = if answered.is_success() { "succeeded" } else { "failed" }.into();
         run.error = answered.error;
         if let Err(error) = working.store.end_run(&run).await {
             error!(%error, run = run.id, outcome = run.outcome, "the end of a run could not be recorded");
@@ -255,9 +233,8 @@ pub(super) fn start(
 }
 
 async fn call(state: &State, tick: Tick) -> Answered {
-    let failed = |error: &str| Answered { status: None, error: Some(error.to_owned()) };
     let Some(callee) = state.scheduler.callee.get() else {
-        return failed("no edge runs functions here");
+        return Answered::failed("no edge runs functions here");
     };
     // A task, so that a panic is an end like any other.
     let calling = AbortOnDropHandle::new(tokio::spawn(callee.call(tick)));
@@ -266,8 +243,8 @@ async fn call(state: &State, tick: Tick) -> Answered {
         Ok(Ok(answered)) => answered,
         Ok(Err(error)) => {
             error!(%error, "a triggered call was interrupted");
-            failed("the call was interrupted")
+            Answered::failed("the call was interrupted")
         }
-        Err(_elapsed) => failed("the function did not end in time"),
+        Err(_elapsed) => Answered::failed("the function did not end in time"),
     }
 }

@@ -5,6 +5,7 @@ mod rescue;
 mod routed;
 mod service;
 mod target;
+mod trigger;
 mod well_known;
 
 pub use body::ResponseBody;

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use super::body::{self, ResponseBody};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{RequestError, rescue, well_known};
+use super::{RequestError, rescue, trigger, well_known};
 use crate::listen::Peer;
 use crate::request_id::RequestId;
 use crate::router::{Answer, Deployment, Entry, RuntimeRouter, SiteEntry, path};
@@ -33,6 +33,10 @@ impl Service {
         &self.router
     }
 
+    pub(super) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// Waits for what guests still do after their last response.
     pub(crate) async fn drain(&self) {
         self.sandbox.tasks().close();
@@ -40,8 +44,9 @@ impl Service {
     }
 
     /// Answers one request; errors become problem documents.
-    pub async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn call(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
+        trigger::strip(request.headers_mut());
         let mut response = match self.respond(id, peer, request).await {
             Ok(response) => {
                 self.sandbox.metrics().answered();
