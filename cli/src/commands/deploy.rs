@@ -3,16 +3,21 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use af_content::unixfs::FileSummary;
 use af_content::unixfs::folder::Folder;
+use af_contract::RouteTable;
 use anyhow::{Context, bail};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::functions::{find, lookup, new, unsupported};
 use super::package::Package;
+use super::plan::{self, Plan};
 use super::settings;
 use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
+use crate::project_file::ProjectFile;
 
 /// How long a new deployment may take to answer: compiling a JavaScript engine takes 15 s on 2 cores.
 const READY: Duration = Duration::from_secs(120);
@@ -23,15 +28,25 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Sends a component and returns when it answers.
 pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Result<()> {
     refuse_unsupported(&options)?;
-    let settings = settings::read(&options.env, options.env_file.as_deref())?;
+    let file = ProjectFile::here().await?;
+    let name = plan::name(options.name.as_deref(), &file)?;
+    let known = lookup(api, &name).await?;
+    // A function that is named by its id has a name, too.
+    let named = known.as_ref().map_or(name.as_str(), |known| text(known, "name"));
+    let plan = Plan::new(&options, file.function(named))?;
+    let settings = settings::read(&options.env, plan.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
-    let package = steps.time("hash", Package::read(&options.path, options.assets.as_deref()))?;
+    let package = steps.time("hash", Package::read(&plan.path, plan.assets.as_deref()))?;
     let (code, assets) = (package.code, package.assets.clone());
-    let function = function(api, &options).await?;
+    let function = match known {
+        Some(function) => function,
+        None if options.create => new(api, &name, None, None).await?,
+        None => missing(api, &name).await?,
+    };
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let query = query(&package, &options);
+    let query = plan.query(&package)?;
     let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
@@ -40,22 +55,46 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
 
-    let url = text(&function, "invokeUrl");
+    let routes = match &plan.routes {
+        Some(routes) => Some((route(api, &function, routes).await?, file.name())),
+        None => None,
+    };
+    report(&Done { function, deployment, code, assets, routes, steps }, output);
+    Ok(())
+}
+
+/// A deployment that answers.
+struct Done {
+    function: Value,
+    deployment: Value,
+    code: FileSummary,
+    assets: Option<Folder>,
+    /// What became of the file's route table, and the file's name.
+    routes: Option<(&'static str, String)>,
+    steps: Steps,
+}
+
+fn report(done: &Done, output: &Output) {
+    let Done { function, deployment, code, assets, routes, steps } = done;
+    let url = text(function, "invokeUrl");
     let mut value = json!({ "url": url, "deployment": deployment, "milliseconds": steps.millis() });
     let mut fields = vec![
         ("URL", url.to_owned()),
         ("CID", code.root.to_string()),
         ("BLAKE3", code.blake3.to_string()),
-        ("deployment", text(&deployment, "id").to_owned()),
+        ("deployment", text(deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];
-    if let (Some(assets), Some(value)) = (&assets, value.as_object_mut()) {
+    if let (Some(assets), Some(value)) = (assets, value.as_object_mut()) {
         fields.insert(3, ("assets", describe(assets)));
         let counted = json!({ "cid": assets.root, "files": assets.tree.files, "bytes": assets.tree.bytes, "leftOut": assets.hidden });
         value.insert("assets".into(), counted);
     }
+    if let (Some((state, file)), Some(value)) = (routes, value.as_object_mut()) {
+        fields.insert(fields.len() - 1, ("routes", format!("{state}, from {file}")));
+        value.insert("routes".into(), (*state).into());
+    }
     output.result(&value, &output.fields(&fields));
-    Ok(())
 }
 
 /// Asks the edge until it runs this deployment, or says that it cannot.
@@ -85,16 +124,23 @@ pub async fn wait_until_live(function: &Value, deployment: &Value) -> anyhow::Re
     bail!(last)
 }
 
-async fn function(api: &Api, options: &Deploy) -> anyhow::Result<Value> {
-    if !options.create {
-        let advice =
-            || format!("make it first with `af functions create --name {}`, or add --create", options.name);
-        return find(api, &options.name).await.with_context(advice);
+/// Says what to do about a function that is not there, and which one may be meant.
+async fn missing(api: &Api, name: &str) -> anyhow::Result<Value> {
+    let advice = || format!("make it first with `af functions create --name {name}`, or add --create");
+    find(api, name).await.with_context(advice)
+}
+
+/// Gives a function the route table of the file, if it has another one. Says whether it had.
+async fn route(api: &Api, function: &Value, routes: &RouteTable) -> anyhow::Result<&'static str> {
+    let routes = json!(routes);
+    // As text: a table with another order is another table.
+    if function.get("routes").is_some_and(|known| known.to_string() == routes.to_string()) {
+        return Ok("unchanged");
     }
-    match lookup(api, &options.name).await? {
-        Some(function) => Ok(function),
-        None => new(api, &options.name, None, None).await,
-    }
+    let path = format!("/v1/functions/{}", text(function, "id"));
+    let changed = api.send(Method::PATCH, &path, &json!({ "routes": routes })).await;
+    changed.context("the deployment is live, but the function's routes could not be changed")?;
+    Ok("changed")
 }
 
 fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
@@ -112,20 +158,6 @@ fn describe(assets: &Folder) -> String {
     };
     let files = if tree.files == 1 { "file" } else { "files" };
     format!("{root} ({} {files}, {} bytes{left_out})", tree.files, tree.bytes)
-}
-
-fn query(package: &Package, options: &Deploy) -> Vec<(&'static str, String)> {
-    fn joined<T: ToString>(name: &'static str, names: &[T]) -> Option<(&'static str, String)> {
-        let names: Vec<String> = names.iter().map(T::to_string).collect();
-        (!names.is_empty()).then(|| (name, names.join(",")))
-    }
-    let mut query = vec![("cid", package.code.root.to_string()), ("blake3", package.code.blake3.to_string())];
-    query.extend(package.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
-    query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
-    query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
-    query.extend(joined("egress", &options.egress));
-    query.extend(joined("stores", &options.stores));
-    query
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever

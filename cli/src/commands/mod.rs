@@ -4,9 +4,11 @@ mod deploy;
 mod functions;
 mod login;
 mod package;
+mod plan;
 mod routes;
 mod server;
 mod settings;
+mod triggers;
 
 use af_runtime::artifact::compile;
 
