@@ -184,7 +184,7 @@ pub struct Deploy {
     #[arg(long = "store", value_name = "NAME")]
     pub stores: Vec<StoreName>,
     /// When the function is called without a request, and where, such as "*/5 * * * *=/path" or "@daily=/path",
-    /// in UTC; may be given several times [default: never, also when the deployment before had triggers]
+    /// in UTC; may be given several times [default: those of af.config, else never]
     #[arg(long = "cron", value_name = "CRON=PATH")]
     pub triggers: Vec<Trigger>,
     /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except

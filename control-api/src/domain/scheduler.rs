@@ -95,17 +95,12 @@ async fn follow(state: &Arc<State>) {
         changes.mark_unchanged();
         let working = state.clone();
         let worked = scheduler.tasks.spawn(async move { work(&working).await }).await;
-        let next = match worked {
-            Ok(Ok(next)) => next,
-            Ok(Err(error)) => {
-                error!(%error, source = ?std::error::Error::source(&error), "the schedule cannot be read; trying again");
-                Some(scheduler.clock.now() + PAUSE)
-            }
-            Err(error) => {
-                error!(%error, "the schedule cannot be read; trying again");
-                Some(scheduler.clock.now() + PAUSE)
-            }
-        };
+        let worked = worked.unwrap_or_else(|interrupted| Err(Error::Internal(Box::new(interrupted))));
+        let next = worked.unwrap_or_else(|error| {
+            let source = std::error::Error::source(&error);
+            error!(%error, ?source, "the schedule cannot be followed; trying again");
+            Some(scheduler.clock.now() + PAUSE)
+        });
         let moment = async {
             match next {
                 Some(next) => scheduler.clock.until(next).await,
