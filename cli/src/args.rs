@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use af_contract::{HostPattern, StoreName, limits};
+use af_contract::{HostPattern, StoreName, Trigger, limits};
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::builder::TypedValueParser;
@@ -186,6 +186,10 @@ pub enum Functions {
     Deployments(Named),
     /// Go back to an older deployment
     Rollback(Rollback),
+    /// Show when a function is called without a request, and how its newest runs went
+    Triggers(Named),
+    /// Run one of a function's triggers now
+    Trigger(RunTrigger),
     /// Change a function's name, slug, status or routes
     Update(Update),
     /// Delete a function and its deployments
@@ -211,19 +215,19 @@ pub struct Create {
     /// Not supported yet
     #[arg(long, alias = "site-id", value_name = "ID", hide = true)]
     pub site: Option<String>,
-    /// Path patterns and where requests to them are forwarded, such as '{"/api/*": "https://api.example.com"}': JSON, or a file
+    /// Path patterns and where requests to them are forwarded, such as '{"/api/*": "https://api.example.com"}': JSON, or a file [default: those of af.config]
     #[arg(short, long, value_name = "JSON|FILE")]
     pub routes: Option<String>,
 }
 
 #[derive(Debug, Options)]
 pub struct Deploy {
-    /// The component: a .wasm file
+    /// The component: a .wasm file [default: the one that af.config names]
     #[arg(short, long, alias = "code", value_name = "FILE")]
-    pub path: PathBuf,
-    /// The function's name or id
+    pub path: Option<PathBuf>,
+    /// The function's name or id [default: the only function of af.config]
     #[arg(short, long, alias = "function-id")]
-    pub name: String,
+    pub name: Option<String>,
     /// Make the function if there is none with this name
     #[arg(long)]
     pub create: bool,
@@ -258,6 +262,10 @@ pub struct Deploy {
     /// Requests to the function per second, with twice as many at once [default: as many as the server can answer]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND.get())))]
     pub rate_limit: Option<u32>,
+    /// When the function is called without a request, and where, such as "*/5 * * * *=/path" or "@daily=/path",
+    /// in UTC; may be given several times [default: those of af.config, else never]
+    #[arg(long = "cron", value_name = "CRON=PATH")]
+    pub triggers: Vec<Trigger>,
     /// A folder of files that the function may read, at /. Names that begin with a dot are left out, except
     /// .well-known [default: none, also when the deployment before had one]
     #[arg(short, long, value_name = "DIR")]
@@ -313,6 +321,15 @@ pub struct Rollback {
 }
 
 #[derive(Debug, Options)]
+pub struct RunTrigger {
+    #[command(flatten)]
+    pub function: Named,
+    /// The trigger's path [default: the only one's]
+    #[arg(long)]
+    pub path: Option<String>,
+}
+
+#[derive(Debug, Options)]
 pub struct Update {
     /// The function's name or id
     #[arg(
@@ -332,7 +349,8 @@ pub struct Update {
     /// ACTIVE or INACTIVE
     #[arg(long)]
     pub status: Option<String>,
-    /// Another route table: JSON, or a file; null removes it
+    /// Another route table: JSON, or a file; null removes it [default: that of af.config, where nothing else is
+    /// to change]
     #[arg(short, long, value_name = "JSON|FILE")]
     pub routes: Option<String>,
 }

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod config;
 mod output;
+mod project_file;
 
 use std::process::ExitCode;
 use std::time::Duration;

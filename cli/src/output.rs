@@ -25,13 +25,12 @@ impl Output {
 
     /// A table of the given fields of each item; with `--json`, the items whole.
     pub fn table(&self, items: &[Value], columns: &[(&str, &str)], empty: &str) {
-        if self.json {
-            self.line(&format!("{:#}", Value::from(items)));
-        } else if items.is_empty() {
-            self.line(empty);
-        } else {
-            self.line(&self.rows(items, columns));
-        }
+        self.result(&Value::from(items), &self.columns(items, columns, empty));
+    }
+
+    /// The given fields of each item under their titles, or a text where there is no item.
+    pub fn columns(&self, items: &[Value], columns: &[(&str, &str)], empty: &str) -> String {
+        if items.is_empty() { empty.to_owned() } else { self.rows(items, columns) }
     }
 
     /// Names and values, one a line.

@@ -8,7 +8,18 @@ use support::{Home, ok};
 fn help_is_as_published() {
     let home = Home::new();
     let help = |args: &[&str]| ok(home.af().args(args).arg("--help").env("COLUMNS", "100"));
-    let functions = ["create", "deploy", "list", "get", "deployments", "rollback", "update", "delete"];
+    let functions = [
+        "create",
+        "deploy",
+        "list",
+        "get",
+        "deployments",
+        "rollback",
+        "triggers",
+        "trigger",
+        "update",
+        "delete",
+    ];
     let mut all = format!("$ af --help\n{}", help(&[]));
     for command in [["up"].as_slice(), &["login"], &["whoami"], &["functions"], &["sites"]] {
         all.push_str(&format!("\n$ af {} --help\n{}", command.join(" "), help(command)));

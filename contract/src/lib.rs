@@ -12,6 +12,7 @@ pub mod name;
 pub mod problem;
 pub mod routes;
 pub mod setting;
+pub mod trigger;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
@@ -27,3 +28,4 @@ pub use name::{FunctionName, NameError, Slug};
 pub use problem::Problem;
 pub use routes::{RouteTable, RouteTableError};
 pub use setting::{SettingError, SettingName, SettingValue, Settings};
+pub use trigger::{CronExpression, Trigger, TriggerError, TriggerPath};

@@ -163,6 +163,15 @@ pub const ROUTE_TIMEOUT_MS: u32 = 300_000;
 /// The body of a response that is written in a route table, bytes.
 pub const ROUTE_RESPONSE_BYTES: usize = 16 << 10;
 
+/// Triggers of a function.
+pub const TRIGGERS: usize = 16;
+
+/// A cron expression, bytes: each field may list some values.
+pub const CRON_BYTES: usize = 128;
+
+/// The path and query that a trigger calls, bytes. With all triggers in it, the URL of a deploy stays short enough.
+pub const TRIGGER_PATH_BYTES: usize = 512;
+
 /// Newest deployments of a function that answer at preview hosts.
 pub const PREVIEWS: usize = 10;
 

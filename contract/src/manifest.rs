@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MANIFEST_BYTES;
-use crate::{Blake3Hash, ContentId, Cors, HostPattern, Limits, SettingName, StoreName, World};
+use crate::{Blake3Hash, ContentId, Cors, HostPattern, Limits, SettingName, StoreName, Trigger, World};
 
 /// Everything that decides how a function behaves, in canonical DAG-CBOR.
 ///
@@ -47,6 +47,9 @@ pub struct Manifest {
     /// deployment. The values stay with the control plane.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<SettingName, Blake3Hash>,
+    /// When it is called without a request, and where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
     /// The manifest that was live before, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ContentId>,
@@ -142,6 +145,7 @@ mod tests {
             cors: None,
             compress: false,
             settings: BTreeMap::new(),
+            triggers: Vec::new(),
             parent: None,
             author: "usr_1".into(),
             created_at: 1,
@@ -166,6 +170,7 @@ mod tests {
                 compress: true,
                 limits: Limits { requests_per_second: Some(5), ..Limits::default() },
                 settings: [(SettingName::parse("KEY").unwrap(), Blake3Hash([3; 32]))].into(),
+                triggers: vec!["@hourly=/tick".parse().unwrap()],
                 ..manifest
             };
             assert_eq!(Manifest::decode(&rich.encode().unwrap()).unwrap(), rich);

@@ -14,8 +14,9 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::rates::Rates;
+use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
-use crate::domain::{blocks, bootstrap, feed, tokens, verification};
+use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
 use crate::store::{Store, StoreError};
 use crate::{listen, rest};
 
@@ -37,6 +38,8 @@ pub struct ControlConfig {
     pub limits: Limits,
     /// How custom domains are verified.
     pub domains: DomainConfig,
+    /// Of the schedule of triggers.
+    pub clock: Clock,
 }
 
 /// Why the control API cannot start.
@@ -77,6 +80,7 @@ pub struct State {
     pub(crate) limits: Limits,
     pub(crate) seal: Seal,
     pub(crate) domains: Domains,
+    pub(crate) scheduler: Scheduler,
     invoke_url: String,
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
@@ -98,6 +102,11 @@ impl State {
         Some(self.invoke_url(&label))
     }
 
+    /// Changes whenever something was committed that edges or the scheduler must know.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.revisions.subscribe()
+    }
+
     /// Tells the edges that changes up to this revision are committed.
     pub(crate) fn announce(&self, revision: u64) {
         self.revisions.send_if_modified(|known| {
@@ -116,12 +125,14 @@ impl ControlApi {
     pub async fn build(config: ControlConfig, blocks: DiskStore) -> Result<Self, ControlError> {
         let store = Store::open(&config.database).await?;
         blocks::recover(&store, &blocks).await?;
+        triggers::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
         let state = State {
             store,
             seal,
+            scheduler: Scheduler::new(config.clock),
             blocks,
             limits: config.limits,
             domains: Domains::new(config.domains)?,
@@ -158,7 +169,12 @@ impl ControlApi {
     /// Changes whenever something was committed that edges must know; its value is the newest revision.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.state.revisions.subscribe()
+        self.state.changes()
+    }
+
+    /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.
+    pub async fn run_triggers(&self, callee: Arc<dyn Callee>, stop: impl Future<Output = ()>) {
+        scheduler::run(self.state.clone(), callee, stop).await;
     }
 
     /// Checks verified domains again and again, until `stop` resolves.

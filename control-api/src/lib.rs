@@ -8,4 +8,6 @@ pub mod rest;
 pub mod store;
 
 pub use app::{ControlApi, ControlConfig, ControlError};
+pub use domain::Clock;
 pub use domain::domains::DomainConfig;
+pub use domain::scheduler::Callee;

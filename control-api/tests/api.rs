@@ -8,7 +8,7 @@ use af_content::car::{self, Block};
 use af_content::unixfs::{self, Directory, Entry};
 use af_content::{DiskStore, identify};
 use af_contract::{Change, Codec, ContentId, Limits, limits};
-use af_control_api::{ControlApi, ControlConfig, DomainConfig, rest};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, rest};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
 
@@ -67,7 +67,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
         ("post", path) if path.ends_with("/domains") => claim.clone(),
         ("patch", "/v1/domains/{domain}") => json!({ "verificationMethod": "CNAME" }),
         ("put", path) if path.ends_with("/certificate") => json!({ "chain": "", "key": "" }),
-        ("post", path) if path.ends_with("/rollback") => json!({}),
+        ("post", path) if path.ends_with("/rollback") || path.ends_with("/run") => json!({}),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
     };
@@ -281,6 +281,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
+            clock: Clock::System,
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
+use af_contract::trigger::{Answered, Tick};
 use af_contract::{Change, DomainName, DomainState, Update};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -147,6 +148,12 @@ impl Edge {
     /// All routes that there were at the start have been applied: this edge can answer what it should.
     pub fn routes_known(&self) {
         self.health.routes_known();
+    }
+
+    /// Calls a function because its time has come, and returns what it answered. No client can cause such a call:
+    /// the headers that tell the function of it are taken out of every request.
+    pub async fn trigger(&self, tick: &Tick) -> Answered {
+        self.service.trigger(tick).await
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

@@ -3,19 +3,22 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use af_content::unixfs::FileSummary;
 use af_content::unixfs::folder::Folder;
-use af_contract::Cors;
-use af_contract::cors::Fields;
+use af_contract::RouteTable;
 use anyhow::{Context, bail};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::functions::{new, unsupported};
 use super::named::{FUNCTION, find, lookup};
-use super::package::{Contents, Package};
+use super::package::Package;
+use super::plan::{self, Plan};
 use super::settings;
-use crate::args::{Cors as CorsOptions, Deploy};
+use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
+use crate::project_file::ProjectFile;
 
 /// How long a new deployment may take to answer: compiling a JavaScript engine takes 15 s on 2 cores.
 const READY: Duration = Duration::from_secs(120);
@@ -26,47 +29,81 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Sends a component and returns when it answers.
 pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Result<()> {
     refuse_unsupported(&options)?;
-    let settings = settings::read(&options.env, options.env_file.as_deref())?;
+    let file = ProjectFile::here().await?;
+    let name = plan::name(options.name.as_deref(), &file)?;
+    let known = lookup(api, FUNCTION, &name).await?;
+    // A function that is named by its id has a name, too.
+    let named = known.as_ref().map_or(name.as_str(), |known| text(known, "name"));
+    let plan = Plan::new(&options, file.function(named))?;
+    let settings = settings::read(&options.env, plan.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
-    let (contents, package) = steps.time("hash", Package::read(&options.path, options.assets.as_deref()))?;
+    let (contents, package) = steps.time("hash", Package::read(&plan.path, plan.assets.as_deref()))?;
     let (code, assets) = (contents.code, contents.assets.clone());
-    let function = function(api, &options).await?;
+    let function = match known {
+        Some(function) => function,
+        None if options.create => new(api, &name, None, None).await?,
+        None => missing(api, &name).await?,
+    };
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let mut query = query(&contents, &options);
-    query.extend(cors(options.cors)?);
+    let query = plan.query(&contents)?;
     let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
-    let url = match (options.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
-        (false, _) => text(&function, "invokeUrl"),
-        (true, Some(url)) => url,
+    let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
+        (false, _) => text(&function, "invokeUrl").to_owned(),
+        (true, Some(url)) => url.to_owned(),
         (true, None) => bail!(
             "deployment {} is stored, but the slug is too long for a preview host; choose a shorter one with `af functions update --slug`",
             text(&deployment, "id")
         ),
     };
-    let ready = wait_until_live(url, &Live::manifest(&deployment)).await;
+    let ready = wait_until_live(&url, &Live::manifest(&deployment)).await;
     steps
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
 
+    // Routes are the function's, which a preview leaves as it is.
+    let routes = match plan.routes.as_ref().filter(|_| !plan.preview) {
+        Some(routes) => Some((route(api, &function, routes).await?, file.name())),
+        None => None,
+    };
+    report(&Done { url, deployment, code, assets, routes, steps }, output);
+    Ok(())
+}
+
+/// A deployment that answers.
+struct Done {
+    url: String,
+    deployment: Value,
+    code: FileSummary,
+    assets: Option<Folder>,
+    /// What became of the file's route table, and the file's name.
+    routes: Option<(&'static str, String)>,
+    steps: Steps,
+}
+
+fn report(done: &Done, output: &Output) {
+    let Done { url, deployment, code, assets, routes, steps } = done;
     let mut value = json!({ "url": url, "deployment": deployment, "milliseconds": steps.millis() });
     let mut fields = vec![
         ("URL", url.to_owned()),
         ("CID", code.root.to_string()),
         ("BLAKE3", code.blake3.to_string()),
-        ("deployment", text(&deployment, "id").to_owned()),
+        ("deployment", text(deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];
-    if let (Some(assets), Some(value)) = (&assets, value.as_object_mut()) {
+    if let (Some(assets), Some(value)) = (assets, value.as_object_mut()) {
         fields.insert(3, ("assets", describe(assets)));
         let counted = json!({ "cid": assets.root, "files": assets.tree.files, "bytes": assets.tree.bytes, "leftOut": assets.hidden });
         value.insert("assets".into(), counted);
     }
+    if let (Some((state, file)), Some(value)) = (routes, value.as_object_mut()) {
+        fields.insert(fields.len() - 1, ("routes", format!("{state}, from {file}")));
+        value.insert("routes".into(), (*state).into());
+    }
     output.result(&value, &output.fields(&fields));
-    Ok(())
 }
 
 /// What an edge says of itself when a deployment is live.
@@ -113,16 +150,23 @@ pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()>
     bail!(last)
 }
 
-async fn function(api: &Api, options: &Deploy) -> anyhow::Result<Value> {
-    if !options.create {
-        let advice =
-            || format!("make it first with `af functions create --name {}`, or add --create", options.name);
-        return find(api, FUNCTION, &options.name).await.with_context(advice);
+/// Says what to do about a function that is not there, and which one may be meant.
+async fn missing(api: &Api, name: &str) -> anyhow::Result<Value> {
+    let advice = || format!("make it first with `af functions create --name {name}`, or add --create");
+    find(api, FUNCTION, name).await.with_context(advice)
+}
+
+/// Gives a function the route table of the file, if it has another one. Says whether it had.
+async fn route(api: &Api, function: &Value, routes: &RouteTable) -> anyhow::Result<&'static str> {
+    // As text: a table in another order is another table.
+    let known = function.get("routes").map(Value::to_string);
+    if known.is_some_and(|known| known == routes.to_string()) {
+        return Ok("unchanged");
     }
-    match lookup(api, FUNCTION, &options.name).await? {
-        Some(function) => Ok(function),
-        None => new(api, &options.name, None, None).await,
-    }
+    let path = format!("/v1/functions/{}", text(function, "id"));
+    let changed = api.send(Method::PATCH, &path, &json!({ "routes": routes })).await;
+    changed.context("the deployment is live, but the function's routes could not be changed")?;
+    Ok("changed")
 }
 
 fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
@@ -140,40 +184,6 @@ pub fn describe(assets: &Folder) -> String {
     };
     let files = if tree.files == 1 { "file" } else { "files" };
     format!("{root} ({} {files}, {} bytes{left_out})", tree.files, tree.bytes)
-}
-
-fn query(contents: &Contents, options: &Deploy) -> Vec<(&'static str, String)> {
-    fn joined<T: ToString>(name: &'static str, names: &[T]) -> Option<(&'static str, String)> {
-        let names: Vec<String> = names.iter().map(T::to_string).collect();
-        (!names.is_empty()).then(|| (name, names.join(",")))
-    }
-    let mut query =
-        vec![("cid", contents.code.root.to_string()), ("blake3", contents.code.blake3.to_string())];
-    query.extend(contents.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
-    query.extend(options.reuse.map(|reuse| ("reuse", reuse.to_string())));
-    query.extend(options.concurrency.map(|many| ("concurrency", many.to_string())));
-    query.extend(options.compress.then(|| ("compress", "true".to_owned())));
-    query.extend(options.rate_limit.map(|rate| ("requestsPerSecond", rate.to_string())));
-    query.extend(joined("egress", &options.egress));
-    query.extend(joined("stores", &options.stores));
-    query.extend(options.preview.then(|| ("preview", "true".to_owned())));
-    query
-}
-
-/// The rule as the control API reads it, judged here, so that nothing is sent for one that is refused.
-fn cors(options: CorsOptions) -> anyhow::Result<Option<(&'static str, String)>> {
-    if options.origins.is_empty() {
-        return Ok(None);
-    }
-    let rule = Cors::try_from(Fields {
-        origins: options.origins,
-        methods: options.methods,
-        headers: options.headers,
-        exposed_headers: options.exposed,
-        credentials: options.credentials,
-        max_age: options.max_age,
-    })?;
-    Ok(Some(("cors", serde_json::to_string(&rule)?)))
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever

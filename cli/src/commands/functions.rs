@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::deploy::{self, Live};
 use super::named::{self, FUNCTION, find};
-use super::routes;
+use super::{routes, triggers};
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
 use crate::output::Output;
+use crate::project_file::ProjectFile;
 
 /// Runs one of the subcommands.
 pub async fn run(command: Functions, environment: &Environment, output: &Output) -> anyhow::Result<()> {
@@ -25,6 +26,8 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::Get(options) => get(&api, &options, output).await,
         Functions::Deployments(options) => deployments(&api, &options, output).await,
         Functions::Rollback(options) => rollback(&api, options, output).await,
+        Functions::Triggers(options) => triggers::show(&api, &options, output).await,
+        Functions::Trigger(options) => triggers::run(&api, &options, output).await,
         Functions::Update(options) => update(&api, options, output).await,
         Functions::Delete(options) => named::delete(&api, FUNCTION, &options.name, output).await,
     }
@@ -36,7 +39,10 @@ async fn create(api: &Api, options: Create, output: &Output) -> anyhow::Result<(
         "--site",
         "a function belongs to a project, not to a site; leave it out",
     )?;
-    let routes = options.routes.as_deref().map(routes::read).transpose()?;
+    let routes = match options.routes.as_deref() {
+        Some(routes) => routes::read(routes)?,
+        None => ProjectFile::here().await?.function(&options.name).and_then(|entry| entry.routes.clone()),
+    };
     let function = new(api, &options.name, options.slug.as_deref(), routes.as_ref()).await?;
     let message = format!(
         "created {}\nnext: af functions deploy --name {} --path FILE.wasm",
@@ -102,10 +108,17 @@ async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<(
     let mut change: Map<String, Value> =
         given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
     change.extend(routes.map(|routes| ("routes".to_owned(), json!(routes))));
-    if change.is_empty() {
-        bail!("nothing to change; give --name, --slug, --status or --routes");
-    }
     let function = find(api, FUNCTION, &options.function).await?;
+    if change.is_empty() {
+        let file = ProjectFile::here().await?;
+        let Some(routes) = file.function(text(&function, "name")).and_then(|entry| entry.routes.as_ref())
+        else {
+            bail!(
+                "nothing to change; give --name, --slug, --status or --routes, or write routes into af.config.json"
+            );
+        };
+        change.insert("routes".into(), json!(routes));
+    }
     let path = format!("/v1/functions/{}", text(&function, "id"));
     let function = api.send(Method::PATCH, &path, &change.into()).await?;
     let message = format!(
@@ -124,7 +137,7 @@ pub async fn new(
     api: &Api,
     name: &str,
     slug: Option<&str>,
-    routes: Option<&Option<RouteTable>>,
+    routes: Option<&RouteTable>,
 ) -> anyhow::Result<Value> {
     let path = format!("/v1/projects/{}/functions", api.project().await?);
     Ok(api.send(Method::POST, &path, &json!({ "name": name, "slug": slug, "routes": routes })).await?)

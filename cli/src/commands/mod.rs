@@ -6,11 +6,13 @@ mod functions;
 mod login;
 mod named;
 mod package;
+mod plan;
 mod routes;
 mod server;
 mod settings;
 mod sites;
 mod tls;
+mod triggers;
 
 use af_runtime::artifact::compile;
 

@@ -1,27 +1,28 @@
 //! `af up`: the whole platform in one process. Composes the control API and the edge; owns neither.
 
+mod listeners;
+mod running;
+
 use std::fs::{DirBuilder, File, TryLockError};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{ControlApi, ControlConfig, DomainConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig};
 use af_runtime::artifact::compile::Compiler;
-use af_runtime::listen::Listeners;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
 use af_runtime::{Edge, EdgeConfig, HttpConfig, ListenConfig};
 use anyhow::{Context, bail};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+use self::listeners::{Bound, Urls};
+use self::running::{Running, follow};
 use super::tls;
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
@@ -29,12 +30,6 @@ use crate::output::Output;
 
 /// Compiled code kept in memory: 256 MiB are hundreds of Rust functions or a few JavaScript engines.
 const ARTIFACT_MEMORY: u64 = 256 << 20;
-
-/// How long control operations may go on after a stop. The edge has a deadline of its own.
-const API_DRAIN: Duration = Duration::from_secs(10);
-
-/// After the route feed failed.
-const FEED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, then lets requests finish.
 pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyhow::Result<()> {
@@ -44,89 +39,27 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         None => environment.data_dir()?,
     };
     let _lock = lock(&data)?;
-    let edge_listener = listen(options.listen, "--listen").await?;
-    let tls_listener = match options.tls.tls_listen {
-        Some(address) => Some(listen(address, "--tls-listen").await?),
-        None => None,
-    };
-    let api_listener = listen(options.api_listen, "--api-listen").await?;
-    let metrics_listener = match options.metrics_listen {
-        Some(address) => Some(listen(address, "--metrics-listen").await?),
-        None => None,
-    };
-    let metrics_url = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?.map(local_url);
-    let api_url = local_url(api_listener.local_addr()?);
-    let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let tls_address =
-        tls_address.map(|at| SocketAddr::new(at.ip(), options.tls.https_port.unwrap_or(at.port())));
-    let (scheme, address) = match tls_address {
-        Some(address) => ("https", address),
-        None => ("http", edge_listener.local_addr()?),
-    };
-    let http_url = tls_listener.as_ref().map(|_| edge_listener.local_addr().map(local_url)).transpose()?;
-    let invoke_url = Edge::url_of(scheme, options.primary_domain(), "{slug}", address);
+    let bound = Bound::bind(&options).await?;
+    let urls = bound.urls(&options)?;
 
     let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
     let mut config = edge_config(&options, &data, program);
-    if let Some(address) = tls_address {
-        let port = address.port();
+    if let Some(port) = urls.https_port {
         config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
-    let control = ControlApi::build(control_config(&options, &data, &invoke_url), blocks.clone()).await?;
+    let control = control_config(&options, &data, &urls.functions);
+    let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
-    let signed_in = sign_in(&control, &options, environment, &api_url).await?;
+    let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
 
-    let stop = CancellationToken::new();
-    let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
-    let watching = tokio::spawn({
-        let (control, stop) = (control.clone(), stop.clone());
-        async move { control.watch_domains(stop.cancelled()).await }
-    });
-    let serving = tokio::spawn({
-        let (edge, stop) = (edge.clone(), stop.clone());
-        let listeners = Listeners { plain: edge_listener, tls: tls_listener };
-        async move { edge.serve(listeners, stop).await }
-    });
-    let api = tokio::spawn({
-        let (control, stop) = (control.clone(), stop.clone());
-        async move { control.serve(api_listener, stop.cancelled_owned()).await }
-    });
-    // Operators are answered until the last request is.
-    let drained = CancellationToken::new();
-    let metrics = metrics_listener.map(|listener| {
-        let (edge, drained) = (edge.clone(), drained.clone());
-        tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
-    });
-    let places = Places {
-        functions: invoke_url.replace("{slug}", "<slug>"),
-        http: http_url,
-        api: api_url,
-        metrics: metrics_url.map(|url| format!("{url}/metrics")),
-        data,
-        signed_in,
-    };
-    announce(output, &places);
-
+    let running = Running::start(&control, &edge, bound, known);
+    announce(output, &urls, &data, signed_in.as_deref());
     wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
     info!("stopping; requests may finish");
-    stop.cancel();
-    if let Ok(api) = tokio::time::timeout(API_DRAIN, api).await {
-        api?;
-    } else {
-        // Whoever holds a connection open must not hold the server: cut, nothing half done stays.
-        warn!("control connections were cut because they did not finish in time");
-    }
-    serving.await??;
-    drained.cancel();
-    if let Some(metrics) = metrics {
-        metrics.await?;
-    }
-    watching.await?;
-    feed.await?;
-    Ok(())
+    running.stop().await
 }
 
 fn start_log(environment: &Environment) -> anyhow::Result<()> {
@@ -156,22 +89,6 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     }
 }
 
-async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; choose another address with {option}"))
-}
-
-/// How a client on this machine reaches a listener.
-fn local_url(address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
-}
-
 fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig {
     let limits = Limits {
         cpu_ms: options.cpu_limit_ms,
@@ -191,6 +108,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
             dns_servers: options.names.dns_servers.clone(),
             check_interval: options.names.check_interval.into(),
         },
+        clock: Clock::System,
     }
 }
 
@@ -263,71 +181,29 @@ async fn sign_in(
     Ok(None)
 }
 
-/// Hands all changes after `known` to the edge. Returns the newest revision.
-async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
-    loop {
-        let updates = control.updates_since(known).await?;
-        let Some(last) = updates.last() else { return Ok(known) };
-        known = last.revision;
-        edge.apply(updates);
-    }
-}
-
-/// The route feed of one machine: the control API says that there is something new, the edge gets it.
-async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: CancellationToken) {
-    let mut revisions = control.revisions();
-    loop {
-        match follow(&control, &edge, known).await {
-            Ok(newest) => known = newest,
-            Err(error) => {
-                error!(error = format!("{error:#}"), "the route feed failed; trying again");
-                match tokio::time::timeout(FEED_PAUSE, stop.cancelled()).await {
-                    Ok(()) => return,
-                    Err(_elapsed) => continue,
-                }
-            }
-        }
-        tokio::select! {
-            changed = revisions.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Where everything is.
-struct Places {
-    functions: String,
-    /// Where they answer unencrypted, if it is elsewhere.
-    http: Option<String>,
-    api: String,
-    metrics: Option<String>,
-    data: PathBuf,
-    signed_in: Option<PathBuf>,
-}
-
-fn announce(output: &Output, places: &Places) {
+fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>) {
+    let functions = urls.functions.replace("{slug}", "<slug>");
     let value = json!({
-        "apiUrl": places.api,
-        "functionsUrl": places.functions,
-        "httpUrl": places.http,
-        "metricsUrl": places.metrics,
-        "dataDir": places.data,
-        "signedIn": places.signed_in,
+        "apiUrl": urls.api,
+        "functionsUrl": functions,
+        "httpUrl": urls.http,
+        "metricsUrl": urls.metrics,
+        "dataDir": data,
+        "signedIn": signed_in,
     });
-    let signed_in = match &places.signed_in {
+    let signed_in = match signed_in {
         Some(path) => format!("with the token in {}", path.display()),
         None => "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned(),
     };
-    let mut fields = vec![("functions", places.functions.clone())];
-    fields.extend(places.http.clone().map(|url| ("plain HTTP", url)));
-    fields.push(("control API", places.api.clone()));
-    fields.extend(places.metrics.clone().map(|url| ("metrics", url)));
-    fields.push(("data", places.data.display().to_string()));
+    let mut fields = vec![("functions", functions)];
+    fields.extend(urls.http.clone().map(|url| ("plain HTTP", url)));
+    fields.push(("control API", urls.api.clone()));
+    fields.extend(urls.metrics.clone().map(|url| ("metrics", url)));
+    fields.push(("data", data.display().to_string()));
     fields.push(("signed in", signed_in));
     output.result(&value, &output.fields(&fields));
 }
 
-/// Until it is time to stop. With TLS, SIGHUP has certificates read again; without, it stops, as for any program.
 async fn wait_for_signal(tls: Option<&Tls>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

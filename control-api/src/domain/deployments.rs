@@ -2,12 +2,12 @@
 
 use af_content::car::Block;
 use af_content::identify;
-use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, World};
+use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
 
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Chunks, Claim, Content, Received};
-use super::{Actor, Error, PAGE, Page, State, blocks, functions, id, now};
+use super::{Actor, Error, PAGE, Page, State, blocks, functions, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, DeploymentRow, FunctionRow, deployments, functions as rows};
 
@@ -28,6 +28,8 @@ pub struct Wanted {
     pub compress: bool,
     /// Requests to it per second.
     pub requests_per_second: Option<u32>,
+    /// When it is called without a request, and where.
+    pub triggers: Vec<Trigger>,
     /// What changes in its settings.
     pub settings: Changes,
     /// It answers at its preview host only; the function goes on with what it runs.
@@ -96,7 +98,7 @@ pub async fn create(
     let revision = if preview {
         feed::put(&mut db, Kind::Function, &function.id).await?
     } else {
-        activate(&mut db, function, &deployment).await?
+        activate(state, &mut db, function, &deployment).await?
     };
     let block = Block { id: manifest_id, bytes: bytes.into() };
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
@@ -125,7 +127,7 @@ pub async fn rollback(
     }
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
-    let revision = activate(&mut db, row, &target).await?;
+    let revision = activate(state, &mut db, row, &target).await?;
     commit(db).await?;
     state.announce(revision);
     Ok(target)
@@ -169,6 +171,7 @@ async fn next(
         cors: wanted.cors,
         compress: wanted.compress,
         settings: settings::digests(&sealed),
+        triggers: wanted.triggers,
         parent,
         author: actor.user.clone(),
         created_at: u64::try_from(now()).unwrap_or_default(),
@@ -193,6 +196,7 @@ async fn insert(
         size: i64::try_from(manifest.code.size).unwrap_or(i64::MAX),
         world: manifest.code.world.to_string(),
         assets_cid: manifest.assets.map(|assets| assets.to_string()),
+        triggers: triggers::stored(&manifest.triggers)?,
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
     };
@@ -203,6 +207,7 @@ async fn insert(
 /// Points the function at a deployment, switches it on, and gives it a new revision in the feed, which is
 /// returned. Who deploys wants an answer; clients of the older platform count on that.
 async fn activate(
+    state: &State,
     db: &mut sqlx::SqliteConnection,
     mut function: FunctionRow,
     deployment: &DeploymentRow,
@@ -211,5 +216,6 @@ async fn activate(
     function.status = "ACTIVE".into();
     function.updated_at = now();
     rows::update(db, &function).await?;
+    triggers::schedule(state, db, &function).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)
 }

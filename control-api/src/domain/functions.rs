@@ -4,7 +4,7 @@ use af_contract::{ContentId, FunctionName, RouteTable, Slug};
 use serde_json::Value;
 
 use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions};
 
@@ -118,6 +118,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     }
     function.updated_at = now();
     functions::update(&mut db, &function).await.map_err(named)?;
+    triggers::schedule(state, &mut db, &function).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
     commit(db).await?;
     state.announce(revision);

@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod bootstrap;
 pub mod certificates;
+mod clock;
 pub mod component;
 pub mod deployments;
 pub mod domains;
@@ -13,16 +14,19 @@ mod id;
 pub mod projects;
 pub mod proof;
 pub mod rates;
+pub mod scheduler;
 pub mod sealing;
 pub mod settings;
 pub mod site_deployments;
 pub mod sites;
 pub mod tokens;
+pub mod triggers;
 pub mod upload;
 pub mod verification;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use self::clock::Clock;
 pub use self::error::{Error, Fault};
 pub(crate) use crate::app::State;
 

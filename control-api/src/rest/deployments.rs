@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use af_contract::{CapabilityError, ContentId, Cors, HostPattern, StoreName, limits};
+use af_contract::{CapabilityError, ContentId, Cors, HostPattern, StoreName, Trigger, limits, trigger};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::triggers::TriggerDocument;
 use super::{List, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::settings::Changes;
 use crate::domain::upload::Claim;
-use crate::domain::{Actor, Error, deployments};
+use crate::domain::{Actor, Error, deployments, triggers};
 use crate::store::DeploymentRow;
 
 /// One immutable version of a function.
@@ -43,6 +44,8 @@ pub(super) struct Deployment {
     assets_cid: Option<String>,
     /// Where it answers whatever the function runs, while it is among the newest 10; null where the slug is too long.
     preview_url: Option<String>,
+    /// When the function is called without a request, and where.
+    triggers: Vec<TriggerDocument>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -83,6 +86,9 @@ pub(super) struct ClaimInput {
     /// Requests to the function per second. Left out: as many as the server can answer.
     #[serde(rename = "requestsPerSecond")]
     requests_per_second: Option<u32>,
+    /// When the function is called without a request, and where: a JSON array of at most 16 objects such as
+    /// `{"cron": "*/5 * * * *", "path": "/tick"}`. Left out: never.
+    triggers: Option<String>,
 }
 
 /// Changes of the function's settings: a JSON object of names and values, null for one that goes, in
@@ -106,8 +112,9 @@ pub(super) struct RollbackInput {
 }
 
 impl Deployment {
-    fn of(state: &State, row: DeploymentRow) -> Self {
-        Self {
+    fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
+        let triggers = triggers::parse(row.triggers.as_deref())?;
+        Ok(Self {
             preview_url: state.preview_url(&row.slug, &row.id),
             id: row.id,
             function_id: row.function_id,
@@ -118,9 +125,10 @@ impl Deployment {
             size: row.size,
             world: row.world,
             assets_cid: row.assets_cid,
+            triggers: triggers.into_iter().map(TriggerDocument::from).collect(),
             author_id: row.author_id,
             created_at: row.created_at,
-        }
+        })
     }
 }
 
@@ -135,7 +143,7 @@ pub(super) async fn list(
     Query(older): Query<Older>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
     let page = deployments::list(&state, &actor, &function, older.after).await?;
-    Ok(List::of(page, |row| Deployment::of(&state, row)))
+    List::try_of(page, |row| Deployment::of(&state, row))
 }
 
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
@@ -164,7 +172,7 @@ pub(super) async fn create(
         |chunks| async move { deployments::create(&state, &actor, &function, claim, wanted, chunks).await }
     };
     let deployment = upload::receive(body, work).await?;
-    Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment))))
+    Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment)?)))
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
@@ -179,7 +187,7 @@ pub(super) async fn rollback(
     Json(input): Json<RollbackInput>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     let deployment = deployments::rollback(&state, &actor, &function, input.deployment.as_deref()).await?;
-    Ok(axum::Json(Deployment::of(&state, deployment)))
+    Ok(axum::Json(Deployment::of(&state, deployment)?))
 }
 
 /// One deployment.
@@ -191,7 +199,7 @@ pub(super) async fn get(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    Ok(axum::Json(Deployment::of(&state, deployments::get(&state, &actor, &id).await?)))
+    Ok(axum::Json(Deployment::of(&state, deployments::get(&state, &actor, &id).await?)?))
 }
 
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
@@ -229,6 +237,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         cors: cors.map_err(|error| Error::invalid("invalid_cors", error))?,
         compress: input.compress.unwrap_or_default(),
         requests_per_second: input.requests_per_second,
+        triggers: input.triggers.as_deref().map(self::triggers).transpose()?.unwrap_or_default(),
         settings: settings(headers)?,
         preview: input.preview,
     };
@@ -247,6 +256,13 @@ fn names<T>(
         return Err(Error::invalid("invalid_capability", detail));
     }
     Ok(names)
+}
+
+fn triggers(text: &str) -> Result<Vec<Trigger>, Error> {
+    let invalid = |error: &dyn std::fmt::Display| Error::invalid("invalid_triggers", error.to_string());
+    let triggers: Vec<Trigger> = serde_json::from_str(text).map_err(|error| invalid(&error))?;
+    trigger::check(&triggers).map_err(|error| invalid(&error))?;
+    Ok(triggers)
 }
 
 fn settings(headers: &HeaderMap) -> Result<Changes, Error> {

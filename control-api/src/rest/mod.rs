@@ -10,6 +10,7 @@ mod projects;
 mod site_deployments;
 mod sites;
 mod tokens;
+mod triggers;
 mod upload;
 
 use std::sync::Arc;
@@ -88,6 +89,8 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(domains::get, domains::update, domains::delete))
         .routes(routes!(domains::verify))
         .routes(routes!(domains::put_certificate, domains::delete_certificate))
+        .routes(routes!(triggers::get))
+        .routes(routes!(triggers::run))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }

@@ -28,6 +28,8 @@ pub struct DeploymentRow {
     pub world: String,
     /// The directory of files that it may read.
     pub assets_cid: Option<String>,
+    /// When its function is called without a request, as JSON.
+    pub triggers: Option<String>,
     /// `usr_…`
     pub author_id: String,
     /// Milliseconds.
@@ -43,7 +45,7 @@ pub(crate) struct Contents {
 }
 
 const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
-    d.world, d.assets_cid, d.author_id, d.created_at from deployments d join functions f on f.id = d.function_id";
+    d.world, d.assets_cid, d.triggers, d.author_id, d.created_at from deployments d join functions f on f.id = d.function_id";
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
@@ -91,11 +93,12 @@ pub(crate) async fn last_number(db: &mut SqliteConnection, function: &str) -> Re
 
 pub(crate) async fn insert(db: &mut SqliteConnection, row: &DeploymentRow) -> Result<(), StoreError> {
     let query = "insert into deployments
-        (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, author_id, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
+         author_id, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     let insert = sqlx::query(query).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
-    let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid);
+    let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid).bind(&row.triggers);
     let insert = insert.bind(&row.author_id).bind(row.created_at);
     insert.execute(db).await?;
     Ok(())

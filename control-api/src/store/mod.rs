@@ -9,6 +9,7 @@ pub(crate) mod settings;
 pub(crate) mod site_deployments;
 pub(crate) mod sites;
 pub(crate) mod tokens;
+pub(crate) mod triggers;
 pub(crate) mod users;
 
 use std::path::Path;

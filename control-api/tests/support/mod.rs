@@ -8,7 +8,7 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{Limits, limits};
-use af_control_api::{ControlApi, ControlConfig, DomainConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -36,6 +36,7 @@ impl Served {
             invoke_url: "http://{slug}.localhost:8080".into(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
+            clock: Clock::System,
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();

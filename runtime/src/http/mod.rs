@@ -13,6 +13,7 @@ mod secure;
 mod service;
 mod target;
 mod trace;
+mod trigger;
 mod well_known;
 
 pub use access_log::{AccessLogTarget, AnsweredBy};

@@ -11,7 +11,7 @@ use super::body::{self, ResponseBody};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
-use super::{AnsweredBy, RequestError, Secure, rescue, well_known};
+use super::{AnsweredBy, RequestError, Secure, rescue, trigger, well_known};
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -51,6 +51,14 @@ impl Service {
         &self.router
     }
 
+    pub(super) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.exchanges
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         self.sandbox.metrics()
     }
@@ -66,6 +74,7 @@ impl Service {
     /// Answers one request; errors become problem documents.
     pub async fn call(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let id = RequestId::next();
+        trigger::strip(request.headers_mut());
         let mut exchange = self.exchanges.begin(id, peer, &mut request);
         let mut response = match self.respond(id, peer, &mut exchange, request).await {
             Ok(response) => {
@@ -193,7 +202,7 @@ pub(super) fn by(who: &'static str, mut response: Response<ResponseBody>) -> Res
 }
 
 /// Says which deployment answered.
-fn named(mut response: Response<ResponseBody>, deployment: &Deployment) -> Response<ResponseBody> {
+pub(super) fn named(mut response: Response<ResponseBody>, deployment: &Deployment) -> Response<ResponseBody> {
     response.headers_mut().insert(DEPLOYMENT, deployment.header());
     response
 }

@@ -161,6 +161,21 @@ impl RuntimeRouter {
         }
     }
 
+    /// A function by its id, with one of its newest deployments, or with what it runs where it has that no more.
+    #[must_use]
+    pub fn function_with(&self, id: &str, deployment: &str) -> Option<Arc<Entry>> {
+        match &*self.inner.owned(id)?.answer()? {
+            Answer::Function(entry) if entry.reference().is_some_and(|current| current.id == deployment) => {
+                Some(entry.clone())
+            }
+            Answer::Function(entry) => {
+                let asked = deployment.strip_prefix("dep_").and_then(|id| entry.preview(id));
+                Some(asked.unwrap_or_else(|| entry.clone()))
+            }
+            Answer::Site(_) => None,
+        }
+    }
+
     /// What a host has before the platform's domain. `None`: it is not under it.
     fn label<'h>(&self, host: &'h str) -> Option<&'h str> {
         self.inner.suffixes.iter().find_map(|suffix| host.strip_suffix(suffix.as_str()))
