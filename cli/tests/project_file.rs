@@ -64,6 +64,15 @@ async fn a_users_file_is_applied_by_a_deploy_and_listed() {
 
     let again = ok(&mut project.af(&home, &["functions", "deploy"]));
     assert!(again.contains("unchanged, from af.config.json"), "{again}");
+    let text = std::fs::read_to_string(project.dir.path().join("af.config.json")).unwrap();
+    let turned =
+        r#""/a": "https://api.example.com", "/z/*": {"response": {"status": 200, "body": "from the table"}}"#;
+    let (before, rest) = text.split_once(r#""/z/*""#).unwrap();
+    let (_, after) = rest.split_once(r#"example.com""#).unwrap();
+    project.write("af.config.json", &format!("{before}{turned}{after}"));
+    let again = project.json(&home, &["functions", "deploy"]);
+    assert_eq!(again["routes"], "changed", "their order matters");
+
     project.write(
         "af.config.json",
         r#"{"functions": [{"name": "hello", "routes": {"/b": "https://b.example"}}]}"#,
