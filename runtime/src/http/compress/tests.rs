@@ -21,8 +21,8 @@ fn encoding(response: &Response<ResponseBody>) -> Option<&str> {
 fn the_client_chooses() {
     for (accept, expected) in [
         ("gzip", Some("gzip")),
-        ("br, gzip, zstd", Some("br")),
-        ("zstd;q=1, br;q=0.5", Some("zstd")),
+        ("br, gzip, zstd", Some("zstd")),
+        ("br;q=1, zstd;q=0.5", Some("br")),
         ("gzip;q=0", None),
         ("identity", None),
         ("deflate", None),
