@@ -27,7 +27,7 @@ use crate::sandbox::GuestError;
 /// What is shorter fits into a packet as it is.
 const LEAST_BYTES: u64 = 1024;
 
-/// Bodies that stream while they are compressed. A compressor has a megabyte; further responses go out as they are.
+/// Bodies that stream while they are compressed. A compressor may have a megabyte; further responses go out as they are.
 const STREAMS: usize = 256;
 
 /// Compresses. Cheap to clone.

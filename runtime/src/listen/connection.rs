@@ -71,7 +71,8 @@ where
     let stream = Stream::new(stream, &prefix, framing, progress.clone(), place);
     let answering = Answering(Arc::new(Connection { peer, progress, shared: shared.clone() }));
     if is_http2 {
-        http2::serve(stream, &answering).await;
+        // The fewer connections should not make the task of all others larger.
+        Box::pin(http2::serve(stream, &answering)).await;
     } else {
         http1::serve(stream, &answering).await;
     }

@@ -23,6 +23,7 @@ fn the_client_chooses() {
         ("gzip", Some("gzip")),
         ("br, gzip, zstd", Some("zstd")),
         ("zstd;q=1, br;q=0.5", Some("zstd")),
+        ("br;q=1, zstd;q=0.5", Some("br")),
         ("gzip;q=0", None),
         ("identity", None),
         ("deflate", None),
