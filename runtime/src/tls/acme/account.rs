@@ -1,13 +1,18 @@
 //! This node's account at the authority: made when it is first needed, and kept.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use instant_acme::{Account, AccountBuilder, AccountCredentials, NewAccount};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::IssueError;
+use super::{Acme, IssueError};
 use crate::tls::CertificateStore;
+
+/// How long a few exchanges with the authority may take.
+const EXCHANGES: Duration = Duration::from_secs(30);
 
 /// The authority, and who asks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +33,34 @@ struct Kept {
     credentials: AccountCredentials,
 }
 
+impl Acme {
+    /// The account, made if there is none.
+    pub(super) async fn account(&self) -> Result<Account, IssueError> {
+        if let Some(account) = self.account.load_full() {
+            return Ok(Account::clone(&account));
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(account) = self.account.load_full() {
+            return Ok(Account::clone(&account));
+        }
+        let account = match in_time(open(&self.authority, &self.store)).await {
+            Err(error) if error.is_unknown_account() => return self.renew_account().await,
+            opened => opened?,
+        };
+        self.account.store(Some(Arc::new(account.clone())));
+        Ok(account)
+    }
+
+    /// The authority does not know the account any more, as one that was set up anew.
+    pub(super) async fn renew_account(&self) -> Result<Account, IssueError> {
+        let account = in_time(create(&self.authority, &self.store)).await?;
+        self.account.store(Some(Arc::new(account.clone())));
+        Ok(account)
+    }
+}
+
 /// The account of the last time, or a new one.
-///
-/// # Errors
-/// When the authority cannot be reached or refuses.
-pub async fn open(authority: &Authority, store: &CertificateStore) -> Result<Account, IssueError> {
+async fn open(authority: &Authority, store: &CertificateStore) -> Result<Account, IssueError> {
     let kept = read(store).await.filter(|kept| kept.directory == authority.directory);
     let Some(kept) = kept else { return create(authority, store).await };
     let account = builder(authority)?.from_credentials(kept.credentials).await?;
@@ -44,10 +72,7 @@ pub async fn open(authority: &Authority, store: &CertificateStore) -> Result<Acc
 }
 
 /// A new one, in the place of any other.
-///
-/// # Errors
-/// When the authority cannot be reached or refuses.
-pub async fn create(authority: &Authority, store: &CertificateStore) -> Result<Account, IssueError> {
+async fn create(authority: &Authority, store: &CertificateStore) -> Result<Account, IssueError> {
     let contact = as_contact(authority);
     let new = NewAccount {
         contact: &contacts(&contact),
@@ -91,6 +116,14 @@ fn as_contact(authority: &Authority) -> Option<String> {
 
 fn contacts(contact: &Option<String>) -> Vec<&str> {
     contact.as_deref().into_iter().collect()
+}
+
+/// Waits for a few exchanges with the authority. Its client has no time-outs of its own.
+///
+/// # Errors
+/// When they fail, or take too long.
+pub async fn in_time<T>(exchanges: impl Future<Output = Result<T, IssueError>>) -> Result<T, IssueError> {
+    tokio::time::timeout(EXCHANGES, exchanges).await.unwrap_or(Err(IssueError::Silent))
 }
 
 /// Runs something that waits for the disk.

@@ -6,6 +6,7 @@ mod backoff;
 mod challenges;
 pub mod dns;
 mod flights;
+mod issue;
 mod order;
 mod renew;
 mod schedule;
@@ -19,18 +20,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
 
 pub use self::account::Authority;
-use self::account::blocking;
-use self::backoff::{Backoff, Blame, Wait};
+use self::backoff::{Backoff, Wait};
 pub use self::challenges::Challenges;
 pub(super) use self::challenges::PROTOCOL;
 use self::dns::{DnsConfig, DnsError, DnsProvider};
 use self::flights::Flights;
-use self::order::{Issued, Proof};
 use self::schedule::Schedule;
-use super::{Allowed, Certificate, CertificateError, CertificateStore, DnsName, Table};
+use super::{Allowed, CertificateError, CertificateStore, DnsName, Table};
 use crate::metrics::Metrics;
 
 /// How long a client waits for its certificate to be ordered. Authorities take 3 to 15 seconds; clients give up
@@ -91,6 +89,9 @@ pub enum IssueError {
     /// Not now.
     #[error(transparent)]
     Wait(#[from] Wait),
+    /// The authority was reached, or not, and says nothing.
+    #[error("the authority does not answer")]
+    Silent,
     /// It took too long.
     #[error("the order took too long")]
     TimedOut,
@@ -203,108 +204,5 @@ impl Acme {
         let landed = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
         let landed = landed.map_err(|_| IssueError::TimedOut)?;
         landed.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(Arc::new(IssueError::Stopped)))
-    }
-
-    async fn supply(self: &Arc<Self>, name: &DnsName, reason: Reason) -> Result<(), IssueError> {
-        let stored = self.stored(name).await?;
-        if reason == Reason::Missing
-            && let Some(stored) = &stored
-            && !stored.is_expired()
-        {
-            self.table.issue(name.clone(), stored.key.clone());
-            return Ok(());
-        }
-        let issued = self.order(name, stored.as_ref()).await;
-        self.metrics.certificate(if issued.is_ok() { "issued" } else { "failed" });
-        let acme = self.clone();
-        let owned = name.clone();
-        match issued {
-            Ok(issued) => {
-                let certificate = Certificate::from_pem(issued.chain.as_bytes(), issued.key.as_bytes())?;
-                self.table.issue(name.clone(), certificate.key.clone());
-                self.schedule.set(name.clone(), schedule::renewal(&certificate, None));
-                info!(%name, "got a certificate");
-                let kept = blocking(move || {
-                    acme.backoff.succeeded(&owned);
-                    acme.store.save(&owned, &issued.chain, &issued.key)
-                });
-                // It is served all the same, until the next start.
-                if let Err(error) = kept.await? {
-                    error!(%name, %error, "cannot keep a certificate");
-                }
-                Ok(())
-            }
-            // Nobody has been asked, so nothing counts against the name.
-            Err(error @ (IssueError::Wait(_) | IssueError::Stopped)) => Err(error),
-            Err(error) => {
-                let blame = error.blame();
-                let rest = blocking(move || acme.backoff.failed(&owned, blame)).await?;
-                warn!(%name, %error, rest_seconds = rest.as_secs(), "cannot get a certificate");
-                Err(error)
-            }
-        }
-    }
-
-    async fn order(&self, name: &DnsName, old: Option<&Certificate>) -> Result<Issued, IssueError> {
-        let _place = self.places.acquire().await.map_err(|_| IssueError::Stopped)?;
-        self.backoff.take()?;
-        let mut account = self.account().await?;
-        let own = if name.is_wildcard() { &[ChallengeKind::Dns01][..] } else { self.kinds.as_slice() };
-        let mut result = Err(IssueError::Refused("no way to prove the name is configured".to_owned()));
-        for kind in own {
-            let proof = Proof { kind: *kind, challenges: self.challenges.clone(), dns: self.dns.clone() };
-            result = order::run(&account, name, renew::identifier(old), &proof).await;
-            if result.as_ref().is_err_and(IssueError::is_unknown_account) {
-                account = self.renew_account().await?;
-                result = order::run(&account, name, None, &proof).await;
-            }
-            if !matches!(result, Err(IssueError::Refused(_) | IssueError::NoChallenge(_))) {
-                break;
-            }
-        }
-        result
-    }
-
-    async fn account(&self) -> Result<Account, IssueError> {
-        if let Some(account) = self.account.load_full() {
-            return Ok(Account::clone(&account));
-        }
-        let _opening = self.opening.lock().await;
-        if let Some(account) = self.account.load_full() {
-            return Ok(Account::clone(&account));
-        }
-        let account = account::open(&self.authority, &self.store).await?;
-        self.account.store(Some(Arc::new(account.clone())));
-        Ok(account)
-    }
-
-    /// The authority does not know the account any more, as one that was set up anew.
-    async fn renew_account(&self) -> Result<Account, IssueError> {
-        let account = account::create(&self.authority, &self.store).await?;
-        self.account.store(Some(Arc::new(account.clone())));
-        Ok(account)
-    }
-
-    async fn stored(&self, name: &DnsName) -> Result<Option<Certificate>, IssueError> {
-        let (store, name) = (self.store.clone(), name.clone());
-        blocking(move || store.load(&name)).await
-    }
-}
-
-impl IssueError {
-    fn blame(&self) -> Blame {
-        match self {
-            Self::Acme(instant_acme::Error::Api(_))
-            | Self::Refused(_)
-            | Self::NoChallenge(_)
-            | Self::Dns(_)
-            | Self::TimedOut => Blame::Refused,
-            _ => Blame::Unreached,
-        }
-    }
-
-    fn is_unknown_account(&self) -> bool {
-        let Self::Acme(instant_acme::Error::Api(problem)) = self else { return false };
-        problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
     }
 }

@@ -8,7 +8,7 @@ use instant_acme::CertificateIdentifier;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::account::blocking;
+use super::account::{blocking, in_time};
 use super::{Acme, IssueError, Reason, schedule};
 use crate::tls::{Certificate, DnsName};
 
@@ -103,7 +103,7 @@ impl Acme {
         let (Some(identifier), Ok(account)) = (identifier(Some(stored)), self.account().await) else {
             return (None, ASK);
         };
-        match account.renewal_info(&identifier).await {
+        match in_time(async { Ok(account.renewal_info(&identifier).await?) }).await {
             Ok((info, again)) => {
                 let window = info.suggested_window;
                 (Some((window.start.into(), window.end.into())), again.max(ASK))

@@ -26,8 +26,8 @@ const SCOPE: &str = "https://www.googleapis.com/auth/ndev.clouddns.readwrite";
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How often a change is asked for, and how many times: up to two minutes.
-const POLL: Duration = Duration::from_secs(2);
-const POLLS: usize = 60;
+const POLL: Duration = Duration::from_secs(1);
+const POLLS: usize = 120;
 
 const TTL: u32 = 60;
 
