@@ -12,6 +12,7 @@ use hyper::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -276,12 +277,17 @@ impl Server {
         Ok(std::mem::replace(&mut self.dir, tempfile::tempdir()?))
     }
 
+    /// Processes that it has started.
+    fn workers(&self) -> Vec<u32> {
+        let id = self.child.id();
+        let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        workers.split_whitespace().filter_map(|worker| worker.parse().ok()).collect()
+    }
+
     /// CPU time that the process and its workers have used, seconds.
     pub fn cpu_seconds(&self) -> f64 {
         let id = self.child.id();
-        let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        let workers = workers.split_whitespace().filter_map(|worker| worker.parse().ok());
-        std::iter::once(id).chain(workers).map(cpu_seconds).sum()
+        std::iter::once(id).chain(self.workers()).map(cpu_seconds).sum()
     }
 
     /// Resident memory, MiB.
@@ -305,7 +311,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let workers = self.workers();
         let _already_gone = self.child.kill();
+        // nginx's serve on when it is killed.
+        for worker in workers {
+            let worker = i32::try_from(worker).ok().and_then(Pid::from_raw);
+            let _already_gone = worker.map(|worker| kill_process(worker, Signal::KILL));
+        }
         let _already_reaped = self.child.wait();
     }
 }
