@@ -15,7 +15,8 @@ use proxy_protocol::ProxyProtocol;
 use tokio::runtime::{Builder, Runtime};
 use trusted::TrustedProxies;
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
 
 fuzz_target!(|bytes: &[u8]| {
     let senders = ProxyProtocol::from(TrustedProxies::new(&["127.0.0.0/8".parse().unwrap()]));
