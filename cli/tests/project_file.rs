@@ -122,3 +122,25 @@ async fn a_file_with_a_mistake_stops_a_deploy_before_anything_is_sent() {
     assert!(code == 1 && said.contains("af.config.json: functions[0]: unknown field `rotes`"), "{said}");
     assert!(ok(&mut project.af(&home, &["functions", "list"])).contains("no functions yet"));
 }
+
+#[tokio::test]
+async fn a_site_is_built_and_deployed_as_the_file_says() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    let project = Project::new(
+        "af.config.json",
+        r#"{"sites": [{"slug": "pages", "distDir": "dist", "buildCommand": "mkdir -p dist && echo built > dist/index.html && echo noise"}]}"#,
+    );
+    let deployed = project.json(&home, &["sites", "deploy", "--create"]);
+    assert!(deployed["deployment"]["cid"].is_string(), "{deployed}");
+    assert_eq!(server.get("pages", "/").await.text().await.unwrap(), "built\n");
+
+    project.write(
+        "af.config.json",
+        r#"{"sites": [{"slug": "pages", "distDir": "dist", "buildCommand": "exit 3"}]}"#,
+    );
+    let (_, said) = refused(&mut project.af(&home, &["sites", "deploy"]));
+    assert!(said.contains("buildCommand failed") && said.contains("exit 3"), "{said}");
+    let (_, said) = refused(&mut project.af(&home, &["sites", "deploy", "-n", "other"]));
+    assert!(said.contains("--path"), "{said}");
+}

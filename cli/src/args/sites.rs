@@ -42,11 +42,13 @@ pub struct CreateSite {
 
 #[derive(Debug, Options)]
 pub struct DeploySite {
-    /// The folder. Names that begin with a dot are left out, except .well-known
+    /// The folder. Names that begin with a dot are left out, except .well-known [default: distDir of af.config, after
+    /// its buildCommand]
     #[arg(short, long, value_name = "DIR")]
-    pub path: PathBuf,
-    #[command(flatten)]
-    pub site: NamedSite,
+    pub path: Option<PathBuf>,
+    /// The site's name or id [default: the only site of af.config]
+    #[arg(short, long, alias = "site-id")]
+    pub name: Option<String>,
     /// Make the site if there is none with this name
     #[arg(long)]
     pub create: bool,

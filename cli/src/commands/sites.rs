@@ -1,11 +1,13 @@
 //! `af sites …`
 
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use af_runtime::site::Redirects;
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use tokio::process::Command;
 
 use super::deploy::{Live, Steps, describe, wait_until_live};
 use super::functions::mark;
@@ -15,6 +17,7 @@ use crate::args::sites::{CreateSite, DeploySite, NamedSite, RollbackSite, Sites,
 use crate::client::{Api, Upload, text};
 use crate::config::Environment;
 use crate::output::Output;
+use crate::project_file::{ProjectFile, SiteEntry};
 
 /// Runs one of the subcommands.
 pub async fn run(command: Sites, environment: &Environment, output: &Output) -> anyhow::Result<()> {
@@ -39,10 +42,19 @@ async fn create(api: &Api, options: &CreateSite, output: &Output) -> anyhow::Res
 
 /// Sends a folder and returns when it is served.
 async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Result<()> {
+    let file = ProjectFile::here().await?;
+    let name = chosen(options.name.as_deref(), &file)?;
     let mut steps = Steps::default();
-    check_redirects(&options.path)?;
-    let (folder, package) = steps.time("hash", Package::read_site(&options.path))?;
-    let site = site(api, options).await?;
+    let dir = match (&options.path, file.site(&name)) {
+        (Some(path), _) => path.clone(),
+        (None, Some(entry)) => steps.time("build", build(entry).await)?,
+        (None, None) => bail!(
+            "say which folder to deploy with --path DIR, or name the site and its distDir in af.config.json"
+        ),
+    };
+    check_redirects(&dir)?;
+    let (folder, package) = steps.time("hash", Package::read_site(&dir))?;
+    let site = site(api, &name, options.create).await?;
     let bar = output.progress(package.size());
     let path = format!("/v1/sites/{}/deployments", text(&site, "id"));
     let query = vec![("cid", folder.root.to_string())];
@@ -76,9 +88,35 @@ fn check_redirects(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn site(api: &Api, options: &DeploySite) -> anyhow::Result<Value> {
-    let name = &options.site.name;
-    if !options.create {
+/// Which site is meant: the given one, else the only one of the file.
+fn chosen(given: Option<&str>, file: &ProjectFile) -> anyhow::Result<String> {
+    match (given, file.sites.as_slice()) {
+        (Some(name), _) => Ok(name.to_owned()),
+        (None, [only]) => Ok(only.slug.clone()),
+        (None, []) => bail!("say which site with --name; there is no af.config file here that has one"),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|site| site.slug.as_str()).collect();
+            bail!("say which site with --name; {} has {}", file.name(), names.join(", "))
+        }
+    }
+}
+
+/// Runs what makes the folder, if the file says so, and returns the folder.
+async fn build(entry: &SiteEntry) -> anyhow::Result<PathBuf> {
+    if let Some(command) = &entry.build_command {
+        // What it prints is not this command's result, which programs may read.
+        let stdout = std::io::stderr().as_fd().try_clone_to_owned()?;
+        let status = Command::new("sh").args(["-c", command]).stdout(stdout).status().await;
+        let status = status.context("buildCommand needs a shell (sh)")?;
+        if !status.success() {
+            bail!("buildCommand failed ({status}): {command}");
+        }
+    }
+    Ok(entry.dist_dir.clone())
+}
+
+async fn site(api: &Api, name: &str, create: bool) -> anyhow::Result<Value> {
+    if !create {
         let advice = || format!("make it first with `af sites create --name {name}`, or add --create");
         return find(api, SITE, name).await.with_context(advice);
     }

@@ -39,7 +39,6 @@ pub struct FunctionEntry {
 /// A site of the project.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(dead_code, reason = "the site commands read it")]
 pub struct SiteEntry {
     /// The first label of its host name.
     pub slug: String,

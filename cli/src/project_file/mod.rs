@@ -28,7 +28,6 @@ pub struct ProjectFile {
     /// In the order in which they stand.
     pub functions: Vec<FunctionEntry>,
     /// In the order in which they stand.
-    #[allow(dead_code, reason = "the site commands read them")]
     pub sites: Vec<SiteEntry>,
 }
 
@@ -125,6 +124,12 @@ impl ProjectFile {
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&FunctionEntry> {
         self.functions.iter().find(|function| function.name == name)
+    }
+
+    /// What the file says of a site, which has no name in it but its slug.
+    #[must_use]
+    pub fn site(&self, name: &str) -> Option<&SiteEntry> {
+        self.sites.iter().find(|site| site.slug == name)
     }
 
     /// The file's name, for people.
