@@ -1,6 +1,5 @@
 //! One connection to a backend. One of HTTP/1.1 is driven by whoever uses it, first the request's future, then its
-//! response's body: there is no task to hand over to, which is a third of what passing on a small request costs. One of
-//! HTTP/2 is shared, and has a task.
+//! response's body: there is no task to hand over to. One of HTTP/2 is shared, and has a task.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -46,7 +46,12 @@ impl Entry {
         // With the same deployment, its instances and what is known of it go on.
         let same = known.filter(|known| known.state.deployment == state.deployment);
         let deployment = same.and_then(|known| known.deployment.get().cloned());
-        let routes = state.routes.take().map(|table| Arc::new(Routes::compile(&table)));
+        // With the same routes, what is known of their backends, and the connections to them, go on.
+        let known_routes = known.and_then(|known| known.routes.as_ref());
+        let routes = state.routes.take().map(|table| match known_routes {
+            Some(known) if *known.table() == table => known.clone(),
+            _ => Arc::new(Routes::compile(&table)),
+        });
         Self {
             function: function.into(),
             routes,

@@ -15,6 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Finds the rule for a request.
 #[derive(Debug)]
 pub struct Routes {
+    /// What was compiled.
+    table: RouteTable,
     /// In the order of precedence.
     routes: Vec<Compiled>,
     /// Of patterns without parameter and wildcard: places in `routes`.
@@ -86,7 +88,13 @@ impl Routes {
                 rules: route.rules.iter().map(CompiledRule::new).collect(),
             });
         }
-        Self { routes, exact, prefixes: prefixes(by_prefix) }
+        Self { table: table.clone(), routes, exact, prefixes: prefixes(by_prefix) }
+    }
+
+    /// The table that this was compiled of.
+    #[must_use]
+    pub fn table(&self) -> &RouteTable {
+        &self.table
     }
 
     /// The rule for a request. `path` is in its [normal](super::path::normal) form; `host` is lower case, without port.
