@@ -102,15 +102,17 @@ async fn begin(job: Job, shared: &Shared) {
             return;
         }
     };
+    // Each in a box of its own: a task is as large as the largest future that it may hold, and most connections are idle.
     let Some(tls) = tls else {
-        return connection::serve(stream, Protocol::Detect, Peer::plain(client), place, shared).await;
+        let plain = Peer::plain(client);
+        return Box::pin(connection::serve(stream, Protocol::Detect, plain, place, shared)).await;
     };
-    match shared.stop.run_until_cancelled(tls.accept(stream)).await {
+    match shared.stop.run_until_cancelled(Box::pin(tls.accept(stream))).await {
         Some(Ok(Accepted::Stream(stream, told))) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
             let peer = Peer { address: client, tls: Some(told) };
-            connection::serve(stream, protocol, peer, place, shared).await;
+            Box::pin(connection::serve(stream, protocol, peer, place, shared)).await;
         }
         Some(Ok(Accepted::Challenge)) => debug!("an authority looked for an answer"),
         Some(Err(error)) => {

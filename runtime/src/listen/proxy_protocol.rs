@@ -70,7 +70,8 @@ impl ProxyProtocol {
         if !self.senders.as_ref().is_some_and(|senders| senders.contains(address.ip())) {
             return Ok(address);
         }
-        let read = tokio::time::timeout(TIMEOUT, read(stream));
+        // In a box: without a header to read, a connection has no room for one.
+        let read = Box::pin(tokio::time::timeout(TIMEOUT, read(stream)));
         Ok(read.await.map_err(|_| ProxyProtocolError::Late)??.unwrap_or(address))
     }
 }
