@@ -1,5 +1,6 @@
 //! One connection, over whatever kind of stream: which protocol it speaks, and who answers its requests.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::{Request, Response, StatusCode};
@@ -53,16 +54,23 @@ struct Connection {
     shared: Shared,
 }
 
-/// Serves a connection to its end.
-pub async fn serve<S>(mut stream: S, protocol: Protocol, peer: Peer, place: Place, shared: &Shared)
+/// A connection that is served to its end. In a box, since most are idle: a task has room for the largest future that it may
+/// hold, and what comes before is larger than what a connection waits with.
+pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Begins to serve a connection. Nothing when its client has gone.
+pub async fn open<S>(
+    mut stream: S,
+    protocol: Protocol,
+    peer: Peer,
+    place: Place,
+    shared: &Shared,
+) -> Option<Serving>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let prefix = match protocol {
-        Protocol::Detect => match detect(&mut stream, shared).await {
-            Some(prefix) => prefix,
-            None => return,
-        },
+        Protocol::Detect => detect(&mut stream, shared).await?,
         Protocol::Http1 | Protocol::Http2 => Prefix::default(),
     };
     let is_http2 = protocol == Protocol::Http2 || prefix.is_http2();
@@ -70,12 +78,11 @@ where
     let framing = (!is_http2).then(Framing::default);
     let stream = Stream::new(stream, &prefix, framing, progress.clone(), place);
     let answering = Answering(Arc::new(Connection { peer, progress, shared: shared.clone() }));
-    if is_http2 {
-        // The fewer connections should not make the task of all others larger.
-        Box::pin(http2::serve(stream, &answering)).await;
+    Some(if is_http2 {
+        Box::pin(http2::serve(stream, answering))
     } else {
-        http1::serve(stream, &answering).await;
-    }
+        Box::pin(http1::serve(stream, answering))
+    })
 }
 
 /// Nothing from a client that has gone or sends nothing.

@@ -10,7 +10,7 @@ use std::thread;
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
-use super::connection::{self, Protocol, Shared};
+use super::connection::{self, Protocol, Serving, Shared};
 use super::{Peer, Place};
 use crate::tls::{Accepted, Tls};
 
@@ -73,10 +73,13 @@ impl Drop for Open {
 
 async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared, connections: Arc<AtomicUsize>) {
     while let Some(job) = jobs.recv().await {
-        let (tasks, shared, open) = (shared.tasks.clone(), shared.clone(), Open(connections.clone()));
-        tasks.spawn(async move {
-            begin(job, &shared).await;
-            drop(open);
+        let opening = Box::pin(open(job, shared.clone()));
+        let counted = Open(connections.clone());
+        shared.tasks.spawn(async move {
+            if let Some(serving) = opening.await {
+                serving.await;
+            }
+            drop(counted);
         });
     }
     // The drain's deadline is the tracker's, kept where all cores are.
@@ -84,42 +87,39 @@ async fn work(mut jobs: mpsc::Receiver<Job>, shared: Shared, connections: Arc<At
     shared.service.drain().await;
 }
 
-/// Reads what a balancer says, makes the handshake where there is one, and serves.
-async fn begin(job: Job, shared: &Shared) {
+/// Reads what a balancer says, makes the handshake where there is one, and begins to serve.
+async fn open(job: Job, shared: Shared) -> Option<Serving> {
     let Job { stream, address, tls, place } = job;
-    let mut stream = match tokio::net::TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            debug!(%error, "a connection was gone before it was served");
-            return;
-        }
-    };
+    let stream = tokio::net::TcpStream::from_std(stream);
+    let mut stream =
+        stream.inspect_err(|error| debug!(%error, "a connection was gone before it was served")).ok()?;
     let client = match shared.config.proxy_protocol.client(&mut stream, address).await {
         Ok(client) => client,
         Err(error) => {
             // A balancer that is set up otherwise: the operator has to know.
             warn!(%address, %error, "a connection of a trusted proxy was closed");
-            return;
+            return None;
         }
     };
-    // Each in a box of its own: a task is as large as the largest future that it may hold, and most connections are idle.
     let Some(tls) = tls else {
-        let plain = Peer::plain(client);
-        return Box::pin(connection::serve(stream, Protocol::Detect, plain, place, shared)).await;
+        return connection::open(stream, Protocol::Detect, Peer::plain(client), place, &shared).await;
     };
-    match shared.stop.run_until_cancelled(Box::pin(tls.accept(stream))).await {
-        Some(Ok(Accepted::Stream(stream, told))) => {
+    // Until then nothing has been asked for, so nothing is cut when the server stops.
+    match shared.stop.run_until_cancelled(tls.accept(stream)).await? {
+        Ok(Accepted::Stream(stream, told)) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
             let peer = Peer { address: client, tls: Some(told) };
-            Box::pin(connection::serve(stream, protocol, peer, place, shared)).await;
+            connection::open(stream, protocol, peer, place, &shared).await
         }
-        Some(Ok(Accepted::Challenge)) => debug!("an authority looked for an answer"),
-        Some(Err(error)) => {
+        Ok(Accepted::Challenge) => {
+            debug!("an authority looked for an answer");
+            None
+        }
+        Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             debug!(%error, cause, "a connection could not be encrypted");
+            None
         }
-        // Nothing has been asked for yet, so nothing is cut.
-        None => {}
     }
 }

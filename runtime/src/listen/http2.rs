@@ -42,7 +42,7 @@ const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 
 /// Serves a connection to its end.
-pub async fn serve<S>(stream: Stream<S>, answering: &Answering)
+pub async fn serve<S>(stream: Stream<S>, answering: Answering)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -63,7 +63,7 @@ where
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .serve_connection(TokioIo::new(stream), handler);
-    drive(&mut Box::pin(connection), answering).await;
+    drive(&mut Box::pin(connection), &answering).await;
 }
 
 /// Runs requests on the connection's core, tracked like connections.

@@ -27,14 +27,15 @@ use super::stream::Stream;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 10;
 
-/// Serves a connection to its end.
-pub async fn serve<S>(stream: Stream<S>, answering: &Answering)
+/// Serves a connection to its end. What is returned has little more than hyper's state: most connections are idle.
+pub fn serve<S>(stream: Stream<S>, answering: Answering) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handler = service_fn(|request| {
+    let answers = answering.clone();
+    let handler = service_fn(move |request| {
         // hyper keeps room for what this returns as long as the connection lasts: a word, not a whole request's state.
-        let answered = Box::pin(answering.clone().answer(request));
+        let answered = Box::pin(answers.clone().answer(request));
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut connection = http1::Builder::new()
@@ -43,16 +44,26 @@ where
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), handler)
         .with_upgrades();
-    let ended = drive(&mut connection, answering).await;
-    let Some(parts) = connection.into_parts() else { return };
-    let mut stream = parts.io.into_inner();
+    async move {
+        let ended = drive(&mut connection, &answering).await;
+        let stream = connection.into_parts().map(|parts| Box::new(parts.io.into_inner()));
+        if let Some(stream) = stream {
+            Box::pin(close(stream, ended, &answering)).await;
+        }
+    }
+}
+
+/// Tells the client what is wrong with its bytes, if it has to be told here.
+async fn close<S>(mut stream: Box<Stream<S>>, ended: Ended, answering: &Answering)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let slow = matches!(ended, Ended::TooSlow(Phase::Head(_))).then_some(Refusal::Timeout);
     if let Some(refusal) = stream.refusal().or(slow) {
         // Counted and logged here, since no request of it was ever seen.
         answering.service().metrics().refused(refusal.code());
         debug!(peer = %answering.peer().address, code = refusal.code(), reason = %refusal, "a connection's bytes were refused");
-        // Its buffer is not to be a part of each connection's task.
-        Box::pin(refuse(stream.inner(), refusal)).await;
+        refuse(stream.inner(), refusal).await;
     }
 }
 
