@@ -1,9 +1,10 @@
-//! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store.
+//! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, and where blocks come from.
 //! Knows nothing of functions, routes or HTTP.
 
 pub mod car;
 pub mod disk;
 pub mod hash;
+pub mod source;
 mod staging;
 pub mod unixfs;
 

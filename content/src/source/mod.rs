@@ -1,0 +1,36 @@
+//! Where blocks come from. No source is trusted: what it sends is a [`Block`] only where its bytes are what the id says.
+
+mod error;
+
+use std::fmt;
+
+use af_contract::ContentId;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+pub use self::error::SourceError;
+use crate::car::Block;
+
+/// Blocks of a DAG, as they arrive.
+pub type Blocks<'a> = BoxStream<'a, Result<Block, SourceError>>;
+
+/// Somebody who may have blocks: a gateway, an IPFS node, a peer. It bounds what it reads to a block's size; how long it may
+/// take, how often it is asked, and what becomes of it when it lies, is decided by whoever asks.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// As people know it: its kind, and its address without secrets.
+    fn name(&self) -> &str;
+
+    /// One block, as the source has it: unverified.
+    ///
+    /// # Errors
+    /// When it has none, or none can be had from it.
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>>;
+
+    /// The blocks of the DAG under `root`, parents before children, from a source that can send many at once. It may end
+    /// early: the rest is asked for block by block.
+    fn dag(&self, root: ContentId) -> Option<Blocks<'_>> {
+        let _ = root;
+        None
+    }
+}
