@@ -1,13 +1,18 @@
-//! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, and where blocks come from.
+//! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, where blocks come from, and who else holds them.
 //! Knows nothing of functions, routes or HTTP.
 
 pub mod car;
 pub mod disk;
 pub mod hash;
+pub mod sink;
 pub mod source;
 mod staging;
+mod sweep;
 pub mod unixfs;
+mod walk;
 
 pub use disk::{DiskStore, FileReadError, StoreError};
 pub use hash::{Mismatch, identify, verify};
 pub use staging::{Committed, Inspection, Staging};
+pub use sweep::Stored;
+pub use walk::{CarPieces, Walk};

@@ -97,7 +97,19 @@ impl Staging {
         sync_path(&self.store.dir)
     }
 
-    pub(crate) fn ids(&self) -> Result<BTreeSet<ContentId>, StoreError> {
+    /// A block of this upload. It was verified when it came.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn block(&self, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
+        read_block(&self.dir.path().join(id.to_string()), id)
+    }
+
+    /// All blocks of this upload.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn ids(&self) -> Result<BTreeSet<ContentId>, StoreError> {
         let dir = self.dir.path();
         let mut ids = BTreeSet::new();
         for entry in fs::read_dir(dir).map_err(at("listing", dir))? {
@@ -154,7 +166,7 @@ impl Inspection<'_> {
 
     fn block(&mut self, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
         self.unused.remove(id);
-        read_block(&self.staging.dir.path().join(id.to_string()), id)
+        self.staging.block(id)
     }
 }
 

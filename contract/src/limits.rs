@@ -133,6 +133,9 @@ pub const ASSETS_NODE_BYTES: u64 = 16 << 20;
 /// A single block of any DAG, bytes: what IPFS peers exchange.
 pub const BLOCK_BYTES: usize = 2 << 20;
 
+/// Blocks that a client may ask for at once, whether it has to send them: 120 KiB of CIDs.
+pub const BLOCK_IDS: usize = 2_000;
+
 /// A manifest, bytes.
 pub const MANIFEST_BYTES: usize = 256 << 10;
 

@@ -55,13 +55,26 @@ pub enum FolderError {
 /// # Errors
 /// When something in it cannot be read or published, there is too much of it, or what `sink` returns.
 pub fn import(dir: &Path, sink: &mut dyn FnMut(Block) -> io::Result<()>) -> Result<Folder, FolderError> {
-    let mut import = Import { sink, tree: Tree::default(), hidden: 0 };
+    import_within(dir, limits::ASSETS_BYTES, sink)
+}
+
+/// As [`import`], of a folder whose files may have so many bytes together.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_within(
+    dir: &Path,
+    most_bytes: u64,
+    sink: &mut dyn FnMut(Block) -> io::Result<()>,
+) -> Result<Folder, FolderError> {
+    let mut import = Import { sink, most_bytes, tree: Tree::default(), hidden: 0 };
     let root = import.directory(dir, 0)?.id;
     Ok(Folder { root, tree: import.tree, hidden: import.hidden })
 }
 
 struct Import<'a> {
     sink: &'a mut dyn FnMut(Block) -> io::Result<()>,
+    most_bytes: u64,
     tree: Tree,
     hidden: usize,
 }
@@ -122,7 +135,7 @@ impl Import<'_> {
 
     fn add(&mut self, bytes: u64) -> Result<(), FolderError> {
         self.tree.bytes = self.tree.bytes.saturating_add(bytes);
-        if self.tree.bytes > limits::ASSETS_BYTES { Err(TreeError::TooLarge.into()) } else { Ok(()) }
+        if self.tree.bytes > self.most_bytes { Err(TreeError::TooLarge.into()) } else { Ok(()) }
     }
 }
 

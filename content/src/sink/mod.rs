@@ -1,0 +1,93 @@
+//! Who else is to hold content: an IPFS node, a pinning service. A sink says how far it is; when it is asked again, and
+//! what becomes of failures, is decided by whoever asks.
+
+mod error;
+mod http;
+mod kubo;
+mod pinning;
+
+use std::fmt;
+
+use af_contract::ContentId;
+use futures::future::BoxFuture;
+
+pub use self::error::SinkError;
+pub use self::kubo::Kubo;
+pub use self::pinning::Pinning;
+
+/// What is to be held.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    /// Its root. Its blocks are in the store of this machine.
+    pub root: ContentId,
+    /// What people know it by.
+    pub name: String,
+    /// What the sink called it in an earlier [`Held`].
+    pub request: Option<String>,
+}
+
+/// How far a sink is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How far.
+    pub state: State,
+    /// What the sink calls it, if it has a name of its own for it.
+    pub request: Option<String>,
+}
+
+/// How far a sink is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It will begin.
+    Queued,
+    /// It is getting the blocks.
+    Pinning,
+    /// It has them all.
+    Pinned,
+    /// It gave up, and says why.
+    Failed(String),
+    /// It knows nothing of it.
+    Absent,
+}
+
+/// Holds content. Asking for the same again changes nothing.
+pub trait Sink: fmt::Debug + Send + Sync {
+    /// As people know it: its kind, and its address without secrets.
+    fn name(&self) -> &str;
+
+    /// Has it held.
+    ///
+    /// # Errors
+    /// When the sink cannot be asked, or refuses.
+    fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>>;
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// When the sink cannot be asked.
+    fn status<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>>;
+
+    /// Has it held no longer. What is not there is no error.
+    ///
+    /// # Errors
+    /// When the sink cannot be asked, or refuses.
+    fn remove<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<(), SinkError>>;
+}
+
+/// A bearer token.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// As it was given.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,183 @@
+//! A pinning service (<https://ipfs.github.io/pinning-services-api-spec/>, version 1.0.0): it is told a CID and where to
+//! get it, gets it by itself, and is asked until it has.
+
+use futures::future::BoxFuture;
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::http::{Remote, answer, refused};
+use super::{Held, Pin, Sink, SinkError, State, Token};
+
+/// Pins of one page; a CID is rarely pinned twice.
+const PAGE: usize = 10;
+
+/// Pages read at most.
+const PAGES: usize = 10;
+
+/// Characters of a name; of the API.
+const NAME: usize = 255;
+
+/// A pinning service.
+#[derive(Debug)]
+pub struct Pinning {
+    remote: Remote,
+    origins: Vec<String>,
+}
+
+/// What the service says of a pin.
+#[derive(Debug, Deserialize)]
+struct Status {
+    requestid: String,
+    status: String,
+    created: String,
+    #[serde(default)]
+    info: serde_json::Value,
+}
+
+/// A page of pins, newest first.
+#[derive(Debug, Deserialize)]
+struct Results {
+    count: usize,
+    results: Vec<Status>,
+}
+
+impl Pinning {
+    /// The service at `url`. It is told `origins`, multiaddresses of who has the blocks.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn new(url: &str, token: Option<Token>, origins: Vec<String>) -> Result<Self, SinkError> {
+        Ok(Self { remote: Remote::new("pinning", url, token)?, origins })
+    }
+
+    /// The request for this CID that is furthest, whoever made it: after a crash nobody knows its id any more.
+    async fn find(&self, pin: &Pin) -> Result<Option<Status>, SinkError> {
+        let mut best: Option<Status> = None;
+        let mut before: Option<String> = None;
+        for _ in 0..PAGES {
+            let request = self.remote.request(Method::GET, "pins")?;
+            let cid = pin.root.to_string();
+            let mut request = request.query(&[("cid", cid.as_str()), ("limit", &PAGE.to_string())]);
+            request = request.query(&[("status", "queued,pinning,pinned,failed")]);
+            if let Some(before) = &before {
+                request = request.query(&[("before", before)]);
+            }
+            let (status, text) = answer(request).await?;
+            if status != StatusCode::OK {
+                return Err(refused(status, &text));
+            }
+            let Results { count, results } = parse(&text)?;
+            let last = results.last().map(|status| status.created.clone());
+            let more = count > results.len();
+            best = results.into_iter().chain(best).max_by_key(|status| rank(&status.status));
+            match last.filter(|last| more && Some(last) != before.as_ref()) {
+                Some(last) => before = Some(last),
+                None => break,
+            }
+        }
+        Ok(best)
+    }
+
+    /// Makes a request, or replaces one that failed.
+    async fn ask(&self, pin: &Pin, instead_of: Option<&str>) -> Result<Status, SinkError> {
+        let path = instead_of.map_or_else(|| "pins".to_owned(), |id| format!("pins/{}", escaped(id)));
+        let name: String = pin.name.chars().take(NAME).collect();
+        let body = json!({ "cid": pin.root.to_string(), "name": name, "origins": self.origins });
+        let (status, text) = answer(self.remote.request(Method::POST, &path)?.json(&body)).await?;
+        // 202 it is; some services say 200.
+        if status.is_success() { parse(&text) } else { Err(refused(status, &text)) }
+    }
+
+    async fn look(&self, id: &str) -> Result<Option<Status>, SinkError> {
+        let request = self.remote.request(Method::GET, &format!("pins/{}", escaped(id)))?;
+        let (status, text) = answer(request).await?;
+        match status {
+            StatusCode::OK => parse(&text).map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refused(status, &text)),
+        }
+    }
+}
+
+impl Sink for Pinning {
+    fn name(&self) -> &str {
+        &self.remote.name
+    }
+
+    fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
+        Box::pin(async move {
+            match self.find(pin).await? {
+                Some(found) if found.status == "failed" => {
+                    held(self.ask(pin, Some(&found.requestid)).await?)
+                }
+                Some(found) => held(found),
+                None => held(self.ask(pin, None).await?),
+            }
+        })
+    }
+
+    fn status<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
+        Box::pin(async move {
+            let found = match &pin.request {
+                Some(id) => self.look(id).await?,
+                None => self.find(pin).await?,
+            };
+            found.map_or(Ok(Held { state: State::Absent, request: None }), held)
+        })
+    }
+
+    fn remove<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            let id = match &pin.request {
+                Some(id) => id.clone(),
+                None => match self.find(pin).await? {
+                    Some(found) => found.requestid,
+                    None => return Ok(()),
+                },
+            };
+            let request = self.remote.request(Method::DELETE, &format!("pins/{}", escaped(&id)))?;
+            let (status, text) = answer(request).await?;
+            if status.is_success() || status == StatusCode::NOT_FOUND {
+                return Ok(());
+            }
+            Err(refused(status, &text))
+        })
+    }
+}
+
+fn held(status: Status) -> Result<Held, SinkError> {
+    let state = match status.status.as_str() {
+        "queued" => State::Queued,
+        "pinning" => State::Pinning,
+        "pinned" => State::Pinned,
+        "failed" => {
+            let details = status.info.get("status_details").and_then(serde_json::Value::as_str);
+            State::Failed(details.unwrap_or("the service does not say why").chars().take(300).collect())
+        }
+        other => return Err(SinkError::Unexpected(format!("an unknown status, {:?}", short(other)))),
+    };
+    Ok(Held { state, request: Some(status.requestid) })
+}
+
+fn rank(status: &str) -> u8 {
+    match status {
+        "pinned" => 3,
+        "pinning" => 2,
+        "queued" => 1,
+        _ => 0,
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, SinkError> {
+    serde_json::from_str(text).map_err(|error| SinkError::Unexpected(format!("no pin: {error}")))
+}
+
+/// An id as a part of a path: it is the service's, and may be anything.
+fn escaped(id: &str) -> String {
+    url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}

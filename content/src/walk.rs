@@ -1,0 +1,128 @@
+//! The blocks of a DAG out of a store, one after another: what a CAR of it has.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use af_contract::{Codec, ContentId};
+use bytes::Bytes;
+
+use crate::car::{self, Block};
+use crate::disk::{DiskStore, FileReadError};
+use crate::unixfs::Node;
+
+/// Blocks of a DAG, each once, parents before children and in the order of links: as others can use them while they
+/// arrive. Blocking, as the store is. Ends after an error.
+#[derive(Debug)]
+pub struct Walk {
+    store: DiskStore,
+    pending: Vec<ContentId>,
+    seen: BTreeSet<ContentId>,
+}
+
+impl DiskStore {
+    /// The blocks of the file or directory under `root`, verified.
+    #[must_use]
+    pub fn walk(&self, root: ContentId) -> Walk {
+        Walk { store: self.clone(), pending: vec![root], seen: BTreeSet::new() }
+    }
+}
+
+impl Walk {
+    fn block(&mut self, id: ContentId) -> Result<Block, FileReadError> {
+        let bytes = self.store.block(&id)?.ok_or(FileReadError::Missing(id))?;
+        if id.codec() == Codec::DagPb {
+            let links: Vec<ContentId> = Node::decode(&id, &bytes)?.links().collect();
+            self.pending.extend(links.into_iter().rev());
+        }
+        Ok(Block { id, bytes })
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Block, FileReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let id = self.pending.pop()?;
+            if !self.seen.insert(id) {
+                continue;
+            }
+            let block = self.block(id);
+            if block.is_err() {
+                self.pending.clear();
+            }
+            return Some(block);
+        }
+    }
+}
+
+/// A walk as the pieces of a CAR.
+#[derive(Debug)]
+pub struct CarPieces {
+    ready: VecDeque<Bytes>,
+    walk: Walk,
+}
+
+impl CarPieces {
+    /// Of the DAG under `root`.
+    #[must_use]
+    pub fn new(store: &DiskStore, root: ContentId) -> Self {
+        let header = Bytes::from(car::encode_header(&[root]));
+        Self { ready: VecDeque::from([header]), walk: store.walk(root) }
+    }
+}
+
+impl Iterator for CarPieces {
+    type Item = Result<Bytes, FileReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(piece) = self.ready.pop_front() {
+            return Some(Ok(piece));
+        }
+        let block = match self.walk.next()? {
+            Ok(block) => block,
+            Err(error) => return Some(Err(error)),
+        };
+        let prefix = car::encode_block_prefix(&block.id, block.bytes.len());
+        self.ready.push_back(block.bytes);
+        Some(Ok(prefix.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::car::CarDecoder;
+    use crate::unixfs::{self, Directory, Entry};
+
+    #[test]
+    fn a_car_has_each_block_once_and_parents_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path()).unwrap();
+        let staging = store.stage().unwrap();
+        let mut put = |block: Block| staging.put(&block).map_err(io::Error::other);
+        let mut file = vec![1; 1 << 20];
+        file.extend(vec![2; 1 << 20]);
+        file.extend(vec![1; 1 << 20]);
+        let id = unixfs::import(&file[..], &mut put).unwrap().root;
+        let entry = |name: &str| Entry { name: name.into(), id, size: file.len() as u64 };
+        let (root, _) = Directory::write(&[entry("a"), entry("b")], &mut put).unwrap();
+        let leaf = crate::identify(Codec::Raw, &file[..1 << 20]);
+        staging.commit().unwrap().finish().unwrap();
+        let mut decoder = CarDecoder::default();
+        let mut ids = Vec::new();
+        for piece in CarPieces::new(&store, root) {
+            decoder.push(&piece.unwrap());
+            while let Some(block) = decoder.next_block().unwrap() {
+                ids.push(block.id);
+            }
+        }
+        assert_eq!(decoder.roots(), Some(&[root][..]));
+        decoder.finish().unwrap();
+        assert_eq!((ids.len(), &ids[..3]), (4, &[root, id, leaf][..]));
+        std::fs::remove_file(store.path(&leaf)).unwrap();
+        let last = store.walk(root).last().unwrap();
+        assert!(matches!(last, Err(FileReadError::Missing(missing)) if missing == leaf));
+    }
+}
