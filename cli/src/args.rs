@@ -2,6 +2,7 @@
 
 pub mod domains;
 pub mod sites;
+pub mod storage;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use clap::builder::TypedValueParser;
 use clap::{Args as Options, Parser, Subcommand};
 
 use self::sites::Sites;
+use self::storage::Storage;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
 4 server not reachable.\n\nEnvironment: AF_API_URL, AF_TOKEN and AF_PROJECT_ID override what `af login` stored.";
@@ -53,6 +55,9 @@ pub enum Command {
     /// Create, deploy and manage sites: folders that are served as they are
     #[command(subcommand, visible_alias = "site")]
     Sites(Sites),
+    /// Store files, and say where they are held
+    #[command(subcommand)]
+    Storage(Storage),
     /// Give functions domain names of your own
     #[command(subcommand, visible_alias = "domain")]
     Domains(domains::Domains),
@@ -107,6 +112,8 @@ pub struct Up {
     pub names: domains::Names,
     #[command(flatten)]
     pub clients: Clients,
+    #[command(flatten)]
+    pub stored: storage::Stored,
     #[command(flatten)]
     pub tls: tls::Tls,
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use af_content::sink::Token;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Environment {
     pub no_color: bool,
     pub log: Option<String>,
     pub dns: DnsEnvironment,
+    /// For places that hold content.
+    pub pin_token: Option<Token>,
     config_home: Option<PathBuf>,
     data_home: Option<PathBuf>,
 }
@@ -43,6 +46,7 @@ impl Environment {
                 DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),
             ),
             config_home: text("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| under_home(".config")),
+            pin_token: text("AF_PIN_TOKEN").map(Token::new),
             data_home: text("XDG_DATA_HOME").map(PathBuf::from).or_else(|| under_home(".local/share")),
         }
     }

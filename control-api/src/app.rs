@@ -4,8 +4,10 @@ use std::future::Future;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use af_content::DiskStore;
+use af_content::sink::Sink;
 use af_contract::feed::preview_label;
 use af_contract::{Limits, Slug, Update};
 use axum::Router;
@@ -13,15 +15,56 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::domains::{DomainConfig, Domains};
+use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
+use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
 use crate::store::{Store, StoreError};
 use crate::{listen, rest};
 
 /// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
 const UPLOADS: usize = 4;
+
+/// The same of content that is stored, which goes to the disk as it comes.
+const STORAGE_UPLOADS: usize = 16;
+
+/// What projects may store, for how long what they do not need stays, and who else holds content.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// All pins of a project, bytes.
+    pub bytes_per_project: u64,
+    /// Pins of a project.
+    pub pins_per_project: u64,
+    /// A block that nobody needs stays for so long after its file was written.
+    pub grace: Duration,
+    /// Between two sweeps.
+    pub sweep_interval: Duration,
+    /// Who else holds content.
+    pub sinks: Vec<Arc<dyn Sink>>,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        // Ten gigabytes are what free plans in this field have.
+        Self {
+            bytes_per_project: 10 << 30,
+            pins_per_project: 10_000,
+            grace: day,
+            sweep_interval: day,
+            sinks: Vec::new(),
+        }
+    }
+}
+
+/// Content that projects store.
+pub(crate) struct Storage {
+    pub(crate) config: StorageConfig,
+    pub(crate) places: Places,
+    pub(crate) uploads: Semaphore,
+}
 
 /// Everything that the control API needs to be told.
 #[derive(Clone, Debug)]
@@ -40,6 +83,8 @@ pub struct ControlConfig {
     pub domains: DomainConfig,
     /// Of the schedule of triggers.
     pub clock: Clock,
+    /// What may be stored, and where.
+    pub storage: StorageConfig,
 }
 
 /// Why the control API cannot start.
@@ -81,6 +126,8 @@ pub struct State {
     pub(crate) seal: Seal,
     pub(crate) domains: Domains,
     pub(crate) scheduler: Scheduler,
+    pub(crate) storage: Storage,
+    pub(crate) sweeper: Arc<Sweeper>,
     invoke_url: String,
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
@@ -136,6 +183,12 @@ impl ControlApi {
             blocks,
             limits: config.limits,
             domains: Domains::new(config.domains)?,
+            storage: Storage {
+                places: Places::new(config.storage.sinks.clone()),
+                uploads: Semaphore::new(STORAGE_UPLOADS),
+                config: config.storage,
+            },
+            sweeper: Arc::default(),
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
@@ -182,6 +235,16 @@ impl ControlApi {
         // A check that is cut leaves everything as it was.
         tokio::select! {
             () = verification::watch(&self.state) => {}
+            () = stop => {}
+        }
+    }
+
+    /// Has content held at other places, and removes blocks that nobody needs, until `stop` resolves.
+    pub async fn watch_storage(&self, stop: impl Future<Output = ()>) {
+        // What is cut is done again after the next start.
+        tokio::select! {
+            () = places::watch(&self.state) => {}
+            () = sweep::watch(&self.state) => {}
             () = stop => {}
         }
     }

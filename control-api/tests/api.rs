@@ -8,7 +8,7 @@ use af_content::car::{self, Block};
 use af_content::unixfs::{self, Directory, Entry};
 use af_content::{DiskStore, identify};
 use af_contract::{Change, Codec, ContentId, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, rest};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
 
@@ -282,6 +282,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
             clock: Clock::System,
+            storage: StorageConfig::default(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };

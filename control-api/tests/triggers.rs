@@ -9,7 +9,7 @@ use std::sync::Arc;
 use af_content::{DiskStore, car, unixfs};
 use af_contract::trigger::{Answered, Tick, rfc3339};
 use af_contract::{Limits, limits};
-use af_control_api::{Callee, Clock, ControlApi, ControlConfig, DomainConfig};
+use af_control_api::{Callee, Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
 use futures::future::BoxFuture;
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -54,6 +54,7 @@ impl Platform {
             invoke_url: "http://{slug}.localhost:8080".into(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
+            storage: StorageConfig::default(),
             domains: DomainConfig::default(),
             clock: Clock::Manual(clock.subscribe()),
         };

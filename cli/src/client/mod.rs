@@ -74,6 +74,11 @@ impl Api {
         self.json(request.header("content-type", "application/vnd.ipld.car").body(upload.body)).await
     }
 
+    /// `GET` of a path whose answer is a stream.
+    pub async fn download(&self, path: &str) -> Result<Response, ApiError> {
+        self.answer(self.request(Method::GET, path)?).await
+    }
+
     /// All pages of a list.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>, ApiError> {
         let mut items = Vec::new();

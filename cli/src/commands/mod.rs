@@ -11,6 +11,7 @@ mod routes;
 mod server;
 mod settings;
 mod sites;
+mod storage;
 mod tls;
 mod triggers;
 
@@ -29,6 +30,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
         Command::Sites(command) => sites::run(command, environment, output).await,
+        Command::Storage(command) => storage::run(command, environment, output).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
     }
 }

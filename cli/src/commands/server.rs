@@ -2,6 +2,7 @@
 
 mod listeners;
 mod running;
+mod storage;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use af_content::DiskStore;
 use af_contract::Limits;
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
@@ -48,7 +49,8 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
-    let control = control_config(&options, &data, &urls.functions);
+    let stored = storage::config(&options.stored, environment, &blocks)?;
+    let control = control_config(&options, &data, &urls.functions, stored);
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
     let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
@@ -89,7 +91,7 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig {
+fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageConfig) -> ControlConfig {
     let limits = Limits {
         cpu_ms: options.cpu_limit_ms,
         wall_ms: options.wall_limit_ms,
@@ -109,6 +111,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
             check_interval: options.names.check_interval.into(),
         },
         clock: Clock::System,
+        storage,
     }
 }
 

@@ -1,8 +1,8 @@
-//! Blocks of what is deployed: visible in one step with the rows that need them, or not at all.
+//! Blocks of what is deployed or stored: visible in one step with the rows that need them, or not at all.
 
 use std::collections::BTreeSet;
 
-use af_content::{DiskStore, Staging};
+use af_content::{DiskStore, FileReadError, Staging, StoreError};
 use af_contract::ContentId;
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::MutexGuard;
@@ -24,7 +24,12 @@ pub(super) async fn commit(
     staging: Staging,
     _held: &MutexGuard<'_, ()>,
 ) -> Result<(), Error> {
-    let committed = blocking(move || staging.commit()).await??;
+    let sweeper = state.sweeper.clone();
+    let committed = blocking(move || {
+        sweeper.protect(&staging.ids()?);
+        staging.commit()
+    });
+    let committed = committed.await??;
     if let Err(error) = projects::commit(db).await {
         let live = live(&state.store, &state.blocks).await?;
         blocking(move || committed.undo(&live)).await??;
@@ -63,28 +68,60 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))
 }
 
-/// Every block that a deployment of a function or site needs.
+/// Does something with the block store.
+pub(super) async fn disk<T: Send + 'static>(
+    state: &State,
+    work: impl FnOnce(&DiskStore) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Error> {
+    let blocks = state.blocks.clone();
+    Ok(blocking(move || work(&blocks)).await??)
+}
+
+/// Every block that a deployment needs, and every one that a project has sent.
 async fn live(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
+    let mut live = deployed(store, blocks).await?;
+    let mut after = String::new();
+    loop {
+        let batch = store.all_sent(&after, BATCH).await?;
+        let Some(last) = batch.last() else { return Ok(live) };
+        after = last.to_string();
+        live.extend(batch);
+    }
+}
+
+/// Every block that a deployment of a function or site needs.
+pub(super) async fn deployed(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
     let mut live = BTreeSet::new();
     let mut after = String::new();
     loop {
         let batch = store.contents(&after, BATCH).await?;
         let Some(last) = batch.last() else { break };
         after.clone_from(&last.deployment);
-        for contents in batch {
-            live.insert(contents.manifest);
-            for root in std::iter::once(contents.code).chain(contents.assets) {
-                blocks.dag(&root, &mut live)?;
-            }
-        }
+        live.extend(batch.iter().map(|contents| contents.manifest));
+        let roots = batch.iter().flat_map(|contents| std::iter::once(contents.code).chain(contents.assets));
+        live = walked(blocks, roots.collect(), live).await?;
     }
     after.clear();
     loop {
         let batch = store.site_roots(&after, BATCH).await?;
         let Some((last, _)) = batch.last() else { return Ok(live) };
         after.clone_from(last);
-        for (_, root) in batch {
-            blocks.dag(&root, &mut live)?;
-        }
+        live = walked(blocks, batch.into_iter().map(|(_, root)| root).collect(), live).await?;
     }
+}
+
+/// With all blocks under these roots.
+async fn walked(
+    blocks: &DiskStore,
+    roots: Vec<ContentId>,
+    mut live: BTreeSet<ContentId>,
+) -> Result<BTreeSet<ContentId>, Error> {
+    let blocks = blocks.clone();
+    let walk = move || {
+        for root in &roots {
+            blocks.dag(root, &mut live)?;
+        }
+        Ok::<_, FileReadError>(live)
+    };
+    Ok(blocking(walk).await??)
 }

@@ -1,5 +1,6 @@
 //! Why an operation was not done, and whose fault that is. [`crate::rest`] turns it into a status.
 
+use super::storage_error::StorageError;
 use super::upload::UploadError;
 use crate::store::StoreError;
 
@@ -59,6 +60,9 @@ pub enum Error {
     /// The uploaded code is refused.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// Content is not kept.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The token was used too often.
     #[error("this token is used too often; try again in {retry_after} s")]
     RateLimited {
@@ -93,7 +97,7 @@ impl Error {
         Self::Invalid { code, detail: detail.to_string() }
     }
 
-    pub(super) fn not_found(what: &'static str, id: &str) -> Self {
+    pub(crate) fn not_found(what: &'static str, id: &str) -> Self {
         Self::NotFound { what, id: id.chars().take(100).collect() }
     }
 
@@ -117,6 +121,7 @@ impl Error {
             Self::Invalid { .. } => Fault::Invalid,
             Self::Conflict { .. } => Fault::Conflict,
             Self::Upload(error) => error.fault(),
+            Self::Storage(error) => error.fault(),
             Self::RateLimited { .. } => Fault::TooOften,
             Self::Busy => Fault::Busy,
             Self::TooOften { .. } => Fault::TooOften,
@@ -132,6 +137,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
             Self::Upload(error) => error.code(),
+            Self::Storage(error) => error.code(),
             Self::RateLimited { .. } => "rate_limit_exceeded",
             Self::Busy => "busy",
             Self::TooOften { .. } => "too_many_requests",

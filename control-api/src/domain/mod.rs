@@ -11,6 +11,7 @@ mod error;
 pub mod feed;
 pub mod functions;
 mod id;
+pub mod places;
 pub mod projects;
 pub mod proof;
 pub mod rates;
@@ -19,6 +20,10 @@ pub mod sealing;
 pub mod settings;
 pub mod site_deployments;
 pub mod sites;
+pub mod storage;
+mod storage_error;
+pub mod storage_upload;
+pub mod sweep;
 pub mod tokens;
 pub mod triggers;
 pub mod upload;
@@ -28,6 +33,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
 pub use self::error::{Error, Fault};
+pub use self::storage_error::StorageError;
 pub(crate) use crate::app::State;
 
 /// Who asks.

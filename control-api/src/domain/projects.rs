@@ -48,15 +48,15 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
     get(state, actor, id).await
 }
 
-/// Deletes a project that has no functions and no sites.
+/// Deletes a project that has no functions, no sites and no pins.
 ///
 /// # Errors
-/// When the actor is not a member, or functions or sites are left.
+/// When the actor is not a member, or functions, sites or pins are left.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
     get(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     if !projects::delete_empty(&mut db, id).await? {
-        let detail = "the project still has functions or sites; delete them first".to_owned();
+        let detail = "the project still has functions, sites or pins; delete them first".to_owned();
         return Err(Error::Conflict { code: "project_not_empty", detail });
     }
     commit(db).await

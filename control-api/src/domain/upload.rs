@@ -92,6 +92,9 @@ pub enum UploadError {
     /// Larger than a site may be.
     #[error("the upload is too large: a site may have {} MiB", limits::ASSETS_BYTES >> 20)]
     SiteTooLarge,
+    /// Larger than what a project may store.
+    #[error("the upload is too large; store it in parts")]
+    TooMuch,
     /// Not a CAR, cut off, or with a block that does not match its CID.
     #[error(transparent)]
     Car(#[from] CarError),
@@ -131,7 +134,7 @@ pub enum UploadError {
 impl UploadError {
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::TooLarge | Self::SiteTooLarge | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => {
+            Self::TooLarge | Self::SiteTooLarge | Self::TooMuch | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => {
                 Fault::TooLarge
             }
             Self::Storage(_) => Fault::Internal,
@@ -142,7 +145,7 @@ impl UploadError {
 
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::TooLarge | Self::SiteTooLarge => "upload_too_large",
+            Self::TooLarge | Self::SiteTooLarge | Self::TooMuch => "upload_too_large",
             Self::Car(CarError::Mismatch(_)) => "block_corrupt",
             Self::Car(CarError::Truncated(_)) => "car_truncated",
             Self::Car(_) => "car_invalid",

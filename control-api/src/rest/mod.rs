@@ -9,6 +9,8 @@ mod problem;
 mod projects;
 mod site_deployments;
 mod sites;
+mod storage;
+mod storage_upload;
 mod tokens;
 mod triggers;
 mod upload;
@@ -45,7 +47,7 @@ impl Modify for Bearer {
         document.info = Info::builder()
             .title("Alternate Futures functions")
             .version("1")
-            .description(Some("Manages projects, functions, sites, deployments, domains and tokens."))
+            .description(Some("Manages projects, functions, sites, deployments, stored content, domains and tokens."))
             .build();
     }
 }
@@ -91,6 +93,14 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(domains::put_certificate, domains::delete_certificate))
         .routes(routes!(triggers::get))
         .routes(routes!(triggers::run))
+        .routes(routes!(storage::list, storage_upload::store))
+        .routes(routes!(storage::usage))
+        .routes(routes!(storage::pin))
+        .routes(routes!(storage_upload::missing))
+        .routes(routes!(storage_upload::blocks))
+        .routes(routes!(storage::get, storage::unpin))
+        .routes(routes!(storage::car))
+        .routes(routes!(storage::gc))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }

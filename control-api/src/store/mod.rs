@@ -4,10 +4,12 @@ pub(crate) mod deployments;
 pub(crate) mod domains;
 pub(crate) mod feed;
 pub(crate) mod functions;
+pub(crate) mod placements;
 pub(crate) mod projects;
 pub(crate) mod settings;
 pub(crate) mod site_deployments;
 pub(crate) mod sites;
+pub(crate) mod storage;
 pub(crate) mod tokens;
 pub(crate) mod triggers;
 pub(crate) mod users;
@@ -21,9 +23,11 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
 pub use self::functions::FunctionRow;
+pub use self::placements::PlacementRow;
 pub use self::projects::ProjectRow;
 pub use self::site_deployments::SiteDeploymentRow;
 pub use self::sites::SiteRow;
+pub use self::storage::{PinRow, Usage};
 pub use self::tokens::{NewToken, TokenRow};
 pub use self::users::UserRow;
 
@@ -83,6 +87,11 @@ impl Store {
     /// Starts a transaction that may write.
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("begin immediate").await?)
+    }
+
+    /// A connection for several statements that only read.
+    pub(crate) async fn read(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
+        Ok(self.reader.acquire().await?)
     }
 }
 

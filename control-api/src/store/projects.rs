@@ -63,10 +63,11 @@ pub(crate) async fn rename(
     Ok(())
 }
 
-/// Removes a project that has no functions and no sites. Returns whether it was removed.
+/// Removes a project that has no functions, no sites and no pins. Returns whether it was removed.
 pub(crate) async fn delete_empty(db: &mut SqliteConnection, id: &str) -> Result<bool, StoreError> {
     let query = "delete from projects
         where id = $1 and not exists (select 1 from functions where project_id = $1)
-        and not exists (select 1 from sites where project_id = $1)";
+        and not exists (select 1 from sites where project_id = $1)
+        and not exists (select 1 from pins where project_id = $1)";
     Ok(sqlx::query(query).bind(id).execute(db).await?.rows_affected() == 1)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -37,6 +37,7 @@ impl Served {
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
             clock: Clock::System,
+            storage: StorageConfig::default(),
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();

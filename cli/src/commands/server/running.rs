@@ -1,4 +1,5 @@
-//! What runs while a server does: listeners, the feed between the planes, checks of domains, and the schedule.
+//! What runs while a server does: listeners, the feed between the planes, checks of domains, stored content, and the
+//! schedule.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,8 @@ pub struct Running {
     serving: JoinHandle<std::io::Result<()>>,
     api: JoinHandle<()>,
     metrics: Option<JoinHandle<()>>,
-    /// The feed, checks of domains, and the schedule.
-    others: [JoinHandle<()>; 3],
+    /// The feed, checks of domains, stored content, and the schedule.
+    others: [JoinHandle<()>; 4],
 }
 
 impl Running {
@@ -41,6 +42,10 @@ impl Running {
         let watching = tokio::spawn({
             let (control, stop) = (control.clone(), stop.clone());
             async move { control.watch_domains(stop.cancelled()).await }
+        });
+        let storage = tokio::spawn({
+            let (control, stop) = (control.clone(), stop.clone());
+            async move { control.watch_storage(stop.cancelled()).await }
         });
         let triggers = tokio::spawn({
             let (control, callee, stop) = (control.clone(), Arc::new(Triggered(edge.clone())), stop.clone());
@@ -58,7 +63,7 @@ impl Running {
             let (edge, drained) = (edge.clone(), drained.clone());
             tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
         });
-        Self { stop, drained, serving, api, metrics, others: [feed, watching, triggers] }
+        Self { stop, drained, serving, api, metrics, others: [feed, watching, storage, triggers] }
     }
 
     /// Lets requests finish, and returns when all is done.

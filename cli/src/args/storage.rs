@@ -1,0 +1,114 @@
+//! The options of `af storage`, and what `af up` has to know about stored content.
+
+use std::path::PathBuf;
+
+use af_contract::ContentId;
+use clap::{Args as Options, Subcommand};
+
+/// Of `af up`.
+#[derive(Debug, Options)]
+#[command(next_help_heading = "Storage")]
+pub struct Stored {
+    /// Who else holds what is stored and deployed: kubo=URL (the RPC of a Kubo node) or pinning=URL (a pinning service);
+    /// may be given several times. Its bearer token is read from a file, with ",token=FILE" after the URL, or else from
+    /// AF_PIN_TOKEN
+    #[arg(long, value_name = "KIND=URL")]
+    pub pin_to: Vec<String>,
+    /// A multiaddress at which pinning services get the blocks; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub pin_origin: Vec<String>,
+    /// What a project may store
+    #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub storage_limit_mb: u64,
+    /// Pins of a project
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub pin_limit: u64,
+    /// How long blocks stay that nobody needs
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub gc_grace: humantime::Duration,
+    /// How often they are looked for
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub gc_interval: humantime::Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Storage {
+    /// Store a file or folder, and pin it
+    Add(Add),
+    /// Get a file or folder back; each of its blocks is checked here
+    Get(Get),
+    /// List what the project stores, and where it is held
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Pin content whose blocks the project has sent, or that it has deployed; or have it held at more places
+    Pin(Pin),
+    /// Give a pin up; what nothing else needs is removed later
+    Unpin(Cid),
+    /// Store the content of a CAR, and pin its roots
+    Import(Import),
+    /// Write content to a CAR; each of its blocks is checked here
+    Export(Get),
+    /// Remove blocks that no deployment, site or pin needs (for the operator, who made the first start)
+    Gc(Gc),
+}
+
+/// Which content.
+#[derive(Debug, Options)]
+pub struct Cid {
+    /// Its CID
+    pub cid: ContentId,
+}
+
+/// What new pins have in common.
+#[derive(Debug, Options)]
+pub struct NewPin {
+    /// What to call it [default: the file's name]
+    #[arg(short, long)]
+    pub name: Option<String>,
+    /// Where else than here it is to be held; may be given several times [default: wherever the server can]
+    #[arg(long = "to", value_name = "PLACE")]
+    pub places: Vec<String>,
+    /// Hold it here only
+    #[arg(long, conflicts_with = "places")]
+    pub only_here: bool,
+}
+
+#[derive(Debug, Options)]
+pub struct Add {
+    /// The file or folder. Names in a folder that begin with a dot are left out, except .well-known
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub pin: NewPin,
+}
+
+#[derive(Debug, Options)]
+pub struct Get {
+    #[command(flatten)]
+    pub content: Cid,
+    /// Where to write it; there must be nothing yet
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Options)]
+pub struct Pin {
+    #[command(flatten)]
+    pub content: Cid,
+    #[command(flatten)]
+    pub pin: NewPin,
+}
+
+#[derive(Debug, Options)]
+pub struct Import {
+    /// The CAR (version 1)
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub pin: NewPin,
+}
+
+#[derive(Debug, Options)]
+pub struct Gc {
+    /// Say what would go, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

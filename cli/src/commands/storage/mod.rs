@@ -1,0 +1,137 @@
+//! `af storage …`
+
+mod fetch;
+mod origin;
+mod send;
+
+use anyhow::bail;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use self::fetch::{export, get};
+use self::origin::Origin;
+use super::functions::utc;
+use crate::args::storage::{Cid, Gc, NewPin, Pin, Storage};
+use crate::client::{Api, text};
+use crate::config::Environment;
+use crate::output::Output;
+
+/// Runs one of the subcommands.
+pub async fn run(command: Storage, environment: &Environment, output: &Output) -> anyhow::Result<()> {
+    let api = Api::open(environment)?;
+    match command {
+        Storage::Add(options) => store(&api, Origin::path(&options.path)?, &options.pin, output).await,
+        Storage::Import(options) => store(&api, Origin::car(&options.file), &options.pin, output).await,
+        Storage::Get(options) => get(&api, &options, output).await,
+        Storage::Export(options) => export(&api, &options, output).await,
+        Storage::Ls => list(&api, output).await,
+        Storage::Pin(options) => pin(&api, &options, output).await,
+        Storage::Unpin(content) => unpin(&api, &content, output).await,
+        Storage::Gc(options) => gc(&api, &options, output).await,
+    }
+}
+
+/// Sends what the project lacks, and pins it.
+async fn store(api: &Api, origin: Origin, new: &NewPin, output: &Output) -> anyhow::Result<()> {
+    let path = format!("/v1/projects/{}/storage", api.project().await?);
+    let sent = send::send(api, &path, &origin, output).await?;
+    let name = new.name.clone().or_else(|| origin.name());
+    let mut pins = Vec::new();
+    for root in &sent.roots {
+        let body = body(&root.to_string(), name.as_deref(), new);
+        pins.push(api.send(Method::POST, &format!("{path}/pins"), &body).await?);
+    }
+    let value = json!({
+        "pins": pins,
+        "sent": { "blocks": sent.blocks, "bytes": sent.bytes },
+        "known": sent.known,
+        "leftOut": sent.left_out,
+    });
+    let mut fields: Vec<(&str, String)> = pins.iter().map(|pin| ("CID", text(pin, "cid").to_owned())).collect();
+    let known = match sent.known {
+        0 => String::new(),
+        known => format!("; the server had {known}"),
+    };
+    fields.push(("sent", format!("{} blocks, {} bytes{known}", sent.blocks, sent.bytes)));
+    if sent.left_out > 0 {
+        fields.push(("left out", format!("{} names that begin with a dot", sent.left_out)));
+    }
+    fields.extend(pins.first().map(|pin| ("held", held(pin))));
+    output.result(&value, &output.fields(&fields));
+    Ok(())
+}
+
+async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
+    let path = format!("/v1/projects/{}/storage", api.project().await?);
+    let mut pins = api.list(&path).await?;
+    for pin in &mut pins {
+        let (held, created) = (held(pin), pin.get("createdAt").and_then(Value::as_i64).unwrap_or_default());
+        if let Some(fields) = pin.as_object_mut() {
+            fields.insert("held".into(), held.into());
+            fields.insert("created".into(), utc(created).into());
+        }
+    }
+    let columns =
+        [("CID", "cid"), ("NAME", "name"), ("BYTES", "bytes"), ("CREATED", "created"), ("HELD", "held")];
+    let table = output.columns(&pins, &columns, "nothing is stored yet; store something with `af storage add PATH`");
+    let usage = api.get(&format!("{path}/usage")).await?;
+    let number = |field: &str| usage.get(field).and_then(Value::as_u64).unwrap_or_default();
+    let used = format!("{} of {} bytes, {} of {} pins", number("bytes"), number("mostBytes"), number("pins"), number("mostPins"));
+    output.result(&Value::from(pins), &format!("{table}\n{used}"));
+    Ok(())
+}
+
+async fn pin(api: &Api, options: &Pin, output: &Output) -> anyhow::Result<()> {
+    let path = format!("/v1/projects/{}/storage/pins", api.project().await?);
+    let body = body(&options.content.cid.to_string(), options.pin.name.as_deref(), &options.pin);
+    let pin = api.send(Method::POST, &path, &body).await?;
+    let fields = [("CID", text(&pin, "cid").to_owned()), ("held", held(&pin))];
+    output.result(&pin, &output.fields(&fields));
+    Ok(())
+}
+
+async fn unpin(api: &Api, Cid { cid }: &Cid, output: &Output) -> anyhow::Result<()> {
+    api.delete(&format!("/v1/projects/{}/storage/{cid}", api.project().await?)).await?;
+    output.result(&json!({ "unpinned": cid }), &format!("unpinned {cid}"));
+    Ok(())
+}
+
+async fn gc(api: &Api, options: &Gc, output: &Output) -> anyhow::Result<()> {
+    let swept = api.send(Method::POST, "/v1/gc", &json!({ "dryRun": options.dry_run })).await?;
+    let number = |field: &str| swept.get(field).and_then(Value::as_u64).unwrap_or_default();
+    let name = if options.dry_run { "would go" } else { "removed" };
+    let fields = [
+        (name, format!("{} blocks, {} bytes", number("blocks"), number("bytes"))),
+        ("stay", format!("{} blocks, {} of them until they are older", number("kept"), number("young"))),
+    ];
+    output.result(&swept, &output.fields(&fields));
+    Ok(())
+}
+
+fn body(cid: &str, name: Option<&str>, new: &NewPin) -> Value {
+    let places = match (new.only_here, new.places.as_slice()) {
+        (true, _) => json!([]),
+        (false, []) => Value::Null,
+        (false, places) => json!(places),
+    };
+    json!({ "cid": cid, "name": name, "places": places })
+}
+
+/// Where something is held, as people read it.
+pub fn held(item: &Value) -> String {
+    let places = item.get("places").and_then(Value::as_array).into_iter().flatten();
+    let places = places.map(|place| match (text(place, "state"), place.get("error").and_then(Value::as_str)) {
+        ("PINNED", _) => text(place, "place").to_owned(),
+        (state, None) => format!("{} ({})", text(place, "place"), state.to_ascii_lowercase()),
+        (state, Some(error)) => format!("{} ({}: {error})", text(place, "place"), state.to_ascii_lowercase()),
+    });
+    std::iter::once("here".to_owned()).chain(places).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses to write over something.
+fn free(path: &std::path::Path) -> anyhow::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        bail!("{} is there already; choose another name, or remove it first", path.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! Other places that hold content: what they are to hold follows from pins and deployments, and each of them is asked
+//! until it does. A row remembers how far it is, so that a restart goes on where the last one stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use af_content::sink::{Held, Pin, Sink, SinkError, State as HeldState};
+use af_contract::ContentId;
+use futures::StreamExt;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use super::projects::commit;
+use super::{Error, State, now};
+use crate::store::{PlacementRow, placements};
+
+/// Requests to one place at the same time: each may send a whole DAG.
+const AT_ONCE: usize = 4;
+
+/// Rows read at a time.
+const BATCH: i64 = 50;
+
+/// After the first failure, milliseconds; then twice as long each time.
+const FIRST_RETRY: i64 = 2_000;
+
+/// Between two attempts at most: a place that was away for a day is found again within the hour.
+const LAST_RETRY: i64 = 3_600_000;
+
+/// The same while a place says that it is on its way.
+const FIRST_LOOK: i64 = 1_000;
+const LAST_LOOK: i64 = 300_000;
+
+/// Until a place is asked whether it still has what it had.
+const CONFIRM: i64 = 24 * 3_600_000;
+
+/// One attempt: a gigabyte at a megabyte per second, and a while.
+const ATTEMPT: Duration = Duration::from_secs(1_200);
+
+/// Without a change, the longest sleep: the clock may be set.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The places, and how their worker is woken.
+#[derive(Debug, Default)]
+pub struct Places {
+    sinks: Vec<Arc<dyn Sink>>,
+    changed: Notify,
+}
+
+impl Places {
+    pub(crate) fn new(sinks: Vec<Arc<dyn Sink>>) -> Self {
+        Self { sinks, changed: Notify::new() }
+    }
+
+    /// What they are called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sinks.iter().map(|sink| sink.name())
+    }
+
+    /// Queues what is to be held now, and what no longer, and has it done.
+    pub(super) async fn reconcile(&self, state: &State) -> Result<(), Error> {
+        self.queue(state).await?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    async fn queue(&self, state: &State) -> Result<(), Error> {
+        if self.sinks.is_empty() {
+            return Ok(());
+        }
+        let mut db = state.store.begin().await?;
+        for sink in &self.sinks {
+            placements::reconcile(&mut db, sink.name(), now()).await?;
+        }
+        commit(db).await
+    }
+}
+
+/// Has content held, for ever. What is cut off is done again after the next start: nothing is lost by that.
+pub(crate) async fn watch(state: &State) {
+    if state.storage.places.sinks.is_empty() {
+        return std::future::pending().await;
+    }
+    let mut changes = state.changes();
+    loop {
+        changes.mark_unchanged();
+        let next = match round(state).await {
+            Ok(next) => next,
+            Err(error) => {
+                let source = std::error::Error::source(&error);
+                error!(%error, ?source, "other places cannot be looked after; trying again");
+                Some(now() + FIRST_RETRY)
+            }
+        };
+        let left = next.map_or(LOOK, |next| {
+            Duration::from_millis(u64::try_from(next - now()).unwrap_or_default()).min(LOOK)
+        });
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = state.storage.places.changed.notified() => {}
+            // A deployment is a reason to hold something, or to hold it no longer.
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Does what is due at each place; those do not wait for each other. Returns when the next is due.
+async fn round(state: &State) -> Result<Option<i64>, Error> {
+    state.storage.places.queue(state).await?;
+    let sinks = state.storage.places.sinks.iter();
+    let rounds = futures::future::join_all(sinks.map(|sink| at_place(state, sink.as_ref()))).await;
+    let mut next = None;
+    for due in rounds {
+        next = [next, due?].into_iter().flatten().min();
+    }
+    Ok(next)
+}
+
+async fn at_place(state: &State, sink: &dyn Sink) -> Result<Option<i64>, Error> {
+    loop {
+        let due = state.store.due_placements(sink.name(), now(), BATCH).await?;
+        if due.is_empty() {
+            return Ok(state.store.next_placement(sink.name()).await?);
+        }
+        let attempts = futures::stream::iter(due).map(|row| attempt(state, sink, row));
+        let done: Vec<Result<(), Error>> = attempts.buffer_unordered(AT_ONCE).collect().await;
+        done.into_iter().collect::<Result<(), _>>()?;
+    }
+}
+
+/// One step of one row.
+async fn attempt(state: &State, sink: &dyn Sink, mut row: PlacementRow) -> Result<(), Error> {
+    let before = row.state.clone();
+    let root = ContentId::parse(&row.cid).map_err(|error| Error::Internal(Box::new(error)))?;
+    let pin = Pin { root, name: row.cid.clone(), request: row.request.clone() };
+    let asked = async {
+        match before.as_str() {
+            "REMOVING" => sink.remove(&pin).await.map(|()| None),
+            "PINNING" | "PINNED" => sink.status(&pin).await.map(Some),
+            _ => sink.put(&pin).await.map(Some),
+        }
+    };
+    let answer = tokio::time::timeout(ATTEMPT, asked).await;
+    let mut db = state.store.begin().await?;
+    row.updated_at = now();
+    match answer {
+        Ok(Ok(None)) => {
+            placements::delete(&mut db, &row).await?;
+            return commit(db).await;
+        }
+        Ok(Ok(Some(held))) => settle(&mut row, held),
+        Ok(Err(error)) => fail(&mut row, &error),
+        Err(_elapsed) => fail(&mut row, &SinkError::Unexpected("nothing for 20 minutes".into())),
+    }
+    // Somebody may have unpinned it meanwhile; then it has to be known what to remove.
+    placements::name_request(&mut db, &row).await?;
+    placements::update(&mut db, &row, &before).await?;
+    commit(db).await
+}
+
+/// What a place says becomes the row's.
+fn settle(row: &mut PlacementRow, held: Held) {
+    row.request = held.request.or(row.request.take());
+    match held.state {
+        HeldState::Pinned => {
+            if row.state != "PINNED" {
+                info!(cid = row.cid, place = row.place, "content is held at another place");
+            }
+            (row.attempts, row.error) = (0, None);
+            row.state = "PINNED".into();
+            row.next_at = row.updated_at + jittered(CONFIRM);
+        }
+        HeldState::Queued | HeldState::Pinning => {
+            row.attempts = if row.state == "PINNING" { row.attempts.saturating_add(1) } else { 0 };
+            row.error = None;
+            row.state = "PINNING".into();
+            row.next_at = row.updated_at + backoff(row.attempts, FIRST_LOOK, LAST_LOOK);
+        }
+        HeldState::Failed(reason) => failed(row, reason, None),
+        HeldState::Absent => {
+            row.request = None;
+            failed(row, "it is not held there any more".into(), None);
+        }
+    }
+}
+
+fn fail(row: &mut PlacementRow, error: &SinkError) {
+    let wait = match error {
+        SinkError::Busy(wait) => *wait,
+        _ => None,
+    };
+    failed(row, error.to_string(), wait);
+}
+
+/// It is tried again, later and later.
+fn failed(row: &mut PlacementRow, reason: String, wait: Option<Duration>) {
+    warn!(cid = row.cid, place = row.place, attempts = row.attempts, reason, "content could not be held elsewhere");
+    let wait = wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)).min(LAST_RETRY);
+    row.next_at = row.updated_at + backoff(row.attempts, FIRST_RETRY, LAST_RETRY).max(wait);
+    row.attempts = row.attempts.saturating_add(1);
+    row.error = Some(reason);
+    // What cannot be removed yet is still to be removed, and what cannot be looked at may still be there.
+    if row.state != "REMOVING" {
+        row.state = "FAILED".into();
+    }
+}
+
+/// Twice as long each time, and not all at once.
+fn backoff(attempts: i64, first: i64, last: i64) -> i64 {
+    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(30);
+    jittered(first.saturating_mul(1_i64 << doublings).min(last))
+}
+
+/// Half of it to all of it.
+fn jittered(millis: i64) -> i64 {
+    let mut random = [0; 4];
+    // Without randomness all come at once, which is no reason not to come.
+    if getrandom::fill(&mut random).is_err() {
+        random = [0; 4];
+    }
+    let half = millis / 2;
+    half + i64::from(u32::from_le_bytes(random)) * half / i64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> PlacementRow {
+        PlacementRow {
+            cid: "cid".into(),
+            place: "place".into(),
+            state: "QUEUED".into(),
+            request: None,
+            attempts: 0,
+            error: None,
+            next_at: 0,
+            updated_at: 0,
+        }
+    }
+
+    #[test]
+    fn failures_are_tried_again_later_and_later() {
+        let mut row = row();
+        for attempts in 1..40 {
+            fail(&mut row, &SinkError::Unexpected("nothing".into()));
+            let most = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(30)).min(LAST_RETRY);
+            assert!((most / 2..=most).contains(&row.next_at), "{attempts}: {}", row.next_at);
+            assert_eq!((row.state.as_str(), row.attempts), ("FAILED", attempts));
+        }
+        fail(&mut row, &SinkError::Busy(Some(Duration::from_secs(86_400))));
+        assert!(row.next_at <= LAST_RETRY, "nobody can have it put off for ever");
+        settle(&mut row, Held { state: HeldState::Queued, request: Some("one".into()) });
+        assert_eq!((row.state.as_str(), row.error.as_deref(), row.attempts), ("PINNING", None, 0));
+        settle(&mut row, Held { state: HeldState::Pinned, request: None });
+        assert_eq!((row.state.as_str(), row.request.as_deref()), ("PINNED", Some("one")));
+        settle(&mut row, Held { state: HeldState::Absent, request: None });
+        assert_eq!((row.state.as_str(), row.request.as_deref()), ("FAILED", None), "it is put there again");
+    }
+
+    #[test]
+    fn what_cannot_be_removed_yet_stays_to_be_removed() {
+        let mut row = row();
+        row.state = "REMOVING".into();
+        fail(&mut row, &SinkError::Busy(None));
+        assert_eq!(row.state, "REMOVING");
+    }
+}

@@ -1,0 +1,330 @@
+//! What projects keep: files and directories, pinned by their roots. A project gets no block for knowing its CID: only
+//! those that it has sent, or deployed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use af_content::unixfs::Node;
+use af_content::{CarPieces, DiskStore};
+use af_contract::{Codec, ContentId};
+
+use super::projects::{self, commit};
+use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, id, now};
+use crate::store::storage;
+use crate::store::{PinRow, PlacementRow, Usage};
+
+/// Blocks of one pin: a quarter of a terabyte, in blocks of the usual size. The set of them is in memory while it is made.
+pub(super) const BLOCKS: usize = 1 << 18;
+
+/// Blocks that a project may ask for at once.
+const ASKED: usize = af_contract::limits::BLOCK_IDS;
+
+/// Characters of a pin's name; of the pinning services' API.
+const NAME: usize = 255;
+
+/// Blocks looked at in one step of a walk.
+const STEP: usize = 1_000;
+
+/// What is to be pinned.
+#[derive(Clone, Debug)]
+pub struct NewPin {
+    /// Its root.
+    pub cid: ContentId,
+    /// As the project calls it.
+    pub name: Option<String>,
+    /// Where else than here it is to be held; none: at all places there are.
+    pub places: Option<Vec<String>>,
+}
+
+/// A pin, and where it is held.
+#[derive(Debug)]
+pub struct Kept {
+    /// The pin.
+    pub pin: PinRow,
+    /// Other places than this one.
+    pub places: Vec<PlacementRow>,
+}
+
+/// What a project keeps, and what it may.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// What it keeps.
+    pub usage: Usage,
+    /// The most bytes of all pins.
+    pub most_bytes: u64,
+    /// The most pins.
+    pub most_pins: u64,
+}
+
+/// Whose the blocks of a DAG must be.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Sent by the project.
+    Sent,
+    /// Of a deployment of the project, so all that is under its root.
+    Deployed,
+}
+
+/// A project's pins, oldest first.
+///
+/// # Errors
+/// When the actor is not a member of the project.
+pub async fn list(state: &State, actor: &Actor, project: &str, after: &str) -> Result<Page<Kept>, Error> {
+    projects::get(state, actor, project).await?;
+    let mut kept = Vec::new();
+    for pin in state.store.pins_of(project, after, PAGE).await? {
+        let places = state.store.placements(&pin.cid).await?;
+        kept.push(Kept { pin, places });
+    }
+    Ok(Page::of(kept, |kept| kept.pin.id.clone()))
+}
+
+/// One pin.
+///
+/// # Errors
+/// When the actor is not a member, or the project has no such pin.
+pub async fn get(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<Kept, Error> {
+    projects::get(state, actor, project).await?;
+    let text = cid.to_string();
+    let pin = state.store.pin(project, &text).await?.ok_or_else(|| Error::not_found("pin", &text))?;
+    Ok(Kept { places: state.store.placements(&text).await?, pin })
+}
+
+/// What the project keeps.
+///
+/// # Errors
+/// When the actor is not a member of the project.
+pub async fn usage(state: &State, actor: &Actor, project: &str) -> Result<Used, Error> {
+    projects::get(state, actor, project).await?;
+    let config = &state.storage.config;
+    let usage = state.store.usage(project).await?;
+    Ok(Used { usage, most_bytes: config.bytes_per_project, most_pins: config.pins_per_project })
+}
+
+/// Pins content whose blocks the project has sent, or deployed. Who pins again may rename it, and add places.
+///
+/// # Errors
+/// When the actor is not a member, a block is missing, or the project's limits do not allow it.
+pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Result<Kept, Error> {
+    projects::get(state, actor, project).await?;
+    let name = new.name.as_deref().map(checked_name).transpose()?;
+    let places = chosen(state, new.places)?;
+    let source = source(state, project, &new.cid).await?;
+    let dag = dag(state, project, &new.cid, source).await?;
+
+    let held = state.committing.lock().await;
+    let mut db = state.store.begin().await?;
+    confirm(state, &mut db, project, &dag, source).await?;
+    let text = new.cid.to_string();
+    let pin = match storage::read_pin(&mut db, project, &text).await? {
+        Some(pin) => pin,
+        None => {
+            let pin = row(actor, project, &text, name.clone(), &dag);
+            admit(state, &mut db, &pin).await?;
+            storage::insert_pin(&mut db, &pin).await?;
+            pin
+        }
+    };
+    if let Some(name) = &name {
+        storage::rename_pin(&mut db, &pin.id, name).await?;
+    }
+    for place in &places {
+        storage::add_place(&mut db, &pin.id, place).await?;
+    }
+    state.sweeper.protect(dag.keys());
+    commit(db).await?;
+    drop(held);
+    state.storage.places.reconcile(state).await?;
+    get(state, actor, project, &new.cid).await
+}
+
+/// Gives a pin up. Its blocks stay until the next sweep.
+///
+/// # Errors
+/// When the actor is not a member, or the project has no such pin.
+pub async fn unpin(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<(), Error> {
+    projects::get(state, actor, project).await?;
+    let mut db = state.store.begin().await?;
+    let text = cid.to_string();
+    if !storage::delete_pin(&mut db, project, &text).await? {
+        return Err(Error::not_found("pin", &text));
+    }
+    commit(db).await?;
+    state.storage.places.reconcile(state).await
+}
+
+/// Which of these blocks the project has to send. Those that it need not are kept for the grace period from now on.
+/// `bytes`, where it is known, are those of all that is to be pinned then.
+///
+/// # Errors
+/// When the actor is not a member, asks for too many, or has no room for what is to come.
+pub async fn missing(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    ids: &[ContentId],
+    bytes: Option<u64>,
+) -> Result<Vec<ContentId>, Error> {
+    projects::get(state, actor, project).await?;
+    if ids.len() > ASKED {
+        let detail = format!("{} blocks are asked for at once; {ASKED} are the most", ids.len());
+        return Err(Error::invalid("too_many_blocks", detail));
+    }
+    if let Some(bytes) = bytes {
+        room(state, &state.store.usage(project).await?, bytes)?;
+    }
+    let mut db = state.store.begin().await?;
+    let known = storage::known(&mut db, project, ids).await?;
+    state.sweeper.protect(known.iter().map(|(id, _)| id));
+    storage::put_blocks(&mut db, project, &known, now()).await?;
+    commit(db).await?;
+    let known: BTreeSet<ContentId> = known.into_iter().map(|(id, _)| id).collect();
+    Ok(ids.iter().filter(|id| !known.contains(id)).copied().collect())
+}
+
+/// The content as a CAR, for whoever may see it: it is pinned, or deployed, by the project.
+///
+/// # Errors
+/// When the actor is not a member, or the project has no such content.
+pub async fn car(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<CarPieces, Error> {
+    projects::get(state, actor, project).await?;
+    let text = cid.to_string();
+    if state.store.pin(project, &text).await?.is_none() && !state.store.is_deployed(project, &text).await? {
+        return Err(Error::not_found("pin", &text));
+    }
+    Ok(CarPieces::new(&state.blocks, *cid))
+}
+
+/// Refuses what does not fit into a project any more.
+pub(super) fn room(state: &State, usage: &Usage, bytes: u64) -> Result<(), StorageError> {
+    let config = &state.storage.config;
+    if usage.bytes.saturating_add(bytes) > config.bytes_per_project {
+        return Err(StorageError::Full { used: usage.bytes, more: bytes, most: config.bytes_per_project });
+    }
+    if usage.pins >= config.pins_per_project {
+        return Err(StorageError::TooManyPins(config.pins_per_project));
+    }
+    Ok(())
+}
+
+async fn admit(state: &State, db: &mut sqlx::SqliteConnection, pin: &PinRow) -> Result<(), Error> {
+    let usage = storage::pins(db, &pin.project_id).await?;
+    Ok(room(state, &usage, u64::try_from(pin.bytes).unwrap_or(u64::MAX))?)
+}
+
+fn row(
+    actor: &Actor,
+    project: &str,
+    cid: &str,
+    name: Option<String>,
+    dag: &BTreeMap<ContentId, u64>,
+) -> PinRow {
+    let bytes = dag.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+    PinRow {
+        id: id::new("pin"),
+        project_id: project.to_owned(),
+        cid: cid.to_owned(),
+        name,
+        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+        blocks: i64::try_from(dag.len()).unwrap_or(i64::MAX),
+        author_id: actor.user.clone(),
+        created_at: now(),
+    }
+}
+
+fn checked_name(name: &str) -> Result<String, Error> {
+    if (1..=NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+        return Ok(name.to_owned());
+    }
+    Err(Error::invalid("invalid_pin_name", format!("a pin's name has 1 to {NAME} characters")))
+}
+
+/// The places that were asked for, which there must be.
+fn chosen(state: &State, asked: Option<Vec<String>>) -> Result<Vec<String>, StorageError> {
+    let known: Vec<String> = state.storage.places.names().map(str::to_owned).collect();
+    let Some(asked) = asked else { return Ok(known) };
+    match asked.iter().find(|place| !known.contains(place)) {
+        Some(place) => Err(StorageError::Place { name: place.chars().take(100).collect(), known }),
+        None => Ok(asked),
+    }
+}
+
+async fn source(state: &State, project: &str, cid: &ContentId) -> Result<Source, Error> {
+    let deployed = state.store.is_deployed(project, &cid.to_string()).await?;
+    Ok(if deployed { Source::Deployed } else { Source::Sent })
+}
+
+/// All blocks under a root and their lengths. Blocks that are not the project's are not looked at: not even whether
+/// they are there can be told from the answer.
+async fn dag(
+    state: &State,
+    project: &str,
+    root: &ContentId,
+    source: Source,
+) -> Result<BTreeMap<ContentId, u64>, Error> {
+    let mut db = state.store.read().await?;
+    let mut found = BTreeMap::new();
+    let mut pending = BTreeSet::from([*root]);
+    while !pending.is_empty() {
+        let step: Vec<ContentId> = pending.iter().take(STEP).copied().collect();
+        let sizes: BTreeMap<ContentId, u64> = match source {
+            Source::Sent => storage::known(&mut db, project, &step).await?.into_iter().collect(),
+            Source::Deployed => sizes(state, &step).await?,
+        };
+        if let Some(id) = step.iter().find(|id| !sizes.contains_key(id)) {
+            return Err(StorageError::Missing(*id).into());
+        }
+        for id in &step {
+            pending.remove(id);
+        }
+        found.extend(sizes);
+        let blocks = state.blocks.clone();
+        let links = blocks::blocking(move || links(&blocks, &step)).await??;
+        pending.extend(links.into_iter().filter(|id| !found.contains_key(id)));
+        if found.len() + pending.len() > BLOCKS {
+            return Err(StorageError::TooManyBlocks(BLOCKS).into());
+        }
+    }
+    Ok(found)
+}
+
+/// What these blocks link to.
+fn links(blocks: &DiskStore, ids: &[ContentId]) -> Result<Vec<ContentId>, StorageError> {
+    let mut links = Vec::new();
+    for id in ids {
+        match id.codec() {
+            Codec::Raw => {}
+            Codec::DagCbor => return Err(StorageError::Document(*id)),
+            Codec::DagPb => {
+                let block = blocks.block(id)?.ok_or(StorageError::Missing(*id))?;
+                links.extend(Node::decode(id, &block)?.links());
+            }
+        }
+    }
+    Ok(links)
+}
+
+async fn sizes(state: &State, ids: &[ContentId]) -> Result<BTreeMap<ContentId, u64>, Error> {
+    let (blocks, ids) = (state.blocks.clone(), ids.to_vec());
+    let sizes = move || ids.into_iter().filter_map(|id| Some((id, blocks.size(&id)?))).collect();
+    blocks::blocking(sizes).await
+}
+
+/// That all blocks are still there, now that none can be swept, and the project's from now on.
+async fn confirm(
+    state: &State,
+    db: &mut sqlx::SqliteConnection,
+    project: &str,
+    dag: &BTreeMap<ContentId, u64>,
+    source: Source,
+) -> Result<(), Error> {
+    let ids: Vec<ContentId> = dag.keys().copied().collect();
+    let there: BTreeSet<ContentId> = match source {
+        Source::Sent => storage::known(db, project, &ids).await?.into_iter().map(|(id, _)| id).collect(),
+        Source::Deployed => sizes(state, &ids).await?.into_keys().collect(),
+    };
+    if let Some(id) = ids.iter().find(|id| !there.contains(id)) {
+        return Err(StorageError::Missing(*id).into());
+    }
+    let blocks: Vec<(ContentId, u64)> = dag.iter().map(|(id, bytes)| (*id, *bytes)).collect();
+    Ok(storage::put_blocks(db, project, &blocks, now()).await?)
+}

@@ -1,0 +1,98 @@
+//! Why content is not kept.
+
+use af_content::StoreError;
+use af_content::unixfs::NodeError;
+use af_contract::ContentId;
+
+use super::Fault;
+
+/// Why content is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A block that the project has not sent.
+    #[error("the project has not sent block {0}; send it, then try again")]
+    Missing(ContentId),
+    /// A node that is not UnixFS.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Of another codec.
+    #[error("{0} is a document; files and directories can be stored")]
+    Document(ContentId),
+    /// More blocks than a pin may have.
+    #[error("this has more than {0} blocks; store it in parts")]
+    TooManyBlocks(usize),
+    /// The project's room is used up.
+    #[error(
+        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}; unpin something first"
+    )]
+    Full {
+        /// What it stores.
+        used: u64,
+        /// What was to come.
+        more: u64,
+        /// What it may store.
+        most: u64,
+    },
+    /// Blocks that nothing was made of take up the room.
+    #[error("too many blocks were sent that are not pinned; pin what they are of, or try again after the next sweep")]
+    TooManyLoose,
+    /// All pins are used up.
+    #[error("the project has {0} pins, which is its limit; unpin something first")]
+    TooManyPins(u64),
+    /// No such place.
+    #[error("there is no place {name:?} to hold content at; {}", listed(known))]
+    Place {
+        /// As it was given.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A form without a file.
+    #[error("the form has no file in it; send at least one")]
+    NoFile,
+    /// A form that is none.
+    #[error("the form cannot be read: {0}")]
+    Form(String),
+    /// A CAR without roots.
+    #[error("the CAR has no root; send one that says what it is of")]
+    NoRoot,
+    /// Our disk.
+    #[error("the block store failed")]
+    Store(#[from] StoreError),
+}
+
+impl StorageError {
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Store(_) => Fault::Internal,
+            Self::Place { .. } | Self::NoFile | Self::NoRoot | Self::Form(_) => Fault::Invalid,
+            Self::Full { .. } | Self::TooManyLoose | Self::TooManyPins(_) => Fault::Conflict,
+            Self::TooManyBlocks(_) => Fault::TooLarge,
+            Self::Missing(_) | Self::Node(_) | Self::Document(_) => Fault::Refused,
+        }
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "block_missing",
+            Self::Node(_) => "node_invalid",
+            Self::Document(_) => "document_unsupported",
+            Self::TooManyBlocks(_) => "too_many_blocks",
+            Self::Full { .. } => "storage_full",
+            Self::TooManyLoose => "storage_loose_blocks",
+            Self::TooManyPins(_) => "too_many_pins",
+            Self::Place { .. } => "place_unknown",
+            Self::NoFile => "no_file",
+            Self::NoRoot => "no_root",
+            Self::Form(_) => "form_invalid",
+            Self::Store(_) => "internal",
+        }
+    }
+}
+
+fn listed(places: &[String]) -> String {
+    match places {
+        [] => "content is held here only".to_owned(),
+        places => format!("there are {}", places.join(", ")),
+    }
+}
