@@ -30,6 +30,10 @@ fn help_is_as_published() {
     for command in ["create", "deploy", "list", "deployments", "rollback", "update", "delete"] {
         all.push_str(&format!("\n$ af sites {command} --help\n{}", help(&["sites", command])));
     }
+    all.push_str(&format!("\n$ af storage --help\n{}", help(&["storage"])));
+    for command in ["add", "get", "ls", "pin", "unpin", "import", "export", "gc"] {
+        all.push_str(&format!("\n$ af storage {command} --help\n{}", help(&["storage", command])));
+    }
     let domains = ["add", "verify", "list", "get", "update", "certificate", "remove"];
     all.push_str(&format!("\n$ af domains --help\n{}", help(&["domains"])));
     for command in domains {

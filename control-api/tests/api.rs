@@ -66,6 +66,8 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let bodies = |method: &str, path: &str| match (method, path) {
         ("post", path) if path.ends_with("/domains") => claim.clone(),
         ("patch", "/v1/domains/{domain}") => json!({ "verificationMethod": "CNAME" }),
+        ("post", path) if path.ends_with("/pins") => json!({ "cid": CID }),
+        ("post", path) if path.ends_with("/missing") => json!({ "cids": [CID] }),
         ("put", path) if path.ends_with("/certificate") => json!({ "chain": "", "key": "" }),
         ("post", path) if path.ends_with("/rollback") || path.ends_with("/run") => json!({}),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
@@ -76,7 +78,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
         let concrete = path.replace("{project}", &project).replace("{function}", function);
         let concrete = concrete.replace("{token}", &token).replace("{deployment}", "dep_1");
         let concrete = concrete.replace("{site}", site);
-        let concrete = concrete.replace("{domain}", domain);
+        let concrete = concrete.replace("{domain}", domain).replace("{cid}", CID);
         let upload = path.ends_with("/deployments") && method == "post";
         let query = if upload { CLAIM } else { "" };
         let body = bodies(&method, &path);
@@ -85,12 +87,14 @@ async fn a_member_of_another_project_finds_nothing_here() {
         assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{method} {path}: {problem}");
         tried += 1;
     }
-    assert!(tried >= 21, "{tried}");
+    assert!(tried >= 29, "{tried}");
     let (_, page) = served.call("get", "/v1/projects", Some(STRANGER), Value::Null).await;
     assert_eq!(page["data"].as_array().unwrap().len(), 1, "only their own");
     assert_eq!(get(&format!("/v1/functions/{function}")).await["name"], "hello");
     assert_eq!(get(&format!("/v1/sites/{site}")).await["name"], "pages");
 }
+
+const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
 
 const CLAIM: &str = "?cid=bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e\
                      &blake3=d74981efa70a0c880b8d8c1985d075dbcbf679b99a5f9914e5aaf96b831a9e24";

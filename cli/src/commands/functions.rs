@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::deploy::{self, Live};
 use super::named::{self, FUNCTION, find};
-use super::{routes, triggers};
+use super::{routes, storage, triggers};
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -72,6 +72,7 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
         ("status", field("status")),
         ("deployment", current.to_owned()),
     ];
+    fields.extend(held(api, &function).await?);
     let routes = function.get("routes").and_then(Value::as_object);
     for (pattern, target) in routes.into_iter().flatten() {
         let target = target.as_str().map_or_else(|| target.to_string(), str::to_owned);
@@ -81,11 +82,29 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Where the code and files are held that it runs now.
+async fn held(api: &Api, function: &Value) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let Some(current) = function.get("currentDeploymentId").and_then(Value::as_str) else {
+        return Ok(Vec::new());
+    };
+    let deployment = api.get(&format!("/v1/deployments/{current}")).await?;
+    let content = deployment.get("held").and_then(Value::as_array).into_iter().flatten();
+    let names = ["code held", "files held"].into_iter();
+    Ok(names.zip(content.map(storage::held)).collect())
+}
+
 async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
     let function = find(api, FUNCTION, &options.name).await?;
     let mut items = api.list(&format!("/v1/functions/{}/deployments", text(&function, "id"))).await?;
     mark(&mut items, text(&function, "currentDeploymentId"));
-    let columns = [("#", "number"), ("ID", "id"), ("CID", "cid"), ("CREATED", "created"), ("LIVE", "live")];
+    let columns = [
+        ("#", "number"),
+        ("ID", "id"),
+        ("CID", "cid"),
+        ("CREATED", "created"),
+        ("LIVE", "live"),
+        ("HELD", "heldAt"),
+    ];
     output.table(&items, &columns, "no deployments yet; make one with `af functions deploy`");
     Ok(())
 }
@@ -148,12 +167,14 @@ pub fn unsupported(given: bool, option: &str, reason: &str) -> anyhow::Result<()
     if given { bail!("{option} is not supported yet: {reason}") } else { Ok(()) }
 }
 
-/// Adds to deployments which one is live, and when each was made as people read it.
+/// Adds to deployments which one is live, and when each was made and where its code is held, as people read it.
 pub fn mark(deployments: &mut [Value], current: &str) {
     for item in deployments {
         let live = text(item, "id") == current;
         let created = item.get("createdAt").and_then(Value::as_i64).unwrap_or_default();
+        let held = item.get("held").and_then(|held| held.get(0)).map(storage::held).unwrap_or_default();
         if let Some(fields) = item.as_object_mut() {
+            fields.insert("heldAt".into(), held.into());
             fields.insert("live".into(), live.into());
             fields.insert("created".into(), utc(created).into());
         }

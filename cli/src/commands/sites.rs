@@ -149,6 +149,7 @@ async fn deployments(api: &Api, options: &NamedSite, output: &Output) -> anyhow:
         ("FILES", "files"),
         ("CREATED", "created"),
         ("LIVE", "live"),
+        ("HELD", "heldAt"),
     ];
     output.table(&items, &columns, "no deployments yet; make one with `af sites deploy`");
     Ok(())

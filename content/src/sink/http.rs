@@ -8,8 +8,8 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
 use url::Url;
 
-use super::error::SinkError;
 use super::Token;
+use super::error::SinkError;
 
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ impl Remote {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
+        // The only TLS provider in the program; a second call finds it installed.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         // No redirects: they would take the token, or the content, to where nobody said it may go.
         let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
         let client = client.redirect(redirect::Policy::none()).user_agent("af").build();

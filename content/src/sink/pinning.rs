@@ -108,9 +108,7 @@ impl Sink for Pinning {
     fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
         Box::pin(async move {
             match self.find(pin).await? {
-                Some(found) if found.status == "failed" => {
-                    held(self.ask(pin, Some(&found.requestid)).await?)
-                }
+                Some(found) if found.status == "failed" => held(self.ask(pin, Some(&found.requestid)).await?),
                 Some(found) => held(found),
                 None => held(self.ask(pin, None).await?),
             }

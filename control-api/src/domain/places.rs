@@ -193,7 +193,13 @@ fn fail(row: &mut PlacementRow, error: &SinkError) {
 
 /// It is tried again, later and later.
 fn failed(row: &mut PlacementRow, reason: String, wait: Option<Duration>) {
-    warn!(cid = row.cid, place = row.place, attempts = row.attempts, reason, "content could not be held elsewhere");
+    warn!(
+        cid = row.cid,
+        place = row.place,
+        attempts = row.attempts,
+        reason,
+        "content could not be held elsewhere"
+    );
     let wait = wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)).min(LAST_RETRY);
     row.next_at = row.updated_at + backoff(row.attempts, FIRST_RETRY, LAST_RETRY).max(wait);
     row.attempts = row.attempts.saturating_add(1);

@@ -181,6 +181,14 @@ pub async fn missing(
     Ok(ids.iter().filter(|id| !known.contains(id)).copied().collect())
 }
 
+/// Where content of a deployment is held besides here. For callers that have found out whose it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn placements(state: &State, cid: &str) -> Result<Vec<PlacementRow>, Error> {
+    Ok(state.store.placements(cid).await?)
+}
+
 /// The content as a CAR, for whoever may see it: it is pinned, or deployed, by the project.
 ///
 /// # Errors

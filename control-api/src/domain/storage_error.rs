@@ -34,7 +34,9 @@ pub enum StorageError {
         most: u64,
     },
     /// Blocks that nothing was made of take up the room.
-    #[error("too many blocks were sent that are not pinned; pin what they are of, or try again after the next sweep")]
+    #[error(
+        "too many blocks were sent that are not pinned; pin what they are of, or try again after the next sweep"
+    )]
     TooManyLoose,
     /// All pins are used up.
     #[error("the project has {0} pins, which is its limit; unpin something first")]

@@ -216,8 +216,7 @@ impl Sweep<'_> {
         if self.mode == Mode::Remove {
             let ids: Vec<ContentId> = step.iter().map(|stored| stored.id).collect();
             let mut db = self.state.store.read().await?;
-            let sent: HashSet<ContentId> =
-                storage::known_by_any(&mut db, &ids).await?.into_iter().collect();
+            let sent: HashSet<ContentId> = storage::known_by_any(&mut db, &ids).await?.into_iter().collect();
             step.retain(|stored| !sent.contains(&stored.id));
             let ids: Vec<ContentId> = step.iter().map(|stored| stored.id).collect();
             blocks::disk(self.state, move |blocks| ids.iter().try_for_each(|id| blocks.remove(id))).await?;

@@ -134,9 +134,10 @@ pub enum UploadError {
 impl UploadError {
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::TooLarge | Self::SiteTooLarge | Self::TooMuch | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => {
-                Fault::TooLarge
-            }
+            Self::TooLarge
+            | Self::SiteTooLarge
+            | Self::TooMuch
+            | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => Fault::TooLarge,
             Self::Storage(_) => Fault::Internal,
             Self::Broken(_) => Fault::Invalid,
             _ => Fault::Refused,

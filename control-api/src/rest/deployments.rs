@@ -8,10 +8,12 @@ use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
 use super::{List, upload};
 use crate::app::State;
@@ -46,6 +48,8 @@ pub(super) struct Deployment {
     preview_url: Option<String>,
     /// When the function is called without a request, and where.
     triggers: Vec<TriggerDocument>,
+    /// Where its code and files are held besides here.
+    held: Vec<HeldContent>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -112,9 +116,11 @@ pub(super) struct RollbackInput {
 }
 
 impl Deployment {
-    fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
+    async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
         let triggers = triggers::parse(row.triggers.as_deref())?;
+        let roots = std::iter::once(row.code_cid.as_str()).chain(row.assets_cid.as_deref());
         Ok(Self {
+            held: HeldContent::of(state, roots).await?,
             preview_url: state.preview_url(&row.slug, &row.id),
             id: row.id,
             function_id: row.function_id,
@@ -143,7 +149,8 @@ pub(super) async fn list(
     Query(older): Query<Older>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
     let page = deployments::list(&state, &actor, &function, older.after).await?;
-    List::try_of(page, |row| Deployment::of(&state, row))
+    let shaped = page.items.into_iter().map(|row| Deployment::of(&state, row));
+    Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }
 
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
@@ -172,7 +179,7 @@ pub(super) async fn create(
         |chunks| async move { deployments::create(&state, &actor, &function, claim, wanted, chunks).await }
     };
     let deployment = upload::receive(body, work).await?;
-    Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment)?)))
+    Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment).await?)))
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
@@ -187,7 +194,7 @@ pub(super) async fn rollback(
     Json(input): Json<RollbackInput>,
 ) -> Result<axum::Json<Deployment>, Failure> {
     let deployment = deployments::rollback(&state, &actor, &function, input.deployment.as_deref()).await?;
-    Ok(axum::Json(Deployment::of(&state, deployment)?))
+    Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }
 
 /// One deployment.
@@ -199,7 +206,8 @@ pub(super) async fn get(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    Ok(axum::Json(Deployment::of(&state, deployments::get(&state, &actor, &id).await?)?))
+    let deployment = deployments::get(&state, &actor, &id).await?;
+    Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }
 
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {

@@ -47,7 +47,9 @@ impl Modify for Bearer {
         document.info = Info::builder()
             .title("Alternate Futures functions")
             .version("1")
-            .description(Some("Manages projects, functions, sites, deployments, stored content, domains and tokens."))
+            .description(Some(
+                "Manages projects, functions, sites, deployments, stored content, domains and tokens.",
+            ))
             .build();
     }
 }

@@ -6,10 +6,12 @@ use af_contract::ContentId;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::storage::HeldContent;
 use super::{List, upload};
 use crate::app::State;
 use crate::domain::{Actor, Error, site_deployments};
@@ -30,6 +32,8 @@ pub(super) struct SiteDeployment {
     files: i64,
     /// Of all files together.
     bytes: i64,
+    /// Where they are held besides here.
+    held: Vec<HeldContent>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -60,9 +64,10 @@ pub(super) struct SiteRollbackInput {
     deployment: Option<String>,
 }
 
-impl From<SiteDeploymentRow> for SiteDeployment {
-    fn from(row: SiteDeploymentRow) -> Self {
-        Self {
+impl SiteDeployment {
+    async fn of(state: &State, row: SiteDeploymentRow) -> Result<Self, Failure> {
+        Ok(Self {
+            held: HeldContent::of(state, std::iter::once(row.root_cid.as_str())).await?,
             id: row.id,
             site_id: row.site_id,
             number: row.number,
@@ -71,7 +76,7 @@ impl From<SiteDeploymentRow> for SiteDeployment {
             bytes: row.bytes,
             author_id: row.author_id,
             created_at: row.created_at,
-        }
+        })
     }
 }
 
@@ -86,7 +91,8 @@ pub(super) async fn list(
     Query(older): Query<OlderSites>,
 ) -> Result<axum::Json<List<SiteDeployment>>, Failure> {
     let page = site_deployments::list(&state, &actor, &site, older.after).await?;
-    Ok(List::of(page, SiteDeployment::from))
+    let shaped = page.items.into_iter().map(|row| SiteDeployment::of(&state, row));
+    Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }
 
 /// Deploys a directory, sent as a CAR (version 1) with its UnixFS blocks.
@@ -108,9 +114,12 @@ pub(super) async fn create(
         Ok(root) => root,
         Err(error) => return Err(upload::refuse(body, Error::invalid("invalid_cid", error)).await),
     };
-    let work = |chunks| async move { site_deployments::create(&state, &actor, &site, root, chunks).await };
+    let work = {
+        let state = state.clone();
+        |chunks| async move { site_deployments::create(&state, &actor, &site, root, chunks).await }
+    };
     let deployment = upload::receive(body, work).await?;
-    Ok((StatusCode::CREATED, axum::Json(deployment.into())))
+    Ok((StatusCode::CREATED, axum::Json(SiteDeployment::of(&state, deployment).await?)))
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
@@ -125,5 +134,5 @@ pub(super) async fn rollback(
     Json(input): Json<SiteRollbackInput>,
 ) -> Result<axum::Json<SiteDeployment>, Failure> {
     let deployment = site_deployments::rollback(&state, &actor, &site, input.deployment.as_deref()).await?;
-    Ok(axum::Json(deployment.into()))
+    Ok(axum::Json(SiteDeployment::of(&state, deployment).await?))
 }

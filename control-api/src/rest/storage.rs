@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-use super::{Cursor, List};
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::{Cursor, List};
 use crate::app::State;
 use crate::domain::storage::{self, Kept, NewPin};
 use crate::domain::sweep::{self, Mode};
@@ -68,6 +68,27 @@ impl From<PlacementRow> for Placement {
     fn from(row: PlacementRow) -> Self {
         let PlacementRow { place, state, attempts, error, next_at, .. } = row;
         Self { place, state, attempts, error, next_at }
+    }
+}
+
+/// Content of a deployment.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HeldContent {
+    /// CID of its root.
+    cid: String,
+    /// Other places that hold it, or are to.
+    places: Vec<Placement>,
+}
+
+impl HeldContent {
+    /// Of each of these roots.
+    pub(super) async fn of(state: &State, roots: impl Iterator<Item = &str>) -> Result<Vec<Self>, Error> {
+        let mut held = Vec::new();
+        for cid in roots {
+            let places = storage::placements(state, cid).await?.into_iter().map(Placement::from).collect();
+            held.push(Self { cid: cid.to_owned(), places });
+        }
+        Ok(held)
     }
 }
 

@@ -102,9 +102,8 @@ pub(super) async fn store(
     let pins = match multer::parse_boundary(kind) {
         Ok(boundary) => form(&state, &actor, &project, body, boundary).await?,
         Err(_) => {
-            let work = |chunks| async move {
-                storage_upload::receive_car(&state, &actor, &project, chunks).await
-            };
+            let work =
+                |chunks| async move { storage_upload::receive_car(&state, &actor, &project, chunks).await };
             upload::receive(body, work).await?.into_iter().map(Pin::from).collect()
         }
     };

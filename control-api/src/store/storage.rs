@@ -61,9 +61,8 @@ impl Store {
         after: &str,
         limit: i64,
     ) -> Result<Vec<PinRow>, StoreError> {
-        let query = format!(
-            "select {COLUMNS} from pins where project_id = $1 and id > $2 order by id limit $3"
-        );
+        let query =
+            format!("select {COLUMNS} from pins where project_id = $1 and id > $2 order by id limit $3");
         let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(project).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
@@ -91,12 +90,7 @@ impl Store {
     }
 
     /// Blocks that a project has sent, in the order of CIDs.
-    pub(crate) async fn sent(
-        &self,
-        project: &str,
-        after: &str,
-        limit: i64,
-    ) -> Result<Vec<Sent>, StoreError> {
+    pub(crate) async fn sent(&self, project: &str, after: &str, limit: i64) -> Result<Vec<Sent>, StoreError> {
         let query = "select cid, touched_at from project_blocks where project_id = $1 and cid > $2
             order by cid limit $3";
         let rows: Vec<(String, i64)> =
@@ -108,7 +102,8 @@ impl Store {
     /// Blocks that any project has sent, `limit` at a time, in the order of CIDs.
     pub(crate) async fn all_sent(&self, after: &str, limit: i64) -> Result<Vec<ContentId>, StoreError> {
         let query = "select distinct cid from project_blocks where cid > $1 order by cid limit $2";
-        let rows: Vec<String> = sqlx::query_scalar(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
+        let rows: Vec<String> =
+            sqlx::query_scalar(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
         rows.iter().map(|cid| parse("content id", cid)).collect()
     }
 }
@@ -142,11 +137,7 @@ pub(crate) async fn read_pin(
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(project).bind(cid).fetch_optional(db).await?)
 }
 
-pub(crate) async fn rename_pin(
-    db: &mut SqliteConnection,
-    id: &str,
-    name: &str,
-) -> Result<(), StoreError> {
+pub(crate) async fn rename_pin(db: &mut SqliteConnection, id: &str, name: &str) -> Result<(), StoreError> {
     sqlx::query("update pins set name = $2 where id = $1").bind(id).bind(name).execute(db).await?;
     Ok(())
 }
@@ -175,7 +166,8 @@ pub(crate) async fn known(
 ) -> Result<Vec<(ContentId, u64)>, StoreError> {
     let mut known = Vec::with_capacity(ids.len());
     for ids in ids.chunks(IDS) {
-        let mut query = QueryBuilder::<Sqlite>::new("select cid, bytes from project_blocks where project_id = ");
+        let mut query =
+            QueryBuilder::<Sqlite>::new("select cid, bytes from project_blocks where project_id = ");
         query.push_bind(project).push(" and cid in (");
         list(&mut query, ids).push(")");
         let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(&mut *db).await?;

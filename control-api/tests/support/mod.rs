@@ -29,6 +29,14 @@ impl Served {
     }
 
     pub async fn with(domains: DomainConfig) -> Self {
+        Self::configured(domains, StorageConfig::default()).await
+    }
+
+    pub async fn storing(storage: StorageConfig) -> Self {
+        Self::configured(DomainConfig::default(), storage).await
+    }
+
+    async fn configured(domains: DomainConfig, storage: StorageConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = ControlConfig {
             database: dir.path().join("af.sqlite"),
@@ -37,7 +45,7 @@ impl Served {
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
             clock: Clock::System,
-            storage: StorageConfig::default(),
+            storage,
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
@@ -59,6 +67,20 @@ impl Served {
         let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// With a content type.
+    pub async fn upload_as(&self, path: &str, token: &str, kind: &str, body: Vec<u8>) -> (u16, Value) {
+        let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        let answer = request.header("content-type", kind).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// The bytes; none where the answer broke off.
+    pub async fn download(&self, path: &str, token: &str) -> (u16, Option<Vec<u8>>) {
+        let answer = client().get(format!("{}{path}", self.url)).bearer_auth(token).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.bytes().await.ok().map(Vec::from))
     }
 
     pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {

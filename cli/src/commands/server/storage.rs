@@ -12,7 +12,11 @@ use crate::args::storage::Stored;
 use crate::config::Environment;
 
 /// Reads the tokens, too, so that a missing one is told before anything starts.
-pub fn config(options: &Stored, environment: &Environment, blocks: &DiskStore) -> anyhow::Result<StorageConfig> {
+pub fn config(
+    options: &Stored,
+    environment: &Environment,
+    blocks: &DiskStore,
+) -> anyhow::Result<StorageConfig> {
     let sinks = options.pin_to.iter().map(|place| sink(place, options, environment, blocks));
     let sinks = sinks.collect::<anyhow::Result<Vec<_>>>()?;
     for (at, sink) in sinks.iter().enumerate() {

@@ -85,7 +85,8 @@ async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyh
         move || keep(dir, receiver, &bar)
     });
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(reqwest::Error::without_url).context("the server broke the transfer off")?;
+        let chunk =
+            chunk.map_err(reqwest::Error::without_url).context("the server broke the transfer off")?;
         if sender.send(chunk).await.is_err() {
             break;
         }

@@ -47,7 +47,8 @@ async fn store(api: &Api, origin: Origin, new: &NewPin, output: &Output) -> anyh
         "known": sent.known,
         "leftOut": sent.left_out,
     });
-    let mut fields: Vec<(&str, String)> = pins.iter().map(|pin| ("CID", text(pin, "cid").to_owned())).collect();
+    let mut fields: Vec<(&str, String)> =
+        pins.iter().map(|pin| ("CID", text(pin, "cid").to_owned())).collect();
     let known = match sent.known {
         0 => String::new(),
         known => format!("; the server had {known}"),
@@ -73,10 +74,17 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
     }
     let columns =
         [("CID", "cid"), ("NAME", "name"), ("BYTES", "bytes"), ("CREATED", "created"), ("HELD", "held")];
-    let table = output.columns(&pins, &columns, "nothing is stored yet; store something with `af storage add PATH`");
+    let table =
+        output.columns(&pins, &columns, "nothing is stored yet; store something with `af storage add PATH`");
     let usage = api.get(&format!("{path}/usage")).await?;
     let number = |field: &str| usage.get(field).and_then(Value::as_u64).unwrap_or_default();
-    let used = format!("{} of {} bytes, {} of {} pins", number("bytes"), number("mostBytes"), number("pins"), number("mostPins"));
+    let used = format!(
+        "{} of {} bytes, {} of {} pins",
+        number("bytes"),
+        number("mostBytes"),
+        number("pins"),
+        number("mostPins")
+    );
     output.result(&Value::from(pins), &format!("{table}\n{used}"));
     Ok(())
 }
@@ -120,11 +128,14 @@ fn body(cid: &str, name: Option<&str>, new: &NewPin) -> Value {
 /// Where something is held, as people read it.
 pub fn held(item: &Value) -> String {
     let places = item.get("places").and_then(Value::as_array).into_iter().flatten();
-    let places = places.map(|place| match (text(place, "state"), place.get("error").and_then(Value::as_str)) {
-        ("PINNED", _) => text(place, "place").to_owned(),
-        (state, None) => format!("{} ({})", text(place, "place"), state.to_ascii_lowercase()),
-        (state, Some(error)) => format!("{} ({}: {error})", text(place, "place"), state.to_ascii_lowercase()),
-    });
+    let places =
+        places.map(|place| match (text(place, "state"), place.get("error").and_then(Value::as_str)) {
+            ("PINNED", _) => text(place, "place").to_owned(),
+            (state, None) => format!("{} ({})", text(place, "place"), state.to_ascii_lowercase()),
+            (state, Some(error)) => {
+                format!("{} ({}: {error})", text(place, "place"), state.to_ascii_lowercase())
+            }
+        });
     std::iter::once("here".to_owned()).chain(places).collect::<Vec<_>>().join(", ")
 }
 

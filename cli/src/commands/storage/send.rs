@@ -129,7 +129,12 @@ async fn send_batch(api: &Api, path: &str, blocks: &[Block], bar: &ProgressBar) 
     let before = bar.position();
     let mut pause = PAUSE;
     for attempt in 1.. {
-        let upload = Upload { path: format!("{path}/blocks"), query: Vec::new(), settings: None, body: body(blocks, bar) };
+        let upload = Upload {
+            path: format!("{path}/blocks"),
+            query: Vec::new(),
+            settings: None,
+            body: body(blocks, bar),
+        };
         match api.upload(upload).await {
             Ok(_) => return Ok(()),
             Err(error) if attempt < ATTEMPTS && is_passing(&error) => {

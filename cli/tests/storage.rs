@@ -1,0 +1,301 @@
+//! Stored content from the command line to the places that hold it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::holders::{Holders, Kind};
+use support::{Home, Server, car, deploy, http, ok, refused};
+
+/// So many bytes, no two blocks of which are the same.
+fn bytes(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed * 2 + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..size.div_ceil(8)).flat_map(|_| next()).take(size).collect()
+}
+
+fn storage(home: &Home, args: &[&str]) -> Command {
+    let mut af = home.af();
+    af.args(["--json", "storage"]).args(args);
+    af
+}
+
+fn said(command: &mut Command) -> Value {
+    serde_json::from_str(&ok(command)).unwrap()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The files of a store that hold blocks.
+fn blocks(home: &Home) -> Vec<PathBuf> {
+    let shards = fs::read_dir(home.data().join("blocks")).unwrap().map(|shard| shard.unwrap().path());
+    let shards = shards.filter(|shard| !shard.ends_with("staging"));
+    shards.flat_map(|shard| fs::read_dir(shard).unwrap().map(|block| block.unwrap().path())).collect()
+}
+
+#[test]
+fn a_file_comes_back_as_it_was() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let _server = home.up(&[]);
+    let (file, out, archive) = (dir.path().join("file"), dir.path().join("out"), dir.path().join("a.car"));
+    fs::write(&file, bytes(1, 3_500_000)).unwrap();
+    let first = said(&mut storage(&home, &["add", path(&file)]));
+    let cid = first["pins"][0]["cid"].as_str().unwrap();
+    assert_eq!(
+        (&first["sent"]["blocks"], &first["known"], &first["pins"][0]["name"]),
+        (&json!(5), &json!(0), &json!("file"))
+    );
+    let again = said(&mut storage(&home, &["add", path(&file), "--name", "other"]));
+    assert_eq!(
+        (&again["sent"]["blocks"], &again["known"], &again["pins"][0]["name"]),
+        (&json!(0), &json!(5), &json!("other"))
+    );
+    let got = said(&mut storage(&home, &["get", cid, "-o", path(&out)]));
+    assert_eq!(got["blocks"], 5);
+    assert!(fs::read(&out).unwrap() == fs::read(&file).unwrap());
+    let (_, error) = refused(&mut storage(&home, &["get", cid, "-o", path(&out)]));
+    assert!(error.contains("is there already"), "{error}");
+
+    said(&mut storage(&home, &["export", cid, "-o", path(&archive)]));
+    assert_eq!(said(&mut storage(&home, &["unpin", cid]))["unpinned"], cid);
+    let (code, error) = refused(&mut storage(&home, &["get", cid, "-o", path(&dir.path().join("none"))]));
+    assert_eq!((code, error.contains("not_found")), (1, true), "{error}");
+    let imported = said(&mut storage(&home, &["import", path(&archive)]));
+    assert_eq!((imported["pins"][0]["cid"].as_str(), &imported["sent"]["blocks"]), (Some(cid), &json!(0)));
+    let list = ok(home.af().args(["storage", "ls"]));
+    assert!(list.contains(cid) && list.contains("here") && list.contains("1 of 10000 pins"), "{list}");
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "nothing of a transfer is left behind: {left:?}");
+}
+
+#[test]
+fn a_folder_comes_back_as_it_was() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let _server = home.up(&[]);
+    let from = dir.path().join("from");
+    fs::create_dir_all(from.join("a/b")).unwrap();
+    fs::create_dir(from.join("empty")).unwrap();
+    fs::write(from.join("a/b/large"), bytes(2, 1_500_000)).unwrap();
+    fs::write(from.join("a/é"), "hello").unwrap();
+    fs::write(from.join("zero"), "").unwrap();
+    fs::write(from.join(".hidden"), "").unwrap();
+    let added = said(&mut storage(&home, &["add", path(&from)]));
+    assert_eq!(added["leftOut"], 1);
+    let to = dir.path().join("to");
+    said(&mut storage(&home, &["get", added["pins"][0]["cid"].as_str().unwrap(), "-o", path(&to)]));
+    fs::remove_file(from.join(".hidden")).unwrap();
+    ok(Command::new("diff").arg("-r").arg(&from).arg(&to));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_broke_off_goes_on_where_it_stopped() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let server = home.up(&[]);
+    let file = dir.path().join("file");
+    let content = bytes(3, 8 << 20);
+    fs::write(&file, &content).unwrap();
+    // What a client that is killed leaves: half of a request. No pause: the server keeps what came before the end.
+    let (_, whole) = support::car_of(&content);
+    let half = whole.len() / 2;
+    let project = project(&server).await;
+    let url = format!("{}/v1/projects/{project}/storage/blocks", server.api);
+    let cut = futures::stream::iter([Ok(whole[..half].to_vec()), Err(std::io::Error::other("killed"))]);
+    let request = http().post(url).bearer_auth(server.token()).body(reqwest::Body::wrap_stream(cut));
+    request.send().await.unwrap_err();
+    let known = tokio::time::timeout(Duration::from_secs(20), async {
+        while blocks(&home).len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    });
+    known.await.expect("what came is kept");
+    let sent = said(&mut storage(&home, &["add", path(&file)]));
+    let count = |value: &Value| value.as_u64().unwrap();
+    assert!(count(&sent["known"]) >= 3, "{sent}");
+    assert_eq!(count(&sent["known"]) + count(&sent["sent"]["blocks"]), 9, "{sent}");
+    let out = dir.path().join("out");
+    said(&mut storage(&home, &["get", sent["pins"][0]["cid"].as_str().unwrap(), "-o", path(&out)]));
+    assert!(fs::read(&out).unwrap() == content);
+}
+
+async fn project(server: &Server) -> String {
+    let request = http().get(format!("{}/v1/projects", server.api)).bearer_auth(server.token());
+    let page: Value = request.send().await.unwrap().json().await.unwrap();
+    page["data"][0]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_rotten_here_or_there_is_not_written() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let _server = home.up(&[]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(4, 2 << 20)).unwrap();
+    let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    let block = blocks(&home).into_iter().find(|block| block.metadata().unwrap().len() == 1 << 20).unwrap();
+    let mut rotten = fs::read(&block).unwrap();
+    rotten[1000] ^= 1;
+    fs::write(&block, &rotten).unwrap();
+    let out = dir.path().join("out");
+    refused(&mut storage(&home, &["get", &cid, "-o", path(&out)]));
+    refused(&mut storage(&home, &["export", &cid, "-o", path(&out)]));
+    assert!(!out.exists());
+    let archive = dir.path().join("rotten.car");
+    let (summary, mut bytes) = support::car_of(b"hello");
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    let (_, error) = refused(&mut storage(&home, &["import", path(&archive)]));
+    assert!(error.contains("hash to"), "{error}");
+    fs::write(&archive, car(&[summary.root], &[])).unwrap();
+    let (_, error) = refused(&mut storage(&home, &["import", path(&archive)]));
+    assert!(error.contains("block_missing"), "{error}");
+}
+
+#[test]
+fn limits_are_told_before_anything_is_sent() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let _server = home.up(&["--storage-limit-mb", "1", "--pin-limit", "1"]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(5, 2_000_000)).unwrap();
+    let (_, error) = refused(&mut storage(&home, &["add", path(&file)]));
+    assert!(error.contains("storage_full"), "{error}");
+    assert!(blocks(&home).is_empty(), "nothing was sent");
+    fs::write(&file, "small").unwrap();
+    said(&mut storage(&home, &["add", path(&file)]));
+    fs::write(&file, "other").unwrap();
+    let (_, error) = refused(&mut storage(&home, &["add", path(&file)]));
+    assert!(error.contains("too_many_pins"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_leaves_what_functions_and_pins_need() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let server = home.up(&["--gc-grace", "0s"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    let (kept, given_up) = (dir.path().join("kept"), dir.path().join("given-up"));
+    fs::write(&kept, bytes(6, 1_500_000)).unwrap();
+    fs::write(&given_up, bytes(7, 1_500_000)).unwrap();
+    let add = |file: &Path| {
+        said(&mut storage(&home, &["add", path(file)]))["pins"][0]["cid"].as_str().unwrap().to_owned()
+    };
+    let (kept_cid, cid) = (add(&kept), add(&given_up));
+    said(&mut storage(&home, &["unpin", &cid]));
+    let dry = said(&mut storage(&home, &["gc", "--dry-run"]));
+    let before = blocks(&home).len();
+    assert_eq!(
+        (&dry["blocks"], dry["bytes"].as_u64().is_some_and(|bytes| bytes > 1_500_000)),
+        (&json!(3), true)
+    );
+    let swept = said(&mut storage(&home, &["gc"]));
+    assert_eq!((&swept["blocks"], blocks(&home).len()), (&json!(3), before - 3));
+    server.kill();
+    let server = home.up(&["--gc-grace", "0s"]);
+    assert_eq!(server.get("hello", "/").await.status(), 200);
+    let out = dir.path().join("out");
+    said(&mut storage(&home, &["get", &kept_cid, "-o", path(&out)]));
+    assert!(fs::read(&out).unwrap() == fs::read(&kept).unwrap());
+}
+
+/// Returns what the pin's only other place says, once it says `state`.
+fn held(home: &Home, cid: &str, state: &str) -> Value {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let pins = said(&mut storage(home, &["ls"]));
+        let pin = pins.as_array().unwrap().iter().find(|pin| pin["cid"] == cid).unwrap().clone();
+        if pin["places"][0]["state"] == state {
+            return pin["places"][0].clone();
+        }
+        assert!(std::time::Instant::now() < deadline, "{pin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_is_held_at_a_kubo_node() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let kubo = Holders::start(Kind::Kubo).await;
+    kubo.refuse(2);
+    let to = format!("kubo={}", kubo.url());
+    let _server = home.up(&["--pin-to", &to]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(8, 2_500_000)).unwrap();
+    let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    let place = held(&home, &cid, "PINNED");
+    assert_eq!(
+        (&place["place"], &place["error"]),
+        (&json!(kubo.name()), &Value::Null),
+        "after it had failed twice"
+    );
+    assert_eq!(kubo.pins(), [cid.clone()]);
+    assert_eq!(kubo.blocks(), 4, "it has all blocks");
+    let shown = ok(home.af().args(["storage", "ls"]));
+    assert!(shown.contains(&format!("here, {}", kubo.name())), "{shown}");
+    said(&mut storage(&home, &["unpin", &cid]));
+    kubo.until(|pins| pins.is_empty()).await;
+
+    deploy(&home, "hello", "hello-rust", &[]);
+    kubo.until(|pins| pins.len() == 1).await;
+    let shown = ok(home.af().args(["functions", "get", "-n", "hello"]));
+    assert!(shown.contains("code held"), "{shown}");
+    ok(home.af().args(["functions", "delete", "-n", "hello"]));
+    kubo.until(|pins| pins.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_is_held_by_a_pinning_service_across_restarts() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let service = Holders::start(Kind::Pinning).await;
+    let token = dir.path().join("token");
+    fs::write(&token, format!("{}\n", support::holders::TOKEN)).unwrap();
+    let to = format!("pinning={},token={}", service.url(), path(&token));
+    let origin = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    let options = ["--pin-to", &to, "--pin-origin", origin];
+    let server = home.up(&options);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(9, 1000)).unwrap();
+    let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    held(&home, &cid, "PINNING");
+    assert_eq!(service.origins(), [origin]);
+    server.kill();
+    service.decide("pinned");
+    let server = home.up(&options);
+    held(&home, &cid, "PINNED");
+    assert_eq!(service.requests(), 1, "a restart asks for nothing again");
+
+    // One that gives up is asked to begin again, in the place of the request that failed.
+    service.decide("failed");
+    fs::write(&file, bytes(10, 1000)).unwrap();
+    let other =
+        said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    let place = held(&home, &other, "FAILED");
+    assert_eq!(place["error"], "out of space");
+    service.decide("pinned");
+    held(&home, &other, "PINNED");
+    assert_eq!(service.pins().len(), 2);
+    said(&mut storage(&home, &["unpin", &cid]));
+    service.until(|pins| *pins == [other.clone()]).await;
+
+    let here = said(&mut storage(&home, &["add", path(&token), "--only-here"]));
+    assert_eq!(here["pins"][0]["places"], json!([]));
+    assert!(!home.logged().contains(support::holders::TOKEN), "the token is in no log");
+    drop(server);
+    let mut wrong = home.af();
+    wrong.args(["up", "--data-dir"]).arg(home.data()).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--api-listen",
+        "127.0.0.1:0",
+    ]);
+    let (_, error) = refused(wrong.args(["--pin-to", "pinning=http://me:secret@127.0.0.1"]));
+    assert!(error.contains("127.0.0.1") && !error.contains("secret"), "{error}");
+}
