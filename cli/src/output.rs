@@ -56,11 +56,20 @@ impl Output {
 
     /// A bar for `bytes` to send, on a terminal only.
     pub fn progress(&self, bytes: u64) -> ProgressBar {
+        self.bar("uploading", bytes)
+    }
+
+    /// A bar for `bytes` to get.
+    pub fn progress_down(&self, bytes: u64) -> ProgressBar {
+        self.bar("downloading", bytes)
+    }
+
+    fn bar(&self, what: &str, bytes: u64) -> ProgressBar {
         if self.json || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
-        let style =
-            ProgressStyle::with_template("  uploading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
+        let template = format!("  {what} {{bar:30}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}}");
+        let style = ProgressStyle::with_template(&template);
         ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     }
 

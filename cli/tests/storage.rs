@@ -236,7 +236,7 @@ async fn content_is_held_at_a_kubo_node() {
         (&json!(kubo.name()), &Value::Null),
         "after it had failed twice"
     );
-    assert_eq!(kubo.pins(), [cid.clone()]);
+    assert_eq!(kubo.pins(), std::slice::from_ref(&cid));
     assert_eq!(kubo.blocks(), 4, "it has all blocks");
     let shown = ok(home.af().args(["storage", "ls"]));
     assert!(shown.contains(&format!("here, {}", kubo.name())), "{shown}");

@@ -243,7 +243,7 @@ impl ControlApi {
     pub async fn watch_storage(&self, stop: impl Future<Output = ()>) {
         // What is cut is done again after the next start.
         tokio::select! {
-            () = places::watch(&self.state) => {}
+            () = places::hold(&self.state) => {}
             () = sweep::watch(&self.state) => {}
             () = stop => {}
         }

@@ -192,7 +192,7 @@ async fn a_project_stores_no_more_than_it_may() {
     project.send(&blocks).await;
     assert_eq!(project.pin(&first).await.0, 201);
     let (second, blocks) = file(&bytes("second", 1_500_000));
-    let ask = json!({ "cids": [], "bytes": 1_500_000 });
+    let ask = json!({ "cids": [], "coming": { "cid": second.to_string(), "bytes": 1_500_000 } });
     let (status, problem) =
         project.served.call("post", &format!("{}/missing", project.path), Some(OWNER), ask).await;
     assert_eq!((status, &problem["code"]), (409, &json!("storage_full")), "{problem}");

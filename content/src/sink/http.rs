@@ -14,8 +14,8 @@ use super::error::SinkError;
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Between two parts of an answer, and until its first one: a node may pin for a while before it says so.
-const SILENCE: Duration = Duration::from_secs(120);
+/// A request and its answer, where nothing large is sent: a node may pin for a while before it says so.
+const EXCHANGE: Duration = Duration::from_secs(120);
 
 /// An answer, bytes. A page of ten pins has ten kilobytes.
 const ANSWER_BYTES: usize = 1 << 20;
@@ -50,13 +50,18 @@ impl Remote {
         // The only TLS provider in the program; a second call finds it installed.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         // No redirects: they would take the token, or the content, to where nobody said it may go.
-        let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
-        let client = client.redirect(redirect::Policy::none()).user_agent("af").build();
+        let client = Client::builder().connect_timeout(CONNECT).redirect(redirect::Policy::none());
+        let client = client.user_agent("af").build();
         Ok(Self { name, client: client.map_err(SinkError::Unreachable)?, base, token })
     }
 
     /// A request to a path, which is given without a slash before it.
     pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, SinkError> {
+        Ok(self.transfer(method, path)?.timeout(EXCHANGE))
+    }
+
+    /// One that may take as long as it moves.
+    pub fn transfer(&self, method: Method, path: &str) -> Result<RequestBuilder, SinkError> {
         let url = self.base.join(path).map_err(|_| SinkError::Url(path.to_owned()))?;
         let request = self.client.request(method, url);
         Ok(match &self.token {

@@ -1,6 +1,9 @@
 //! A Kubo node by its RPC (<https://docs.ipfs.tech/reference/kubo/rpc/>): it is sent the blocks, and pins their root.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reqwest::header::CONTENT_TYPE;
@@ -15,6 +18,9 @@ use crate::walk::CarPieces;
 
 /// Pieces of a CAR that wait for the connection.
 const PIECES: usize = 4;
+
+/// A node that takes no further piece for so long, or does not answer after the last one, is asked again later.
+const STALL: Duration = Duration::from_secs(120);
 
 /// Between the parts of a form. A CAR may have it, too, and would then be refused by the node: it is long enough that
 /// none has it by chance.
@@ -37,15 +43,22 @@ impl Kubo {
     }
 
     async fn import(&self, pin: &Pin) -> Result<(), SinkError> {
-        let request = self.remote.request(Method::POST, "api/v0/dag/import?pin-roots=false")?;
+        let request = self.remote.transfer(Method::POST, "api/v0/dag/import?pin-roots=false")?;
         let form = format!("multipart/form-data; boundary={BOUNDARY}");
-        let request = request.header(CONTENT_TYPE, form).body(self.form(pin));
-        let (status, text) = answer(request).await?;
+        let taken = Arc::new(AtomicU64::new(0));
+        let request = request.header(CONTENT_TYPE, form).body(self.form(pin, taken.clone()));
+        let (status, text) = tokio::select! {
+            answered = answer(request) => answered?,
+            () = stalled(&taken) => {
+                let silence = format!("nothing, and took nothing, for {} s", STALL.as_secs());
+                return Err(SinkError::Unexpected(silence));
+            }
+        };
         if status == StatusCode::OK { Ok(()) } else { Err(refused(status, &text)) }
     }
 
     /// A form with the CAR, read from the disk as the node takes it.
-    fn form(&self, pin: &Pin) -> Body {
+    fn form(&self, pin: &Pin, taken: Arc<AtomicU64>) -> Body {
         let head = format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"dag.car\"\r\n\
              Content-Type: application/vnd.ipld.car\r\n\r\n"
@@ -63,12 +76,26 @@ impl Kubo {
                 if sender.blocking_send(piece).is_err() || failed {
                     return;
                 }
+                taken.fetch_add(1, Ordering::Relaxed);
             }
         });
         let stream = futures::stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
         Body::wrap_stream(stream)
+    }
+}
+
+/// Returns when nothing more was taken for a while.
+async fn stalled(taken: &AtomicU64) {
+    let mut before = u64::MAX;
+    loop {
+        let now = taken.load(Ordering::Relaxed);
+        if now == before {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(STALL).await;
     }
 }
 

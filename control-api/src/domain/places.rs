@@ -1,13 +1,15 @@
 //! Other places that hold content: what they are to hold follows from pins and deployments, and each of them is asked
 //! until it does. A row remembers how far it is, so that a restart goes on where the last one stopped.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use af_content::sink::{Held, Pin, Sink, SinkError, State as HeldState};
 use af_contract::ContentId;
 use futures::StreamExt;
-use tokio::sync::Notify;
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::projects::commit;
@@ -17,7 +19,7 @@ use crate::store::{PlacementRow, placements};
 /// Requests to one place at the same time: each may send a whole DAG.
 const AT_ONCE: usize = 4;
 
-/// Rows read at a time.
+/// Rows read at a time: more than those at work, which are among them.
 const BATCH: i64 = 50;
 
 /// After the first failure, milliseconds; then twice as long each time.
@@ -33,22 +35,25 @@ const LAST_LOOK: i64 = 300_000;
 /// Until a place is asked whether it still has what it had.
 const CONFIRM: i64 = 24 * 3_600_000;
 
-/// One attempt: a gigabyte at a megabyte per second, and a while.
-const ATTEMPT: Duration = Duration::from_secs(1_200);
+/// One attempt, whatever the place does: ten gigabytes at half a megabyte per second.
+const ATTEMPT: Duration = Duration::from_secs(6 * 3_600);
+
+/// After the database failed.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Without a change, the longest sleep: the clock may be set.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The places, and how their worker is woken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Places {
     sinks: Vec<Arc<dyn Sink>>,
-    changed: Notify,
+    changed: watch::Sender<()>,
 }
 
 impl Places {
     pub(crate) fn new(sinks: Vec<Arc<dyn Sink>>) -> Self {
-        Self { sinks, changed: Notify::new() }
+        Self { sinks, changed: watch::Sender::new(()) }
     }
 
     /// What they are called.
@@ -58,12 +63,6 @@ impl Places {
 
     /// Queues what is to be held now, and what no longer, and has it done.
     pub(super) async fn reconcile(&self, state: &State) -> Result<(), Error> {
-        self.queue(state).await?;
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    async fn queue(&self, state: &State) -> Result<(), Error> {
         if self.sinks.is_empty() {
             return Ok(());
         }
@@ -71,60 +70,80 @@ impl Places {
         for sink in &self.sinks {
             placements::reconcile(&mut db, sink.name(), now()).await?;
         }
-        commit(db).await
+        commit(db).await?;
+        self.changed.send_replace(());
+        Ok(())
     }
 }
 
 /// Has content held, for ever. What is cut off is done again after the next start: nothing is lost by that.
-pub(crate) async fn watch(state: &State) {
-    if state.storage.places.sinks.is_empty() {
+pub(crate) async fn hold(state: &State) {
+    let sinks = &state.storage.places.sinks;
+    if sinks.is_empty() {
         return std::future::pending().await;
     }
-    let mut changes = state.changes();
+    futures::future::join_all(sinks.iter().map(|sink| at_place(state, sink.as_ref()))).await;
+}
+
+/// Has content held at one place. A slow attempt holds up no other one.
+async fn at_place(state: &State, sink: &dyn Sink) {
+    let mut deployed = state.changes();
+    let mut changed = state.storage.places.changed.subscribe();
+    let mut running = FuturesUnordered::new();
+    let mut busy = HashSet::new();
     loop {
-        changes.mark_unchanged();
-        let next = match round(state).await {
-            Ok(next) => next,
-            Err(error) => {
-                let source = std::error::Error::source(&error);
-                error!(%error, ?source, "other places cannot be looked after; trying again");
-                Some(now() + FIRST_RETRY)
-            }
-        };
-        let left = next.map_or(LOOK, |next| {
-            Duration::from_millis(u64::try_from(next - now()).unwrap_or_default()).min(LOOK)
+        deployed.mark_unchanged();
+        changed.mark_unchanged();
+        let next = look(state, sink, &busy, AT_ONCE - running.len()).await.unwrap_or_else(|error| {
+            told(&error);
+            Next { due: Vec::new(), at: Some(now() + FIRST_RETRY) }
+        });
+        for row in next.due {
+            busy.insert(row.cid.clone());
+            let cid = row.cid.clone();
+            running.push(async move { (cid, attempt(state, sink, row).await) });
+        }
+        let left = next.at.map_or(LOOK, |at| {
+            Duration::from_millis(u64::try_from(at - now()).unwrap_or_default()).min(LOOK)
         });
         tokio::select! {
-            () = tokio::time::sleep(left) => {}
-            () = state.storage.places.changed.notified() => {}
+            Some((cid, done)) = running.next() => {
+                busy.remove(&cid);
+                if let Err(error) = done {
+                    told(&error);
+                    // Its row is still due.
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            () = tokio::time::sleep(left), if running.len() < AT_ONCE => {}
+            _ = changed.changed() => {}
             // A deployment is a reason to hold something, or to hold it no longer.
-            changed = changes.changed() => if changed.is_err() { return },
+            gone = deployed.changed() => if gone.is_err() { return },
         }
     }
 }
 
-/// Does what is due at each place; those do not wait for each other. Returns when the next is due.
-async fn round(state: &State) -> Result<Option<i64>, Error> {
-    state.storage.places.queue(state).await?;
-    let sinks = state.storage.places.sinks.iter();
-    let rounds = futures::future::join_all(sinks.map(|sink| at_place(state, sink.as_ref()))).await;
-    let mut next = None;
-    for due in rounds {
-        next = [next, due?].into_iter().flatten().min();
-    }
-    Ok(next)
+/// What to do at a place.
+struct Next {
+    due: Vec<PlacementRow>,
+    /// When there is more to do.
+    at: Option<i64>,
 }
 
-async fn at_place(state: &State, sink: &dyn Sink) -> Result<Option<i64>, Error> {
-    loop {
-        let due = state.store.due_placements(sink.name(), now(), BATCH).await?;
-        if due.is_empty() {
-            return Ok(state.store.next_placement(sink.name()).await?);
-        }
-        let attempts = futures::stream::iter(due).map(|row| attempt(state, sink, row));
-        let done: Vec<Result<(), Error>> = attempts.buffer_unordered(AT_ONCE).collect().await;
-        done.into_iter().collect::<Result<(), _>>()?;
-    }
+async fn look(state: &State, sink: &dyn Sink, busy: &HashSet<String>, room: usize) -> Result<Next, Error> {
+    let now = now();
+    let mut db = state.store.begin().await?;
+    placements::reconcile(&mut db, sink.name(), now).await?;
+    commit(db).await?;
+    let mut due = state.store.due_placements(sink.name(), now, BATCH).await?;
+    due.retain(|row| !busy.contains(&row.cid));
+    due.truncate(room);
+    Ok(Next { due, at: state.store.next_placement(sink.name(), now).await? })
+}
+
+fn told(error: &Error) {
+    let source = std::error::Error::source(error);
+    error!(%error, ?source, "other places cannot be looked after; trying again");
 }
 
 /// One step of one row.
@@ -149,7 +168,7 @@ async fn attempt(state: &State, sink: &dyn Sink, mut row: PlacementRow) -> Resul
         }
         Ok(Ok(Some(held))) => settle(&mut row, held),
         Ok(Err(error)) => fail(&mut row, &error),
-        Err(_elapsed) => fail(&mut row, &SinkError::Unexpected("nothing for 20 minutes".into())),
+        Err(_elapsed) => fail(&mut row, &SinkError::Unexpected("nothing for six hours".into())),
     }
     // Somebody may have unpinned it meanwhile; then it has to be known what to remove.
     placements::name_request(&mut db, &row).await?;

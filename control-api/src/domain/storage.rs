@@ -153,7 +153,7 @@ pub async fn unpin(state: &State, actor: &Actor, project: &str, cid: &ContentId)
 }
 
 /// Which of these blocks the project has to send. Those that it need not are kept for the grace period from now on.
-/// `bytes`, where it is known, are those of all that is to be pinned then.
+/// `coming`, where it is known, is what is to be pinned then, and its length.
 ///
 /// # Errors
 /// When the actor is not a member, asks for too many, or has no room for what is to come.
@@ -162,14 +162,16 @@ pub async fn missing(
     actor: &Actor,
     project: &str,
     ids: &[ContentId],
-    bytes: Option<u64>,
+    coming: Option<(ContentId, u64)>,
 ) -> Result<Vec<ContentId>, Error> {
     projects::get(state, actor, project).await?;
     if ids.len() > ASKED {
         let detail = format!("{} blocks are asked for at once; {ASKED} are the most", ids.len());
         return Err(Error::invalid("too_many_blocks", detail));
     }
-    if let Some(bytes) = bytes {
+    if let Some((cid, bytes)) = coming
+        && state.store.pin(project, &cid.to_string()).await?.is_none()
+    {
         room(state, &state.store.usage(project).await?, bytes)?;
     }
     let mut db = state.store.begin().await?;

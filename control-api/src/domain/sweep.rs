@@ -13,6 +13,9 @@ use super::projects::commit;
 use super::{Actor, Error, State, blocks, now};
 use crate::store::storage;
 
+/// After a start, at most: a server that is started again every day sweeps, too.
+const FIRST: Duration = Duration::from_secs(900);
+
 /// Blocks removed in one step: deployments wait for the lock meanwhile, some milliseconds.
 const STEP: usize = 500;
 
@@ -104,8 +107,10 @@ pub async fn by_operator(state: &State, actor: &Actor, mode: Mode) -> Result<Swe
 
 /// Sweeps again and again, for ever.
 pub(crate) async fn watch(state: &State) {
+    let interval = state.storage.config.sweep_interval;
+    let mut wait = interval.min(FIRST);
     loop {
-        tokio::time::sleep(state.storage.config.sweep_interval).await;
+        tokio::time::sleep(std::mem::replace(&mut wait, interval)).await;
         if let Err(error) = sweep(state, Mode::Remove).await {
             let source = std::error::Error::source(&error);
             error!(%error, ?source, "blocks that nobody needs stay until the next sweep");

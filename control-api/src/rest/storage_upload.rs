@@ -25,8 +25,18 @@ const FILES: usize = 100;
 pub(super) struct MissingInput {
     /// At most 2,000.
     cids: Vec<String>,
-    /// Of all that is to be pinned then: refused where there is no room for it.
-    bytes: Option<u64>,
+    /// What is to be pinned then: refused where there is no room for it.
+    coming: Option<Coming>,
+}
+
+/// What is to be pinned.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Coming {
+    /// CID of its root.
+    cid: String,
+    /// Of all its blocks, each once.
+    bytes: u64,
 }
 
 /// Blocks that the project has to send.
@@ -60,7 +70,8 @@ pub(super) async fn missing(
     Json(input): Json<MissingInput>,
 ) -> Result<axum::Json<Missing>, Failure> {
     let ids = input.cids.iter().map(|cid| content_id(cid)).collect::<Result<Vec<_>, _>>()?;
-    let missing = storage::missing(&state, &actor, &project, &ids, input.bytes).await?;
+    let coming = input.coming.map(|coming| Ok::<_, Error>((content_id(&coming.cid)?, coming.bytes)));
+    let missing = storage::missing(&state, &actor, &project, &ids, coming.transpose()?).await?;
     Ok(axum::Json(Missing { missing: missing.iter().map(ContentId::to_string).collect() }))
 }
 

@@ -54,10 +54,10 @@ impl Store {
         Ok(query.bind(place).bind(now).bind(limit).fetch_all(&self.reader).await?)
     }
 
-    /// When the next one is due at a place.
-    pub(crate) async fn next_placement(&self, place: &str) -> Result<Option<i64>, StoreError> {
-        let query = "select min(next_at) from placements where place = $1";
-        Ok(sqlx::query_scalar(query).bind(place).fetch_one(&self.reader).await?)
+    /// When the next one is due at a place that is not due now.
+    pub(crate) async fn next_placement(&self, place: &str, now: i64) -> Result<Option<i64>, StoreError> {
+        let query = "select min(next_at) from placements where place = $1 and next_at > $2";
+        Ok(sqlx::query_scalar(query).bind(place).bind(now).fetch_one(&self.reader).await?)
     }
 }
 

@@ -231,7 +231,7 @@ pub(crate) async fn forget_blocks(
     Ok(())
 }
 
-fn list<'q, 'args>(query: &'q mut QueryBuilder<Sqlite>, ids: &[ContentId]) -> &'q mut QueryBuilder<Sqlite> {
+fn list<'q>(query: &'q mut QueryBuilder<Sqlite>, ids: &[ContentId]) -> &'q mut QueryBuilder<Sqlite> {
     let mut separated = query.separated(", ");
     for id in ids {
         separated.push_bind(id.to_string());

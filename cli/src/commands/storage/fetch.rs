@@ -1,6 +1,7 @@
 //! Gets content back. Blocks are checked as they come and kept beside where they are to be; nothing is at that place
 //! before all of it is.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -76,13 +77,13 @@ async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyh
     let dir = dir.with_context(|| format!("cannot write to {}", beside.display()))?;
     let project = api.project().await?;
     let known = api.get(&format!("/v1/projects/{project}/storage/{root}")).await.unwrap_or_default();
-    let bar = output.progress(known.get("bytes").and_then(Value::as_u64).unwrap_or_default());
+    let bar = output.progress_down(known.get("bytes").and_then(Value::as_u64).unwrap_or_default());
     let response = api.download(&format!("/v1/projects/{project}/storage/{root}/car")).await?;
     let mut body = response.bytes_stream();
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let keeping = tokio::task::spawn_blocking({
         let bar = bar.clone();
-        move || keep(dir, receiver, &bar)
+        move || keep(dir, root, receiver, &bar)
     });
     while let Some(chunk) = body.next().await {
         let chunk =
@@ -97,25 +98,38 @@ async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyh
     fetched
 }
 
+/// Keeps the blocks that make up the DAG, which is complete then. What is no part of it has no room here.
 fn keep(
     dir: tempfile::TempDir,
+    root: ContentId,
     mut chunks: mpsc::Receiver<bytes::Bytes>,
     bar: &ProgressBar,
 ) -> anyhow::Result<Fetched> {
     let staging = DiskStore::open(dir.path())?.stage()?;
     let mut fetched = Fetched { staging, blocks: 0, bytes: 0, dir };
+    let (mut wanted, mut known) = (HashSet::from([root]), HashSet::from([root]));
     let mut decoder = CarDecoder::default();
     while let Some(chunk) = chunks.blocking_recv() {
         bar.inc(chunk.len() as u64);
         decoder.push(&chunk);
         while let Some(block) = decoder.next_block().context("the server sent something else")? {
+            if !wanted.remove(&block.id) {
+                bail!("the server sent block {}, which is no part of {root}", block.id);
+            }
+            if block.id.codec() == Codec::DagPb {
+                let links = Node::decode(&block.id, &block.bytes)?;
+                wanted.extend(links.links().filter(|link| known.insert(*link)));
+            }
             fetched.staging.put(&block)?;
             fetched.blocks += 1;
             fetched.bytes += block.bytes.len() as u64;
         }
     }
     decoder.finish().context("the server broke the transfer off")?;
-    Ok(fetched)
+    match wanted.iter().next() {
+        Some(id) => bail!("the server left block {id} out"),
+        None => Ok(fetched),
+    }
 }
 
 impl Fetched {
@@ -185,13 +199,13 @@ fn write_file(fetched: &Fetched, id: ContentId, path: &Path, left: &mut Left) ->
     file.flush().with_context(writing)
 }
 
-/// All blocks in the order in which they are linked, so that what is left out is noticed.
+/// All blocks in the order in which they are linked.
 fn write_car(fetched: &Fetched, root: ContentId, path: &Path) -> anyhow::Result<()> {
     let part = fetched.dir.path().join("part");
     let mut file = BufWriter::new(File::create_new(&part)?);
     file.write_all(&car::encode_header(&[root]))?;
     let mut pending = vec![root];
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     while let Some(id) = pending.pop() {
         if !seen.insert(id) {
             continue;

@@ -47,7 +47,8 @@ pub struct Sent {
 pub async fn send(api: &Api, path: &str, origin: &Origin, output: &Output) -> anyhow::Result<Sent> {
     let (contents, sizes) = sizes(origin.clone()).await?;
     let total: u64 = sizes.values().sum();
-    let missing = missing(api, path, &sizes, total).await?;
+    let coming = contents.roots.first().map(|root| json!({ "cid": root, "bytes": total }));
+    let missing = missing(api, path, &sizes, &coming.unwrap_or_default()).await?;
     let bytes = missing.iter().filter_map(|id| sizes.get(id)).sum();
     let bar = output.progress(bytes);
     let (blocks, known) = (missing.len(), sizes.len() - missing.len());
@@ -75,12 +76,12 @@ async fn missing(
     api: &Api,
     path: &str,
     sizes: &HashMap<ContentId, u64>,
-    total: u64,
+    coming: &Value,
 ) -> anyhow::Result<HashSet<ContentId>> {
     let ids: Vec<&ContentId> = sizes.keys().collect();
     let mut missing = HashSet::new();
     for ids in ids.chunks(limits::BLOCK_IDS) {
-        let body = json!({ "cids": ids, "bytes": total });
+        let body = json!({ "cids": ids, "coming": coming });
         let answer = api.send(Method::POST, &format!("{path}/missing"), &body).await?;
         let Some(Value::Array(cids)) = answer.get("missing") else {
             bail!("the control API did not say which blocks it lacks; is it of another version?");
