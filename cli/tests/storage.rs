@@ -130,6 +130,32 @@ async fn an_upload_that_broke_off_goes_on_where_it_stopped() {
     assert!(fs::read(&out).unwrap() == content);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_while_blocks_come_loses_none_that_it_had() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let server = home.up(&[]);
+    let file = dir.path().join("file");
+    let content = bytes(11, 100 << 20);
+    fs::write(&file, &content).unwrap();
+    let mut adding = storage(&home, &["add", path(&file)]);
+    let mut adding =
+        adding.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while blocks(&home).is_empty() {
+        assert!(adding.try_wait().unwrap().is_none(), "it was faster");
+    }
+    server.kill();
+    adding.kill().unwrap();
+    adding.wait().unwrap();
+    let _server = home.up(&["--gc-grace", "1h"]);
+    said(&mut storage(&home, &["gc"]));
+    let sent = said(&mut storage(&home, &["add", path(&file)]));
+    let count = |value: &Value| value.as_u64().unwrap();
+    assert_eq!(count(&sent["known"]) + count(&sent["sent"]["blocks"]), 101, "{sent}");
+    let out = dir.path().join("out");
+    said(&mut storage(&home, &["get", sent["pins"][0]["cid"].as_str().unwrap(), "-o", path(&out)]));
+    assert!(fs::read(&out).unwrap() == content);
+}
+
 async fn project(server: &Server) -> String {
     let request = http().get(format!("{}/v1/projects", server.api)).bearer_auth(server.token());
     let page: Value = request.send().await.unwrap().json().await.unwrap();
@@ -226,7 +252,7 @@ async fn content_is_held_at_a_kubo_node() {
     let kubo = Holders::start(Kind::Kubo).await;
     kubo.refuse(2);
     let to = format!("kubo={}", kubo.url());
-    let _server = home.up(&["--pin-to", &to]);
+    let _server = home.up(&["--pin-to", &to, "--api-rate-limit", "100000"]);
     let file = dir.path().join("file");
     fs::write(&file, bytes(8, 2_500_000)).unwrap();
     let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
@@ -259,7 +285,7 @@ async fn content_is_held_by_a_pinning_service_across_restarts() {
     fs::write(&token, format!("{}\n", support::holders::TOKEN)).unwrap();
     let to = format!("pinning={},token={}", service.url(), path(&token));
     let origin = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-    let options = ["--pin-to", &to, "--pin-origin", origin];
+    let options = ["--pin-to", &to, "--pin-origin", origin, "--api-rate-limit", "100000"];
     let server = home.up(&options);
     let file = dir.path().join("file");
     fs::write(&file, bytes(9, 1000)).unwrap();

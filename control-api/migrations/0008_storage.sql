@@ -13,6 +13,7 @@ create table pins (
 ) strict;
 
 create index pins_by_project on pins (project_id, id);
+create index pins_by_cid on pins (cid);
 
 -- Where else than here a pin is to be held.
 create table pin_places (

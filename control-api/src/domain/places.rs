@@ -150,7 +150,8 @@ fn told(error: &Error) {
 async fn attempt(state: &State, sink: &dyn Sink, mut row: PlacementRow) -> Result<(), Error> {
     let before = row.state.clone();
     let root = ContentId::parse(&row.cid).map_err(|error| Error::Internal(Box::new(error)))?;
-    let pin = Pin { root, name: row.cid.clone(), request: row.request.clone() };
+    let name = state.store.pin_name(&row.cid).await?.unwrap_or_else(|| row.cid.clone());
+    let pin = Pin { root, name, request: row.request.clone() };
     let asked = async {
         match before.as_str() {
             "REMOVING" => sink.remove(&pin).await.map(|()| None),

@@ -54,6 +54,12 @@ impl Store {
         Ok(query.fetch_optional(&self.reader).await?)
     }
 
+    /// As the first project calls it that has given it a name.
+    pub(crate) async fn pin_name(&self, cid: &str) -> Result<Option<String>, StoreError> {
+        let query = "select name from pins where cid = $1 and name is not null order by id limit 1";
+        Ok(sqlx::query_scalar(query).bind(cid).fetch_optional(&self.reader).await?)
+    }
+
     /// Oldest first.
     pub(crate) async fn pins_of(
         &self,
