@@ -2,6 +2,7 @@
 
 mod deploy;
 mod domains;
+mod fetch;
 mod functions;
 mod login;
 mod named;
@@ -11,8 +12,10 @@ mod routes;
 mod server;
 mod settings;
 mod sites;
+mod sources;
 mod tls;
 mod triggers;
+mod verify;
 
 use af_runtime::artifact::compile;
 
@@ -30,5 +33,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Functions(command) => functions::run(command, environment, output).await,
         Command::Sites(command) => sites::run(command, environment, output).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
+        Command::Fetch(options) => fetch::fetch(options, environment, output).await,
+        Command::Verify(options) => verify::verify(options, environment, output).await,
     }
 }

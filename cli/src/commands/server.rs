@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listeners::{Bound, Urls};
 use self::running::{Running, follow};
-use super::tls;
+use super::{sources, tls};
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -48,6 +48,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
+    let blocks = sources::fetcher(blocks, &options.content, &options.egress_allow, environment)?;
     let control = control_config(&options, &data, &urls.functions);
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;

@@ -182,6 +182,13 @@ fn said(tried: &[Tried]) -> String {
     tried.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
+/// Nobody but this node's own disk is asked.
+impl From<DiskStore> for Fetcher {
+    fn from(store: DiskStore) -> Self {
+        Self::new(store, [])
+    }
+}
+
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sources: Vec<_> = self.inner.candidates.iter().map(|candidate| candidate.source.name()).collect();
