@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn file(plan: &Plan) -> Option<&str> {
+    fn component(plan: &Plan) -> Option<&str> {
         match &plan.code {
             Origin::File(path) => path.to_str(),
             Origin::Content(_) => None,
@@ -173,14 +173,14 @@ mod tests {
         let file = file.await;
         let entry = file.function("api");
         let plan = Plan::new(&options(&[]), entry).unwrap();
-        assert_eq!((file(&plan), plan.reuse, plan.concurrency), (Some("a.wasm"), Some(8), None));
+        assert_eq!((component(&plan), plan.reuse, plan.concurrency), (Some("a.wasm"), Some(8), None));
         assert_eq!((plan.egress.len(), plan.triggers[0].to_string()), (1, "@hourly=/file".into()));
         assert_eq!(plan.env_file.unwrap().to_str(), Some(".env"));
 
         let given = ["--path", "b.wasm", "--reuse", "2", "--concurrency", "3", "--egress", "b.example"];
         let given = [given.as_slice(), &["--cron", "*/5 * * * *=/a?b=c", "--cron", "@daily=/b"]].concat();
         let plan = Plan::new(&options(&given), entry).unwrap();
-        assert_eq!((file(&plan), plan.reuse, plan.concurrency), (Some("b.wasm"), Some(2), Some(3)));
+        assert_eq!((component(&plan), plan.reuse, plan.concurrency), (Some("b.wasm"), Some(2), Some(3)));
         assert_eq!(plan.egress[0].to_string(), "b.example");
         assert_eq!(plan.stores[0].to_string(), "one", "what is not given is the file's");
         assert_eq!(

@@ -52,7 +52,7 @@ pub enum Loaded {
 enum Read {
     Whole(Loaded),
     /// A block cannot be used, and what was read of the directory until then.
-    Lacks(ContentId, ReadError, Option<Listing>),
+    Lacks(ContentId, ReadError, Option<Box<Listing>>),
 }
 
 /// Why content cannot be used.
@@ -174,7 +174,7 @@ impl ContentStore {
         }
     }
 
-    fn read(&self, id: &ContentId, so_far: Option<Listing>) -> Result<Read, ReadError> {
+    fn read(&self, id: &ContentId, so_far: Option<Box<Listing>>) -> Result<Read, ReadError> {
         let mut listing = if let Some(listing) = so_far {
             listing
         } else {
@@ -186,7 +186,7 @@ impl ContentStore {
             if let Node::Bytes(_) | Node::File(_) = node {
                 return Ok(Read::Whole(Loaded::File(Arc::new(node))));
             }
-            let mut listing = Listing::new(*id);
+            let mut listing = Box::new(Listing::new(*id));
             listing.feed(&block)?;
             listing
         };
@@ -205,7 +205,7 @@ impl ContentStore {
 }
 
 /// Whether another copy would do.
-fn lacking(id: ContentId, error: ReadError, listing: Option<Listing>) -> Result<Read, ReadError> {
+fn lacking(id: ContentId, error: ReadError, listing: Option<Box<Listing>>) -> Result<Read, ReadError> {
     match error {
         ReadError::Missing(_) | ReadError::Store(StoreError::Mismatch(_) | StoreError::TooLarge(_)) => {
             Ok(Read::Lacks(id, error, listing))
