@@ -52,7 +52,7 @@ impl Node {
             &dir.path().join("artifacts"),
             1 << 30,
             sandbox.clone(),
-            blocks.clone(),
+            blocks.clone().into(),
             Compiler::Here,
         );
         Self {
@@ -118,7 +118,8 @@ fn instantiation(criterion: &mut Criterion) {
 
 fn routing(criterion: &mut Criterion) {
     let node = Node::new();
-    let router = RuntimeRouter::new(&["localhost".into()], node.blocks.clone(), node.artifacts.clone());
+    let router =
+        RuntimeRouter::new(&["localhost".into()], node.blocks.clone().into(), node.artifacts.clone());
     let routes: serde_json::Map<_, _> = (0..HOST_ROUTES).map(|n| (pattern(n), json!("https://t"))).collect();
     let routes = RouteTable::parse(routes.into()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -10,6 +10,9 @@ use crate::load::{Accept, Figures, Load};
 use crate::servers::{self, Server};
 use crate::{load, median, peers};
 
+/// An edge learns of a route within a moment.
+const LEARNED: Duration = Duration::from_secs(10);
+
 #[derive(clap::Args)]
 pub struct Options {
     /// The `af` binary
@@ -80,6 +83,12 @@ async fn af(af: &Path, port: &str, dir: tempfile::TempDir) -> anyhow::Result<Ser
     server.wait().await?;
     let routes = format!(r#"{{"/*": "http://127.0.0.1:{port}"}}"#);
     server.command(af, &["functions", "create", "--name", "shop", "--routes", &routes])?;
+    let learned = async {
+        while load::once(server.port, &load::get("shop.localhost", "/")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LEARNED, learned).await.context("the edge does not learn of the route")?;
     Ok(server)
 }
 

@@ -1,5 +1,6 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod content;
 pub mod domains;
 pub mod sites;
 pub mod storage;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use af_contract::{HostPattern, StoreName, Trigger, limits};
+use af_contract::{ContentId, HostPattern, StoreName, Trigger, limits};
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::builder::TypedValueParser;
@@ -61,6 +62,10 @@ pub enum Command {
     /// Give functions domain names of your own
     #[command(subcommand, visible_alias = "domain")]
     Domains(domains::Domains),
+    /// Fetch content by its CID from sources that need not be trusted, and show who gave what
+    Fetch(content::Fetch),
+    /// Check a file, a CAR, or what others have under a CID
+    Verify(content::Verify),
 }
 
 #[derive(Debug, Options)]
@@ -108,6 +113,8 @@ pub struct Up {
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
+    #[command(flatten)]
+    pub content: content::Sources,
     #[command(flatten)]
     pub names: domains::Names,
     #[command(flatten)]
@@ -232,6 +239,9 @@ pub struct Deploy {
     /// The component: a .wasm file [default: the one that af.config names]
     #[arg(short, long, alias = "code", value_name = "FILE")]
     pub path: Option<PathBuf>,
+    /// Instead of a file, the CID of a component that the server fetches from its sources of content, such as IPFS
+    #[arg(long, value_name = "CID", conflicts_with = "path", value_parser = ContentId::parse)]
+    pub cid: Option<ContentId>,
     /// The function's name or id [default: the only function of af.config]
     #[arg(short, long, alias = "function-id")]
     pub name: Option<String>,

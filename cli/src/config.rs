@@ -22,6 +22,8 @@ pub struct Environment {
     pub project: Option<String>,
     pub no_color: bool,
     pub log: Option<String>,
+    /// For gateways of this platform that want to know who asks.
+    pub gateway_token: Option<String>,
     pub dns: DnsEnvironment,
     /// For places that hold content.
     pub pin_token: Option<Token>,
@@ -42,6 +44,7 @@ impl Environment {
             project: text("AF_PROJECT_ID"),
             no_color: text("NO_COLOR").is_some(),
             log: text("AF_LOG"),
+            gateway_token: text("AF_GATEWAY_TOKEN"),
             dns: DnsEnvironment(
                 DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),
             ),

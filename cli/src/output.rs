@@ -73,6 +73,15 @@ impl Output {
         ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     }
 
+    /// A count of bytes that come, of which nobody knows how many there are, on a terminal only.
+    pub fn spinner(&self, doing: &str) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template(&format!("  {doing} {{bytes}} {{bytes_per_sec}}"));
+        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    }
+
     /// Bold on a terminal.
     pub fn bold(&self, text: &str) -> String {
         if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }

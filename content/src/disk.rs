@@ -7,13 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use af_contract::limits::BLOCK_BYTES;
 use af_contract::{Blake3Hash, Codec, ContentId};
 use bytes::Bytes;
 
+use crate::car::Block;
 use crate::hash::{self, Mismatch};
 use crate::staging::Staging;
 use crate::unixfs::{Export, ExportError, Node, NodeError, TreeError};
@@ -122,6 +123,26 @@ impl DiskStore {
         if found == *blake3 { Ok(bytes) } else { Err(FileReadError::Blake3 { expected: *blake3, found }) }
     }
 
+    /// Whether there is a block under this id, whatever it holds.
+    #[must_use]
+    pub fn has(&self, id: &ContentId) -> bool {
+        self.path(id).exists()
+    }
+
+    /// Adds one block, visible at once. It is not synced: what a power cut makes of it is noticed when it is read, and it
+    /// came from somebody who still has it.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn keep(&self, block: &Block) -> Result<(), StoreError> {
+        let (shard, path) = (self.shard_dir(&block.id), self.path(&block.id));
+        fs::create_dir_all(&shard).map_err(at("making", &shard))?;
+        let mut partial = tempfile::NamedTempFile::new_in(&shard).map_err(at("writing", &path))?;
+        partial.write_all(&block.bytes).map_err(at("writing", &path))?;
+        partial.persist(&path).map_err(|error| at("writing", &path)(error.error))?;
+        Ok(())
+    }
+
     /// Starts an upload. Nothing of it is visible before [`Staging::commit`].
     ///
     /// # Errors
@@ -160,19 +181,18 @@ impl DiskStore {
         Ok(fs::read_dir(&parent).map_err(at("listing", &parent))?.next().is_some())
     }
 
-    /// All blocks of the file or directory under `root`, the root included. What is missing has no links here.
+    /// All blocks of the file or directory under `root`, the root included. Of a block of bytes it is not asked whether it is here.
     ///
     /// # Errors
-    /// When the disk fails or a block is corrupt or no node: then the set is not complete.
+    /// When the disk fails or a node is missing, corrupt or none: then the set is not complete.
     pub fn dag(&self, root: &ContentId, into: &mut BTreeSet<ContentId>) -> Result<(), FileReadError> {
         let mut pending = vec![*root];
         while let Some(id) = pending.pop() {
             if !into.insert(id) || id.codec() != Codec::DagPb {
                 continue;
             }
-            if let Some(bytes) = self.block(&id)? {
-                pending.extend(Node::decode(&id, &bytes)?.links());
-            }
+            let bytes = self.block(&id)?.ok_or(FileReadError::Missing(id))?;
+            pending.extend(Node::decode(&id, &bytes)?.links());
         }
         Ok(())
     }
@@ -247,7 +267,6 @@ pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::car::Block;
     use crate::unixfs::{self, Directory, Entry, FileSummary};
 
     fn store() -> (tempfile::TempDir, DiskStore) {

@@ -56,6 +56,24 @@ impl DiskStore {
         Ok(blocks)
     }
 
+    /// Removes what is no block from one of [`Self::shards`]: writes that a crash cut off before `cutoff`.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn clean(&self, shard: &str, cutoff: SystemTime) -> Result<(), StoreError> {
+        let dir = self.dir.join(shard);
+        for entry in fs::read_dir(&dir).map_err(at("listing", &dir))? {
+            let entry = entry.map_err(at("listing", &dir))?;
+            let is_block = entry.file_name().to_str().is_some_and(|name| ContentId::parse(name).is_ok());
+            // One that is gone meanwhile has become a block.
+            let written = entry.metadata().and_then(|meta| meta.modified());
+            if !is_block && written.is_ok_and(|written| written <= cutoff) {
+                fs::remove_file(entry.path()).map_err(at("removing", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The length of a block that is here; its bytes are not looked at.
     #[must_use]
     pub fn size(&self, id: &ContentId) -> Option<u64> {
@@ -94,6 +112,15 @@ mod tests {
             let shards = store.shards().unwrap();
             shards.iter().flat_map(|shard| store.shard(shard).unwrap()).map(|stored| stored.id).collect()
         };
+        assert_eq!(ids, listed());
+        let dir = store.dir.join(&store.shards().unwrap()[0]);
+        fs::write(dir.join(".tmp1"), "cut off").unwrap();
+        store.clean(&store.shards().unwrap()[0], SystemTime::UNIX_EPOCH).unwrap();
+        assert!(dir.join(".tmp1").exists(), "it may still become one");
+        store
+            .clean(&store.shards().unwrap()[0], SystemTime::now() + std::time::Duration::from_secs(1))
+            .unwrap();
+        assert!(!dir.join(".tmp1").exists());
         assert_eq!(ids, listed());
         for id in &ids {
             assert_eq!(store.size(id), Some(1));

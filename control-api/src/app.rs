@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use af_content::DiskStore;
 use af_content::sink::Sink;
+use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
 use af_contract::{Limits, Slug, Update};
 use axum::Router;
@@ -122,6 +123,8 @@ pub struct ControlApi {
 pub struct State {
     pub(crate) store: Store,
     pub(crate) blocks: DiskStore,
+    /// Whoever else may have content.
+    pub(crate) sources: Fetcher,
     pub(crate) limits: Limits,
     pub(crate) seal: Seal,
     pub(crate) domains: Domains,
@@ -165,11 +168,14 @@ impl State {
 }
 
 impl ControlApi {
-    /// Opens the database, brings its schema up to date and undoes what a crash left half done.
+    /// Opens the database, brings its schema up to date and undoes what a crash left half done. Content is kept in the store
+    /// of `blocks`, and what is deployed by its CID is fetched by it.
     ///
     /// # Errors
     /// When the database or the block store cannot be used.
-    pub async fn build(config: ControlConfig, blocks: DiskStore) -> Result<Self, ControlError> {
+    pub async fn build(config: ControlConfig, blocks: impl Into<Fetcher>) -> Result<Self, ControlError> {
+        let sources = blocks.into();
+        let blocks = sources.store().clone();
         let store = Store::open(&config.database).await?;
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
@@ -181,6 +187,7 @@ impl ControlApi {
             seal,
             scheduler: Scheduler::new(config.clock),
             blocks,
+            sources,
             limits: config.limits,
             domains: Domains::new(config.domains)?,
             storage: Storage {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use af_content::DiskStore;
+use af_content::source::Fetcher;
 use af_contract::trigger::{Answered, Tick};
 use af_contract::{Change, DomainName, DomainState, Update};
 use tokio::net::TcpListener;
@@ -79,13 +79,15 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Builds an edge that serves content out of `blocks`. With TLS, it must be called within the runtime that is to
+    /// Builds an edge that serves content out of `blocks`, and fetches what is not there. With TLS, it must be called within the runtime that is to
     /// order certificates.
     ///
     /// # Errors
     /// When the sandbox cannot be set up, the artifact directory is unusable, or certificates are.
-    pub fn build(config: &EdgeConfig, blocks: DiskStore) -> Result<Self, EdgeError> {
+    pub fn build(config: &EdgeConfig, blocks: impl Into<Fetcher>) -> Result<Self, EdgeError> {
+        let blocks = blocks.into();
         let content = ContentStore::new(blocks.clone());
+        let sources = blocks.clone();
         let sandbox = SandboxConfig { content: Some(content.clone()), ..config.sandbox.clone() };
         let sandbox = Sandbox::new(&sandbox).map_err(|error| EdgeError::Sandbox(format!("{error:#}")))?;
         let artifacts = ArtifactStore::open(
@@ -97,6 +99,7 @@ impl Edge {
         )?;
         let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
         let metrics = sandbox.metrics().clone();
+        metrics.watch(sources);
         let tls = config.tls.as_ref().map(|(tls, secure)| -> Result<_, TlsError> {
             let router = router.clone();
             let allowed = Arc::new(move |host: &str| router.may_have_certificate(host));

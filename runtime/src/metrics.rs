@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use af_content::source::{Fetcher, SourceReport};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -33,6 +36,17 @@ pub struct Metrics {
     upstream_tunnels: Gauge,
     certificates: Family<Code, Counter>,
     handshakes_failed: Counter,
+    sources: Sources,
+}
+
+/// Sources of content, which count for themselves.
+#[derive(Clone, Debug, Default)]
+struct Sources(Arc<OnceLock<Fetcher>>);
+
+/// A source, as the operator named it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceName {
+    source: String,
 }
 
 /// A stable code, as problem documents have it.
@@ -70,12 +84,14 @@ impl Default for Metrics {
             upstream_tunnels: Gauge::default(),
             certificates: Family::default(),
             handshakes_failed: Counter::default(),
+            sources: Sources::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
         metrics.upstream_answered = metrics.upstream_requests.get_or_create_owned(&Code { code: ANSWERED });
         metrics.register();
         metrics.register_upstream();
+        metrics.registry.register_collector(Box::new(metrics.sources.clone()));
         metrics
     }
 }
@@ -261,6 +277,12 @@ impl Metrics {
         self.handshakes_failed.inc();
     }
 
+    /// Tells also what these sources have done.
+    pub fn watch(&self, sources: Fetcher) {
+        // An edge has one fetcher from its start to its end.
+        let _first = self.sources.0.set(sources);
+    }
+
     /// All of them, as [`CONTENT_TYPE`].
     ///
     /// # Errors
@@ -269,6 +291,35 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// One count of a source.
+type Count = (&'static str, &'static str, fn(&SourceReport) -> u64);
+
+const SOURCE_COUNTS: [Count; 4] = [
+    ("source_blocks", "Blocks that a source gave, each what its CID says", |report| report.blocks),
+    ("source_bytes", "Bytes of blocks that a source gave", |report| report.bytes),
+    ("source_failures", "Times that a source could not be asked, or answered something else", |report| {
+        report.failures
+    }),
+    ("source_lies", "Times that a source sent what is not what the CID says", |report| report.lies),
+];
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let reports = self.0.get().map(Fetcher::reports).unwrap_or_default();
+        for (name, help, count) in SOURCE_COUNTS.iter().filter(|_| !reports.is_empty()) {
+            let counters = reports
+                .iter()
+                .map(|report| (SourceName { source: report.name.clone() }, ConstCounter::new(count(report))));
+            let counter = ConstCounter::new(0_u64);
+            let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            for (labels, counter) in counters {
+                counter.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use af_content::unixfs::FileSummary;
 use af_content::unixfs::folder::Folder;
 use af_contract::RouteTable;
 use anyhow::{Context, bail};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use super::functions::{new, unsupported};
 use super::named::{FUNCTION, find, lookup};
 use super::package::Package;
-use super::plan::{self, Plan};
+use super::plan::{self, Origin, Plan};
 use super::settings;
 use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
@@ -38,8 +37,11 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let settings = settings::read(&options.env, plan.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
-    let (contents, package) = steps.time("hash", Package::read(&plan.path, plan.assets.as_deref()))?;
-    let (code, assets) = (contents.code, contents.assets.clone());
+    let (contents, package) = match &plan.code {
+        Origin::File(path) => steps.time("hash", Package::read(path, plan.assets.as_deref()))?,
+        Origin::Content(cid) => Package::elsewhere(*cid),
+    };
+    let assets = contents.assets.clone();
     let function = match known {
         Some(function) => function,
         None if options.create => new(api, &name, None, None).await?,
@@ -69,7 +71,7 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
         Some(routes) => Some((route(api, &function, routes).await?, file.name())),
         None => None,
     };
-    report(&Done { url, deployment, code, assets, routes, steps }, output);
+    report(&Done { url, deployment, assets, routes, steps }, output);
     Ok(())
 }
 
@@ -77,7 +79,6 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
 struct Done {
     url: String,
     deployment: Value,
-    code: FileSummary,
     assets: Option<Folder>,
     /// What became of the file's route table, and the file's name.
     routes: Option<(&'static str, String)>,
@@ -85,12 +86,12 @@ struct Done {
 }
 
 fn report(done: &Done, output: &Output) {
-    let Done { url, deployment, code, assets, routes, steps } = done;
+    let Done { url, deployment, assets, routes, steps } = done;
     let mut value = json!({ "url": url, "deployment": deployment, "milliseconds": steps.millis() });
     let mut fields = vec![
         ("URL", url.to_owned()),
-        ("CID", code.root.to_string()),
-        ("BLAKE3", code.blake3.to_string()),
+        ("CID", text(deployment, "cid").to_owned()),
+        ("BLAKE3", text(deployment, "blake3Hash").to_owned()),
         ("deployment", text(deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod domains;
+mod fetch;
 mod functions;
 mod login;
 mod named;
@@ -11,9 +12,11 @@ mod routes;
 mod server;
 mod settings;
 mod sites;
+mod sources;
 mod storage;
 mod tls;
 mod triggers;
+mod verify;
 
 use af_runtime::artifact::compile;
 
@@ -32,5 +35,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Sites(command) => sites::run(command, environment, output).await,
         Command::Storage(command) => storage::run(command, environment, output).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
+        Command::Fetch(options) => fetch::fetch(options, environment, output).await,
+        Command::Verify(options) => verify::verify(options, environment, output).await,
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use af_content::car::{self, Block};
 use af_content::unixfs::folder::{self, Folder};
 use af_content::unixfs::{self, FileSummary};
-use af_contract::{ContentId, limits};
+use af_contract::{Blake3Hash, ContentId, limits};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use indicatif::ProgressBar;
@@ -19,7 +19,9 @@ const PIECE: usize = 64 << 10;
 /// What a function's package has.
 pub struct Contents {
     /// The component.
-    pub code: FileSummary,
+    pub code: ContentId,
+    /// Its BLAKE3, where its bytes are here.
+    pub blake3: Option<Blake3Hash>,
     /// Its assets, if it has any.
     pub assets: Option<Folder>,
 }
@@ -37,7 +39,13 @@ impl Package {
         let code = code(component, &mut |block| blocks.add(block))?;
         let assets = assets.map(|dir| self::assets(dir, &mut |block| blocks.add(block))).transpose()?;
         let roots = std::iter::once(code.root).chain(assets.as_ref().map(|assets| assets.root)).collect();
-        Ok((Contents { code, assets }, Self { roots, blocks: blocks.blocks }))
+        let contents = Contents { code: code.root, blake3: Some(code.blake3), assets };
+        Ok((contents, Self { roots, blocks: blocks.blocks }))
+    }
+
+    /// Nothing: the server fetches the component.
+    pub fn elsewhere(code: ContentId) -> (Contents, Self) {
+        (Contents { code, blake3: None, assets: None }, Self { roots: vec![code], blocks: Vec::new() })
     }
 
     /// Reads a site into memory: at most 100 MiB.

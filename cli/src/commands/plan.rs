@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use af_contract::cors::Fields;
-use af_contract::{Cors, HostPattern, RouteTable, StoreName, Trigger, trigger};
+use af_contract::{ContentId, Cors, HostPattern, RouteTable, StoreName, Trigger, trigger};
 use anyhow::{Context, bail};
 
 use super::package::Contents;
@@ -13,7 +13,7 @@ use crate::project_file::{FunctionEntry, ProjectFile};
 /// A deployment that is to be made.
 pub struct Plan {
     /// The component.
-    pub path: PathBuf,
+    pub code: Origin,
     /// A folder of files that it may read.
     pub assets: Option<PathBuf>,
     /// A file of settings.
@@ -30,6 +30,14 @@ pub struct Plan {
     cors: Option<String>,
     compress: bool,
     rate_limit: Option<u32>,
+}
+
+/// Where a component is.
+pub enum Origin {
+    /// In a file here.
+    File(PathBuf),
+    /// Wherever the server finds it.
+    Content(ContentId),
 }
 
 /// Which function is meant: the given one, else the only one of the file.
@@ -54,11 +62,21 @@ impl Plan {
         }
         let given = |option: &Option<PathBuf>, entry: Option<&PathBuf>| option.as_ref().or(entry).cloned();
         let path = given(&options.path, entry.and_then(|entry| entry.path.as_ref()));
+        let assets = given(&options.assets, entry.and_then(|entry| entry.assets.as_ref()));
+        let code = match options.cid {
+            Some(_) if assets.is_some() => {
+                bail!("assets cannot be sent with --cid; deploy the component as a file with --path")
+            }
+            Some(cid) => Origin::Content(cid),
+            None => Origin::File(
+                path.context("say which component to deploy with --path FILE.wasm, or --cid CID")?,
+            ),
+        };
         let triggers = list(&options.triggers, entry.map(|entry| &entry.triggers));
         trigger::check(&triggers)?;
         Ok(Self {
-            path: path.context("say which component to deploy with --path FILE.wasm")?,
-            assets: given(&options.assets, entry.and_then(|entry| entry.assets.as_ref())),
+            code,
+            assets,
             env_file: given(&options.env_file, entry.and_then(|entry| entry.env_file.as_ref())),
             routes: entry.and_then(|entry| entry.routes.clone()),
             reuse: options.reuse.or(entry.and_then(|entry| entry.reuse)),
@@ -79,8 +97,11 @@ impl Plan {
             let names: Vec<String> = names.iter().map(T::to_string).collect();
             (!names.is_empty()).then(|| (name, names.join(",")))
         }
-        let code = &contents.code;
-        let mut query = vec![("cid", code.root.to_string()), ("blake3", code.blake3.to_string())];
+        let mut query = vec![("cid", contents.code.to_string())];
+        query.push(match contents.blake3 {
+            Some(blake3) => ("blake3", blake3.to_string()),
+            None => ("fetch", "true".to_owned()),
+        });
         query.extend(contents.assets.as_ref().map(|assets| ("assets", assets.root.to_string())));
         query.extend(self.reuse.map(|reuse| ("reuse", reuse.to_string())));
         query.extend(self.concurrency.map(|many| ("concurrency", many.to_string())));
@@ -120,6 +141,13 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    fn component(plan: &Plan) -> Option<&str> {
+        match &plan.code {
+            Origin::File(path) => path.to_str(),
+            Origin::Content(_) => None,
+        }
+    }
     use crate::args::{Args, Command, Functions};
 
     fn options(more: &[&str]) -> Deploy {
@@ -145,14 +173,14 @@ mod tests {
         let file = file.await;
         let entry = file.function("api");
         let plan = Plan::new(&options(&[]), entry).unwrap();
-        assert_eq!((plan.path.to_str(), plan.reuse, plan.concurrency), (Some("a.wasm"), Some(8), None));
+        assert_eq!((component(&plan), plan.reuse, plan.concurrency), (Some("a.wasm"), Some(8), None));
         assert_eq!((plan.egress.len(), plan.triggers[0].to_string()), (1, "@hourly=/file".into()));
         assert_eq!(plan.env_file.unwrap().to_str(), Some(".env"));
 
         let given = ["--path", "b.wasm", "--reuse", "2", "--concurrency", "3", "--egress", "b.example"];
         let given = [given.as_slice(), &["--cron", "*/5 * * * *=/a?b=c", "--cron", "@daily=/b"]].concat();
         let plan = Plan::new(&options(&given), entry).unwrap();
-        assert_eq!((plan.path.to_str(), plan.reuse, plan.concurrency), (Some("b.wasm"), Some(2), Some(3)));
+        assert_eq!((component(&plan), plan.reuse, plan.concurrency), (Some("b.wasm"), Some(2), Some(3)));
         assert_eq!(plan.egress[0].to_string(), "b.example");
         assert_eq!(plan.stores[0].to_string(), "one", "what is not given is the file's");
         assert_eq!(

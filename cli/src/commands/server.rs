@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listeners::{Bound, Urls};
 use self::running::{Running, follow};
-use super::tls;
+use super::{sources, tls};
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -50,6 +50,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
     let stored = storage::config(&options.stored, environment, &blocks)?;
+    let blocks = sources::fetcher(blocks, &options.content, &options.egress_allow, environment)?;
     let control = control_config(&options, &data, &urls.functions, stored);
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;

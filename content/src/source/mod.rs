@@ -1,6 +1,16 @@
 //! Where blocks come from. No source is trusted: what it sends is a [`Block`] only where its bytes are what the id says.
 
+mod dag;
 mod error;
+mod fetcher;
+mod gateway;
+mod http;
+mod kubo;
+mod race;
+mod routing;
+mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -9,7 +19,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use self::dag::{DagBounds, DagSummary, Progress};
 pub use self::error::SourceError;
+pub use self::fetcher::{FetchError, Fetcher};
+pub use self::gateway::Gateway;
+pub use self::kubo::Kubo;
+pub use self::race::Tried;
+pub use self::routing::{Allowed, Routing};
+pub use self::standing::SourceReport;
 use crate::car::Block;
 
 /// Blocks of a DAG, as they arrive.

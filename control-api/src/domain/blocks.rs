@@ -42,8 +42,8 @@ pub(super) async fn commit(
     Ok(())
 }
 
-/// Undoes uploads that a crash cut off. Called once, before anything is served. Where a rotten block
-/// hides what is still needed, nothing is removed: a few blocks too many harm less than one too few.
+/// Undoes uploads that a crash cut off. Called once, before anything is served. Where a rotten or missing
+/// block hides what is still needed, nothing is removed: a few blocks too many harm less than one too few.
 ///
 /// # Errors
 /// When the block store's directory cannot be used.

@@ -6,7 +6,7 @@ use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreNa
 
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
-use super::upload::{self, Chunks, Claim, Content, Received};
+use super::upload::{self, Claim, Content, Origin, Received};
 use super::{Actor, Error, PAGE, Page, State, blocks, functions, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, DeploymentRow, FunctionRow, deployments, functions as rows};
@@ -65,7 +65,7 @@ pub async fn list(
     Ok(Page::of(items, |deployment| deployment.number.to_string()))
 }
 
-/// Receives a component and makes it what the function runs, or what answers at a preview host only.
+/// Receives or fetches a component and makes it what the function runs, or what answers at a preview host only.
 ///
 /// # Errors
 /// When there is no function that the actor may see, or the upload is refused; nothing is kept then.
@@ -75,13 +75,17 @@ pub async fn create(
     function: &str,
     claim: Claim,
     wanted: Wanted,
-    chunks: Chunks,
+    origin: Origin,
 ) -> Result<DeploymentRow, Error> {
     functions::get(state, actor, function).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
-    let store = state.blocks.clone();
-    let received = blocks::blocking(move || upload::receive(&store, &claim, chunks)).await?;
-    let Received { content, staging } = received?;
+    let Received { content, staging } = match origin {
+        Origin::Client(chunks) => {
+            let store = state.blocks.clone();
+            blocks::blocking(move || upload::receive(&store, &claim, chunks)).await??
+        }
+        Origin::Sources => upload::fetch(&state.sources, claim).await?,
+    };
     if wanted.concurrency.is_some_and(|many| many > 1) && content.code.world == World::Proxy02 {
         let detail = "an instance of a WASI 0.2 component works for one request at a time; leave the concurrency out, or build the component for WASI 0.3";
         return Err(Error::invalid("invalid_concurrency", detail));

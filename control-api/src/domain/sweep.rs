@@ -19,6 +19,9 @@ const FIRST: Duration = Duration::from_secs(900);
 /// Blocks removed in one step: deployments wait for the lock meanwhile, some milliseconds.
 const STEP: usize = 500;
 
+/// A write that did not end for so long is none any more.
+const PARTIAL: Duration = Duration::from_secs(3_600);
+
 /// Rows read at a time.
 const BATCH: i64 = 1_000;
 
@@ -200,8 +203,17 @@ impl Sweep<'_> {
     }
 
     async fn shard(&mut self, shard: String, marked: &BTreeSet<ContentId>) -> Result<(), Error> {
-        let stored = blocks::disk(self.state, move |blocks| blocks.shard(&shard)).await?;
-        let cutoff = SystemTime::now().checked_sub(self.grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        let now = SystemTime::now();
+        let cutoff = now.checked_sub(self.grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mode = self.mode;
+        let stored = blocks::disk(self.state, move |blocks| {
+            if mode == Mode::Remove {
+                blocks
+                    .clean(&shard, cutoff.min(now.checked_sub(PARTIAL).unwrap_or(SystemTime::UNIX_EPOCH)))?;
+            }
+            blocks.shard(&shard)
+        });
+        let stored = stored.await?;
         let (needed, loose): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|stored| marked.contains(&stored.id));
         let (old, young): (Vec<_>, Vec<_>) = loose.into_iter().partition(|stored| stored.written <= cutoff);

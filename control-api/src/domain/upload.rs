@@ -1,15 +1,20 @@
 //! Receives a component and its assets, or a site, as a CAR: every hash is recomputed here, nothing that the client claims
 //! is believed.
 
-use af_content::car::{CarDecoder, CarError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use af_content::car::{Block, CarDecoder, CarError};
+use af_content::source::{DagBounds, FetchError, Fetcher};
 use af_content::unixfs::{ExportError, NodeError, Tree, TreeError};
 use af_content::{DiskStore, FileReadError, Staging};
 use af_contract::{Blake3Hash, Code, ContentId, limits};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::Fault;
+use super::blocks::blocking;
 use super::component::{self, ComponentError};
+use super::{Error, Fault};
 
 /// What a CAR may have beyond the files themselves: headers, a CID for each block, and the nodes that link a
 /// component's leaves.
@@ -18,19 +23,32 @@ const OVERHEAD_BYTES: u64 = 1 << 20;
 /// What a CAR may have when there are assets: their files and nodes, and a CID for each of those.
 const ASSETS_BYTES: u64 = limits::ASSETS_BYTES + limits::ASSETS_NODE_BYTES + (2 << 20);
 
+/// Blocks that are fetched for one deployment at most: those of its assets, each at least a file or directory, and of its
+/// component in pieces of 4 KiB.
+const FETCHED_BLOCKS: usize = 2 * limits::ASSETS_ENTRIES + (1 << 14);
+
 /// The most that any upload may have, bytes.
 pub const MOST_BYTES: u64 = limits::CODE_BYTES + OVERHEAD_BYTES + ASSETS_BYTES;
 
 /// An upload's body, as it comes.
 pub type Chunks = mpsc::Receiver<Result<Bytes, Broken>>;
 
+/// Where what is deployed comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// Its client sends it.
+    Client(Chunks),
+    /// This server's sources of content have it.
+    Sources,
+}
+
 /// What the client says that it sends.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     /// UnixFS root of the component.
     pub cid: ContentId,
-    /// BLAKE3 of the component.
-    pub blake3: Blake3Hash,
+    /// BLAKE3 of the component; nothing where whoever deploys it knows its CID only.
+    pub blake3: Option<Blake3Hash>,
     /// The directory of its assets, if there is one.
     pub assets: Option<ContentId>,
 }
@@ -126,6 +144,9 @@ pub enum UploadError {
     /// The client went away.
     #[error(transparent)]
     Broken(#[from] Broken),
+    /// None of our sources has it.
+    #[error(transparent)]
+    Fetch(#[from] Arc<FetchError>),
     /// Our disk.
     #[error("the server could not store the upload; its disk may be full, and its log says more")]
     Storage(#[source] af_content::StoreError),
@@ -140,6 +161,10 @@ impl UploadError {
             | Self::Assets(FileReadError::Tree(TreeError::TooLarge)) => Fault::TooLarge,
             Self::Storage(_) => Fault::Internal,
             Self::Broken(_) => Fault::Invalid,
+            Self::Fetch(error) => match **error {
+                FetchError::Store(_) | FetchError::Interrupted(_) => Fault::Internal,
+                _ => Fault::Refused,
+            },
             _ => Fault::Refused,
         }
     }
@@ -161,6 +186,13 @@ impl UploadError {
             Self::Assets(_) => "assets_invalid",
             Self::Component(error) => error.code(),
             Self::Broken(_) => "upload_broken",
+            Self::Fetch(error) => match **error {
+                FetchError::NoSource(_) => "content_source_missing",
+                FetchError::Nowhere { .. } => "content_unavailable",
+                FetchError::Node(_) => "file_invalid",
+                FetchError::TooMuch(_) => "upload_too_large",
+                FetchError::Store(_) | FetchError::Interrupted(_) => "internal",
+            },
             Self::Storage(_) => "internal",
         }
     }
@@ -197,6 +229,35 @@ pub fn receive(blocks: &DiskStore, claim: &Claim, chunks: Chunks) -> Result<Rece
     let staging = stage(blocks, &roots, &limit, chunks)?;
     let content = inspect(&staging, claim)?;
     // Here, where nothing waits for it: committing holds up all other deployments.
+    staging.sync().map_err(UploadError::Storage)?;
+    Ok(Received { content, staging })
+}
+
+/// Fetches, verifies and judges a function whose content others have. What was fetched stays for another attempt.
+///
+/// # Errors
+/// When it cannot be had, is not what was claimed, or is no function.
+pub async fn fetch(sources: &Fetcher, claim: Claim) -> Result<Received, Error> {
+    for root in claim.roots() {
+        let bounds = DagBounds { bytes: claim.most_bytes(), blocks: FETCHED_BLOCKS };
+        sources.dag(root, bounds, &mut |_| {}).await.map_err(UploadError::from)?;
+    }
+    let store = sources.store().clone();
+    Ok(blocking(move || stored(&store, &claim)).await??)
+}
+
+/// Judges a function whose blocks are all here. They are staged, so that they are needed from the same moment as its row.
+fn stored(blocks: &DiskStore, claim: &Claim) -> Result<Received, UploadError> {
+    let mut ids = BTreeSet::new();
+    for root in claim.roots() {
+        blocks.dag(&root, &mut ids)?;
+    }
+    let staging = blocks.stage().map_err(UploadError::Storage)?;
+    for id in ids {
+        let bytes = blocks.block(&id).map_err(UploadError::Storage)?.ok_or(FileReadError::Missing(id))?;
+        staging.put(&Block { id, bytes }).map_err(UploadError::Storage)?;
+    }
+    let content = inspect(&staging, claim)?;
     staging.sync().map_err(UploadError::Storage)?;
     Ok(Received { content, staging })
 }
@@ -258,11 +319,11 @@ fn inspect(staging: &Staging, claim: &Claim) -> Result<Content, UploadError> {
     }
     inspection.finish()?;
     let found = Blake3Hash::from(blake3::hash(&file));
-    if found != claim.blake3 {
-        return Err(UploadError::Blake3 { claimed: claim.blake3, found });
+    if let Some(claimed) = claim.blake3.filter(|claimed| *claimed != found) {
+        return Err(UploadError::Blake3 { claimed, found });
     }
     let world = component::judge(&file)?;
-    let code = Code { cid: claim.cid, blake3: claim.blake3, size: file.len() as u64, world };
+    let code = Code { cid: claim.cid, blake3: found, size: file.len() as u64, world };
     Ok(Content { code, assets: claim.assets })
 }
 

@@ -19,7 +19,7 @@ use super::{List, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::settings::Changes;
-use crate::domain::upload::Claim;
+use crate::domain::upload::{Claim, Origin};
 use crate::domain::{Actor, Error, deployments, triggers};
 use crate::store::DeploymentRow;
 
@@ -62,8 +62,11 @@ pub(super) struct Deployment {
 pub(super) struct ClaimInput {
     /// CIDv1 of the component: the first root of the CAR.
     cid: String,
-    /// BLAKE3 of the component, 64 hex digits.
-    blake3: String,
+    /// BLAKE3 of the component, 64 hex digits. Left out: not checked, which only `fetch` allows.
+    blake3: Option<String>,
+    /// `true`: there is no body; the server fetches the content from its sources.
+    #[serde(default)]
+    fetch: bool,
     /// CIDv1 of a directory of files that the function may read: the second root of the CAR. Left out: none.
     assets: Option<String>,
     /// Requests that one instance may answer, one after another: 1 to 10,000. Left out, the world's
@@ -153,7 +156,7 @@ pub(super) async fn list(
     Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }
 
-/// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets.
+/// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets, or fetched by the server.
 #[utoipa::path(post, path = "/v1/functions/{function}/deployments", tag = "deployments",
     params(("function" = String, Path), ClaimInput, ("af-settings" = Option<String>, Header,
         description = "Changes of the function's settings: a JSON object of names and values, null for one that goes, in base64url")),
@@ -174,11 +177,12 @@ pub(super) async fn create(
         Ok(parsed) => parsed,
         Err(error) => return Err(upload::refuse(body, error).await),
     };
-    let work = {
-        let state = state.clone();
-        |chunks| async move { deployments::create(&state, &actor, &function, claim, wanted, chunks).await }
-    };
-    let deployment = upload::receive(body, work).await?;
+    let (working, fetch) = (state.clone(), input.fetch);
+    let deployment = upload::receive(body, move |chunks| async move {
+        let origin = if fetch { Origin::Sources } else { Origin::Client(chunks) };
+        deployments::create(&working, &actor, &function, claim, wanted, origin).await
+    });
+    let deployment = deployment.await?;
     Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment).await?)))
 }
 
@@ -211,13 +215,18 @@ pub(super) async fn get(
 }
 
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
+    let blake3 = |text: &str| text.parse().map_err(|error| Error::invalid("invalid_blake3", error));
     let content_id =
         |text: &str| ContentId::parse(text).map_err(|error| Error::invalid("invalid_cid", error));
     let claim = Claim {
         cid: content_id(&input.cid)?,
         assets: input.assets.as_deref().map(content_id).transpose()?,
-        blake3: input.blake3.parse().map_err(|error| Error::invalid("invalid_blake3", error))?,
+        blake3: input.blake3.as_deref().map(blake3).transpose()?,
     };
+    if claim.blake3.is_none() && !input.fetch {
+        let detail = "say with blake3 which BLAKE3 the component has";
+        return Err(Error::invalid("invalid_blake3", detail));
+    }
     if let Some(reuse) = input.reuse.filter(|reuse| !(1..=limits::REUSE).contains(reuse)) {
         let detail = format!("an instance can be reused for 1 to {} requests, not {reuse}", limits::REUSE);
         return Err(Error::invalid("invalid_reuse", detail));

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use af_content::{DiskStore, FileReadError, StoreError};
+use af_content::source::{DagBounds, FetchError, Fetcher};
+use af_content::{FileReadError, StoreError};
 use af_contract::{Blake3Hash, Code, ContentId, World, limits};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
@@ -25,6 +26,9 @@ use crate::sandbox::{Host, HostKind, Image, Sandbox, State};
 
 /// Components compiled at the same time. Cranelift itself spreads one over all cores.
 const COMPILATIONS: usize = 1;
+
+/// What is fetched of a component at most: its bytes and what links them, in blocks of 1 KiB and more.
+const CODE_BOUNDS: DagBounds = DagBounds { bytes: limits::CODE_BYTES + (4 << 20), blocks: 1 << 16 };
 
 /// A component that can be instantiated, shared by every deployment that has this code.
 pub struct Artifact {
@@ -70,6 +74,9 @@ pub enum ArtifactError {
     /// No source has the content.
     #[error("content {0} is missing")]
     Missing(ContentId),
+    /// No source has the content, or none answers.
+    #[error("content {0} cannot be fetched")]
+    Unfetched(ContentId, #[source] Arc<FetchError>),
     /// The content is not what the deployment recorded.
     #[error("the function's content is corrupt on this node")]
     Corrupt(#[source] Arc<FileReadError>),
@@ -90,6 +97,7 @@ impl ArtifactError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "content_missing",
+            Self::Unfetched(..) => "content_unavailable",
             Self::Corrupt(_) => "content_corrupt",
             Self::Manifest(_) => "manifest_invalid",
             Self::Refused(_) => "component_refused",
@@ -139,7 +147,7 @@ struct Inner {
     programs: Mutex<HashMap<Key, Weak<Program>>>,
     dir: ArtifactDir,
     sandbox: Sandbox,
-    blocks: DiskStore,
+    blocks: Fetcher,
     compiler: Compiler,
     compiling: Semaphore,
 }
@@ -153,7 +161,7 @@ impl ArtifactStore {
         dir: &Path,
         memory_bytes: u64,
         sandbox: Sandbox,
-        blocks: DiskStore,
+        blocks: Fetcher,
         compiler: Compiler,
     ) -> Result<Self, ArtifactStoreError> {
         let opened = ArtifactDir::open(dir);
@@ -200,10 +208,22 @@ impl Inner {
         }
         let _permit =
             self.compiling.acquire().await.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
-        let inner = self.clone();
-        let made = tokio::task::spawn_blocking(move || inner.compile(&code)).await;
-        let made = made.map_err(ArtifactError::interrupted)?;
+        let mut made = self.clone().compile_apart(code.clone()).await;
+        if let Err(ArtifactError::Missing(_) | ArtifactError::Corrupt(_)) = &made
+            && self.blocks.has_sources()
+        {
+            made = match self.blocks.dag(code.cid, CODE_BOUNDS, &mut |_| {}).await {
+                Ok(_) => self.clone().compile_apart(code).await,
+                Err(error) => Err(ArtifactError::Unfetched(code.cid, error)),
+            };
+        }
         made.map(Arc::new).inspect_err(|error| self.sandbox.metrics().compiled(error.code()))
+    }
+
+    /// On a thread of its own.
+    async fn compile_apart(self: Arc<Self>, code: Code) -> Result<Artifact, ArtifactError> {
+        let made = tokio::task::spawn_blocking(move || self.compile(&code)).await;
+        made.map_err(ArtifactError::interrupted)?
     }
 
     /// From this node's disk.
@@ -245,7 +265,7 @@ impl Inner {
 
     /// From the content, without its initial memory where the component allows it.
     fn compile(&self, code: &Code) -> Result<Artifact, ArtifactError> {
-        let wasm = self.blocks.file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
+        let wasm = self.blocks.store().file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
         let imaged = self.sandbox.hosts(code.world).find(|host| host.kind == HostKind::Imaged);
         let Some((host, split)) = imaged.and_then(|host| Some((host, image::split(&wasm)?))) else {
             let host = self.sandbox.host(code.world);

@@ -44,6 +44,12 @@ impl Reader {
         Self { store, reads: Arc::new(Semaphore::new(READS)) }
     }
 
+    /// The same without what would have to be fetched.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        Self { store: self.store.here(), reads: self.reads.clone() }
+    }
+
     /// A file or directory.
     ///
     /// # Errors

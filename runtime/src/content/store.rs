@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
+use af_content::StoreError;
+use af_content::source::{FetchError, Fetcher};
 use af_content::unixfs::{Directory, DirectoryError, Listing, Node, NodeError};
-use af_content::{DiskStore, StoreError};
 use af_contract::ContentId;
 use bytes::Bytes;
 use moka::policy::EvictionPolicy;
@@ -27,10 +28,12 @@ const ENTRY_BYTES: usize = 256;
 #[derive(Clone)]
 pub struct ContentStore {
     inner: Arc<Inner>,
+    /// Whether what is not on this node may be fetched.
+    fetches: bool,
 }
 
 struct Inner {
-    blocks: DiskStore,
+    blocks: Fetcher,
     cache: Cache<ContentId, Loaded>,
     /// Verifying is work: half of the cores may do it at once, so that the rest is left to requests.
     readers: Semaphore,
@@ -45,6 +48,13 @@ pub enum Loaded {
     Directory(Arc<Directory>),
 }
 
+/// What came of reading.
+enum Read {
+    Whole(Loaded),
+    /// A block cannot be used, and what was read of the directory until then.
+    Lacks(ContentId, ReadError, Option<Box<Listing>>),
+}
+
 /// Why content cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -54,6 +64,9 @@ pub enum ReadError {
     /// The disk failed, or the block is corrupt.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It is not on this node, and no source has it.
+    #[error(transparent)]
+    Fetch(#[from] Arc<FetchError>),
     /// It is no node.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -69,15 +82,22 @@ pub enum ReadError {
 }
 
 impl ContentStore {
-    /// Reads from `blocks`.
+    /// Reads from `blocks`, and fetches what is not there.
     #[must_use]
-    pub fn new(blocks: DiskStore) -> Self {
+    pub fn new(blocks: impl Into<Fetcher>) -> Self {
         let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(|_, loaded: &Loaded| loaded.weight());
         // Not by how often: a body that streams asks for its block again for each piece, and must find it there.
         let cache = cache.eviction_policy(EvictionPolicy::lru());
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let inner = Inner { blocks, cache: cache.build(), readers: Semaphore::new(cores.div_ceil(2)) };
-        Self { inner: Arc::new(inner) }
+        let inner =
+            Inner { blocks: blocks.into(), cache: cache.build(), readers: Semaphore::new(cores.div_ceil(2)) };
+        Self { inner: Arc::new(inner), fetches: true }
+    }
+
+    /// The same without what would have to be fetched: for those who may not make this node ask others.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        Self { inner: self.inner.clone(), fetches: false }
     }
 
     /// What is in memory.
@@ -85,7 +105,7 @@ impl ContentStore {
         self.inner.cache.get(id)
     }
 
-    /// From the disk, on another thread, at the cost of `meter` if there is one. The permit is given back when
+    /// From the disk, or whoever has it, on another thread, at the cost of `meter` if there is one. The permit is given back when
     /// that is done.
     ///
     /// # Errors
@@ -114,43 +134,83 @@ impl ContentStore {
         // A task of its own: a guest that nobody polls, since its client does not read, must not hold up the
         // reads of others, and one that does not wait for what it asked for pays nonetheless.
         tokio::spawn(async move {
-            let (_permit, turn) = (permit, store.inner.readers.acquire().await);
-            // Whoever was before may have read the same.
-            if let Some(loaded) = store.cached(&id) {
-                return Ok(loaded);
-            }
-            let reading = store.clone();
-            let work = move || {
-                let span = Span::begin();
-                let loaded = reading.read(&id);
-                if let Some(meter) = meter {
-                    meter.charge(span.used(Instant::now()));
-                }
-                loaded
-            };
-            let loaded = tokio::task::spawn_blocking(work).await??;
-            drop(turn);
+            let _permit = permit;
+            let loaded = store.load(id, meter).await?;
             store.inner.cache.insert(id, loaded.clone());
             Ok(loaded)
         })
     }
 
-    fn read(&self, id: &ContentId) -> Result<Loaded, ReadError> {
-        let block = self.block(id)?;
-        let node = Node::decode(id, &block)?;
-        if let Node::Bytes(_) | Node::File(_) = node {
-            return Ok(Loaded::File(Arc::new(node)));
+    async fn load(&self, id: ContentId, meter: Option<Arc<Meter>>) -> Result<Loaded, ReadError> {
+        let mut listing = None;
+        loop {
+            let turn = self.inner.readers.acquire().await;
+            // Whoever was before may have read the same.
+            if let Some(loaded) = self.cached(&id) {
+                return Ok(loaded);
+            }
+            let (reading, meter) = (self.clone(), meter.clone());
+            let work = move || {
+                let span = Span::begin();
+                let read = reading.read(&id, listing);
+                if let Some(meter) = meter {
+                    meter.charge(span.used(Instant::now()));
+                }
+                read
+            };
+            let (lacking, error) = match tokio::task::spawn_blocking(work).await?? {
+                Read::Whole(loaded) => return Ok(loaded),
+                Read::Lacks(lacking, error, so_far) => {
+                    listing = so_far;
+                    (lacking, error)
+                }
+            };
+            if !self.fetches || !self.inner.blocks.has_sources() {
+                return Err(error);
+            }
+            // Others may read in the meantime.
+            drop(turn);
+            self.inner.blocks.block(lacking).await?;
         }
-        let mut listing = Listing::new(*id);
-        listing.feed(&block)?;
+    }
+
+    fn read(&self, id: &ContentId, so_far: Option<Box<Listing>>) -> Result<Read, ReadError> {
+        let mut listing = if let Some(listing) = so_far {
+            listing
+        } else {
+            let block = match self.block(id) {
+                Ok(block) => block,
+                Err(error) => return lacking(*id, error, None),
+            };
+            let node = Node::decode(id, &block)?;
+            if let Node::Bytes(_) | Node::File(_) = node {
+                return Ok(Read::Whole(Loaded::File(Arc::new(node))));
+            }
+            let mut listing = Box::new(Listing::new(*id));
+            listing.feed(&block)?;
+            listing
+        };
         while let Some(id) = listing.wanted() {
-            listing.feed(&self.block(&id)?)?;
+            match self.block(&id) {
+                Ok(block) => listing.feed(&block)?,
+                Err(error) => return lacking(id, error, Some(listing)),
+            }
         }
-        Ok(Loaded::Directory(Arc::new(listing.finish()?)))
+        Ok(Read::Whole(Loaded::Directory(Arc::new(listing.finish()?))))
     }
 
     fn block(&self, id: &ContentId) -> Result<Bytes, ReadError> {
-        self.inner.blocks.block(id)?.ok_or(ReadError::Missing(*id))
+        self.inner.blocks.store().block(id)?.ok_or(ReadError::Missing(*id))
+    }
+}
+
+/// Whether another copy would do.
+fn lacking(id: ContentId, error: ReadError, listing: Option<Box<Listing>>) -> Result<Read, ReadError> {
+    match error {
+        ReadError::Missing(_) | ReadError::Store(StoreError::Mismatch(_) | StoreError::TooLarge(_)) => {
+            Ok(Read::Lacks(id, error, listing))
+        }
+        error => Err(error),
     }
 }
 

@@ -117,6 +117,7 @@ fn classify_site(error: &SiteError) -> (StatusCode, &'static str) {
         // As the specification of `_redirects` demands.
         SiteError::Redirects(_) => (StatusCode::INTERNAL_SERVER_ERROR, "site_redirects_invalid"),
         SiteError::Missing(_) => (StatusCode::SERVICE_UNAVAILABLE, "content_missing"),
+        SiteError::Unfetched(_) => (StatusCode::SERVICE_UNAVAILABLE, "content_unavailable"),
         SiteError::Corrupt(_) => (StatusCode::BAD_GATEWAY, "content_corrupt"),
         SiteError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_failed"),
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use af_content::DiskStore;
+use af_content::source::Fetcher;
 use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
+use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::artifact::{Artifact, ArtifactError, ArtifactStore};
@@ -48,13 +49,11 @@ impl Deployment {
     pub(super) async fn load(
         reference: &DeploymentRef,
         (function, project): (&str, &str),
-        blocks: &DiskStore,
+        blocks: &Fetcher,
         artifacts: &ArtifactStore,
     ) -> Result<Arc<Self>, ArtifactError> {
         let id = reference.manifest;
-        let store = blocks.clone();
-        let block = tokio::task::spawn_blocking(move || store.block(&id)).await;
-        let bytes = block.map_err(ArtifactError::interrupted)??.ok_or(ArtifactError::Missing(id))?;
+        let bytes = manifest(id, blocks).await?;
         let manifest =
             Manifest::decode(&bytes).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
         if manifest.function != function {
@@ -148,5 +147,18 @@ impl Deployment {
     /// The manifest's CID for the response header that names who answered.
     pub(crate) fn header(&self) -> HeaderValue {
         self.header.clone()
+    }
+}
+
+/// The manifest with this id, from this node's disk or whoever has it.
+async fn manifest(id: ContentId, blocks: &Fetcher) -> Result<Bytes, ArtifactError> {
+    let store = blocks.store().clone();
+    let here =
+        tokio::task::spawn_blocking(move || store.block(&id)).await.map_err(ArtifactError::interrupted)?;
+    match here {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) if !blocks.has_sources() => Err(ArtifactError::Missing(id)),
+        Err(error) if !blocks.has_sources() => Err(error.into()),
+        _ => blocks.block(id).await.map_err(|error| ArtifactError::Unfetched(id, error)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use af_content::DiskStore;
+use af_content::source::Fetcher;
 use af_contract::{ContentId, DeploymentRef, FunctionState, FunctionStatus, Slug};
 use tokio::sync::OnceCell;
 
@@ -21,7 +21,7 @@ pub struct Entry {
     /// Made when they are first asked for, in the order of the state's.
     previews: Box<[OnceLock<Arc<Entry>>]>,
     next: Mutex<Next>,
-    blocks: DiskStore,
+    blocks: Fetcher,
     artifacts: ArtifactStore,
     gate: Gate,
 }
@@ -40,7 +40,7 @@ impl Entry {
         revision: u64,
         mut state: FunctionState,
         known: Option<&Self>,
-        blocks: &DiskStore,
+        blocks: &Fetcher,
         artifacts: &ArtifactStore,
     ) -> Self {
         // With the same deployment, its instances and what is known of it go on.

@@ -11,7 +11,7 @@ mod routes;
 
 use std::sync::{Arc, Mutex};
 
-use af_content::DiskStore;
+use af_content::source::Fetcher;
 use af_contract::{ContentId, Slug};
 
 use self::changes::Owners;
@@ -96,14 +96,14 @@ struct Inner {
     hosts: HostTable,
     /// Held while something is replaced, never while anything is awaited or read.
     owners: Mutex<Owners>,
-    blocks: DiskStore,
+    blocks: Fetcher,
     artifacts: ArtifactStore,
 }
 
 impl RuntimeRouter {
     /// An empty table for hosts under these domains.
     #[must_use]
-    pub fn new(domains: &[String], blocks: DiskStore, artifacts: ArtifactStore) -> Self {
+    pub fn new(domains: &[String], blocks: Fetcher, artifacts: ArtifactStore) -> Self {
         let suffix = |domain: &String| format!(".{}", domain.to_ascii_lowercase());
         let inner = Inner {
             suffixes: domains.iter().map(suffix).collect(),

@@ -38,6 +38,9 @@ pub enum SiteError {
     /// A block is not on this node.
     #[error("a part of the site is not on this server")]
     Missing(#[source] ReadError),
+    /// And nobody who might have it gives it.
+    #[error("a part of the site cannot be fetched right now")]
+    Unfetched(#[source] ReadError),
     /// A block is not what its CID says, or not what was to be there.
     #[error("a part of the site is damaged on this server")]
     Corrupt(#[source] ReadError),
@@ -52,6 +55,7 @@ impl From<ReadError> for SiteError {
             // Only the root is expected to be one.
             ReadError::Directory(DirectoryError::NotADirectory(root)) => Self::Unknown(root),
             ReadError::Missing(_) => Self::Missing(error),
+            ReadError::Fetch(_) => Self::Unfetched(error),
             ReadError::Store(StoreError::Io { .. }) | ReadError::Interrupted(_) | ReadError::Stopped(_) => {
                 Self::Storage(error)
             }

@@ -89,8 +89,13 @@ impl Sites {
     /// The site with this root.
     #[must_use]
     pub fn site(&self, root: ContentId, naming: Naming) -> Site {
+        let reader = match naming {
+            Naming::Name => self.reader.clone(),
+            // Strangers choose the CID: they must not make this node ask others for it.
+            Naming::Cid => self.reader.here(),
+        };
         Site {
-            tree: Tree::new(root, self.reader.clone()),
+            tree: Tree::new(root, reader),
             rules: self.rules.clone(),
             name: file::header(root.to_string()),
             naming,

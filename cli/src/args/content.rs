@@ -1,0 +1,114 @@
+//! Options of what has to do with content: whom it is fetched from, and looking at it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use af_contract::{Blake3Hash, ContentId};
+use clap::Args as Options;
+use url::Url;
+
+/// Whom to ask for content that is not here.
+#[derive(Debug, Options)]
+pub struct Sources {
+    /// Who is asked for content that is not here: gateway=URL (a trustless gateway of IPFS), kubo=URL (the RPC of an IPFS node,
+    /// such as http://127.0.0.1:5001), routing=URL (delegated routing, which finds providers), peer=URL (a gateway of this
+    /// platform; the environment's AF_GATEWAY_TOKEN is sent to it). May be given several times, the first one is asked first.
+    /// None is trusted: each block has to be what its CID says
+    #[arg(long = "source", value_name = "KIND=URL")]
+    pub sources: Vec<SourceUrl>,
+}
+
+/// A source as the command line has it.
+#[derive(Clone, Debug)]
+pub struct SourceUrl {
+    pub kind: SourceKind,
+    pub url: Url,
+}
+
+/// How a source is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    Gateway,
+    Peer,
+    Kubo,
+    Routing,
+}
+
+const KINDS: [(&str, SourceKind); 4] = [
+    ("gateway", SourceKind::Gateway),
+    ("peer", SourceKind::Peer),
+    ("kubo", SourceKind::Kubo),
+    ("routing", SourceKind::Routing),
+];
+
+impl FromStr for SourceUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let example = "write it as gateway=https://trustless-gateway.link";
+        let (kind, url) = text.split_once('=').ok_or_else(|| format!("it has no kind; {example}"))?;
+        let known = || KINDS.map(|(name, _)| name).join(", ");
+        let kind = KINDS.iter().find(|(name, _)| *name == kind);
+        let (_, kind) = kind.ok_or_else(|| format!("the kinds are {}; {example}", known()))?;
+        let url = Url::parse(url).map_err(|error| format!("{error}; {example}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("the URL begins with http:// or https:// and has no query; {example}"));
+        }
+        Ok(Self { kind: *kind, url })
+    }
+}
+
+#[derive(Debug, Options)]
+pub struct Fetch {
+    /// What to fetch: a file or directory of IPFS, or any other DAG
+    #[arg(value_parser = ContentId::parse)]
+    pub cid: ContentId,
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Where the file goes; - for standard output [default: nowhere, it is only verified]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write all blocks as a CAR instead of a file's bytes
+    #[arg(long, requires = "output")]
+    pub car: bool,
+    /// Keep blocks in this directory: an interrupted fetch goes on from there [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub blocks: Option<PathBuf>,
+    /// The most that is fetched
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub max_mb: u64,
+}
+
+#[derive(Debug, Options)]
+pub struct Verify {
+    /// A file here, a CAR (.car), or a CID that --source is asked for
+    #[arg(value_name = "FILE|CID")]
+    pub what: String,
+    /// The CID that it should have
+    #[arg(long, value_parser = ContentId::parse)]
+    pub cid: Option<ContentId>,
+    /// The BLAKE3 that it should have, 64 hex digits
+    #[arg(long, value_name = "HEX")]
+    pub blake3: Option<Blake3Hash>,
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
+
+    use super::*;
+
+    #[test]
+    fn a_source_has_a_kind_and_a_url() {
+        let source: SourceUrl = "kubo=http://127.0.0.1:5001".parse().unwrap();
+        assert_eq!((source.kind, source.url.as_str()), (SourceKind::Kubo, "http://127.0.0.1:5001/"));
+        for wrong in
+            ["https://ipfs.io", "ipfs=https://ipfs.io", "gateway=ipfs.io", "gateway=file:///etc/passwd"]
+        {
+            let error = wrong.parse::<SourceUrl>().unwrap_err();
+            assert!(error.contains("gateway=https://"), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! From options to whoever is asked for content.
+
+use std::sync::Arc;
+
+use af_content::DiskStore;
+use af_content::source::{Fetcher, Gateway, Kubo, Routing, Source, SourceReport};
+use af_runtime::host::egress::{Egress, IpNet};
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::args::content::{SourceKind, SourceUrl, Sources};
+use crate::config::Environment;
+
+/// A fetcher for what `store` lacks. Providers that a routing server names are asked only where functions may send requests,
+/// too: at public addresses, and in the networks of `egress`.
+pub fn fetcher(
+    store: DiskStore,
+    sources: &Sources,
+    egress: &[IpNet],
+    environment: &Environment,
+) -> anyhow::Result<Fetcher> {
+    let made: anyhow::Result<Vec<_>> =
+        sources.sources.iter().map(|source| self::source(source, egress, environment)).collect();
+    Ok(Fetcher::new(store, made?))
+}
+
+fn source(
+    source: &SourceUrl,
+    egress: &[IpNet],
+    environment: &Environment,
+) -> anyhow::Result<Arc<dyn Source>> {
+    let url = source.url.clone();
+    let made: Result<Arc<dyn Source>, _> = match source.kind {
+        SourceKind::Gateway => Gateway::new(url, None).map(|made| Arc::new(made) as _),
+        SourceKind::Peer => {
+            Gateway::new(url, environment.gateway_token.clone()).map(|made| Arc::new(made) as _)
+        }
+        SourceKind::Kubo => Kubo::new(url).map(|made| Arc::new(made) as _),
+        SourceKind::Routing => {
+            let egress = Egress::new(egress);
+            let allowed = Arc::new(move |address| egress.permits(address));
+            Routing::new(url, allowed).map(|made| Arc::new(made) as _)
+        }
+    };
+    made.with_context(|| format!("the source {} cannot be used", source.url))
+}
+
+/// What each source did, for people and for programs.
+pub fn reported(reports: &[SourceReport]) -> (Vec<(&str, String)>, Value) {
+    let text = |report: &SourceReport| {
+        let mut said = vec![format!("{} blocks, {} bytes", report.blocks, report.bytes)];
+        let more = [(report.missing, "not there"), (report.failures, "failed"), (report.lies, "WRONG BYTES")];
+        said.extend(
+            more.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
+        said.join(", ")
+    };
+    let fields = reports.iter().map(|report| (report.name.as_str(), text(report))).collect();
+    let values: Vec<Value> = reports.iter().map(|report| {
+        json!({ "source": report.name, "blocks": report.blocks, "bytes": report.bytes, "missing": report.missing,
+            "failures": report.failures, "lies": report.lies })
+    }).collect();
+    (fields, values.into())
+}

@@ -1,0 +1,188 @@
+//! Content that others have: fetched by its CID from sources that need not be trusted.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+#[path = "support/gateway.rs"]
+mod gateway;
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use af_content::unixfs::{self, FileSummary};
+use af_contract::ContentId;
+use bytes::Bytes;
+use gateway::{FakeGateway, Manner};
+use serde_json::Value;
+use support::{Home, guest, ok};
+
+type Blocks = BTreeMap<ContentId, Bytes>;
+
+fn refused(command: &mut std::process::Command) -> String {
+    support::refused(command).1
+}
+
+fn imported(file: &Path) -> (FileSummary, Blocks) {
+    let mut blocks = Blocks::new();
+    let summary = unixfs::import(std::fs::File::open(file).unwrap(), |block| {
+        blocks.insert(block.id, block.bytes);
+        Ok(())
+    });
+    (summary.unwrap(), blocks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_is_deployed_by_its_cid_and_answers_without_the_network() {
+    let (code, blocks) = imported(&guest("hello-rust"));
+    let cid = code.root.to_string();
+    let home = Home::new();
+    let honest = FakeGateway::start(Manner::Honest, &blocks).await;
+    let server = home.up(&["--source", &honest.source()]);
+    let deployed =
+        ok(home.af().args(["--json", "functions", "deploy", "--create", "-n", "hello", "--cid", &cid]));
+    let deployed: Value = serde_json::from_str(&deployed).unwrap();
+    assert_eq!(deployed["deployment"]["cid"], cid);
+    assert_eq!(deployed["deployment"]["blake3Hash"], code.blake3.to_string());
+    assert_eq!(server.get("hello", "/").await.text().await.unwrap(), "Hello from Rust and WASI 0.2!\n");
+    assert_eq!(honest.asked(), blocks.len(), "each block once");
+
+    // The network is cut, and all that was compiled is gone.
+    drop(honest);
+    assert!(server.stop().success());
+    std::fs::remove_dir_all(home.data().join("artifacts")).unwrap();
+    let server = home.up(&["--source", "gateway=http://127.0.0.1:1"]);
+    assert_eq!(server.get("hello", "/").await.text().await.unwrap(), "Hello from Rust and WASI 0.2!\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rots_or_is_lost_on_the_disk_is_fetched_again() {
+    let (code, blocks) = imported(&guest("hello-rust"));
+    let home = Home::new();
+    let honest = FakeGateway::start(Manner::Honest, &blocks).await;
+    let server = home.up(&[]);
+    ok(home.af().args(["functions", "deploy", "--create", "-n", "hello", "-p"]).arg(guest("hello-rust")));
+    assert!(server.stop().success());
+    std::fs::remove_dir_all(home.data().join("artifacts")).unwrap();
+    let file = |id: &ContentId| {
+        let text = id.to_string();
+        home.data().join("blocks").join(&text[text.len() - 3..text.len() - 1]).join(text)
+    };
+    let rotten = blocks.keys().find(|id| **id != code.root).unwrap_or(&code.root);
+    std::fs::write(file(rotten), b"rot").unwrap();
+    if *rotten != code.root {
+        std::fs::remove_file(file(&code.root)).unwrap();
+    }
+
+    let server = home.up(&["--source", &honest.source(), "--metrics-listen", "127.0.0.1:0"]);
+    assert_eq!(server.get("hello", "/").await.text().await.unwrap(), "Hello from Rust and WASI 0.2!\n");
+    assert_eq!(std::fs::read(file(rotten)).unwrap(), blocks[rotten]);
+    let counted = server.metrics().await;
+    assert!(counted.contains("af_source_blocks_total{source=\"gateway http://127.0.0.1:"), "{counted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_that_lie_stall_fail_or_never_end_do_not_keep_the_honest_one_from_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    let bytes: Vec<u8> = (0..5_000_000_u32).map(|n| n.to_le_bytes()[1] ^ n.to_le_bytes()[2]).collect();
+    std::fs::write(&file, &bytes).unwrap();
+    let (summary, blocks) = imported(&file);
+    let mut sources = Vec::new();
+    for manner in [Manner::Silent, Manner::Lies, Manner::Endless, Manner::Fails, Manner::Honest] {
+        sources.push(FakeGateway::start(manner, &blocks).await);
+    }
+    let home = Home::new();
+    let out = dir.path().join("out");
+    let mut fetch = home.af();
+    fetch.args(["--json", "fetch", &summary.root.to_string(), "-o"]).arg(&out);
+    for source in &sources {
+        fetch.args(["--source", &source.source()]);
+    }
+    let fetched = tokio::task::spawn_blocking(move || ok(&mut fetch)).await.unwrap();
+    let fetched: Value = serde_json::from_str(&fetched).unwrap();
+    assert!(std::fs::read(&out).unwrap() == bytes);
+    assert_eq!(fetched["blake3Hash"], summary.blake3.to_string());
+    assert_eq!(fetched["fetched"], blocks.len());
+    let lies: Vec<u64> = fetched["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|source| source["lies"].as_u64().unwrap())
+        .collect();
+    assert!(lies[1] > 0 && lies[2] > 0 && lies[4] == 0, "{fetched:#}");
+    assert_eq!(fetched["sources"][4]["blocks"], blocks.len());
+
+    // Only those who lie.
+    let mut alone = home.af();
+    alone.args(["verify", &summary.root.to_string(), "--source", &sources[1].source()]);
+    let said = tokio::task::spawn_blocking(move || refused(&mut alone)).await.unwrap();
+    assert!(said.contains("wrong bytes came from gateway http://127.0.0.1:"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_fetch_goes_on_from_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, vec![7; 3_500_000]).unwrap();
+    let (summary, blocks) = imported(&file);
+    let mut part = blocks.clone();
+    // All leaves but the last one are the same block.
+    let last = *blocks.iter().find(|(_, bytes)| bytes.len() > 100_000 && bytes.len() < 1 << 20).unwrap().0;
+    part.remove(&last);
+    let (poor, rich) =
+        (FakeGateway::start(Manner::Honest, &part).await, FakeGateway::start(Manner::Honest, &blocks).await);
+    let home = Home::new();
+    let fetch = |source: &FakeGateway| {
+        let mut fetch = home.af();
+        fetch.args(["--json", "fetch", &summary.root.to_string(), "--source", &source.source(), "--blocks"]);
+        fetch.arg(dir.path().join("kept"));
+        fetch
+    };
+    let mut first = fetch(&poor);
+    let said = tokio::task::spawn_blocking(move || refused(&mut first)).await.unwrap();
+    assert!(said.contains(&format!("block {last} cannot be had")), "{said}");
+    let mut second = fetch(&rich);
+    let fetched = tokio::task::spawn_blocking(move || ok(&mut second)).await.unwrap();
+    let fetched: Value = serde_json::from_str(&fetched).unwrap();
+    assert_eq!(fetched["blocks"], blocks.len());
+    assert_eq!(rich.asked() as u64, fetched["fetched"].as_u64().unwrap());
+}
+
+#[test]
+fn files_and_cars_are_verified() {
+    let home = Home::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hello");
+    std::fs::write(&file, "hello world").unwrap();
+    let cid = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    let said = ok(home.af().arg("verify").arg(&file).args(["--cid", cid]));
+    assert!(
+        said.contains(cid)
+            && said.contains("d74981efa70a0c880b8d8c1985d075dbcbf679b99a5f9914e5aaf96b831a9e24"),
+        "{said}"
+    );
+    std::fs::write(&file, "hello w0rld").unwrap();
+    assert!(refused(home.af().arg("verify").arg(&file).args(["--cid", cid])).contains("WRONG"));
+    assert!(refused(home.af().args(["verify", "nothing"])).contains("neither a file here nor a CID"));
+    assert!(refused(home.af().args(["fetch", cid])).contains("--source gateway="));
+    let typo = refused(home.af().args(["fetch", cid, "--source", "gatway=https://example.com"]));
+    assert!(typo.contains("the kinds are gateway, peer, kubo, routing"), "{typo}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cid_that_nobody_has_is_refused_with_who_was_asked() {
+    let (code, _) = imported(&guest("hello-rust"));
+    let cid = code.root.to_string();
+    let home = Home::new();
+    let _server = home.up(&[]);
+    let deploy = |home: &Home| {
+        refused(home.af().args(["functions", "deploy", "--create", "-n", "hello", "--cid", &cid]))
+    };
+    let said = deploy(&home);
+    assert!(said.contains("no source of content is configured"), "{said}");
+    drop(_server);
+    let empty = FakeGateway::start(Manner::Honest, &Blocks::new()).await;
+    let _server = home.up(&["--source", &empty.source()]);
+    let said = tokio::task::block_in_place(|| deploy(&home));
+    assert!(said.contains("it does not have the block"), "{said}");
+}

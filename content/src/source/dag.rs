@@ -1,0 +1,189 @@
+//! Gets whole DAGs: parents before children, many blocks at once, and only what is not here yet.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use af_contract::{Codec, ContentId};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::SourceError;
+use super::fetcher::{FetchError, Fetcher};
+use super::race::{self, Candidate};
+use crate::unixfs::Node;
+
+/// Blocks of one DAG that are fetched at the same time: 16 MiB of the usual size.
+const WINDOW: usize = 16;
+
+/// A source that sends a whole DAG and then nothing for so long is left, and the rest is asked for block by block.
+const STALL: Duration = Duration::from_secs(2);
+
+/// Blocks that a source may send without being asked: some send a block as often as it occurs.
+const UNASKED: u32 = 64;
+
+/// What may be fetched at most.
+#[derive(Clone, Copy, Debug)]
+pub struct DagBounds {
+    /// All blocks together.
+    pub bytes: u64,
+    /// Their number.
+    pub blocks: usize,
+}
+
+/// What a DAG has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DagSummary {
+    /// All blocks, each once.
+    pub blocks: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those that were fetched.
+    pub fetched: usize,
+}
+
+/// One block of a DAG, as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub id: ContentId,
+    /// Bytes.
+    pub size: usize,
+    /// Whether it was fetched, and not here before.
+    pub fetched: bool,
+}
+
+struct Walk<'a> {
+    fetcher: &'a Fetcher,
+    bounds: DagBounds,
+    progress: &'a mut (dyn FnMut(Progress) + Send),
+    /// To be had still, the next one last.
+    pending: Vec<ContentId>,
+    /// All that were ever pending.
+    seen: HashSet<ContentId>,
+    summary: DagSummary,
+}
+
+impl Fetcher {
+    /// All blocks under `root` are here from now on. What was fetched before an error stays, so that another call goes on
+    /// from there.
+    ///
+    /// # Errors
+    /// When a block cannot be had, is no node, or there are too many.
+    pub async fn dag(
+        &self,
+        root: ContentId,
+        bounds: DagBounds,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<DagSummary, Arc<FetchError>> {
+        let (pending, seen) = (Vec::new(), HashSet::from([root]));
+        let mut walk =
+            Walk { fetcher: self, bounds, progress, pending, seen, summary: DagSummary::default() };
+        let (bytes, fetched) = self.had(root).await?;
+        let is_file = walk.arrived(root, &bytes, fetched)?;
+        // Where some are here already, all would be sent again.
+        if !is_file && walk.pending.last().is_some_and(|child| !self.store().has(child)) {
+            // Many small blocks: one request for all of them.
+            walk.in_bulk(root).await?;
+        }
+        walk.one_by_one().await?;
+        Ok(walk.summary)
+    }
+
+    /// What is here, or else fetched; and whether it was.
+    async fn had(&self, id: ContentId) -> Result<(Bytes, bool), Arc<FetchError>> {
+        let store = self.store().clone();
+        let here = tokio::task::spawn_blocking(move || store.block(&id)).await;
+        match here.map_err(|error| Arc::new(FetchError::from(error)))? {
+            Ok(Some(bytes)) => Ok((bytes, false)),
+            Ok(None) => Ok((self.block(id).await?, true)),
+            // It rotted: another copy takes its place.
+            Err(error) if self.has_sources() => {
+                tracing::warn!(%error, block = %id, "a block on the disk cannot be used; fetching it again");
+                Ok((self.block(id).await?, true))
+            }
+            Err(error) => Err(Arc::new(error.into())),
+        }
+    }
+}
+
+impl Walk<'_> {
+    async fn one_by_one(&mut self) -> Result<(), Arc<FetchError>> {
+        type Had = (ContentId, Result<(Bytes, bool), Arc<FetchError>>);
+        let mut coming: FuturesUnordered<BoxFuture<'_, Had>> = FuturesUnordered::new();
+        let fetcher = self.fetcher;
+        loop {
+            while coming.len() < WINDOW
+                && let Some(id) = self.pending.pop()
+            {
+                coming.push(Box::pin(async move { (id, fetcher.had(id).await) }));
+            }
+            let Some((id, had)) = coming.next().await else { return Ok(()) };
+            let (bytes, fetched) = had?;
+            self.arrived(id, &bytes, fetched)?;
+        }
+    }
+
+    /// By one request, as far as that leads.
+    async fn in_bulk(&mut self, root: ContentId) -> Result<(), Arc<FetchError>> {
+        for candidate in race::in_turn(self.fetcher.candidates()) {
+            let Some(mut blocks) = candidate.source.dag(root) else { continue };
+            let mut unasked = 0;
+            loop {
+                let block = match tokio::time::timeout(STALL, blocks.next()).await {
+                    Ok(Some(Ok(block))) => block,
+                    Ok(None) => return Ok(()),
+                    Ok(Some(Err(error))) => break candidate.standing.failed(&error),
+                    Err(_stalled) => break candidate.standing.was_overtaken(),
+                };
+                let Some(at) = self.pending.iter().rposition(|pending| *pending == block.id) else {
+                    unasked += 1;
+                    if unasked > UNASKED {
+                        break give_up(&candidate);
+                    }
+                    continue;
+                };
+                self.pending.remove(at);
+                self.arrived(block.id, &block.bytes, true)?;
+                self.fetcher.keep(block).await.map_err(Arc::new)?;
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Whether it is a file, or a part of one.
+    fn arrived(&mut self, id: ContentId, bytes: &Bytes, fetched: bool) -> Result<bool, Arc<FetchError>> {
+        self.summary.blocks += 1;
+        self.summary.bytes += bytes.len() as u64;
+        self.summary.fetched += usize::from(fetched);
+        if self.summary.bytes > self.bounds.bytes {
+            return Err(Arc::new(FetchError::TooMuch("bytes")));
+        }
+        (self.progress)(Progress { id, size: bytes.len(), fetched });
+        if id.codec() != Codec::DagPb {
+            return Ok(true);
+        }
+        let node = Node::decode(&id, bytes).map_err(|error| Arc::new(error.into()))?;
+        let before = self.pending.len();
+        for child in node.links() {
+            if self.seen.insert(child) {
+                self.pending.push(child);
+            }
+        }
+        if self.seen.len() > self.bounds.blocks {
+            return Err(Arc::new(FetchError::TooMuch("blocks")));
+        }
+        // The first child comes first, as in a CAR.
+        if let Some(children) = self.pending.get_mut(before..) {
+            children.reverse();
+        }
+        Ok(node.file_size().is_some())
+    }
+}
+
+fn give_up(candidate: &Candidate) {
+    candidate.standing.failed(&SourceError::Unexpected("blocks that nobody asked for".to_owned()));
+}

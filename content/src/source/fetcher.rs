@@ -1,0 +1,197 @@
+//! Gets blocks that are not on this node from whoever has them, and keeps them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use af_contract::ContentId;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, WeakShared};
+use tokio::sync::Semaphore;
+
+use super::race::{self, Candidate, Tried};
+use super::standing::SourceReport;
+use super::{Source, SourceError};
+use crate::car::Block;
+use crate::disk::{DiskStore, StoreError};
+use crate::unixfs::NodeError;
+
+/// Blocks that are fetched at the same time, of 1 MiB mostly: what others wait for, not what memory is for.
+const FLIGHTS: usize = 32;
+
+/// How often all sources are asked for one block, when some of them failed.
+const ROUNDS: u32 = 3;
+
+/// Before the second round; twice as long before the third, and up to twice as long by chance.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Why content cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// There is nobody to be asked.
+    #[error("block {0} is not here, and no source of content is configured")]
+    NoSource(ContentId),
+    /// Nobody has it, or nobody answers.
+    #[error("block {id} cannot be had: {}", said(tried))]
+    Nowhere {
+        /// The block.
+        id: ContentId,
+        /// What each source said, in the last round.
+        tried: Vec<Tried>,
+    },
+    /// Our disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A block is what its id says, and no node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// More than was allowed.
+    #[error("there is more than the {0} that may be fetched")]
+    TooMuch(&'static str),
+    /// This node stops.
+    #[error("the fetch was interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+type Flight = BoxFuture<'static, Result<Bytes, Arc<FetchError>>>;
+
+/// Fetches blocks. Cheap to clone.
+#[derive(Clone)]
+pub struct Fetcher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: DiskStore,
+    candidates: Vec<Arc<Candidate>>,
+    flights: Mutex<HashMap<ContentId, WeakShared<Flight>>>,
+    places: Semaphore,
+}
+
+impl Fetcher {
+    /// Asks `sources`, in this order as long as they are equally good, for what `store` lacks.
+    #[must_use]
+    pub fn new(store: DiskStore, sources: impl IntoIterator<Item = Arc<dyn Source>>) -> Self {
+        let candidates = sources.into_iter().map(|source| Arc::new(Candidate::new(source))).collect();
+        let inner = Inner { store, candidates, flights: Mutex::default(), places: Semaphore::new(FLIGHTS) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Where fetched blocks are kept.
+    #[must_use]
+    pub fn store(&self) -> &DiskStore {
+        &self.inner.store
+    }
+
+    /// Whether there is anybody to be asked.
+    #[must_use]
+    pub fn has_sources(&self) -> bool {
+        !self.inner.candidates.is_empty()
+    }
+
+    /// What each source has done so far, in their order.
+    #[must_use]
+    pub fn reports(&self) -> Vec<SourceReport> {
+        let candidates = self.inner.candidates.iter();
+        candidates.map(|candidate| candidate.standing.report(candidate.source.name())).collect()
+    }
+
+    /// A block that is not here, verified, and here from now on. Whoever asks for the same at the same time waits for the
+    /// same fetch, which ends when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// When nobody has it, or nobody answers.
+    pub async fn block(&self, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+        let flight = {
+            let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(flight) = flights.get(&id).and_then(WeakShared::upgrade) {
+                flight
+            } else {
+                let flight: Flight = Box::pin(fly(self.inner.clone(), id));
+                let flight = flight.shared();
+                flights.retain(|_, others| others.upgrade().is_some());
+                flights.extend(flight.downgrade().map(|weak| (id, weak)));
+                flight
+            }
+        };
+        flight.await
+    }
+
+    pub(super) fn candidates(&self) -> &[Arc<Candidate>] {
+        &self.inner.candidates
+    }
+
+    /// A block that somebody sent is here from now on.
+    pub(super) async fn keep(&self, block: Block) -> Result<(), FetchError> {
+        let store = self.inner.store.clone();
+        Ok(tokio::task::spawn_blocking(move || store.keep(&block)).await??)
+    }
+}
+
+async fn fly(inner: Arc<Inner>, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+    if inner.candidates.is_empty() {
+        return Err(Arc::new(FetchError::NoSource(id)));
+    }
+    let _place = inner.places.acquire().await;
+    let mut round = 1;
+    let bytes = loop {
+        match race::race(&race::in_turn(&inner.candidates), id).await {
+            Ok(bytes) => break bytes,
+            Err(tried) if round < ROUNDS && may_come(&tried) => tokio::time::sleep(pause(round)).await,
+            Err(tried) => return Err(Arc::new(FetchError::Nowhere { id, tried })),
+        }
+        round += 1;
+    };
+    let (store, block) = (inner.store.clone(), Block { id, bytes: bytes.clone() });
+    let kept = tokio::task::spawn_blocking(move || store.keep(&block)).await;
+    match kept.map_err(|error| Arc::new(FetchError::from(error)))? {
+        Ok(()) => {}
+        // It can be used nonetheless, and is fetched again when it is needed again.
+        Err(error) => tracing::warn!(%error, block = %id, "a fetched block could not be kept"),
+    }
+    Ok(bytes)
+}
+
+/// Whether another round can have another end.
+fn may_come(tried: &[Tried]) -> bool {
+    let temporary = |tried: &Tried| {
+        matches!(
+            tried.outcome,
+            Some(SourceError::Busy(_) | SourceError::Unreachable(_) | SourceError::Timeout(_))
+        )
+    };
+    tried.is_empty() || tried.iter().any(temporary)
+}
+
+/// With jitter, so that a thousand requests that failed together do not come back together.
+fn pause(round: u32) -> Duration {
+    let chance = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
+    PAUSE.saturating_mul(1 << (round - 1)).mul_f64(1.0 + chance)
+}
+
+fn said(tried: &[Tried]) -> String {
+    let one = |tried: &Tried| match &tried.outcome {
+        Some(error) => format!("{}: {error}", tried.source),
+        None => format!("{}: no answer yet", tried.source),
+    };
+    if tried.is_empty() {
+        return "all sources failed or lied a moment ago, and are left alone for a while".to_owned();
+    }
+    tried.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Nobody but this node's own disk is asked.
+impl From<DiskStore> for Fetcher {
+    fn from(store: DiskStore) -> Self {
+        Self::new(store, [])
+    }
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<_> = self.inner.candidates.iter().map(|candidate| candidate.source.name()).collect();
+        f.debug_struct("Fetcher").field("sources", &sources).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+//! What sources that are asked over HTTP share: answers within bounds, and what their statuses mean.
+
+use std::time::Duration;
+
+use af_contract::limits::BLOCK_BYTES;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
+
+use super::{Blocks, SourceError};
+use crate::car::CarDecoder;
+
+/// To get a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Between two reads of an answer.
+const READ: Duration = Duration::from_secs(15);
+
+/// What is read of an answer that is no block.
+const MESSAGE_BYTES: usize = 64 << 10;
+
+/// A client as sources need it.
+///
+/// # Errors
+/// When the system's certificates cannot be read.
+pub(super) fn client(set: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, SourceError> {
+    // Whoever was first has installed the same.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let agent = concat!("af/", env!("CARGO_PKG_VERSION"));
+    let builder = Client::builder().connect_timeout(CONNECT).read_timeout(READ).user_agent(agent);
+    set(builder).build().map_err(unreachable)
+}
+
+pub(super) fn unreachable(error: reqwest::Error) -> SourceError {
+    // Its URL may have a secret, and the source's name is known.
+    SourceError::Unreachable(Box::new(error.without_url()))
+}
+
+/// Sends a request whose answer is good.
+pub(super) async fn ask(request: RequestBuilder) -> Result<Response, SourceError> {
+    let response = request.send().await.map_err(unreachable)?;
+    match response.status() {
+        status if status.is_success() => Ok(response),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(SourceError::NotFound),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            let later =
+                response.headers().get(RETRY_AFTER).and_then(|later| later.to_str().ok()?.parse().ok());
+            Err(SourceError::Busy(later.map(Duration::from_secs)))
+        }
+        status => Err(SourceError::Unexpected(format!("status {}", status.as_u16()))),
+    }
+}
+
+/// An answer that is a block.
+pub(super) async fn block(response: Response) -> Result<Bytes, SourceError> {
+    body(response, BLOCK_BYTES).await
+}
+
+/// An answer that is a short text.
+pub(super) async fn message(response: Response) -> Result<Bytes, SourceError> {
+    body(response, MESSAGE_BYTES).await
+}
+
+async fn body(response: Response, most: usize) -> Result<Bytes, SourceError> {
+    let length = response.content_length().unwrap_or_default();
+    if length > most as u64 {
+        return Err(SourceError::TooLarge);
+    }
+    let mut chunks = response.bytes_stream();
+    // What the answer says of its length is not believed further than to what has come.
+    let mut body = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(unreachable)?;
+        if body.len() + chunk.len() > most {
+            return Err(SourceError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// The blocks of an answer that is a CAR.
+pub(super) fn car(request: RequestBuilder) -> Blocks<'static> {
+    enum Reading {
+        Asking(RequestBuilder),
+        Car(Response, Box<CarDecoder>),
+        Over,
+    }
+    let next = |mut reading: Reading| async move {
+        loop {
+            reading = match reading {
+                Reading::Over => return None,
+                Reading::Asking(request) => match ask(request).await {
+                    Ok(response) => Reading::Car(response, Box::default()),
+                    Err(error) => return Some((Err(error), Reading::Over)),
+                },
+                Reading::Car(mut response, mut decoder) => match decoder.next_block() {
+                    Ok(Some(block)) => return Some((Ok(block), Reading::Car(response, decoder))),
+                    Err(error) => return Some((Err(error.into()), Reading::Over)),
+                    Ok(None) => match response.chunk().await {
+                        Ok(Some(chunk)) => {
+                            decoder.push(&chunk);
+                            Reading::Car(response, decoder)
+                        }
+                        Ok(None) => match decoder.finish() {
+                            Ok(()) => Reading::Over,
+                            Err(error) => return Some((Err(error.into()), Reading::Over)),
+                        },
+                        Err(error) => return Some((Err(unreachable(error)), Reading::Over)),
+                    },
+                },
+            }
+        }
+    };
+    futures::stream::unfold(Reading::Asking(request), next).boxed()
+}

@@ -1,0 +1,125 @@
+//! One block out of several sources: asked in turn, the next one also when one fails or is slow; the first block that is
+//! what its id says wins, and the others are let go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use af_contract::ContentId;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::standing::{Standing, Turn};
+use super::{Source, SourceError};
+use crate::hash;
+
+/// Requests to one source at the same time.
+const REQUESTS: usize = 32;
+
+/// How long one source may take for one block: 2 MiB at a megabit a second.
+const BLOCK_TIME: Duration = Duration::from_secs(20);
+
+/// A source with what is known of it.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub source: Arc<dyn Source>,
+    pub standing: Standing,
+    requests: Semaphore,
+}
+
+/// A source that gave no block.
+#[derive(Debug)]
+pub struct Tried {
+    /// Its name.
+    pub source: String,
+    /// What it said; nothing when it had not answered in the end.
+    pub outcome: Option<SourceError>,
+}
+
+impl Candidate {
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source, standing: Standing::default(), requests: Semaphore::new(REQUESTS) }
+    }
+
+    /// Asks for a block and verifies it.
+    async fn ask(&self, id: ContentId) -> Result<Bytes, SourceError> {
+        let Ok(_permit) = self.requests.acquire().await else { return Err(SourceError::Busy(None)) };
+        let began = Instant::now();
+        let asked = tokio::time::timeout(BLOCK_TIME, self.source.block(id)).await;
+        let bytes = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?;
+        let bytes = verified(id, bytes).await?;
+        self.standing.gave(bytes.len(), began.elapsed());
+        Ok(bytes)
+    }
+}
+
+/// Hashing a large block takes milliseconds, which are not the reactor's.
+async fn verified(id: ContentId, bytes: Bytes) -> Result<Bytes, SourceError> {
+    const AT_ONCE: usize = 16 << 10;
+    if bytes.len() <= AT_ONCE {
+        hash::verify(&id, &bytes)?;
+        return Ok(bytes);
+    }
+    let verifying = tokio::task::spawn_blocking(move || hash::verify(&id, &bytes).map(|()| bytes));
+    Ok(verifying.await.map_err(|error| SourceError::Unreachable(Box::new(error)))??)
+}
+
+/// Those that may be asked now: in their order, and those that are slow after the others.
+pub(super) fn in_turn(candidates: &[Arc<Candidate>]) -> Vec<Arc<Candidate>> {
+    let mut turns: Vec<_> = candidates.iter().map(|one| (one.standing.turn(), one)).collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    let allowed = turns.iter().filter(|(turn, _)| *turn != Turn::Never);
+    allowed.map(|(_, candidate)| Arc::clone(candidate)).collect()
+}
+
+/// The block from whoever has it first.
+///
+/// # Errors
+/// With what each one said, when none has.
+pub(super) async fn race(candidates: &[Arc<Candidate>], id: ContentId) -> Result<Bytes, Vec<Tried>> {
+    type Asked = (usize, Result<Bytes, SourceError>);
+    let mut waiting = candidates.iter().enumerate();
+    let mut asked: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
+    let mut tried: Vec<Tried> = Vec::with_capacity(candidates.len());
+    loop {
+        let patience = if let Some((number, candidate)) = waiting.next() {
+            tried.push(Tried { source: candidate.source.name().to_owned(), outcome: None });
+            asked.push(Box::pin(async move { (number, candidate.ask(id).await) }));
+            candidate.standing.patience()
+        } else if asked.is_empty() {
+            return Err(tried);
+        } else {
+            // Nobody is left who could be asked as well.
+            BLOCK_TIME
+        };
+        // Until the next one's turn, whoever answers.
+        let next = tokio::time::timeout(patience, asked.next()).await;
+        let Ok(Some((number, outcome))) = next else { continue };
+        match outcome {
+            Ok(bytes) => {
+                overtaken(candidates, &tried, number);
+                return Ok(bytes);
+            }
+            Err(error) => {
+                if let Some(candidate) = candidates.get(number) {
+                    candidate.standing.failed(&error);
+                }
+                if let Some(entry) = tried.get_mut(number) {
+                    entry.outcome = Some(error);
+                }
+            }
+        }
+    }
+}
+
+/// Those that were asked before the winner, and have not answered.
+fn overtaken(candidates: &[Arc<Candidate>], tried: &[Tried], winner: usize) {
+    for (candidate, _) in
+        candidates.iter().zip(tried).take(winner).filter(|(_, tried)| tried.outcome.is_none())
+    {
+        candidate.standing.was_overtaken();
+    }
+}

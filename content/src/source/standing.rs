@@ -1,0 +1,206 @@
+//! What is known of one source: how fast it is, whether it may be asked now, and what it has done.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::SourceError;
+
+/// Failures in a row after which a source is left alone for a while.
+const FAILURES: u32 = 3;
+
+/// For how long, at first; twice as long after each failed probe.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// For how long a source is not asked that sent bytes which are not what the id says.
+const BAN: Duration = Duration::from_secs(10 * 60);
+
+/// Times that others overtook it, after which it is asked last.
+const OVERTAKEN: u32 = 2;
+
+/// A source that was overtaken so often gets another chance after this.
+const DEMOTION: Duration = Duration::from_secs(15);
+
+/// How long a source is waited for before the next one is asked as well, within these bounds.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_millis(1000);
+/// Before anything is known of it.
+const FIRST_WAIT: Duration = Duration::from_millis(150);
+
+/// Whether, and when, a source is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// In its place.
+    InOrder,
+    /// After those that are faster.
+    Late,
+    /// Not now.
+    Never,
+}
+
+/// What a source has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceReport {
+    /// As [`super::Source::name`].
+    pub name: String,
+    /// Blocks that it gave and that were what they should be.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Times that it had no block.
+    pub missing: u64,
+    /// Times that it could not be reached, took too long, or answered something else.
+    pub failures: u64,
+    /// Times that it sent bytes which are not what the id says.
+    pub lies: u64,
+    /// Whether it is left alone now, because it failed or lied.
+    pub paused: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    state: Mutex<State>,
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+    missing: AtomicU64,
+    failures: AtomicU64,
+    lies: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Seconds that a block takes, smoothed.
+    latency: Option<f64>,
+    failed: u32,
+    pauses: u32,
+    overtaken: u32,
+    late_until: Option<Instant>,
+    paused_until: Option<Instant>,
+}
+
+impl Standing {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub fn turn(&self) -> Turn {
+        let (state, now) = (self.state(), Instant::now());
+        match (state.paused_until, state.late_until) {
+            (Some(until), _) if now < until => Turn::Never,
+            (_, Some(until)) if now < until => Turn::Late,
+            _ => Turn::InOrder,
+        }
+    }
+
+    /// How long it is waited for before another one is asked as well: twice what it usually takes.
+    pub fn patience(&self) -> Duration {
+        let usual = self.state().latency.map(|seconds| Duration::from_secs_f64(2.0 * seconds));
+        usual.map_or(FIRST_WAIT, |usual| usual.clamp(SHORTEST_WAIT, LONGEST_WAIT))
+    }
+
+    /// It gave a block.
+    pub fn gave(&self, bytes: usize, took: Duration) {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut state = self.state();
+        let seconds = took.as_secs_f64();
+        let latency = state.latency.map_or(seconds, |before| before * 0.8 + seconds * 0.2);
+        *state = State { latency: Some(latency), ..State::default() };
+    }
+
+    /// Another one was asked later and was faster.
+    pub fn was_overtaken(&self) {
+        let mut state = self.state();
+        state.overtaken += 1;
+        if state.overtaken >= OVERTAKEN {
+            state.overtaken = 0;
+            state.late_until = Some(Instant::now() + DEMOTION);
+        }
+    }
+
+    /// It gave no block.
+    pub fn failed(&self, error: &SourceError) {
+        if error.is_lie() {
+            self.lies.fetch_add(1, Ordering::Relaxed);
+            self.state().paused_until = Some(Instant::now() + BAN);
+            return;
+        }
+        match error {
+            SourceError::NotFound => {
+                self.missing.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            SourceError::Busy(Some(later)) => {
+                self.state().paused_until = Some(Instant::now() + (*later).min(LONGEST_PAUSE));
+            }
+            _ => {}
+        }
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        state.failed += 1;
+        if state.failed >= FAILURES {
+            let pause = PAUSE.saturating_mul(1 << state.pauses.min(8)).min(LONGEST_PAUSE);
+            state.pauses += 1;
+            // One request tells whether it is back.
+            state.failed = FAILURES - 1;
+            state.paused_until = Some(Instant::now() + pause);
+        }
+    }
+
+    pub fn report(&self, name: &str) -> SourceReport {
+        SourceReport {
+            name: name.to_owned(),
+            blocks: self.blocks.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            missing: self.missing.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            lies: self.lies.load(Ordering::Relaxed),
+            paused: self.turn() == Turn::Never,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable() -> SourceError {
+        SourceError::Unreachable("refused".into())
+    }
+
+    #[test]
+    fn a_source_that_lies_once_is_not_asked_for_a_while() {
+        let standing = Standing::default();
+        standing.failed(&SourceError::TooLarge);
+        assert_eq!(standing.turn(), Turn::Never);
+        assert_eq!(standing.report("x").lies, 1);
+    }
+
+    #[test]
+    fn a_source_that_fails_thrice_in_a_row_is_left_alone() {
+        let standing = Standing::default();
+        for _ in 0..2 {
+            standing.failed(&unreachable());
+        }
+        standing.gave(1, Duration::from_millis(1));
+        for _ in 0..2 {
+            standing.failed(&unreachable());
+            assert_eq!(standing.turn(), Turn::InOrder);
+        }
+        standing.failed(&SourceError::NotFound);
+        assert_eq!(standing.turn(), Turn::InOrder, "not to have a block is no failure");
+        standing.failed(&unreachable());
+        assert_eq!(standing.turn(), Turn::Never);
+    }
+
+    #[test]
+    fn a_source_that_is_overtaken_is_asked_later() {
+        let standing = Standing::default();
+        standing.was_overtaken();
+        standing.was_overtaken();
+        assert_eq!(standing.turn(), Turn::Late);
+    }
+}
