@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+#[path = "support/holders.rs"]
+mod holders;
 mod support;
 
 use std::fs;
@@ -9,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use holders::{Holders, Kind};
 use serde_json::{Value, json};
-use support::holders::{Holders, Kind};
 use support::{Home, Server, car, deploy, http, ok, refused};
 
 /// So many bytes, no two blocks of which are the same.
@@ -282,7 +284,7 @@ async fn content_is_held_by_a_pinning_service_across_restarts() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let service = Holders::start(Kind::Pinning).await;
     let token = dir.path().join("token");
-    fs::write(&token, format!("{}\n", support::holders::TOKEN)).unwrap();
+    fs::write(&token, format!("{}\n", holders::TOKEN)).unwrap();
     let to = format!("pinning={},token={}", service.url(), path(&token));
     let origin = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
     let options = ["--pin-to", &to, "--pin-origin", origin, "--api-rate-limit", "100000"];
@@ -313,7 +315,7 @@ async fn content_is_held_by_a_pinning_service_across_restarts() {
 
     let here = said(&mut storage(&home, &["add", path(&token), "--only-here"]));
     assert_eq!(here["pins"][0]["places"], json!([]));
-    assert!(!home.logged().contains(support::holders::TOKEN), "the token is in no log");
+    assert!(!home.logged().contains(holders::TOKEN), "the token is in no log");
     drop(server);
     let mut wrong = home.af();
     wrong.args(["up", "--data-dir"]).arg(home.data()).args([

@@ -128,26 +128,22 @@ async fn upload(
 
 async fn send_batch(api: &Api, path: &str, blocks: &[Block], bar: &ProgressBar) -> anyhow::Result<()> {
     let before = bar.position();
-    let mut pause = PAUSE;
-    for attempt in 1.. {
-        let upload = Upload {
-            path: format!("{path}/blocks"),
-            query: Vec::new(),
-            settings: None,
-            body: body(blocks, bar),
-        };
+    let (mut attempt, mut pause) = (1, PAUSE);
+    loop {
+        let body = body(blocks, bar);
+        let upload = Upload { path: format!("{path}/blocks"), query: Vec::new(), settings: None, body };
         match api.upload(upload).await {
             Ok(_) => return Ok(()),
-            Err(error) if attempt < ATTEMPTS && is_passing(&error) => {
-                tokio::time::sleep(pause).await;
-                (pause, _) = (pause * 2, bar.set_position(before));
-            }
+            Err(error) if attempt < ATTEMPTS && is_passing(&error) => {}
             Err(error) => {
                 return Err(error).context("the upload broke off; the same command goes on where it stopped");
             }
         }
+        tokio::time::sleep(pause).await;
+        bar.set_position(before);
+        attempt += 1;
+        pause *= 2;
     }
-    Ok(())
 }
 
 fn is_passing(error: &ApiError) -> bool {
