@@ -98,6 +98,15 @@ impl DiskStore {
         Ok(Some(bytes))
     }
 
+    /// Whether a block is here, which reading may still find rotten.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn has(&self, id: &ContentId) -> Result<bool, StoreError> {
+        let path = self.path(id);
+        path.try_exists().map_err(at("looking for", &path))
+    }
+
     /// A whole file of at most `max_bytes`, checked against the BLAKE3 that its deployment recorded.
     ///
     /// The blocks' own hashes were checked when they came in; here the BLAKE3 of the whole stands for

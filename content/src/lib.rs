@@ -1,6 +1,8 @@
 //! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, and where blocks come from.
 //! Knows nothing of functions, routes or HTTP.
 
+#[cfg(feature = "bitswap")]
+pub mod bitswap;
 pub mod car;
 pub mod disk;
 pub mod hash;

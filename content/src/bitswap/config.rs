@@ -1,0 +1,49 @@
+//! What a node is told at its start.
+
+use std::time::Duration;
+
+use libp2p_core::Multiaddr;
+
+use super::identity::Identity;
+use super::peers::PeerAddress;
+
+/// How a node takes part.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it listens, such as `/ip4/0.0.0.0/tcp/4001`; nowhere is possible.
+    pub listen: Vec<Multiaddr>,
+    /// Peers to stay connected with.
+    pub peers: Vec<PeerAddress>,
+    /// Who gets blocks.
+    pub serve: Serve,
+    /// How long a peer may be silent while it is asked for a block, before the next one is asked.
+    pub block_time: Duration,
+}
+
+impl Config {
+    /// A node that listens nowhere, knows nobody and serves its configured peers.
+    #[must_use]
+    pub const fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            serve: Serve::Peers,
+            // A block of 2 MiB at two megabits per second, with other blocks before it counting as progress.
+            block_time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Who gets blocks. Whoever is not served may still be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// Nobody: the node only asks.
+    Nobody,
+    /// The configured peers; others cannot connect.
+    Peers,
+    /// Whoever connects and knows a block's id.
+    Anyone,
+}
