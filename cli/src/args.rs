@@ -1,5 +1,7 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+#[cfg(feature = "bitswap")]
+pub mod bitswap;
 pub mod domains;
 pub mod sites;
 pub mod tls;
@@ -109,6 +111,9 @@ pub struct Up {
     pub clients: Clients,
     #[command(flatten)]
     pub tls: tls::Tls,
+    #[cfg(feature = "bitswap")]
+    #[command(flatten)]
+    pub bitswap: bitswap::Bitswap,
 }
 
 /// A number of requests per second.

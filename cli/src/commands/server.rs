@@ -1,5 +1,7 @@
 //! `af up`: the whole platform in one process. Composes the control API and the edge; owns neither.
 
+#[cfg(feature = "bitswap")]
+mod bitswap;
 mod listeners;
 mod running;
 
@@ -50,16 +52,27 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let blocks = DiskStore::open(data.join("blocks"))?;
     let control = control_config(&options, &data, &urls.functions);
     let control = ControlApi::build(control, blocks.clone()).await?;
-    let edge = Edge::build(&config, blocks)?;
+    let edge = Edge::build(&config, blocks.clone())?;
+    #[cfg(feature = "bitswap")]
+    let node = bitswap::start(&options.bitswap, &data, blocks).await?;
     let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
 
     let running = Running::start(&control, &edge, bound, known);
-    announce(output, &urls, &data, signed_in.as_deref());
+    #[cfg(feature = "bitswap")]
+    let peer = node.as_ref().map(bitswap::described).unwrap_or_default();
+    #[cfg(not(feature = "bitswap"))]
+    let peer = Vec::new();
+    announce(output, &urls, &data, signed_in.as_deref(), &peer);
     wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
     info!("stopping; requests may finish");
-    running.stop().await
+    let stopped = running.stop().await;
+    #[cfg(feature = "bitswap")]
+    if let Some(node) = node {
+        node.stop().await;
+    }
+    stopped
 }
 
 fn start_log(environment: &Environment) -> anyhow::Result<()> {
@@ -181,13 +194,14 @@ async fn sign_in(
     Ok(None)
 }
 
-fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>) {
+fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>, peer: &[String]) {
     let functions = urls.functions.replace("{slug}", "<slug>");
     let value = json!({
         "apiUrl": urls.api,
         "functionsUrl": functions,
         "httpUrl": urls.http,
         "metricsUrl": urls.metrics,
+        "bitswap": peer,
         "dataDir": data,
         "signedIn": signed_in,
     });
@@ -199,6 +213,7 @@ fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>)
     fields.extend(urls.http.clone().map(|url| ("plain HTTP", url)));
     fields.push(("control API", urls.api.clone()));
     fields.extend(urls.metrics.clone().map(|url| ("metrics", url)));
+    fields.extend(peer.iter().map(|address| ("IPFS peer", address.clone())));
     fields.push(("data", data.display().to_string()));
     fields.push(("signed in", signed_in));
     output.result(&value, &output.fields(&fields));

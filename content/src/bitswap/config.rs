@@ -6,6 +6,7 @@ use libp2p_core::Multiaddr;
 
 use super::identity::Identity;
 use super::peers::PeerAddress;
+use super::wants::Patience;
 
 /// How a node takes part.
 #[derive(Clone, Debug)]
@@ -18,8 +19,8 @@ pub struct Config {
     pub peers: Vec<PeerAddress>,
     /// Who gets blocks.
     pub serve: Serve,
-    /// How long a peer may be silent while it is asked for a block, before the next one is asked.
-    pub block_time: Duration,
+    /// How long to wait for peers before the next one is asked, or nobody.
+    pub patience: Patience,
 }
 
 impl Config {
@@ -31,8 +32,12 @@ impl Config {
             listen: Vec::new(),
             peers: Vec::new(),
             serve: Serve::Peers,
-            // A block of 2 MiB at two megabits per second, with other blocks before it counting as progress.
-            block_time: Duration::from_secs(10),
+            patience: Patience {
+                // A block of 2 MiB at two megabits per second; other blocks before it count as progress.
+                block: Duration::from_secs(10),
+                // Some attempts, the first at once.
+                connect: Duration::from_secs(5),
+            },
         }
     }
 }

@@ -34,6 +34,7 @@ pub use libp2p_identity::PeerId;
 use libp2p_swarm::{self as swarm, Swarm, SwarmEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use {libp2p_identify as identify, libp2p_noise as noise, libp2p_ping as ping};
 
 pub use self::config::{Config, Serve};
@@ -42,6 +43,7 @@ pub use self::counters::Stats;
 pub use self::identity::{Identity, IdentityError};
 use self::node::{Network, Node, Request};
 pub use self::peers::{PeerAddress, PeerAddressError};
+pub use self::wants::Patience;
 use crate::disk::DiskStore;
 use crate::source::{Source, SourceError};
 
@@ -103,7 +105,7 @@ impl Bitswap {
             store,
             serve: config.serve,
             peers,
-            wants: wants::Wants::new(config.block_time),
+            wants: wants::Wants::new(config.patience, Instant::now()),
             counters: Arc::clone(&counters),
             ledgers: ledgers::Ledgers::default(),
             lookups: JoinSet::new(),

@@ -170,7 +170,11 @@ async fn who_is_not_served_gets_nothing() {
     let id = there.save(b"private");
     let silent = there.node(|config| config.serve = Serve::Nobody).await;
     let strict = there.node(|_| {}).await;
-    let asking = here.node(|config| config.peers.extend([address(&silent), address(&strict)])).await;
+    let asking = here.node(|config| {
+        config.patience.connect = Duration::from_millis(300);
+        config.peers.extend([address(&silent), address(&strict)]);
+    });
+    let asking = asking.await;
     let asked = asking.source().block(id).await;
     assert!(matches!(asked, Err(SourceError::Unreachable(_) | SourceError::NotFound)), "{asked:?}");
     assert_eq!(strict.stats().peers + strict.stats().blocks_sent + silent.stats().blocks_sent, 0);
@@ -235,7 +239,7 @@ async fn a_silent_peer_costs_its_time_and_then_the_next_one_is_asked() {
     let asking = here
         .node(|config| {
             config.serve = Serve::Anyone;
-            config.block_time = Duration::from_millis(300);
+            config.patience.block = Duration::from_millis(300);
             config.peers.push(silent_address);
         })
         .await;

@@ -24,8 +24,8 @@ const IN_FLIGHT: usize = 16;
 /// How long a peer may take to say whether it has a block. Those of older versions never say that they have not.
 const HAVE_TIME: Duration = Duration::from_secs(3);
 
-/// How long to wait for a first peer.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// A peer that goes sooner was as good as none.
+const VISIT: Duration = Duration::from_secs(1);
 
 /// The ids that a peer was asked for last. A block that comes late was still asked for.
 const REMEMBERED: usize = 2048;
@@ -50,10 +50,20 @@ pub enum Verdict {
     Flood,
 }
 
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a peer that is asked for a block and is silent.
+    pub block: Duration,
+    /// For any peer, since the last one went.
+    pub connect: Duration,
+}
+
 /// All that is wanted.
 pub struct Wants {
-    /// How long a peer may be silent while it is asked for a block.
-    block_time: Duration,
+    patience: Patience,
+    /// Since when no peer is there, where none is.
+    alone_since: Instant,
     wanted: HashMap<ContentId, Wanted>,
     peers: HashMap<PeerId, Partner>,
     outgoing: HashMap<PeerId, Vec<Entry>>,
@@ -61,7 +71,6 @@ pub struct Wants {
 
 struct Wanted {
     waiters: Vec<Waiter>,
-    since: Instant,
     /// Which of the connected peers has it.
     known: HashMap<PeerId, Known>,
     asked: Option<Asked>,
@@ -85,6 +94,7 @@ struct Asked {
 }
 
 struct Partner {
+    since: Instant,
     in_flight: usize,
     /// When it last sent a block that somebody waited for.
     gave: Option<Instant>,
@@ -102,8 +112,9 @@ impl Partner {
 }
 
 impl Wants {
-    pub fn new(block_time: Duration) -> Self {
-        Self { block_time, wanted: HashMap::new(), peers: HashMap::new(), outgoing: HashMap::new() }
+    pub fn new(patience: Patience, now: Instant) -> Self {
+        let (wanted, peers, outgoing) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { patience, alone_since: now, wanted, peers, outgoing }
     }
 
     /// Messages that are to be sent now.
@@ -128,9 +139,10 @@ impl Wants {
             Some(wanted) if wanted.waiters.len() < WAITERS => wanted.waiters.push(waiter),
             None if !full => {
                 let (waiters, known) = (vec![waiter], HashMap::new());
-                let wanted = Wanted { waiters, since: now, known, asked: None, timed_out: false };
+                let wanted = Wanted { waiters, known, asked: None, timed_out: false };
                 self.wanted.insert(id, wanted);
                 self.ask_all(id, now);
+                self.advance(id, now);
             }
             _ => answer(vec![waiter], || SourceError::Busy(None)),
         }
@@ -173,7 +185,8 @@ impl Wants {
 
     /// A peer came: it is asked for everything.
     pub fn connected(&mut self, peer: PeerId, now: Instant) {
-        let partner = Partner { in_flight: 0, gave: None, remembered: VecDeque::new(), strikes: 0 };
+        let partner =
+            Partner { since: now, in_flight: 0, gave: None, remembered: VecDeque::new(), strikes: 0 };
         self.peers.insert(peer, partner);
         let ids: Vec<_> = self.wanted.keys().copied().collect();
         ids.into_iter().for_each(|id| self.ask_whether(id, peer, now));
@@ -181,19 +194,17 @@ impl Wants {
 
     /// A peer went: others are asked for what it was asked for.
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
-        self.peers.remove(peer);
         self.outgoing.remove(peer);
+        let stayed = self.peers.remove(peer).is_some_and(|peer| now.duration_since(peer.since) >= VISIT);
+        if stayed && self.peers.is_empty() {
+            self.alone_since = now;
+        }
         let ids: Vec<_> = self.wanted.keys().copied().collect();
         for id in ids {
             let Some(wanted) = self.wanted.get_mut(&id) else { continue };
             wanted.known.remove(peer);
             wanted.asked.take_if(|asked| asked.peer == *peer);
-            if self.peers.is_empty() {
-                // The time to wait for a peer begins anew.
-                wanted.since = now;
-            } else {
-                self.advance(id, now);
-            }
+            self.advance(id, now);
         }
     }
 
@@ -272,7 +283,7 @@ impl Wants {
         // A peer that sends other blocks meanwhile is at work.
         let gave = self.peers.get(&peer).and_then(|partner| partner.gave);
         let last = gave.map_or(asked.since, |gave| gave.max(asked.since));
-        if now.duration_since(last) <= self.block_time {
+        if now.duration_since(last) <= self.patience.block {
             return;
         }
         wanted.timed_out = true;
@@ -298,12 +309,12 @@ impl Wants {
             Some((peer, partner)) if partner.in_flight < IN_FLIGHT => self.ask(id, peer, now),
             Some(_) => {}
             None if self.peers.is_empty() => {
-                if now.duration_since(wanted.since) > CONNECT_TIME {
+                if now.duration_since(self.alone_since) > self.patience.connect {
                     self.finish(id, || SourceError::Unreachable("no peer is connected".into()));
                 }
             }
             None if wanted.known.values().all(|known| *known == Known::Lacks) => {
-                let (timed_out, time) = (wanted.timed_out, self.block_time);
+                let (timed_out, time) = (wanted.timed_out, self.patience.block);
                 self.finish(
                     id,
                     || {
