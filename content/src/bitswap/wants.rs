@@ -228,10 +228,10 @@ impl Wants {
         let Some(mut wanted) = self.wanted.remove(&id) else { return Verdict::Late };
         partner.gave = Some(now);
         self.release(&mut wanted);
-        let others = wanted.known.iter().filter(|(other, known)| **other != peer && **known != Known::Lacks);
-        others.for_each(|(other, _)| {
+        // Also to the giver: Helia takes the same want for one that it has answered, for some seconds.
+        for (other, _) in wanted.known.iter().filter(|(_, known)| **known != Known::Lacks) {
             self.outgoing.entry(*other).or_default().push(Entry::cancel(id.to_cid()));
-        });
+        }
         for waiter in wanted.waiters {
             // Whoever does not wait any more has what it wanted from elsewhere.
             let _gone = waiter.send(Ok(bytes.clone()));
