@@ -7,16 +7,16 @@ use clap::{Args as Options, ValueEnum};
 #[command(next_help_heading = "IPFS peers (bitswap)")]
 pub struct Bitswap {
     /// Where IPFS peers connect, such as /ip4/0.0.0.0/tcp/4001; may be given several times [default: nowhere]
-    #[arg(long = "bitswap-listen", value_name = "MULTIADDR")]
-    pub listen: Vec<Multiaddr>,
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bitswap_listen: Vec<Multiaddr>,
     /// An IPFS peer to stay connected with, such as /dns4/kubo.internal/tcp/4001/p2p/12D3Koo…; may be given several
     /// times
-    #[arg(long = "bitswap-peer", value_name = "MULTIADDR")]
-    pub peers: Vec<PeerAddress>,
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bitswap_peer: Vec<PeerAddress>,
     /// Who gets blocks: the peers that are named here, or anyone who can connect and knows a CID. That is all
     /// content of all projects
-    #[arg(long = "bitswap-serve", value_name = "WHO", value_enum, default_value = "peers")]
-    pub serve: Served,
+    #[arg(long, value_name = "WHO", value_enum, default_value = "peers")]
+    pub bitswap_serve: Served,
 }
 
 /// Who gets blocks.

@@ -17,14 +17,14 @@ pub async fn start(
     data: &Path,
     blocks: DiskStore,
 ) -> anyhow::Result<Option<Bitswap>> {
-    if options.listen.is_empty() && options.peers.is_empty() {
+    if options.bitswap_listen.is_empty() && options.bitswap_peer.is_empty() {
         return Ok(None);
     }
     let identity = Identity::load_or_create(&data.join(KEY))?;
     let mut config = Config::new(identity);
-    config.listen.clone_from(&options.listen);
-    config.peers.clone_from(&options.peers);
-    config.serve = options.serve.into();
+    config.listen.clone_from(&options.bitswap_listen);
+    config.peers.clone_from(&options.bitswap_peer);
+    config.serve = options.bitswap_serve.into();
     let node = Bitswap::start(config, blocks).await;
     node.context("choose other addresses with --bitswap-listen").map(Some)
 }
