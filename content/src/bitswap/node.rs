@@ -118,11 +118,11 @@ impl Node {
     fn on_event(&mut self, event: SwarmEvent<NetworkEvent>) {
         match event {
             SwarmEvent::Behaviour(NetworkEvent::Exchange(event)) => self.on_exchange(event),
-            SwarmEvent::Behaviour(NetworkEvent::Ping(ping::Event { peer, result: Err(error), .. })) => {
-                if !matches!(error, ping::Failure::Unsupported) {
-                    debug!(%peer, %error, "a bitswap peer does not answer");
-                    let _already_gone = self.swarm.disconnect_peer_id(peer);
-                }
+            SwarmEvent::Behaviour(NetworkEvent::Ping(ping::Event { peer, result: Err(error), .. }))
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                debug!(%peer, %error, "a bitswap peer does not answer");
+                let _already_gone = self.swarm.disconnect_peer_id(peer);
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 debug!(%peer, %error, "a bitswap peer cannot be reached");

@@ -302,18 +302,17 @@ impl Wants {
         if wanted.asked.is_some() {
             return;
         }
+        let alone = self.peers.is_empty();
         let has = wanted.known.iter().filter(|(_, known)| **known == Known::Has);
         let has = has.filter_map(|(peer, _)| Some((*peer, self.peers.get(peer)?)));
         let best = has.min_by_key(|(_, partner)| (partner.in_flight, partner.gave.is_none()));
         match best {
             Some((peer, partner)) if partner.in_flight < IN_FLIGHT => self.ask(id, peer, now),
             Some(_) => {}
-            None if self.peers.is_empty() => {
-                if now.duration_since(self.alone_since) > self.patience.connect {
-                    self.finish(id, || SourceError::Unreachable("no peer is connected".into()));
-                }
+            None if alone && now.duration_since(self.alone_since) > self.patience.connect => {
+                self.finish(id, || SourceError::Unreachable("no peer is connected".into()));
             }
-            None if wanted.known.values().all(|known| *known == Known::Lacks) => {
+            None if !alone && wanted.known.values().all(|known| *known == Known::Lacks) => {
                 let (timed_out, time) = (wanted.timed_out, self.patience.block);
                 self.finish(
                     id,
