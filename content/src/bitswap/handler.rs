@@ -28,9 +28,9 @@ use super::stream::{self, Incoming, ReadError};
 /// Streams of a peer at once. Kubo opens one for its wants and eight for blocks; further ones are reset.
 const INBOUND_STREAMS: usize = 16;
 
-/// Messages that wait to be written. What is large among them is bounded by the ledgers; a peer that lets so many wait
-/// reads nothing.
-const QUEUE: usize = 1024;
+/// What may wait to be written, in bytes: twice of what a ledger has under way, and refusals. A peer that lets more wait
+/// does not read.
+const QUEUE: usize = 8 << 20;
 
 /// How long our stream stays open for the next message. Helia ends streams after five seconds, and a message that is
 /// just then on its way would be lost.
@@ -134,6 +134,8 @@ pub struct Handler {
     last_used: Instant,
     inbound: SelectAll<BoxStream<'static, Result<Incoming, ReadError>>>,
     queue: VecDeque<Outgoing>,
+    /// The bytes in it.
+    queued: usize,
     outbound: Outbound,
     closing: FuturesUnordered<BoxFuture<'static, ()>>,
     failure: Option<Failure>,
@@ -164,6 +166,7 @@ impl Handler {
             last_used: Instant::now(),
             inbound: SelectAll::new(),
             queue: VecDeque::new(),
+            queued: 0,
             outbound: Outbound::None,
             closing: FuturesUnordered::new(),
             failure: None,
@@ -216,7 +219,7 @@ impl Handler {
         }
     }
 
-    /// Writes what is there to be written. `true` asks for a stream.
+    /// Writes what is there to be written, after asking for a stream.
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             match std::mem::replace(&mut self.outbound, Outbound::None) {
@@ -243,7 +246,10 @@ impl Handler {
                     return Poll::Ready(Step::Sent(written.weight));
                 }
                 Outbound::Open { stream, version, mut until } => match self.queue.pop_front() {
-                    Some(outgoing) => self.outbound = Outbound::write(stream, version, outgoing),
+                    Some(outgoing) => {
+                        self.queued = self.queued.saturating_sub(outgoing.message.size());
+                        self.outbound = Outbound::write(stream, version, outgoing);
+                    }
                     None if until.poll_unpin(cx).is_ready() => {
                         self.closing.push(stream::close(stream).boxed());
                     }
@@ -325,7 +331,8 @@ impl ConnectionHandler for Handler {
         if self.failed {
             return;
         }
-        if self.queue.len() < QUEUE {
+        self.queued += outgoing.message.size();
+        if self.queued <= QUEUE {
             self.queue.push_back(outgoing);
         } else {
             self.fail(Failure::Deaf);

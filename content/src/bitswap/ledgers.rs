@@ -181,7 +181,9 @@ impl Ledgers {
     /// So many bytes are not under way any more.
     pub fn sent(&mut self, peer: &PeerId, bytes: usize) {
         if let Some(ledger) = self.peers.get_mut(peer) {
-            ledger.unsent = ledger.unsent.saturating_sub(bytes);
+            // What an earlier connection had under way went with it.
+            let bytes = bytes.min(ledger.unsent);
+            ledger.unsent -= bytes;
             self.unsent = self.unsent.saturating_sub(bytes);
         }
     }

@@ -260,6 +260,13 @@ impl Message {
         framed
     }
 
+    /// The memory that it takes, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| size_of::<Payload>() + block.data.len()).sum::<usize>();
+        blocks + size_of_val(self.wants.as_slice()) + size_of_val(self.presences.as_slice())
+    }
+
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -24,6 +24,9 @@ const IN_FLIGHT: usize = 16;
 /// How long a peer may take to say whether it has a block. Those of older versions never say that they have not.
 const HAVE_TIME: Duration = Duration::from_secs(3);
 
+/// How many times as long a peer may take that sends other blocks meanwhile, so that none can hold a want for good.
+const AT_WORK: u32 = 6;
+
 /// A peer that goes sooner was as good as none.
 const VISIT: Duration = Duration::from_secs(1);
 
@@ -73,7 +76,8 @@ struct Wanted {
     waiters: Vec<Waiter>,
     /// Which of the connected peers has it.
     known: HashMap<PeerId, Known>,
-    asked: Option<Asked>,
+    /// The one that is asked for it.
+    asked: Option<PeerId>,
     /// A peer was silent when it was asked.
     timed_out: bool,
 }
@@ -86,11 +90,6 @@ enum Known {
     },
     Has,
     Lacks,
-}
-
-struct Asked {
-    peer: PeerId,
-    since: Instant,
 }
 
 struct Partner {
@@ -175,7 +174,7 @@ impl Wants {
         partner.in_flight += 1;
         partner.remember(id);
         wanted.known.insert(peer, Known::No { since: now });
-        wanted.asked = Some(Asked { peer, since: now });
+        wanted.asked = Some(peer);
         self.tell(peer, Entry::want(id.to_cid(), WantKind::Block));
     }
 
@@ -203,7 +202,7 @@ impl Wants {
         for id in ids {
             let Some(wanted) = self.wanted.get_mut(&id) else { continue };
             wanted.known.remove(peer);
-            wanted.asked.take_if(|asked| asked.peer == *peer);
+            wanted.asked.take_if(|asked| asked == peer);
             self.advance(id, now);
         }
     }
@@ -273,26 +272,30 @@ impl Wants {
 
     fn time_out(&mut self, id: ContentId, now: Instant) {
         let Some(wanted) = self.wanted.get_mut(&id) else { return };
-        for known in wanted.known.values_mut() {
-            if matches!(known, Known::No { since } if now.duration_since(*since) > HAVE_TIME) {
+        // A peer that sends other blocks meanwhile is at work.
+        let waited = |peer: &PeerId, since: Instant| {
+            let gave = self.peers.get(peer).and_then(|partner| partner.gave);
+            now.duration_since(gave.map_or(since, |gave| gave.max(since)))
+        };
+        let mut silent = Vec::new();
+        for (peer, known) in &mut wanted.known {
+            let asked = wanted.asked == Some(*peer);
+            let time = if asked { self.patience.block } else { HAVE_TIME };
+            if let Known::No { since } = *known
+                && (waited(peer, since) > time || now.duration_since(since) > time * AT_WORK)
+            {
                 *known = Known::Lacks;
+                wanted.timed_out |= asked;
+                silent.push((*peer, asked));
             }
         }
-        let Some(asked) = &wanted.asked else { return };
-        let peer = asked.peer;
-        // A peer that sends other blocks meanwhile is at work.
-        let gave = self.peers.get(&peer).and_then(|partner| partner.gave);
-        let last = gave.map_or(asked.since, |gave| gave.max(asked.since));
-        if now.duration_since(last) <= self.patience.block {
-            return;
-        }
-        wanted.timed_out = true;
-        self.withdraw(id, &peer);
-        self.tell(peer, Entry::cancel(id.to_cid()));
-        // It is not the first choice any more.
-        self.peers.entry(peer).and_modify(|partner| partner.gave = None);
-        if let Some(wanted) = self.wanted.get_mut(&id) {
-            wanted.known.insert(peer, Known::Lacks);
+        for (peer, asked) in silent {
+            self.tell(peer, Entry::cancel(id.to_cid()));
+            if asked {
+                self.withdraw(id, &peer);
+                // It is not the first choice any more.
+                self.peers.entry(peer).and_modify(|partner| partner.gave = None);
+            }
         }
     }
 
@@ -305,7 +308,7 @@ impl Wants {
         let alone = self.peers.is_empty();
         let has = wanted.known.iter().filter(|(_, known)| **known == Known::Has);
         let has = has.filter_map(|(peer, _)| Some((*peer, self.peers.get(peer)?)));
-        let best = has.min_by_key(|(_, partner)| (partner.in_flight, partner.gave.is_none()));
+        let best = has.min_by_key(|(_, partner)| (partner.gave.is_none(), partner.in_flight));
         match best {
             Some((peer, partner)) if partner.in_flight < IN_FLIGHT => self.ask(id, peer, now),
             Some(_) => {}
@@ -313,13 +316,8 @@ impl Wants {
                 self.finish(id, || SourceError::Unreachable("no peer is connected".into()));
             }
             None if !alone && wanted.known.values().all(|known| *known == Known::Lacks) => {
-                let (timed_out, time) = (wanted.timed_out, self.patience.block);
-                self.finish(
-                    id,
-                    || {
-                        if timed_out { SourceError::Timeout(time) } else { SourceError::NotFound }
-                    },
-                );
+                let timed_out = wanted.timed_out.then_some(self.patience.block);
+                self.finish(id, || timed_out.map_or(SourceError::NotFound, SourceError::Timeout));
             }
             None => {}
         }
@@ -346,7 +344,7 @@ impl Wants {
 
     fn release(&mut self, wanted: &mut Wanted) {
         if let Some(asked) = wanted.asked.take() {
-            let partner = self.peers.entry(asked.peer);
+            let partner = self.peers.entry(asked);
             partner.and_modify(|partner| partner.in_flight = partner.in_flight.saturating_sub(1));
         }
     }
@@ -373,7 +371,7 @@ impl Wants {
 
 impl Wanted {
     fn asks(&self, peer: &PeerId) -> bool {
-        self.asked.as_ref().is_some_and(|asked| asked.peer == *peer)
+        self.asked == Some(*peer)
     }
 }
 
@@ -381,5 +379,136 @@ fn answer(waiters: Vec<Waiter>, error: impl Fn() -> SourceError) {
     for waiter in waiters {
         // Whoever does not wait any more needs no answer.
         let _gone = waiter.send(Err(error()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use af_contract::Codec;
+
+    use super::*;
+    use crate::hash::identify;
+
+    const BYTES: Bytes = Bytes::from_static(b"block");
+
+    struct Fixture {
+        wants: Wants,
+        now: Instant,
+        id: ContentId,
+        answers: Vec<oneshot::Receiver<Result<Bytes, SourceError>>>,
+    }
+
+    impl Fixture {
+        fn new(peers: &[PeerId]) -> Self {
+            let (now, second) = (Instant::now(), Duration::from_secs(1));
+            let mut wants = Wants::new(Patience { block: 10 * second, connect: 5 * second }, now);
+            peers.iter().for_each(|peer| wants.connected(*peer, now));
+            Self { wants, now, id: identify(Codec::Raw, &BYTES), answers: Vec::new() }
+        }
+
+        fn want(&mut self, id: ContentId) {
+            let (waiter, answer) = oneshot::channel();
+            self.wants.add(id, waiter, self.now);
+            self.answers.push(answer);
+        }
+
+        fn after(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+            self.wants.tick(self.now);
+        }
+
+        fn says(&mut self, peer: PeerId, has: bool) {
+            self.wants.presence(peer, self.id, has, self.now);
+        }
+
+        /// What is said to a peer; what is said to others is forgotten.
+        fn told(&mut self, peer: PeerId) -> Vec<Entry> {
+            self.wants
+                .take_outgoing()
+                .filter(|(to, _)| *to == peer)
+                .flat_map(|(_, entries)| entries)
+                .collect()
+        }
+
+        fn answer(&mut self) -> Option<Result<Bytes, SourceError>> {
+            self.answers.first_mut().unwrap().try_recv().ok()
+        }
+    }
+
+    fn entry(id: ContentId, kind: WantKind) -> Entry {
+        Entry::want(id.to_cid(), kind)
+    }
+
+    #[test]
+    fn who_has_it_is_asked_and_the_next_one_when_it_has_not() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let mut fixture = Fixture::new(&[one, two]);
+        fixture.want(fixture.id);
+        assert_eq!(fixture.told(one), [entry(fixture.id, WantKind::Have)]);
+        fixture.says(one, true);
+        assert_eq!(fixture.told(one), [entry(fixture.id, WantKind::Block)]);
+        fixture.says(two, true);
+        assert_eq!(fixture.told(two), [], "one at a time");
+        fixture.says(one, false);
+        assert_eq!(fixture.told(two), [entry(fixture.id, WantKind::Block)]);
+        assert_eq!(fixture.wants.block(two, fixture.id, &BYTES, fixture.now), Verdict::Taken);
+        assert_eq!(fixture.answer().unwrap().unwrap(), BYTES);
+        assert_eq!(fixture.told(two), [Entry::cancel(fixture.id.to_cid())]);
+        assert_eq!(fixture.wants.block(two, fixture.id, &BYTES, fixture.now), Verdict::Late);
+        // The giver is asked for the next one at once.
+        let next = identify(Codec::Raw, b"next");
+        fixture.want(next);
+        assert_eq!(fixture.told(two), [entry(next, WantKind::Block)]);
+    }
+
+    #[test]
+    fn nobody_has_it_when_all_say_so_or_are_silent() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let mut fixture = Fixture::new(&[one, two]);
+        fixture.want(fixture.id);
+        fixture.says(one, false);
+        assert!(fixture.answer().is_none());
+        fixture.told(two);
+        fixture.after(4);
+        assert!(matches!(fixture.answer(), Some(Err(SourceError::NotFound))));
+        assert_eq!(fixture.told(two), [Entry::cancel(fixture.id.to_cid())]);
+        assert!(fixture.wants.is_empty());
+    }
+
+    #[test]
+    fn a_peer_cannot_hold_a_want_by_sending_others() {
+        let peer = PeerId::random();
+        let mut fixture = Fixture::new(&[peer]);
+        fixture.want(fixture.id);
+        fixture.says(peer, true);
+        let mut waited = 0;
+        while fixture.answer().is_none() {
+            let other = identify(Codec::Raw, &[waited]);
+            fixture.want(other);
+            fixture.wants.block(peer, other, &BYTES, fixture.now);
+            fixture.after(5);
+            waited += 5;
+        }
+        assert_eq!(waited, 65, "six times as long as it may be silent");
+    }
+
+    #[test]
+    fn so_many_blocks_are_asked_for_at_once_and_others_when_they_came() {
+        let peer = PeerId::random();
+        let mut fixture = Fixture::new(&[peer]);
+        let ids: Vec<_> = (0..IN_FLIGHT + 5).map(|n| identify(Codec::Raw, &n.to_le_bytes())).collect();
+        for id in &ids {
+            fixture.want(*id);
+            fixture.wants.presence(peer, *id, true, fixture.now);
+        }
+        let blocks =
+            |told: Vec<Entry>| told.iter().filter(|e| e.kind == WantKind::Block && !e.cancel).count();
+        assert_eq!(blocks(fixture.told(peer)), IN_FLIGHT);
+        fixture.wants.block(peer, ids[0], &BYTES, fixture.now);
+        assert_eq!(blocks(fixture.told(peer)), 1);
+        fixture.wants.gone(&peer, fixture.now);
+        assert!(fixture.wants.peers.is_empty() && !fixture.wants.is_empty());
+        fixture.after(6);
+        assert!(fixture.wants.is_empty(), "nobody came");
     }
 }
