@@ -1,5 +1,7 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+#[cfg(feature = "bitswap")]
+pub mod bitswap;
 pub mod content;
 pub mod domains;
 pub mod sites;
@@ -123,6 +125,9 @@ pub struct Up {
     pub stored: storage::Stored,
     #[command(flatten)]
     pub tls: tls::Tls,
+    #[cfg(feature = "bitswap")]
+    #[command(flatten)]
+    pub bitswap: bitswap::Bitswap,
 }
 
 /// A number of requests per second.

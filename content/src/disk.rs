@@ -99,6 +99,15 @@ impl DiskStore {
         Ok(Some(bytes))
     }
 
+    /// Whether a block is here, which reading may still find rotten.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn has(&self, id: &ContentId) -> Result<bool, StoreError> {
+        let path = self.path(id);
+        path.try_exists().map_err(at("looking for", &path))
+    }
+
     /// A whole file of at most `max_bytes`, checked against the BLAKE3 that its deployment recorded.
     ///
     /// The blocks' own hashes were checked when they came in; here the BLAKE3 of the whole stands for
@@ -121,12 +130,6 @@ impl DiskStore {
         let bytes = export(root, max_bytes, |id| self.block(id))?;
         let found = Blake3Hash::from(blake3::hash(&bytes));
         if found == *blake3 { Ok(bytes) } else { Err(FileReadError::Blake3 { expected: *blake3, found }) }
-    }
-
-    /// Whether there is a block under this id, whatever it holds.
-    #[must_use]
-    pub fn has(&self, id: &ContentId) -> bool {
-        self.path(id).exists()
     }
 
     /// Adds one block, visible at once. It is not synced: what a power cut makes of it is noticed when it is read, and it

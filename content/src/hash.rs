@@ -27,7 +27,7 @@ pub fn verify(expected: &ContentId, bytes: &[u8]) -> Result<(), Mismatch> {
     if found == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found }) }
 }
 
-fn identify_with(codec: Codec, kind: HashKind, bytes: &[u8]) -> ContentId {
+pub(crate) fn identify_with(codec: Codec, kind: HashKind, bytes: &[u8]) -> ContentId {
     let digest = match kind {
         // ring: 0.27 GB/s without SHA extensions, where the sha2 crate has 0.16.
         HashKind::Sha2_256 => {

@@ -1,6 +1,8 @@
 //! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, where blocks come from, and who else holds them.
 //! Knows nothing of functions, routes or HTTP.
 
+#[cfg(feature = "bitswap")]
+pub mod bitswap;
 pub mod car;
 pub mod disk;
 pub mod hash;

@@ -60,7 +60,7 @@ impl Fetched {
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        let fetcher = sources::fetcher(DiskStore::open(dir)?, &options.sources, &[], environment)?;
+        let fetcher = Fetcher::new(DiskStore::open(dir)?, sources::all(&options.sources, &[], environment)?);
         if !fetcher.has_sources() && options.blocks.is_none() {
             bail!("say whom to ask with --source, such as --source gateway=https://trustless-gateway.link");
         }

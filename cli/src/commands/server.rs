@@ -1,5 +1,7 @@
 //! `af up`: the whole platform in one process. Composes the control API and the edge; owns neither.
 
+#[cfg(feature = "bitswap")]
+mod bitswap;
 mod listeners;
 mod running;
 mod storage;
@@ -10,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use af_content::DiskStore;
+#[cfg(feature = "bitswap")]
+use af_content::bitswap::Bitswap;
+use af_content::source::Fetcher;
 use af_contract::Limits;
 use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
 use af_runtime::artifact::compile::Compiler;
@@ -50,7 +55,12 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
     let stored = storage::config(&options.stored, environment, &blocks)?;
-    let blocks = sources::fetcher(blocks, &options.content, &options.egress_allow, environment)?;
+    let others = sources::all(&options.content, &options.egress_allow, environment)?;
+    #[cfg(feature = "bitswap")]
+    let node = bitswap::start(&options.bitswap, &data, blocks.clone()).await?;
+    #[cfg(feature = "bitswap")]
+    let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
+    let blocks = Fetcher::new(blocks, others);
     let control = control_config(&options, &data, &urls.functions, stored);
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
@@ -59,10 +69,19 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     edge.routes_known();
 
     let running = Running::start(&control, &edge, bound, known);
-    announce(output, &urls, &data, signed_in.as_deref());
+    #[cfg(feature = "bitswap")]
+    let peer = node.as_ref().map(bitswap::described).unwrap_or_default();
+    #[cfg(not(feature = "bitswap"))]
+    let peer = Vec::new();
+    announce(output, &urls, &data, signed_in.as_deref(), &peer);
     wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
     info!("stopping; requests may finish");
-    running.stop().await
+    let stopped = running.stop().await;
+    #[cfg(feature = "bitswap")]
+    if let Some(node) = node {
+        node.stop().await;
+    }
+    stopped
 }
 
 fn start_log(environment: &Environment) -> anyhow::Result<()> {
@@ -185,13 +204,14 @@ async fn sign_in(
     Ok(None)
 }
 
-fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>) {
+fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>, peer: &[String]) {
     let functions = urls.functions.replace("{slug}", "<slug>");
     let value = json!({
         "apiUrl": urls.api,
         "functionsUrl": functions,
         "httpUrl": urls.http,
         "metricsUrl": urls.metrics,
+        "bitswap": peer,
         "dataDir": data,
         "signedIn": signed_in,
     });
@@ -203,6 +223,7 @@ fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>)
     fields.extend(urls.http.clone().map(|url| ("plain HTTP", url)));
     fields.push(("control API", urls.api.clone()));
     fields.extend(urls.metrics.clone().map(|url| ("metrics", url)));
+    fields.extend(peer.iter().map(|address| ("IPFS peer", address.clone())));
     fields.push(("data", data.display().to_string()));
     fields.push(("signed in", signed_in));
     output.result(&value, &output.fields(&fields));

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use af_content::DiskStore;
-use af_content::source::{Fetcher, Gateway, Kubo, Routing, Source, SourceReport};
+use af_content::source::{Gateway, Kubo, Routing, Source, SourceReport};
 use af_runtime::host::egress::{Egress, IpNet};
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -11,17 +10,14 @@ use serde_json::{Value, json};
 use crate::args::content::{SourceKind, SourceUrl, Sources};
 use crate::config::Environment;
 
-/// A fetcher for what `store` lacks. Providers that a routing server names are asked only where functions may send requests,
+/// Those of the options, in their order. Providers that a routing server names are asked only where functions may send requests,
 /// too: at public addresses, and in the networks of `egress`.
-pub fn fetcher(
-    store: DiskStore,
+pub fn all(
     sources: &Sources,
     egress: &[IpNet],
     environment: &Environment,
-) -> anyhow::Result<Fetcher> {
-    let made: anyhow::Result<Vec<_>> =
-        sources.sources.iter().map(|source| self::source(source, egress, environment)).collect();
-    Ok(Fetcher::new(store, made?))
+) -> anyhow::Result<Vec<Arc<dyn Source>>> {
+    sources.sources.iter().map(|source| self::source(source, egress, environment)).collect()
 }
 
 fn source(

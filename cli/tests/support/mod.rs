@@ -87,7 +87,7 @@ impl Home {
         let metrics = said["metricsUrl"].as_str().map(str::to_owned);
         let plain = said["httpUrl"].as_str().map(|url| url.rsplit_once(':').unwrap().1.parse().unwrap());
         let home = self.dir.path().to_owned();
-        Server { child, port, plain: plain.unwrap_or(port), api: field("apiUrl"), metrics, home }
+        Server { child, port, plain: plain.unwrap_or(port), api: field("apiUrl"), metrics, home, said }
     }
 }
 
@@ -101,6 +101,8 @@ pub struct Server {
     pub api: String,
     metrics: Option<String>,
     home: PathBuf,
+    /// All that it announced.
+    pub said: Value,
 }
 
 impl Server {

@@ -84,7 +84,7 @@ impl Fetcher {
         let (bytes, fetched) = self.had(root).await?;
         let is_file = walk.arrived(root, &bytes, fetched)?;
         // Where some are here already, all would be sent again.
-        if !is_file && walk.pending.last().is_some_and(|child| !self.store().has(child)) {
+        if !is_file && walk.pending.last().is_some_and(|child| matches!(self.store().has(child), Ok(false))) {
             // Many small blocks: one request for all of them.
             walk.in_bulk(root).await?;
         }

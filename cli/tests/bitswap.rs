@@ -1,0 +1,104 @@
+//! A server as an IPFS peer: what is deployed is fetched from it by CID, by those who may.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use af_content::bitswap::{Bitswap, Config, Identity, Multiaddr};
+use af_content::source::SourceError;
+use af_content::unixfs::Export;
+use af_content::{DiskStore, verify};
+use af_contract::ContentId;
+use support::{Home, Server, car_of, deploy, guest, refused};
+
+const LISTEN: [&str; 2] = ["--bitswap-listen", "/ip4/127.0.0.1/tcp/0"];
+
+/// A node with nothing of its own, which knows these peers.
+async fn node(dir: &tempfile::TempDir, peers: &[String]) -> Bitswap {
+    let mut config = Config::new(Identity::ephemeral());
+    config.listen.push("/ip4/127.0.0.1/tcp/0".parse().unwrap());
+    config.peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+    config.patience.connect = Duration::from_secs(2);
+    Bitswap::start(config, DiskStore::open(dir.path()).unwrap()).await.unwrap()
+}
+
+async fn fetch(node: &Bitswap, root: ContentId) -> Result<Vec<u8>, SourceError> {
+    let (source, mut file) = (node.source(), Vec::new());
+    let mut export = Export::new(root, 1 << 30);
+    while let Some(id) = export.wanted() {
+        let block = source.block(id).await?;
+        verify(&id, &block)?;
+        file.extend_from_slice(&export.feed(&block).unwrap());
+    }
+    Ok(file)
+}
+
+/// Where peers reach a server; its port is a free one each time.
+fn peer(server: &Server) -> Vec<String> {
+    let addresses = server.said["bitswap"].as_array().unwrap();
+    addresses.iter().map(|address| address.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_deployed_is_fetched_by_any_peer_also_after_a_restart() {
+    let home = Home::new();
+    let server = home.up(&[&LISTEN[..], &["--bitswap-serve", "anyone"]].concat());
+    deploy(&home, "good", "hello-rust", &[]);
+    let file = std::fs::read(guest("hello-rust")).unwrap();
+    let root = car_of(&file).0.root;
+    let first = peer(&server);
+    let dir = tempfile::tempdir().unwrap();
+    let other = node(&dir, &first).await;
+    assert!(fetch(&other, root).await.unwrap() == file);
+    assert!(server.stop().success(), "it says goodbye to its peers, too");
+    let mode = std::fs::metadata(home.data().join("bitswap.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // The same peer, where the one before was.
+    let at: Multiaddr = first[0].parse().unwrap();
+    let listen = at.to_string().split("/p2p/").next().unwrap().to_owned();
+    let server = home.up(&["--bitswap-listen", &listen, "--bitswap-serve", "anyone"]);
+    assert_eq!(peer(&server), first);
+    let again = async {
+        while fetch(&other, root).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is found again");
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_get_nothing_unless_that_was_said() {
+    let home = Home::new();
+    let server = home.up(&LISTEN);
+    deploy(&home, "good", "hello-rust", &[]);
+    let root = car_of(&std::fs::read(guest("hello-rust")).unwrap()).0.root;
+    let dir = tempfile::tempdir().unwrap();
+    let stranger = node(&dir, &peer(&server)).await;
+    assert!(matches!(fetch(&stranger, root).await, Err(SourceError::Unreachable(_))));
+    drop(server);
+    // One that is named is served, and need not dial itself.
+    let named = stranger.addresses().next().unwrap().to_string();
+    let server = home.up(&["--bitswap-peer", &named]);
+    assert!(peer(&server)[0].starts_with("/p2p/"), "it listens nowhere");
+    assert!(matches!(fetch(&stranger, root).await, Err(SourceError::Unreachable(_))), "only who is named");
+}
+
+#[test]
+fn an_address_that_is_none_is_told() {
+    let home = Home::new();
+    for (option, value, expected) in [
+        ("--bitswap-peer", "/ip4/127.0.0.1/tcp/4001", "add /p2p/ and its id"),
+        ("--bitswap-peer", "127.0.0.1:4001", "is no multiaddr"),
+        ("--bitswap-listen", "nowhere", "nowhere"),
+    ] {
+        let (code, text) = refused(home.af().args(["up", option, value]));
+        assert!(code == 2 && text.contains(expected), "{text}");
+    }
+    let listen = ["up", "--api-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--bitswap-listen"];
+    let (code, text) = refused(home.af().args(listen).arg("/ip4/192.0.2.1/tcp/4001"));
+    assert!(code == 1 && text.contains("--bitswap-listen"), "{text}");
+}
