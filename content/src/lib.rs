@@ -4,6 +4,7 @@
 pub mod car;
 pub mod disk;
 pub mod hash;
+pub mod private;
 pub mod source;
 mod staging;
 pub mod unixfs;

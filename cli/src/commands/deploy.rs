@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use af_content::private::{self, Cipher};
 use af_content::unixfs::FileSummary;
 use af_content::unixfs::folder::Folder;
 use af_contract::RouteTable;
@@ -38,7 +39,10 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let settings = settings::read(&options.env, plan.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
-    let (contents, package) = steps.time("hash", Package::read(&plan.path, plan.assets.as_deref()))?;
+    let key = if plan.private { Some(private::new_key()?) } else { None };
+    let cipher = key.as_ref().map(Cipher::new);
+    let package = Package::read(&plan.path, plan.assets.as_deref(), cipher.as_ref());
+    let (contents, package) = steps.time("hash", package)?;
     let (code, assets) = (contents.code, contents.assets.clone());
     let function = match known {
         Some(function) => function,
@@ -48,7 +52,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
     let query = plan.query(&contents)?;
-    let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
+    let body = package.into_body(bar.clone());
+    let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
     let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
@@ -94,6 +99,12 @@ fn report(done: &Done, output: &Output) {
         ("deployment", text(deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];
+    if deployment.get("private").and_then(Value::as_bool) == Some(true) {
+        fields.insert(
+            3,
+            ("private", "yes; CID and BLAKE3 are those of what is stored, which is encrypted".to_owned()),
+        );
+    }
     if let (Some(assets), Some(value)) = (assets, value.as_object_mut()) {
         fields.insert(3, ("assets", describe(assets)));
         let counted = json!({ "cid": assets.root, "files": assets.tree.files, "bytes": assets.tree.bytes, "leftOut": assets.hidden });
@@ -170,7 +181,6 @@ async fn route(api: &Api, function: &Value, routes: &RouteTable) -> anyhow::Resu
 }
 
 fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
-    unsupported(options.private, "--private", "content is not encrypted yet, so it cannot be kept private")?;
     unsupported(options.sgx, "--sgx", "no edge runs in an SGX enclave")
 }
 

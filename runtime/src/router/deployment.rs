@@ -6,7 +6,7 @@ use af_content::DiskStore;
 use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
 use http::HeaderValue;
 
-use crate::artifact::{Artifact, ArtifactError, ArtifactStore};
+use crate::artifact::{Artifact, ArtifactError, ArtifactStore, Secrets};
 use crate::host::{Given, Grants};
 use crate::http::Terms;
 use crate::sandbox::{Callee, Habits, IdleInstances};
@@ -22,6 +22,8 @@ pub struct Deployment {
     idle: Arc<IdleInstances>,
     habits: Arc<Habits>,
     grants: Arc<Grants>,
+    /// Where it is private.
+    secrets: Option<Secrets>,
     artifacts: ArtifactStore,
 }
 
@@ -68,10 +70,12 @@ impl Deployment {
         if !manifest.settings.keys().eq(reference.settings.keys()) {
             return Err(ArtifactError::Manifest("its settings are not those that it names".into()));
         }
+        let secrets = Secrets::of(&manifest, reference.content_key.as_ref())?;
         let given = Given {
             project: project.to_owned(),
             settings: reference.settings.clone(),
             assets: manifest.assets,
+            cipher: secrets.as_ref().map(|secrets| secrets.cipher().clone()),
             stores: manifest.stores.clone(),
             egress: manifest.egress.clone(),
         };
@@ -89,6 +93,7 @@ impl Deployment {
             idle: Arc::new(IdleInstances::new(uses, concurrency, artifacts.sandbox().idle().clone())),
             habits: Arc::default(),
             grants: Arc::new(grants),
+            secrets,
             artifacts,
         }))
     }
@@ -98,7 +103,7 @@ impl Deployment {
     /// # Errors
     /// When the content is missing or corrupt, or the component cannot be compiled or linked.
     pub async fn artifact(&self) -> Result<Arc<Artifact>, ArtifactError> {
-        self.artifacts.artifact(&self.manifest.code).await
+        self.artifacts.artifact(&self.manifest.code, self.secrets.as_ref()).await
     }
 
     /// `dep_…`
