@@ -190,7 +190,7 @@ pub enum Functions {
     Triggers(Named),
     /// Run one of a function's triggers now
     Trigger(RunTrigger),
-    /// Seal the keys of the project's private functions with a new key; what they run stays as it is
+    /// Seal the keys of the project's private functions with a new one
     RotateKey,
     /// Change a function's name, slug, status or routes
     Update(Update),

@@ -226,7 +226,7 @@ async fn mistakes_get_an_answer_that_helps() {
         ),
         (&["functions", "deploy", "-n", "hello", "-p", "/tmp"], 1, "is a directory"),
         (&["functions", "deploy", "-n", "hello", "-p", "Cargo.toml", "--sgx"], 1, "not supported yet"),
-        (&["functions", "deploy", "-n", "hello", "-p", "Cargo.toml", "--private"], 1, "[not_a_component]"),
+        (&["functions", "deploy", "-n", "hello", "-p", "Cargo.toml", "--private"], 1, "[not_a_component,"),
         (&["sites", "deploy", "-n", "docs", "-p", ".", "--private"], 1, "--private is not for sites"),
         (&["functions", "update", "-n", "hello"], 1, "nothing to change"),
         (&["functions", "rollback", "-n", "hello"], 1, "no deployment yet"),

@@ -220,6 +220,13 @@ async fn a_private_function_answers_and_nothing_that_is_stored_tells_what_it_is(
     fs::remove_dir_all(home.data().join("artifacts")).unwrap();
     let server = home.up(&["--cpu-limit-ms", "5000"]);
     assert_answers(&server, "files").await;
+    // Without the master key nothing can be read, and that is said.
+    server.kill();
+    fs::remove_file(home.data().join("master.key")).unwrap();
+    let server = home.up(&[]);
+    let answer = server.get("files", "/").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "content_key_missing");
 }
 
 #[tokio::test]

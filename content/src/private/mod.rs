@@ -60,8 +60,8 @@ pub enum PrivateError {
     /// A file with more segments than can be numbered.
     #[error("a file of more than 256 TiB cannot be encrypted")]
     TooLarge,
-    /// A directory's entry is not sealed, or not with this key.
-    #[error("the name {0:?} cannot be decrypted")]
+    /// A directory's entry is not sealed, or not with this key; or it is no name at all.
+    #[error("the name {0:?} is none, or not encrypted with the deployment's key")]
     Name(String),
     /// It would be too long when it is sealed.
     #[error("the name {0:?} is longer than the {NAME_BYTES} bytes that a private file's may have")]

@@ -18,7 +18,10 @@ impl Cipher {
     /// # Errors
     /// When it is none, or too long.
     pub fn seal_entry(&self, name: &str) -> Result<String, PrivateError> {
-        if !is_name(name) || name.len() > NAME_BYTES {
+        if !is_name(name) {
+            return Err(PrivateError::Name(name.to_owned()));
+        }
+        if name.len() > NAME_BYTES {
             return Err(PrivateError::NameTooLong(name.to_owned()));
         }
         let mut padded = name.as_bytes().to_vec();

@@ -96,7 +96,9 @@ impl Output {
     pub(super) fn take(&mut self, into: &mut [u8]) -> usize {
         let left = self.bytes.get(self.at..).unwrap_or_default();
         let taken = left.len().min(into.len());
-        into.iter_mut().zip(left).for_each(|(to, from)| *to = *from);
+        if let (Some(into), Some(from)) = (into.get_mut(..taken), left.get(..taken)) {
+            into.copy_from_slice(from);
+        }
         self.at += taken;
         taken
     }
