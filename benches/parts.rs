@@ -71,7 +71,7 @@ impl Node {
             std::fs::read(target.join(format!("guests/{guest}.wasm"))).expect("run examples/build first");
         let summary = save(&self.blocks, &file);
         let code = Code { cid: summary.root, blake3: summary.blake3, size: summary.size, world };
-        self.artifacts.artifact(&code).await.unwrap()
+        self.artifacts.artifact(&code, None).await.unwrap()
     }
 }
 

@@ -209,6 +209,8 @@ pub enum Functions {
     Triggers(Named),
     /// Run one of a function's triggers now
     Trigger(RunTrigger),
+    /// Seal the keys of the project's private functions with a new one
+    RotateKey,
     /// Change a function's name, slug, status or routes
     Update(Update),
     /// Delete a function and its deployments
@@ -301,8 +303,9 @@ pub struct Deploy {
     /// As --bundle false
     #[arg(long = "noBundle", hide = true)]
     pub no_bundle: bool,
-    /// Not supported yet
-    #[arg(long, hide = true)]
+    /// Encrypt the component and its files before they are sent, so that only this platform's edges can read them,
+    /// wherever their blocks lie [default: as af.config says, else no]
+    #[arg(long)]
     pub private: bool,
     /// Not supported
     #[arg(long, hide = true)]

@@ -17,6 +17,7 @@ fn help_is_as_published() {
         "rollback",
         "triggers",
         "trigger",
+        "rotate-key",
         "update",
         "delete",
     ];

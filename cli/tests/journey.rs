@@ -214,7 +214,7 @@ async fn mistakes_get_an_answer_that_helps() {
     let _server = home.up(&[]);
     let fails = |args: &[&str]| refused(home.af().args(args));
     ok(home.af().args(["functions", "create", "-n", "hello"]));
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 11] = [
         (&["functions", "get", "-n", "helo"], 1, "did you mean \"hello\"?"),
         (&["functions", "create", "-n", "hello"], 1, "choose another name"),
         (&["functions", "create", "-n", "a b"], 1, "3 to 30 letters, digits and dashes"),
@@ -225,7 +225,9 @@ async fn mistakes_get_an_answer_that_helps() {
             "cannot open /no/such/file.wasm",
         ),
         (&["functions", "deploy", "-n", "hello", "-p", "/tmp"], 1, "is a directory"),
-        (&["functions", "deploy", "-n", "hello", "-p", "Cargo.toml", "--private"], 1, "not supported yet"),
+        (&["functions", "deploy", "-n", "hello", "-p", "Cargo.toml", "--sgx"], 1, "not supported yet"),
+        (&["functions", "deploy", "-n", "hello", "-p", "Cargo.toml", "--private"], 1, "[not_a_component,"),
+        (&["sites", "deploy", "-n", "docs", "-p", ".", "--private"], 1, "--private is not for sites"),
         (&["functions", "update", "-n", "hello"], 1, "nothing to change"),
         (&["functions", "rollback", "-n", "hello"], 1, "no deployment yet"),
     ];

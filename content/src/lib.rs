@@ -6,6 +6,7 @@ pub mod bitswap;
 pub mod car;
 pub mod disk;
 pub mod hash;
+pub mod private;
 pub mod sink;
 pub mod source;
 mod staging;

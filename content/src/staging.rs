@@ -150,7 +150,15 @@ impl Inspection<'_> {
     /// # Errors
     /// When a block is missing or no valid node, or there is too much of them.
     pub fn tree(&mut self, root: &ContentId) -> Result<Tree, FileReadError> {
-        Tree::check(*root, |id| self.block(id)?.ok_or(FileReadError::Missing(*id)))
+        Tree::check(*root, |id| self.read(id))
+    }
+
+    /// One block of what came.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn read(&mut self, id: &ContentId) -> Result<Bytes, FileReadError> {
+        self.block(id)?.ok_or(FileReadError::Missing(*id))
     }
 
     /// Says that nothing else was to be uploaded.

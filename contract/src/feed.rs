@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentId, DomainName, RouteTable, Settings, Slug};
+use crate::{ContentId, ContentKey, DomainName, RouteTable, Settings, Slug};
 
 /// A change of one thing that answers requests. A later revision replaces an earlier one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,6 +116,9 @@ pub struct DeploymentRef {
     /// The values of the settings that the manifest names.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub settings: Settings,
+    /// What its code and assets are encrypted with, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_key: Option<ContentKey>,
 }
 
 /// Whether a function answers.

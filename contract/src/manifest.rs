@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MANIFEST_BYTES;
-use crate::{Blake3Hash, ContentId, Cors, HostPattern, Limits, SettingName, StoreName, Trigger, World};
+use crate::{
+    Blake3Hash, ContentId, Cors, HostPattern, Limits, Private, SettingName, StoreName, Trigger, World,
+};
 
 /// Everything that decides how a function behaves, in canonical DAG-CBOR.
 ///
@@ -47,6 +49,10 @@ pub struct Manifest {
     /// deployment. The values stay with the control plane.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<SettingName, Blake3Hash>,
+    /// How its code and assets are encrypted; without it they are as they are. What [`Self::code`] and
+    /// [`Self::assets`] name are the encrypted bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<Private>,
     /// When it is called without a request, and where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
@@ -124,6 +130,7 @@ impl Manifest {
 mod tests {
     use super::*;
     use crate::cors::Fields;
+    use crate::private::{self, Sealed};
     use crate::{Codec, HashKind};
 
     fn manifest() -> Manifest {
@@ -145,6 +152,7 @@ mod tests {
             cors: None,
             compress: false,
             settings: BTreeMap::new(),
+            private: None,
             triggers: Vec::new(),
             parent: None,
             author: "usr_1".into(),
@@ -170,6 +178,11 @@ mod tests {
                 compress: true,
                 limits: Limits { requests_per_second: Some(5), ..Limits::default() },
                 settings: [(SettingName::parse("KEY").unwrap(), Blake3Hash([3; 32]))].into(),
+                private: Some(Private {
+                    format: private::FORMAT,
+                    key: Blake3Hash([4; 32]),
+                    code: Sealed::new(vec![1, 2, 3]),
+                }),
                 triggers: vec!["@hourly=/tick".parse().unwrap()],
                 ..manifest
             };

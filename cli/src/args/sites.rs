@@ -52,6 +52,9 @@ pub struct DeploySite {
     /// Make the site if there is none with this name
     #[arg(long)]
     pub create: bool,
+    /// Not supported
+    #[arg(long, hide = true)]
+    pub private: bool,
 }
 
 #[derive(Debug, Options)]

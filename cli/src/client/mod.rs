@@ -2,7 +2,7 @@
 
 mod error;
 
-use af_contract::Problem;
+use af_contract::{ContentKey, Problem};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub struct Upload {
     pub query: Vec<(&'static str, String)>,
     /// What changes in its settings, as the header has it.
     pub settings: Option<String>,
+    /// What it is encrypted with, if it is.
+    pub content_key: Option<ContentKey>,
     /// A CAR.
     pub body: reqwest::Body,
 }
@@ -70,6 +72,9 @@ impl Api {
         let mut request = self.request(Method::POST, &upload.path)?.query(&upload.query);
         if let Some(settings) = upload.settings {
             request = request.header("af-settings", settings);
+        }
+        if let Some(key) = upload.content_key {
+            request = request.header("af-content-key", key.to_hex());
         }
         self.json(request.header("content-type", "application/vnd.ipld.car").body(upload.body)).await
     }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use af_content::private::{self, Cipher};
 use af_content::unixfs::folder::Folder;
 use af_contract::RouteTable;
 use anyhow::{Context, bail};
@@ -37,8 +38,16 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let settings = settings::read(&options.env, plan.env_file.as_deref())?;
     let settings = settings::header(&settings)?;
     let mut steps = Steps::default();
+    let key = if plan.private { Some(private::new_key()?) } else { None };
+    let cipher = key.as_ref().map(Cipher::new);
     let (contents, package) = match &plan.code {
-        Origin::File(path) => steps.time("hash", Package::read(path, plan.assets.as_deref()))?,
+        Origin::File(path) => {
+            let package = Package::read(path, plan.assets.as_deref(), cipher.as_ref());
+            steps.time("hash", package)?
+        }
+        Origin::Content(_) if plan.private => {
+            bail!("what others have cannot be made private; deploy the component as a file with --path")
+        }
         Origin::Content(cid) => Package::elsewhere(*cid),
     };
     let assets = contents.assets.clone();
@@ -50,7 +59,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
     let query = plan.query(&contents)?;
-    let uploaded = api.upload(Upload { path, query, settings, body: package.into_body(bar.clone()) }).await;
+    let body = package.into_body(bar.clone());
+    let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
     let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
@@ -95,6 +105,12 @@ fn report(done: &Done, output: &Output) {
         ("deployment", text(deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];
+    if deployment.get("private").and_then(Value::as_bool) == Some(true) {
+        fields.insert(
+            3,
+            ("private", "yes; CID and BLAKE3 are those of what is stored, which is encrypted".to_owned()),
+        );
+    }
     if let (Some(assets), Some(value)) = (assets, value.as_object_mut()) {
         fields.insert(3, ("assets", describe(assets)));
         let counted = json!({ "cid": assets.root, "files": assets.tree.files, "bytes": assets.tree.bytes, "leftOut": assets.hidden });
@@ -171,7 +187,6 @@ async fn route(api: &Api, function: &Value, routes: &RouteTable) -> anyhow::Resu
 }
 
 fn refuse_unsupported(options: &Deploy) -> anyhow::Result<()> {
-    unsupported(options.private, "--private", "content is not encrypted yet, so it cannot be kept private")?;
     unsupported(options.sgx, "--sgx", "no edge runs in an SGX enclave")
 }
 

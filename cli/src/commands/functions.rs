@@ -28,6 +28,7 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::Rollback(options) => rollback(&api, options, output).await,
         Functions::Triggers(options) => triggers::show(&api, &options, output).await,
         Functions::Trigger(options) => triggers::run(&api, &options, output).await,
+        Functions::RotateKey => rotate_key(&api, output).await,
         Functions::Update(options) => update(&api, options, output).await,
         Functions::Delete(options) => named::delete(&api, FUNCTION, &options.name, output).await,
     }
@@ -118,6 +119,19 @@ async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Resu
     deploy::wait_until_live(url, &Live::manifest(&deployment)).await?;
     let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
     output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
+    Ok(())
+}
+
+async fn rotate_key(api: &Api, output: &Output) -> anyhow::Result<()> {
+    let path = format!("/v1/projects/{}/rotate-content-key", api.project().await?);
+    let rotated = api.send(Method::POST, &path, &json!({})).await?;
+    let count = rotated.get("deployments").and_then(Value::as_u64).unwrap_or_default();
+    let message = match count {
+        0 => "the project has no private deployments".to_owned(),
+        1 => "the key of 1 private deployment is sealed with a new key".to_owned(),
+        several => format!("the keys of {several} private deployments are sealed with a new key"),
+    };
+    output.result(&rotated, &message);
     Ok(())
 }
 

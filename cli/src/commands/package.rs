@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 use af_content::car::{self, Block};
+use af_content::private::{Cipher, Layout, Sealing};
 use af_content::unixfs::folder::{self, Folder};
 use af_content::unixfs::{self, FileSummary};
 use af_contract::{Blake3Hash, ContentId, limits};
@@ -33,11 +34,16 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads a component and its assets into memory: at most 50 MiB and 100 MiB.
-    pub fn read(component: &Path, assets: Option<&Path>) -> anyhow::Result<(Contents, Self)> {
+    /// Reads a component and its assets into memory, encrypted where there is a cipher: at most 50 MiB and 100 MiB.
+    pub fn read(
+        component: &Path,
+        assets: Option<&Path>,
+        cipher: Option<&Cipher>,
+    ) -> anyhow::Result<(Contents, Self)> {
         let mut blocks = Blocks::default();
-        let code = code(component, &mut |block| blocks.add(block))?;
-        let assets = assets.map(|dir| self::assets(dir, &mut |block| blocks.add(block))).transpose()?;
+        let code = code(component, cipher, &mut |block| blocks.add(block))?;
+        let assets =
+            assets.map(|dir| self::assets(dir, cipher, &mut |block| blocks.add(block))).transpose()?;
         let roots = std::iter::once(code.root).chain(assets.as_ref().map(|assets| assets.root)).collect();
         let contents = Contents { code: code.root, blake3: Some(code.blake3), assets };
         Ok((contents, Self { roots, blocks: blocks.blocks }))
@@ -100,26 +106,44 @@ impl Blocks {
     }
 }
 
-fn code(path: &Path, collect: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Result<FileSummary> {
+fn code(
+    path: &Path,
+    cipher: Option<&Cipher>,
+    collect: &mut dyn FnMut(Block) -> io::Result<()>,
+) -> anyhow::Result<FileSummary> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
     let meta = file.metadata().with_context(|| format!("cannot read {shown}"))?;
     if meta.is_dir() {
         bail!("{shown} is a directory; give the .wasm file that was built in it");
     }
-    if meta.len() > limits::CODE_BYTES {
+    let stored = if cipher.is_some() { Layout::new(meta.len()).stored() } else { meta.len() };
+    if stored > limits::CODE_BYTES {
         bail!(
             "{shown} has {} MiB; a component may have at most {} MiB",
             meta.len() >> 20,
             limits::CODE_BYTES >> 20
         );
     }
-    unixfs::import(BufReader::new(file), collect).with_context(|| format!("cannot read {shown}"))
+    let file = BufReader::new(file);
+    let imported = match cipher {
+        Some(cipher) => unixfs::import(Sealing::new(cipher, file)?, collect),
+        None => unixfs::import(file, collect),
+    };
+    imported.with_context(|| format!("cannot read {shown}"))
 }
 
-fn assets(dir: &Path, collect: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Result<Folder> {
+fn assets(
+    dir: &Path,
+    cipher: Option<&Cipher>,
+    collect: &mut dyn FnMut(Block) -> io::Result<()>,
+) -> anyhow::Result<Folder> {
     if !dir.is_dir() {
         bail!("--assets {} is not a folder; give the one that holds the files", dir.display());
     }
-    folder::import(dir, collect).context("the assets cannot be deployed")
+    let imported = match cipher {
+        Some(cipher) => folder::import_private(dir, cipher, collect),
+        None => folder::import(dir, collect),
+    };
+    imported.context("the assets cannot be deployed")
 }

@@ -22,6 +22,8 @@ pub struct Plan {
     pub routes: Option<RouteTable>,
     /// Whether the function goes on with what it runs.
     pub preview: bool,
+    /// Whether all is encrypted before it is sent.
+    pub private: bool,
     reuse: Option<u32>,
     concurrency: Option<u32>,
     egress: Vec<HostPattern>,
@@ -88,6 +90,7 @@ impl Plan {
             compress: options.compress,
             rate_limit: options.rate_limit,
             preview: options.preview,
+            private: options.private || entry.is_some_and(|entry| entry.private),
         })
     }
 

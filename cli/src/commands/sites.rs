@@ -42,6 +42,11 @@ async fn create(api: &Api, options: &CreateSite, output: &Output) -> anyhow::Res
 
 /// Sends a folder and returns when it is served.
 async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Result<()> {
+    if options.private {
+        bail!(
+            "--private is not for sites, whose files are sent to whoever asks; give private files to a function, with `af functions deploy --private --assets DIR`"
+        );
+    }
     let file = ProjectFile::here().await?;
     let name = chosen(options.name.as_deref(), &file)?;
     let mut steps = Steps::default();
@@ -58,8 +63,8 @@ async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Res
     let bar = output.progress(package.size());
     let path = format!("/v1/sites/{}/deployments", text(&site, "id"));
     let query = vec![("cid", folder.root.to_string())];
-    let uploaded =
-        api.upload(Upload { path, query, settings: None, body: package.into_body(bar.clone()) }).await;
+    let body = package.into_body(bar.clone());
+    let uploaded = api.upload(Upload { path, query, settings: None, content_key: None, body }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
     let url = text(&site, "url");

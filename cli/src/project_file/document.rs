@@ -34,6 +34,8 @@ pub struct FunctionEntry {
     pub stores: Vec<StoreName>,
     /// A file of its settings.
     pub env_file: Option<PathBuf>,
+    /// Whether the component and its files are encrypted before they are sent.
+    pub private: bool,
 }
 
 /// A site of the project.
@@ -78,6 +80,8 @@ struct FunctionDocument {
     #[serde(default)]
     stores: Vec<StoreName>,
     env_file: Option<PathBuf>,
+    #[serde(default)]
+    private: bool,
 }
 
 /// Reads the functions and sites of a file.
@@ -127,6 +131,7 @@ fn function(place: &str, document: FunctionDocument) -> Result<FunctionEntry, Fa
         egress: document.egress,
         stores: document.stores,
         env_file: document.env_file,
+        private: document.private,
     })
 }
 

@@ -264,7 +264,7 @@ mod tests {
                     "routes": {"/b/*": "https://b.example", "/a/*": "https://a.example"},
                     "triggers": [{"cron": "*/5  * * * *", "path": "/tick"}],
                     "reuse": 8, "concurrency": 4, "egress": ["*.example.com"], "stores": ["sessions"],
-                    "envFile": ".env"
+                    "envFile": ".env", "private": true
                 }]
             }"#,
         )]);
@@ -280,6 +280,7 @@ mod tests {
             (api.egress[0].to_string(), api.stores[0].to_string()),
             ("*.example.com".into(), "sessions".into())
         );
+        assert!(api.private);
         assert_eq!(api.path.as_deref(), Some(Path::new("api.wasm")));
         assert_eq!(file.sites[0].build_command.as_deref(), Some("npm run build"));
     }

@@ -1,7 +1,7 @@
 //! A folder of this machine as a directory of UnixFS: what a deployment may have as its assets, or a reason why not.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use af_contract::{ContentId, limits};
@@ -10,6 +10,7 @@ use super::directory::{Directory, Entry, is_name};
 use super::file;
 use super::tree::{Tree, TreeError};
 use crate::car::Block;
+use crate::private::{Cipher, Layout, PrivateError, Sealing};
 
 /// The one name with a dot that is published: what well-known URIs are (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
@@ -45,6 +46,14 @@ pub enum FolderError {
     /// A name that is no text.
     #[error("{} has a name that is not UTF-8; rename it", .0.display())]
     Name(PathBuf),
+    /// Something cannot be encrypted.
+    #[error("{} cannot be private: {source}", path.display())]
+    Private {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: PrivateError,
+    },
     /// More than the limits allow.
     #[error(transparent)]
     Limit(#[from] TreeError),
@@ -67,19 +76,37 @@ pub fn import_within(
     most_bytes: u64,
     sink: &mut dyn FnMut(Block) -> io::Result<()>,
 ) -> Result<Folder, FolderError> {
-    let mut import = Import { sink, most_bytes, tree: Tree::default(), hidden: 0 };
-    let root = import.directory(dir, 0)?.id;
-    Ok(Folder { root, tree: import.tree, hidden: import.hidden })
+    Import { sink, most_bytes, cipher: None, tree: Tree::default(), hidden: 0 }.folder(dir)
+}
+
+/// As [`import`], with all names and files encrypted. What is counted is what is stored.
+///
+/// # Errors
+/// As [`import`], and when a name is too long to be sealed.
+pub fn import_private(
+    dir: &Path,
+    cipher: &Cipher,
+    sink: &mut dyn FnMut(Block) -> io::Result<()>,
+) -> Result<Folder, FolderError> {
+    let most_bytes = limits::ASSETS_BYTES;
+    Import { sink, most_bytes, cipher: Some(cipher), tree: Tree::default(), hidden: 0 }.folder(dir)
 }
 
 struct Import<'a> {
     sink: &'a mut dyn FnMut(Block) -> io::Result<()>,
     most_bytes: u64,
+    /// Where all is to be encrypted.
+    cipher: Option<&'a Cipher>,
     tree: Tree,
     hidden: usize,
 }
 
 impl Import<'_> {
+    fn folder(mut self, dir: &Path) -> Result<Folder, FolderError> {
+        let root = self.directory(dir, 0)?.id;
+        Ok(Folder { root, tree: self.tree, hidden: self.hidden })
+    }
+
     fn directory(&mut self, dir: &Path, depth: usize) -> Result<Entry, FolderError> {
         if depth > limits::ASSETS_DEPTH {
             return Err(TreeError::TooDeep.into());
@@ -93,6 +120,10 @@ impl Import<'_> {
                 self.hidden += 1;
                 continue;
             }
+            let name = match self.cipher {
+                Some(cipher) => cipher.seal_entry(&name).map_err(encrypting(&path))?,
+                None => name,
+            };
             entries.push(Entry { name, ..self.entry(&path, depth)? });
         }
         let (id, size) = Directory::write(&entries, self.sink).map_err(reading(dir))?;
@@ -121,14 +152,19 @@ impl Import<'_> {
 
     fn file(&mut self, path: &Path, length: u64) -> Result<Entry, FolderError> {
         // Before it is read: somebody may have named the folder of all their films.
+        let length = if self.cipher.is_some() { Layout::new(length).stored() } else { length };
         self.add(length)?;
-        let file = File::open(path).map_err(reading(path))?;
+        let file = BufReader::new(File::open(path).map_err(reading(path))?);
+        let file: Box<dyn Read> = match self.cipher {
+            Some(cipher) => Box::new(Sealing::new(cipher, file).map_err(encrypting(path))?),
+            None => Box::new(file),
+        };
         let mut size = 0_u64;
         let counted = |block: Block| {
             size += block.bytes.len() as u64;
             (self.sink)(block)
         };
-        let summary = file::import(BufReader::new(file), counted).map_err(reading(path))?;
+        let summary = file::import(file, counted).map_err(reading(path))?;
         self.add(summary.size.saturating_sub(length))?;
         Ok(Entry { name: String::new(), id: summary.root, size })
     }
@@ -141,6 +177,10 @@ impl Import<'_> {
 
 fn reading(path: &Path) -> impl Fn(io::Error) -> FolderError + '_ {
     move |source| FolderError::Read { path: path.to_owned(), source }
+}
+
+fn encrypting(path: &Path) -> impl Fn(PrivateError) -> FolderError + '_ {
+    move |source| FolderError::Private { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

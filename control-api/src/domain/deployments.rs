@@ -7,7 +7,7 @@ use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreNa
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, PAGE, Page, State, blocks, functions, id, now, triggers};
+use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, functions, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, DeploymentRow, FunctionRow, deployments, functions as rows};
 
@@ -79,6 +79,7 @@ pub async fn create(
 ) -> Result<DeploymentRow, Error> {
     functions::get(state, actor, function).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let key = claim.key.clone();
     let Received { content, staging } = match origin {
         Origin::Client(chunks) => {
             let store = state.blocks.clone();
@@ -99,6 +100,9 @@ pub async fn create(
     let manifest_id = identify(Codec::DagCbor, &bytes);
     let deployment = insert(&mut db, &function, &manifest, manifest_id).await?;
     store::settings::insert(&mut db, &deployment.id, &sealed).await?;
+    if let Some(key) = key {
+        content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
+    }
     let revision = if preview {
         feed::put(&mut db, Kind::Function, &function.id).await?
     } else {
@@ -175,6 +179,7 @@ async fn next(
         cors: wanted.cors,
         compress: wanted.compress,
         settings: settings::digests(&sealed),
+        private: content.private,
         triggers: wanted.triggers,
         parent,
         author: actor.user.clone(),
@@ -200,6 +205,7 @@ async fn insert(
         size: i64::try_from(manifest.code.size).unwrap_or(i64::MAX),
         world: manifest.code.world.to_string(),
         assets_cid: manifest.assets.map(|assets| assets.to_string()),
+        private: manifest.private.is_some(),
         triggers: triggers::stored(&manifest.triggers)?,
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),

@@ -4,20 +4,25 @@ use af_contract::{Change, DeploymentRef, DomainState, FunctionState, Owner, Sett
 use tracing::error;
 
 use super::settings::{self, SealedSettings};
-use super::{State, certificates, proof};
+use super::{State, certificates, content_keys, proof};
 use crate::store::StoreError;
+use crate::store::content_keys::ContentKeyRow;
 use crate::store::feed::DomainUpdate;
 
-/// What changed after `known`, oldest first, with the settings that functions need; at most 1,000 changes.
+/// What changed after `known`, oldest first, with the settings and keys that functions need; at most 1,000 changes.
 pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, StoreError> {
     let Some(until) = state.store.page_end(known).await? else { return Ok(Vec::new()) };
     let mut updates = state.store.changed_functions(known, until).await?;
     let sealed = state.store.settings_since(known, until).await?;
+    let keys = state.store.content_keys_since(known, until).await?;
     for update in &mut updates {
         if let Change::Function { id, state: Some(function) } = &mut update.change {
             for deployment in deployments(function) {
                 if let Some(sealed) = sealed.get(&deployment.id) {
                     open(state, id, deployment, sealed);
+                }
+                if let Some(key) = keys.get(&deployment.id) {
+                    open_key(state, deployment, key);
                 }
             }
         }
@@ -41,6 +46,14 @@ fn open(state: &State, function: &str, deployment: &mut DeploymentRef, sealed: &
             // The edge refuses a deployment that lacks a setting; the others are served.
             Err(cause) => error!(function, %name, %cause, "a setting cannot be opened"),
         }
+    }
+}
+
+fn open_key(state: &State, deployment: &mut DeploymentRef, row: &ContentKeyRow) {
+    match content_keys::open(state, row) {
+        Ok(key) => deployment.content_key = Some(key),
+        // As for a setting.
+        Err(cause) => error!(deployment = deployment.id, %cause, "a content key cannot be opened"),
     }
 }
 

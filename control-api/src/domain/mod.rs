@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod certificates;
 mod clock;
 pub mod component;
+pub mod content_keys;
 pub mod deployments;
 pub mod domains;
 mod error;

@@ -1,4 +1,4 @@
-//! Sealing of settings: what the database holds is of no use without the master key, which is in a file of
+//! Sealing of settings and keys: what the database holds is of no use without the master key, which is in a file of
 //! its own.
 
 use std::fs::{self, File, OpenOptions};
@@ -7,8 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::Zeroizing;
 
-/// The master key.
+/// The master key, or a key that is sealed with it.
 pub struct Seal {
     key: LessSafeKey,
 }
@@ -24,21 +25,29 @@ impl Seal {
     /// # Errors
     /// When the file cannot be read or made, or is no key.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut key = [0; 32];
+        let mut key = Zeroizing::new([0; 32]);
         match File::open(path) {
-            Ok(mut file) => file.read_exact(&mut key)?,
+            Ok(mut file) => file.read_exact(&mut *key)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                getrandom::fill(&mut key)?;
+                getrandom::fill(&mut *key)?;
                 let partial = path.with_extension("partial");
                 let mut options = OpenOptions::new();
                 let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-                file.write_all(&key)?;
+                file.write_all(&*key)?;
                 file.sync_all()?;
                 fs::rename(&partial, path)?;
             }
             Err(error) => return Err(error),
         }
-        let key = UnboundKey::new(&CHACHA20_POLY1305, &key).map_err(unspecified)?;
+        Self::new(&key)
+    }
+
+    /// Of a key that is at hand.
+    ///
+    /// # Errors
+    /// Never, for a key of this length.
+    pub fn new(key: &[u8; 32]) -> io::Result<Self> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(unspecified)?;
         Ok(Self { key: LessSafeKey::new(key) })
     }
 
@@ -47,10 +56,18 @@ impl Seal {
     /// # Errors
     /// When the system has no randomness.
     pub fn seal(&self, place: &[&str], value: &str) -> io::Result<Vec<u8>> {
+        self.seal_bytes(place, value.as_bytes())
+    }
+
+    /// As [`Self::seal`], of any bytes.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn seal_bytes(&self, place: &[&str], value: &[u8]) -> io::Result<Vec<u8>> {
         // Random nonces of 96 bits are safe for four billion values.
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
-        let mut sealed = value.as_bytes().to_vec();
+        let mut sealed = value.to_vec();
         self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(place), &mut sealed)
             .map_err(unspecified)?;
@@ -62,11 +79,20 @@ impl Seal {
     /// # Errors
     /// When it was changed, or sealed with another key or for another place.
     pub fn unseal(&self, place: &[&str], sealed: &[u8]) -> Result<String, Sealed> {
+        String::from_utf8(self.unseal_bytes(place, sealed)?.to_vec()).map_err(|_| Sealed)
+    }
+
+    /// Opens what [`Self::seal_bytes`] made for this place.
+    ///
+    /// # Errors
+    /// As [`Self::unseal`].
+    pub fn unseal_bytes(&self, place: &[&str], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Sealed> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Sealed)?;
-        let mut value = sealed.to_vec();
+        let mut value = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let value = self.key.open_in_place(nonce, aad(place), &mut value).map_err(|_| Sealed)?;
-        String::from_utf8(value.to_vec()).map_err(|_| Sealed)
+        let length = self.key.open_in_place(nonce, aad(place), &mut value).map_err(|_| Sealed)?.len();
+        value.truncate(length);
+        Ok(value)
     }
 }
 

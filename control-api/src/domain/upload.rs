@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use af_content::car::{Block, CarDecoder, CarError};
+use af_content::private::{self, Cipher, PrivateError, PrivateTreeError};
 use af_content::source::{DagBounds, FetchError, Fetcher};
-use af_content::unixfs::{ExportError, NodeError, Tree, TreeError};
-use af_content::{DiskStore, FileReadError, Staging};
-use af_contract::{Blake3Hash, Code, ContentId, limits};
+use af_content::unixfs::{self, ExportError, NodeError, Tree, TreeError};
+use af_content::{DiskStore, FileReadError, Inspection, Staging, StoreError};
+use af_contract::private::{FORMAT, Private};
+use af_contract::{Blake3Hash, Code, ContentId, ContentKey, limits};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -43,7 +45,7 @@ pub enum Origin {
 }
 
 /// What the client says that it sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Claim {
     /// UnixFS root of the component.
     pub cid: ContentId,
@@ -51,6 +53,8 @@ pub struct Claim {
     pub blake3: Option<Blake3Hash>,
     /// The directory of its assets, if there is one.
     pub assets: Option<ContentId>,
+    /// What both are encrypted with, if they are; what is claimed of them is then claimed of the encrypted bytes.
+    pub key: Option<ContentKey>,
 }
 
 impl Claim {
@@ -72,6 +76,8 @@ pub struct Content {
     pub code: Code,
     /// The directory of files that it may read.
     pub assets: Option<ContentId>,
+    /// How both are encrypted, if they are.
+    pub private: Option<Private>,
 }
 
 /// A component that is what was claimed and can be run. Its blocks are staged, not stored.
@@ -141,6 +147,12 @@ pub enum UploadError {
     /// The file is no function.
     #[error(transparent)]
     Component(#[from] ComponentError),
+    /// The component cannot be decrypted with the key that came with it.
+    #[error("the component cannot be decrypted: {0}")]
+    Private(#[source] PrivateError),
+    /// Its files cannot.
+    #[error("the files cannot be decrypted: {0}")]
+    PrivateAssets(#[source] PrivateTreeError),
     /// The client went away.
     #[error(transparent)]
     Broken(#[from] Broken),
@@ -149,7 +161,7 @@ pub enum UploadError {
     Fetch(#[from] Arc<FetchError>),
     /// Our disk.
     #[error("the server could not store the upload; its disk may be full, and its log says more")]
-    Storage(#[source] af_content::StoreError),
+    Storage(#[source] StoreError),
 }
 
 impl UploadError {
@@ -185,6 +197,10 @@ impl UploadError {
             Self::Assets(FileReadError::Tree(error)) => tree_code(error),
             Self::Assets(_) => "assets_invalid",
             Self::Component(error) => error.code(),
+            Self::Private(error) | Self::PrivateAssets(PrivateTreeError::Private { source: error, .. }) => {
+                private_code(error)
+            }
+            Self::PrivateAssets(PrivateTreeError::Blocks(_)) => "assets_invalid",
             Self::Broken(_) => "upload_broken",
             Self::Fetch(error) => match **error {
                 FetchError::NoSource(_) => "content_source_missing",
@@ -195,6 +211,13 @@ impl UploadError {
             },
             Self::Storage(_) => "internal",
         }
+    }
+}
+
+fn private_code(error: &PrivateError) -> &'static str {
+    match error {
+        PrivateError::Key { .. } => "content_key_mismatch",
+        _ => "private_content_invalid",
     }
 }
 
@@ -317,14 +340,45 @@ fn inspect(staging: &Staging, claim: &Claim) -> Result<Content, UploadError> {
     if let Some(assets) = &claim.assets {
         inspection.tree(assets)?;
     }
-    inspection.finish()?;
     let found = Blake3Hash::from(blake3::hash(&file));
     if let Some(claimed) = claim.blake3.filter(|claimed| *claimed != found) {
         return Err(UploadError::Blake3 { claimed, found });
     }
-    let world = component::judge(&file)?;
-    let code = Code { cid: claim.cid, blake3: found, size: file.len() as u64, world };
-    Ok(Content { code, assets: claim.assets })
+    let code = |world| Code { cid: claim.cid, blake3: found, size: file.len() as u64, world };
+    let (code, private) = match &claim.key {
+        None => (code(component::judge(&file)?), None),
+        Some(key) => {
+            let (clear, private) = inspect_private(&mut inspection, claim, &file, key)?;
+            (code(clear.world), Some(private))
+        }
+    };
+    inspection.finish()?;
+    Ok(Content { code, assets: claim.assets, private })
+}
+
+/// Decrypts the component, in memory only, to judge it as any other, and reads each of its files once. Returns what the
+/// component is in clear, and that sealed.
+fn inspect_private(
+    inspection: &mut Inspection<'_>,
+    claim: &Claim,
+    file: &[u8],
+    key: &ContentKey,
+) -> Result<(Code, Private), UploadError> {
+    let cipher = Cipher::new(key);
+    let clear = private::open(&cipher, file).map_err(UploadError::Private)?;
+    let world = component::judge(&clear)?;
+    let summary = unixfs::import(&clear[..], |_| Ok(()));
+    // Never, from memory to nowhere.
+    let summary = summary.map_err(|source| {
+        UploadError::Storage(StoreError::Io { action: "hashing", path: claim.cid.to_string().into(), source })
+    })?;
+    let code = Code { cid: summary.root, blake3: summary.blake3, size: summary.size, world };
+    let sealed = cipher.seal_code(&code, &claim.cid).map_err(UploadError::Private)?;
+    if let Some(assets) = &claim.assets {
+        let checked = private::check_tree(&cipher, assets, |id| inspection.read(id));
+        checked.map_err(UploadError::PrivateAssets)?;
+    }
+    Ok((code, Private { format: FORMAT, key: key.id(), code: sealed }))
 }
 
 /// As early as the header is there: a wrong CAR need not be sent to its end.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use af_contract::{CapabilityError, ContentId, Cors, HostPattern, StoreName, Trigger, limits, trigger};
+use af_contract::{
+    CapabilityError, ContentId, ContentKey, Cors, HostPattern, StoreName, Trigger, limits, trigger,
+};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
@@ -34,7 +36,7 @@ pub(super) struct Deployment {
     number: i64,
     /// CID of the manifest: the deployment's identity.
     manifest_cid: String,
-    /// CID of the component.
+    /// CID of the component; of a private one, of its encrypted bytes, as all that follows.
     cid: String,
     /// BLAKE3 of the component.
     blake3_hash: String,
@@ -44,6 +46,8 @@ pub(super) struct Deployment {
     world: String,
     /// CID of the directory of files that it may read.
     assets_cid: Option<String>,
+    /// Whether the component and its files are encrypted.
+    private: bool,
     /// Where it answers whatever the function runs, while it is among the newest 10; null where the slug is too long.
     preview_url: Option<String>,
     /// When the function is called without a request, and where.
@@ -102,6 +106,9 @@ pub(super) struct ClaimInput {
 /// base64url without padding. A header, so that values are in no URL and no log.
 const SETTINGS: &str = "af-settings";
 
+/// What a private component and its files are encrypted with, 64 hex digits. A header for the same reason.
+const CONTENT_KEY: &str = "af-content-key";
+
 /// Which deployments.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -134,6 +141,7 @@ impl Deployment {
             size: row.size,
             world: row.world,
             assets_cid: row.assets_cid,
+            private: row.private,
             triggers: triggers.into_iter().map(TriggerDocument::from).collect(),
             author_id: row.author_id,
             created_at: row.created_at,
@@ -159,7 +167,9 @@ pub(super) async fn list(
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets, or fetched by the server.
 #[utoipa::path(post, path = "/v1/functions/{function}/deployments", tag = "deployments",
     params(("function" = String, Path), ClaimInput, ("af-settings" = Option<String>, Header,
-        description = "Changes of the function's settings: a JSON object of names and values, null for one that goes, in base64url")),
+        description = "Changes of the function's settings: a JSON object of names and values, null for one that goes, in base64url"),
+        ("af-content-key" = Option<String>, Header,
+        description = "The key that the component and its files are encrypted with (ARCHITECTURE.md, \"Private content\"), 64 hex digits; left out: they are not")),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = Deployment), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -222,6 +232,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         cid: content_id(&input.cid)?,
         assets: input.assets.as_deref().map(content_id).transpose()?,
         blake3: input.blake3.as_deref().map(blake3).transpose()?,
+        key: content_key(headers)?,
     };
     if claim.blake3.is_none() && !input.fetch {
         let detail = "say with blake3 which BLAKE3 the component has";
@@ -280,6 +291,15 @@ fn triggers(text: &str) -> Result<Vec<Trigger>, Error> {
     let triggers: Vec<Trigger> = serde_json::from_str(text).map_err(|error| invalid(&error))?;
     trigger::check(&triggers).map_err(|error| invalid(&error))?;
     Ok(triggers)
+}
+
+fn content_key(headers: &HeaderMap) -> Result<Option<ContentKey>, Error> {
+    let Some(header) = headers.get(CONTENT_KEY) else { return Ok(None) };
+    let key = header.to_str().ok().and_then(|text| text.parse().ok());
+    let wrong = || {
+        Error::invalid("invalid_content_key", format!("the header {CONTENT_KEY} is no key of 64 hex digits"))
+    };
+    key.map(Some).ok_or_else(wrong)
 }
 
 fn settings(headers: &HeaderMap) -> Result<Changes, Error> {

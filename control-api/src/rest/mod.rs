@@ -78,6 +78,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(auth::me))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::rename, projects::delete))
+        .routes(routes!(projects::rotate_content_key))
         .routes(routes!(functions::list, functions::create))
         .routes(routes!(functions::get, functions::update, functions::delete))
         .routes(routes!(deployments::list))

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
-use crate::domain::{Actor, projects};
+use crate::domain::{Actor, content_keys, projects};
 use crate::store::ProjectRow;
 
 /// A project: who owns functions.
@@ -32,6 +32,13 @@ pub(super) struct Project {
 pub(super) struct ProjectInput {
     /// 1 to 60 characters.
     name: String,
+}
+
+/// What became of a project's key.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Rotated {
+    /// Keys of private deployments that are sealed with the new one.
+    deployments: u64,
 }
 
 impl From<ProjectRow> for Project {
@@ -102,4 +109,18 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Failure> {
     projects::delete(&state, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a new key for the project and seals the keys of its private deployments with it. Their content, and how they
+/// answer, stays as it is.
+#[utoipa::path(post, path = "/v1/projects/{project}/rotate-content-key", tag = "projects",
+    params(("project" = String, Path)), responses((status = 200, body = Rotated),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn rotate_content_key(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Rotated>, Failure> {
+    let deployments = content_keys::rotate(&state, &actor, &id).await?;
+    Ok(axum::Json(Rotated { deployments }))
 }

@@ -28,6 +28,8 @@ pub struct DeploymentRow {
     pub world: String,
     /// The directory of files that it may read.
     pub assets_cid: Option<String>,
+    /// Whether its code and files are encrypted.
+    pub private: bool,
     /// When its function is called without a request, as JSON.
     pub triggers: Option<String>,
     /// `usr_…`
@@ -45,7 +47,7 @@ pub(crate) struct Contents {
 }
 
 const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
-    d.world, d.assets_cid, d.triggers, d.author_id, d.created_at from deployments d join functions f on f.id = d.function_id";
+    d.world, d.assets_cid, exists (select 1 from content_keys k where k.deployment_id = d.id) as private, d.triggers, d.author_id, d.created_at from deployments d join functions f on f.id = d.function_id";
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {

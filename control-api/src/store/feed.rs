@@ -205,7 +205,7 @@ pub(crate) fn table(text: &str) -> Result<Option<RouteTable>, StoreError> {
 
 fn reference(id: String, manifest: &str) -> Result<DeploymentRef, StoreError> {
     let manifest = parse::<ContentId>("content id", manifest)?;
-    Ok(DeploymentRef { id, manifest, settings: Settings::new() })
+    Ok(DeploymentRef { id, manifest, settings: Settings::new(), content_key: None })
 }
 
 /// As SQLite has numbers.

@@ -1,5 +1,6 @@
 //! The database: the only place with SQL. SQLite with one writer, so that no write ever waits for a lock.
 
+pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;
 pub(crate) mod feed;

@@ -7,7 +7,7 @@ pub mod dns;
 use std::path::Path;
 
 use af_content::DiskStore;
-use af_contract::{Limits, limits};
+use af_contract::{ContentKey, Limits, limits};
 use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub const STRANGER: &str = "af_live_member_of_another_project";
 pub struct Served {
     pub control: ControlApi,
     url: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Served {
@@ -60,11 +60,33 @@ impl Served {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = control.clone();
         tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
-        Self { control, url, _dir: dir }
+        Self { control, url, dir }
+    }
+
+    /// What it has stored.
+    pub async fn database(&self) -> sqlx::SqlitePool {
+        let file = self.dir.path().join("af.sqlite");
+        sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(file))
+            .await
+            .unwrap()
     }
 
     pub async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
-        let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        self.upload_private(path, token, None, body).await
+    }
+
+    /// With the key that the body's content is encrypted with.
+    pub async fn upload_private(
+        &self,
+        path: &str,
+        token: &str,
+        key: Option<&ContentKey>,
+        body: Vec<u8>,
+    ) -> (u16, Value) {
+        let mut request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        if let Some(key) = key {
+            request = request.header("af-content-key", key.to_hex());
+        }
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }

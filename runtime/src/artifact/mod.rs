@@ -4,11 +4,13 @@ pub mod compile;
 mod disk;
 pub(crate) mod image;
 mod rewind;
+mod secrets;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use af_content::private::PrivateError;
 use af_content::source::{DagBounds, FetchError, Fetcher};
 use af_content::{FileReadError, StoreError};
 use af_contract::{Blake3Hash, Code, ContentId, World, limits};
@@ -22,6 +24,7 @@ use wasmtime_wasi_http::{p2, p3};
 
 use self::compile::{CompileError, Compiler};
 use self::disk::{ArtifactDir, Key, Kind, Name};
+pub use self::secrets::Secrets;
 use crate::sandbox::{Host, HostKind, Image, Sandbox, State};
 
 /// Components compiled at the same time. Cranelift itself spreads one over all cores.
@@ -83,6 +86,12 @@ pub enum ArtifactError {
     /// The manifest is not one, or of another function.
     #[error("the deployment's manifest is invalid: {0}")]
     Manifest(String),
+    /// It is private, and the control plane told no key for it.
+    #[error("this node was not told the key of the function's content")]
+    NoKey,
+    /// It is encrypted with another key, or damaged.
+    #[error("the function's content cannot be decrypted")]
+    Private(#[source] Arc<PrivateError>),
     /// Wasmtime cannot compile or link it.
     #[error("the component cannot be run: {0}")]
     Refused(String),
@@ -100,6 +109,8 @@ impl ArtifactError {
             Self::Unfetched(..) => "content_unavailable",
             Self::Corrupt(_) => "content_corrupt",
             Self::Manifest(_) => "manifest_invalid",
+            Self::NoKey => "content_key_missing",
+            Self::Private(_) => "content_undecryptable",
             Self::Refused(_) => "component_refused",
             Self::Storage(_) => "storage_failed",
         }
@@ -181,25 +192,36 @@ impl ArtifactStore {
         &self.inner.sandbox
     }
 
-    /// The artifact of a component; made by one caller while all others wait for it.
+    /// The artifact of a component, which is encrypted where there are secrets; made by one caller while all others wait
+    /// for it. It is known by the BLAKE3 of what is stored.
     ///
     /// # Errors
     /// When its content cannot be had or used.
-    pub async fn artifact(&self, code: &Code) -> Result<Arc<Artifact>, ArtifactError> {
+    pub async fn artifact(
+        &self,
+        code: &Code,
+        secrets: Option<&Secrets>,
+    ) -> Result<Arc<Artifact>, ArtifactError> {
         let key = Key::new(code.blake3, self.inner.sandbox.host(code.world));
         if let Some(artifact) = self.inner.memory.get(&key).await {
             return Ok(artifact);
         }
-        let (inner, wanted) = (self.inner.clone(), code.clone());
+        let (inner, wanted, secrets) = (self.inner.clone(), code.clone(), secrets.cloned());
         // In a task of its own: a client that goes away must not stop what others wait for.
-        let make = async move { tokio::spawn(inner.make(wanted)).await.map_err(ArtifactError::interrupted)? };
+        let make = async move {
+            tokio::spawn(inner.make(wanted, secrets)).await.map_err(ArtifactError::interrupted)?
+        };
         let made = self.inner.memory.try_get_with(key, make).await;
         made.map_err(|error| ArtifactError::clone(&error))
     }
 }
 
 impl Inner {
-    async fn make(self: Arc<Self>, code: Code) -> Result<Arc<Artifact>, ArtifactError> {
+    async fn make(
+        self: Arc<Self>,
+        code: Code,
+        secrets: Option<Secrets>,
+    ) -> Result<Arc<Artifact>, ArtifactError> {
         let (inner, wanted) = (self.clone(), code.clone());
         let loaded = tokio::task::spawn_blocking(move || inner.load(&wanted)).await;
         if let Some(artifact) = loaded.map_err(ArtifactError::interrupted)? {
@@ -208,12 +230,12 @@ impl Inner {
         }
         let _permit =
             self.compiling.acquire().await.map_err(|error| ArtifactError::Storage(Arc::new(error)))?;
-        let mut made = self.clone().compile_apart(code.clone()).await;
+        let mut made = self.clone().compile_apart(code.clone(), secrets.clone()).await;
         if let Err(ArtifactError::Missing(_) | ArtifactError::Corrupt(_)) = &made
             && self.blocks.has_sources()
         {
             made = match self.blocks.dag(code.cid, CODE_BOUNDS, &mut |_| {}).await {
-                Ok(_) => self.clone().compile_apart(code).await,
+                Ok(_) => self.clone().compile_apart(code, secrets).await,
                 Err(error) => Err(ArtifactError::Unfetched(code.cid, error)),
             };
         }
@@ -221,8 +243,12 @@ impl Inner {
     }
 
     /// On a thread of its own.
-    async fn compile_apart(self: Arc<Self>, code: Code) -> Result<Artifact, ArtifactError> {
-        let made = tokio::task::spawn_blocking(move || self.compile(&code)).await;
+    async fn compile_apart(
+        self: Arc<Self>,
+        code: Code,
+        secrets: Option<Secrets>,
+    ) -> Result<Artifact, ArtifactError> {
+        let made = tokio::task::spawn_blocking(move || self.compile(&code, secrets.as_ref())).await;
         made.map_err(ArtifactError::interrupted)?
     }
 
@@ -264,8 +290,12 @@ impl Inner {
     }
 
     /// From the content, without its initial memory where the component allows it.
-    fn compile(&self, code: &Code) -> Result<Artifact, ArtifactError> {
-        let wasm = self.blocks.store().file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
+    fn compile(&self, code: &Code, secrets: Option<&Secrets>) -> Result<Artifact, ArtifactError> {
+        let stored = self.blocks.store().file(&code.cid, &code.blake3, limits::CODE_BYTES)?;
+        let wasm = match secrets {
+            Some(secrets) => secrets.open(&stored)?,
+            None => stored,
+        };
         let imaged = self.sandbox.hosts(code.world).find(|host| host.kind == HostKind::Imaged);
         let Some((host, split)) = imaged.and_then(|host| Some((host, image::split(&wasm)?))) else {
             let host = self.sandbox.host(code.world);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use af_content::private::Cipher;
 use af_contract::{ContentId, HostPattern, Settings, StoreName};
 
 use super::egress::Egress;
@@ -32,6 +33,8 @@ pub struct Given {
     pub settings: Settings,
     /// The directory of its files.
     pub assets: Option<ContentId>,
+    /// What they are encrypted with, if they are.
+    pub cipher: Option<Cipher>,
     /// Stores besides the default one.
     pub stores: Vec<StoreName>,
     /// Hosts that it may send requests to; without it any of the public internet.
@@ -58,7 +61,7 @@ impl Grants {
         let assets = services.content.as_ref().zip(given.assets);
         Self {
             settings: given.settings,
-            assets: assets.map(|(store, root)| Assets { root, store: store.clone() }),
+            assets: assets.map(|(store, root)| Assets { root, store: store.clone(), cipher: given.cipher }),
             outbound: Arc::new(OutboundClient::new(
                 services.egress.clone(),
                 services.trust.clone(),

@@ -38,6 +38,7 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
             "deployment": deployment.id(),
             "code": deployment.manifest().code,
             "assets": deployment.manifest().assets,
+            "private": deployment.manifest().private.is_some(),
         })
     });
     let failed = failed.map(|(manifest, error)| {

@@ -7,7 +7,7 @@ use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::artifact::{Artifact, ArtifactError, ArtifactStore};
+use crate::artifact::{Artifact, ArtifactError, ArtifactStore, Secrets};
 use crate::host::{Given, Grants};
 use crate::http::Terms;
 use crate::sandbox::{Callee, Habits, IdleInstances};
@@ -23,6 +23,8 @@ pub struct Deployment {
     idle: Arc<IdleInstances>,
     habits: Arc<Habits>,
     grants: Arc<Grants>,
+    /// Where it is private.
+    secrets: Option<Secrets>,
     artifacts: ArtifactStore,
 }
 
@@ -67,10 +69,12 @@ impl Deployment {
         if !manifest.settings.keys().eq(reference.settings.keys()) {
             return Err(ArtifactError::Manifest("its settings are not those that it names".into()));
         }
+        let secrets = Secrets::of(&manifest, reference.content_key.as_ref())?;
         let given = Given {
             project: project.to_owned(),
             settings: reference.settings.clone(),
             assets: manifest.assets,
+            cipher: secrets.as_ref().map(|secrets| secrets.cipher().clone()),
             stores: manifest.stores.clone(),
             egress: manifest.egress.clone(),
         };
@@ -88,6 +92,7 @@ impl Deployment {
             idle: Arc::new(IdleInstances::new(uses, concurrency, artifacts.sandbox().idle().clone())),
             habits: Arc::default(),
             grants: Arc::new(grants),
+            secrets,
             artifacts,
         }))
     }
@@ -97,7 +102,7 @@ impl Deployment {
     /// # Errors
     /// When the content is missing or corrupt, or the component cannot be compiled or linked.
     pub async fn artifact(&self) -> Result<Arc<Artifact>, ArtifactError> {
-        self.artifacts.artifact(&self.manifest.code).await
+        self.artifacts.artifact(&self.manifest.code, self.secrets.as_ref()).await
     }
 
     /// `dep_…`

@@ -131,7 +131,13 @@ async fn send_batch(api: &Api, path: &str, blocks: &[Block], bar: &ProgressBar) 
     let (mut attempt, mut pause) = (1, PAUSE);
     loop {
         let body = body(blocks, bar);
-        let upload = Upload { path: format!("{path}/blocks"), query: Vec::new(), settings: None, body };
+        let upload = Upload {
+            path: format!("{path}/blocks"),
+            query: Vec::new(),
+            settings: None,
+            content_key: None,
+            body,
+        };
         match api.upload(upload).await {
             Ok(_) => return Ok(()),
             Err(error) if attempt < ATTEMPTS && is_passing(&error) => {}

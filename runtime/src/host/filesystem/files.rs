@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use af_content::private::{Cipher, Layout};
 use af_content::unixfs::{Entry, Found, Node, Seek};
 use af_contract::{Codec, ContentId};
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use tracing::error;
 
 use super::path::{self, Step};
 use super::piped::Piped;
-use crate::content::{ContentStore, Loaded, ReadError};
+use super::private::LastFile;
+use crate::content::{ContentStore, Loaded};
 use crate::host::log::GuestLog;
 use crate::sandbox::Meter;
 
@@ -25,6 +27,8 @@ pub struct Assets {
     pub root: ContentId,
     /// Where they are.
     pub store: ContentStore,
+    /// What they are encrypted with, if they are.
+    pub cipher: Option<Cipher>,
 }
 
 /// What a handle stands for. Holds no content, so that handles cost nothing but themselves.
@@ -105,6 +109,8 @@ pub struct Files {
     /// The part of a file that was read last: a guest that reads it piece by piece has it verified once,
     /// even if the cache has no room for it.
     last: Mutex<Option<(ContentId, Arc<Node>)>>,
+    /// Likewise in clear, where it is encrypted.
+    pub(super) last_file: Mutex<Option<LastFile>>,
     piped: Arc<Piped>,
 }
 
@@ -117,6 +123,7 @@ impl Files {
             log,
             reads: Arc::new(Semaphore::new(READS)),
             last: Mutex::new(None),
+            last_file: Mutex::new(None),
             piped: Arc::default(),
         }
     }
@@ -161,6 +168,25 @@ impl Files {
     /// # Errors
     /// When it is no file, or its content cannot be read.
     pub async fn read(&self, file: Descriptor, offset: u64) -> Result<Bytes, FileError> {
+        match &self.assets.cipher {
+            Some(cipher) => self.read_private(cipher, file, offset).await,
+            None => self.read_stored(file, offset).await,
+        }
+    }
+
+    /// As [`Self::read`], if nothing has to be waited for.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_now(&self, file: Descriptor, offset: u64) -> Result<Option<Bytes>, FileError> {
+        match &self.assets.cipher {
+            Some(_) => self.read_private_now(file, offset),
+            None => self.read_stored_now(file, offset),
+        }
+    }
+
+    /// As [`Self::read`], of the bytes as they are stored.
+    pub(super) async fn read_stored(&self, file: Descriptor, offset: u64) -> Result<Bytes, FileError> {
         let Some(mut seek) = start(file, offset)? else { return Ok(Bytes::new()) };
         loop {
             let node = self.node(seek.wanted()).await?;
@@ -171,11 +197,7 @@ impl Files {
         }
     }
 
-    /// As [`Self::read`], if nothing has to be waited for.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn read_now(&self, file: Descriptor, offset: u64) -> Result<Option<Bytes>, FileError> {
+    fn read_stored_now(&self, file: Descriptor, offset: u64) -> Result<Option<Bytes>, FileError> {
         let Some(mut seek) = start(file, offset)? else { return Ok(Some(Bytes::new())) };
         loop {
             let Some(Loaded::File(node)) = self.known(&seek.wanted()) else { return Ok(None) };
@@ -200,24 +222,43 @@ impl Files {
         }
         let Loaded::Directory(listed) = self.load(directory.id).await? else { return Err(FileError::Io) };
         let Some(entry) = listed.entries().get(number) else { return Ok(None) };
-        Ok(Some((entry.name.clone(), self.describe(entry).await?)))
+        let name = match &self.assets.cipher {
+            Some(cipher) => {
+                cipher.open_entry(&entry.name).map_err(|error| self.tell(directory.id, &error))?
+            }
+            None => entry.name.clone(),
+        };
+        Ok(Some((name, self.describe(entry).await?)))
     }
 
     async fn child(&self, directory: Descriptor, name: &str) -> Result<Descriptor, FileError> {
         let Loaded::Directory(listed) = self.load(directory.id).await? else { return Err(FileError::Io) };
-        self.describe(listed.find(name).ok_or(FileError::NoEntry)?).await
+        let entry = match &self.assets.cipher {
+            // There is no file with a name that cannot be sealed.
+            Some(cipher) => cipher.seal_entry(name).ok().and_then(|name| listed.find(&name)),
+            None => listed.find(name),
+        };
+        self.describe(entry.ok_or(FileError::NoEntry)?).await
     }
 
     async fn describe(&self, entry: &Entry) -> Result<Descriptor, FileError> {
         // A raw block's size was checked when it came in, and is checked again when it is read.
         if entry.id.codec() == Codec::Raw {
-            return Ok(Descriptor { id: entry.id, kind: Kind::File(entry.size) });
+            return self.file(entry.id, entry.size);
         }
-        let kind = match self.load(entry.id).await? {
-            Loaded::Directory(_) => Kind::Directory,
-            Loaded::File(node) => Kind::File(node.file_size().unwrap_or_default()),
+        match self.load(entry.id).await? {
+            Loaded::Directory(_) => Ok(Descriptor { id: entry.id, kind: Kind::Directory }),
+            Loaded::File(node) => self.file(entry.id, node.file_size().unwrap_or_default()),
+        }
+    }
+
+    /// A file that is stored as so many bytes.
+    fn file(&self, id: ContentId, stored: u64) -> Result<Descriptor, FileError> {
+        let size = match &self.assets.cipher {
+            Some(_) => Layout::of_stored(stored).map_err(|error| self.tell(id, &error))?.size(),
+            None => stored,
         };
-        Ok(Descriptor { id: entry.id, kind })
+        Ok(Descriptor { id, kind: Kind::File(size) })
     }
 
     async fn node(&self, id: ContentId) -> Result<Arc<Node>, FileError> {
@@ -228,7 +269,7 @@ impl Files {
     }
 
     fn step(&self, seek: Seek, node: &Arc<Node>) -> Result<Found, FileError> {
-        let found = seek.step(node).map_err(|error| self.tell(seek.wanted(), &error.into()))?;
+        let found = seek.step(node).map_err(|error| self.tell(seek.wanted(), &error))?;
         if let Found::Bytes(_) = found {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((seek.wanted(), node.clone()));
         }
@@ -258,7 +299,7 @@ impl Files {
     }
 
     /// The operator is told what is wrong with which content, the guest that there is something.
-    fn tell(&self, content: ContentId, error: &ReadError) -> FileError {
+    pub(super) fn tell(&self, content: ContentId, error: &dyn std::error::Error) -> FileError {
         let (function, id) = self.log.names();
         error!(%function, request_id = %id, %content, %error, "a function's assets cannot be read");
         FileError::Io
@@ -316,7 +357,7 @@ mod tests {
             staging.commit().unwrap().finish().unwrap();
             let meter = Arc::new(Meter::new(limits));
             let log = GuestLog::new(&"fn_1".into(), RequestId::next(), 1000, &Arc::new(Metrics::default()));
-            let assets = Assets { root, store: ContentStore::new(blocks) };
+            let assets = Assets { root, store: ContentStore::new(blocks), cipher: None };
             Self { files: Files::new(&assets, meter.clone(), log), private: private.id, meter, dir }
         }
 

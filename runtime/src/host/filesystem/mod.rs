@@ -7,6 +7,7 @@
 mod files;
 mod path;
 mod piped;
+mod private;
 mod produce;
 mod stream;
 mod v02;

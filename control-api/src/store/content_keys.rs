@@ -1,0 +1,99 @@
+//! Sealed keys of private content: one of each project, and one of each private deployment.
+
+use std::collections::HashMap;
+
+use af_contract::limits;
+use sqlx::SqliteConnection;
+
+use super::feed::range;
+use super::{Store, StoreError};
+
+/// A data key, and the key of its project that it is sealed with, sealed itself.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct ContentKeyRow {
+    pub deployment_id: String,
+    pub sealed: Vec<u8>,
+    pub project_id: String,
+    pub project_key: Vec<u8>,
+}
+
+impl Store {
+    /// Of the deployments of functions that changed after `known` up to `until`, by deployment.
+    pub(crate) async fn content_keys_since(
+        &self,
+        known: u64,
+        until: u64,
+    ) -> Result<HashMap<String, ContentKeyRow>, StoreError> {
+        let query = "select k.deployment_id, k.sealed, r.project_id, p.sealed as project_key
+            from content_keys k
+            join (select d.id, f.project_id, d.id = f.current_deployment_id as current,
+                    row_number() over (partition by d.function_id order by d.number desc) as place
+                from feed e
+                join functions f on f.id = e.id
+                join deployments d on d.function_id = f.id
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) r
+            on r.id = k.deployment_id and (r.current or r.place <= $3)
+            join project_keys p on p.project_id = r.project_id
+            limit 100000";
+        let (from, to) = range(known, until);
+        let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+        let query = sqlx::query_as(query).bind(from).bind(to).bind(previews);
+        let rows: Vec<ContentKeyRow> = query.fetch_all(&self.reader).await?;
+        Ok(rows.into_iter().map(|row| (row.deployment_id.clone(), row)).collect())
+    }
+}
+
+pub(crate) async fn insert(
+    db: &mut SqliteConnection,
+    deployment: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "insert into content_keys (deployment_id, sealed) values ($1, $2)";
+    sqlx::query(query).bind(deployment).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
+pub(crate) async fn replace(
+    db: &mut SqliteConnection,
+    deployment: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "update content_keys set sealed = $2 where deployment_id = $1";
+    sqlx::query(query).bind(deployment).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
+/// Data keys of a project's deployments, sealed, in the order of the deployments' ids.
+pub(crate) async fn of_project(
+    db: &mut SqliteConnection,
+    project: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query = "select k.deployment_id, k.sealed from content_keys k
+        join deployments d on d.id = k.deployment_id
+        join functions f on f.id = d.function_id
+        where f.project_id = $1 and k.deployment_id > $2 order by k.deployment_id limit $3";
+    Ok(sqlx::query_as(query).bind(project).bind(after).bind(limit).fetch_all(db).await?)
+}
+
+/// A project's key, sealed; none before its first private deployment.
+pub(crate) async fn project_key(
+    db: &mut SqliteConnection,
+    project: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let query = "select sealed from project_keys where project_id = $1";
+    Ok(sqlx::query_scalar(query).bind(project).fetch_optional(db).await?)
+}
+
+pub(crate) async fn put_project_key(
+    db: &mut SqliteConnection,
+    project: &str,
+    sealed: &[u8],
+    now: i64,
+) -> Result<(), StoreError> {
+    let query = "insert into project_keys (project_id, sealed, created_at) values ($1, $2, $3)
+        on conflict (project_id) do update set sealed = excluded.sealed, created_at = excluded.created_at";
+    sqlx::query(query).bind(project).bind(sealed).bind(now).execute(db).await?;
+    Ok(())
+}
