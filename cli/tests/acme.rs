@@ -8,10 +8,10 @@ mod support;
 
 use std::time::Duration;
 
-use pebble::{Authority, DnsServer, Knot, Pebble, TSIG_SECRET, free_port, servers};
+use pebble::{Authority, DnsServer, Knot, Pebble, TSIG_SECRET, servers};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use support::{Home, Server, certificate, guest, https, ok};
+use support::{Home, Server, certificate, free_port, guest, https, ok};
 
 const DOMAIN: &str = "fn.localhost";
 

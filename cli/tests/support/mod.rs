@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -223,6 +224,17 @@ pub fn deploy(home: &Home, name: &str, file: &str, options: &[&str]) {
     let mut deploy = home.af();
     deploy.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest(file)).args(options);
     ok(&mut deploy);
+}
+
+/// A port that is free now, for servers of others, which are told theirs before they start.
+pub fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        if UdpSocket::bind(address).is_ok() {
+            return address.port();
+        }
+    }
 }
 
 /// What a command printed, after it succeeded.

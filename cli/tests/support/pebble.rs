@@ -5,13 +5,15 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
+
+use super::support::free_port;
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -29,17 +31,6 @@ pub fn servers() -> Option<PathBuf> {
     assert!(!on_ci, "pebble and knot cannot be had: {reason}");
     println!("skipped: pebble and knot cannot be had: {}", reason.lines().last().unwrap_or_default());
     None
-}
-
-/// A port that is free now. Pebble and knot are told theirs before they start.
-pub fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address.port();
-        }
-    }
 }
 
 /// An authority that is not started yet, so that a server can be told of it.

@@ -1,0 +1,158 @@
+//! Our CIDs are those of real IPFS software.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+#[path = "support/ipfs.rs"]
+mod ipfs;
+mod support;
+#[path = "support/tamper.rs"]
+mod tamper;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use af_content::unixfs::{self, folder};
+use ipfs::{Helia, JsIpfs, Kubo, PinningService, RoutingServer, Stop, address, software};
+use serde_json::{Value, json};
+use tamper::Tamper;
+
+/// Files at the borders of chunks and nodes, a plain directory, and one that is so large that it is sharded.
+struct Samples {
+    _dir: tempfile::TempDir,
+    files: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+}
+
+impl Samples {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sizes = [0, 1, 256 << 10, (256 << 10) + 1, 1 << 20, (1 << 20) + 1, 5_000_000];
+        let files = sizes.map(|size| {
+            let path = dir.path().join(size.to_string());
+            fs::write(&path, bytes(size)).unwrap();
+            path
+        });
+        let (plain, sharded) = (dir.path().join("plain"), dir.path().join("sharded"));
+        fs::create_dir_all(plain.join("a/empty")).unwrap();
+        fs::write(plain.join("a/large"), bytes(1_500_000)).unwrap();
+        fs::write(plain.join("é"), "hello").unwrap();
+        fs::create_dir(&sharded).unwrap();
+        for n in 0..6000 {
+            fs::write(sharded.join(format!("a-file-with-a-name-{n}")), "x").unwrap();
+        }
+        Self { _dir: dir, files: files.into(), directories: vec![plain, sharded] }
+    }
+
+    fn all(&self) -> Vec<&Path> {
+        self.files.iter().chain(&self.directories).map(PathBuf::as_path).collect()
+    }
+}
+
+/// Any bytes, the same each time.
+fn bytes(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    let mut state = 1_u64;
+    for byte in &mut bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = state.to_be_bytes()[0];
+    }
+    bytes
+}
+
+fn our_cid(path: &Path) -> String {
+    if path.is_dir() {
+        return folder::import(path, &mut |_| Ok(())).unwrap().root.to_string();
+    }
+    unixfs::import(fs::File::open(path).unwrap(), |_| Ok(())).unwrap().root.to_string()
+}
+
+#[test]
+fn our_cids_are_those_of_helia() {
+    let Some(software) = software() else { return };
+    let samples = Samples::new();
+    let helia = Helia::start(&software, &samples.all());
+    let ours: Vec<_> = samples.all().into_iter().map(our_cid).collect();
+    assert_eq!(helia.added(), ours);
+}
+
+#[tokio::test]
+async fn the_software_that_tests_talk_to_works_is_restarted_and_tampered_with() {
+    let Some(software) = software() else { return };
+    let samples = Samples::new();
+    let large = bytes(5_000_000);
+    let mut kubo = Kubo::start(&software, &[&samples.files[6]]);
+    let mut helia = Helia::start(&software, &[]);
+    let cid = kubo.added().remove(0);
+    kubo.stop(Stop::AtOnce);
+    kubo.start_again();
+    helia.connect(&kubo.addresses()[0]).unwrap();
+    assert!(helia.fetch(&cid).unwrap() == large);
+    // The gateway has what bitswap brought, and goes on with it.
+    kubo.stop(Stop::InOrder);
+    helia.stop(Stop::InOrder);
+    helia.start_again();
+    let proxy = Tamper::http(address(&helia.gateway));
+    let url = format!("{}/ipfs/{cid}", proxy.url());
+    let get = async || support::http().get(&url).send().await.unwrap().bytes().await.unwrap();
+    assert!(get().await == large);
+    proxy.flip(4_000_000);
+    let wrong: Vec<_> = get().await.iter().zip(&large).map(|(one, other)| one ^ other).collect();
+    assert_eq!(wrong.iter().map(|&bits| u32::from(bits)).sum::<u32>(), 1);
+    assert_eq!(wrong[4_000_000], 1);
+    assert_eq!(proxy.seen(), 2);
+    // A client that verifies refuses it.
+    proxy.be_honest();
+    let fetch = async |proxy: &Tamper| {
+        let (software, gateway, cid) = (software.clone(), proxy.url(), cid.clone());
+        let fetch = move || Helia::fetch_by_gateway(&software, &gateway, &cid);
+        tokio::task::spawn_blocking(fetch).await.unwrap()
+    };
+    assert!(fetch(&proxy).await.unwrap() == large);
+    proxy.flip(100);
+    fetch(&proxy).await.unwrap_err();
+}
+
+#[test]
+fn a_bit_that_is_flipped_on_the_wire_ends_an_encrypted_connection() {
+    let Some(software) = software() else { return };
+    let samples = Samples::new();
+    let kubo = Kubo::start(&software, &[&samples.files[1]]);
+    let mut helia = Helia::start(&software, &[]);
+    let real = kubo.addresses().remove(0);
+    let port = real.split('/').nth(4).unwrap().to_owned();
+    let proxy = Tamper::tcp(format!("127.0.0.1:{port}").parse().unwrap());
+    let through = real.replace(&port, &proxy.address.port().to_string());
+    proxy.flip(300);
+    helia.connect(&through).unwrap_err();
+    proxy.be_honest();
+    helia.connect(&through).unwrap();
+    assert_eq!(helia.fetch(&kubo.added()[0]).unwrap(), bytes(1));
+}
+
+#[tokio::test]
+async fn services_answer_as_their_specifications_say() {
+    let Some(software) = software() else { return };
+    let samples = Samples::new();
+    let mut js_ipfs = JsIpfs::start(&software, &[&samples.files[5]]);
+    let file = js_ipfs.added().remove(0);
+    js_ipfs.stop(Stop::AtOnce);
+    js_ipfs.start_again();
+    let cat = support::http().post(format!("{}/api/v0/cat?arg={file}", js_ipfs.rpc));
+    assert!(cat.send().await.unwrap().bytes().await.unwrap() == bytes((1 << 20) + 1));
+    let pinning = PinningService::start(&software);
+    let pins = || support::http().post(format!("{}/pins", pinning.url));
+    assert_eq!(pins().send().await.unwrap().status(), 401);
+    let pin = pins().bearer_auth(pinning.token).json(&json!({ "cid": file, "name": "pinned-file" }));
+    let pin: Value = pin.send().await.unwrap().json().await.unwrap();
+    assert_eq!(pin["status"], "pinned");
+    let gateway = ["/ip4/127.0.0.1/tcp/8080/http".to_owned()];
+    let mut routing = RoutingServer::start(&software, &[]);
+    let providers = format!("{}/routing/v1/providers/{file}", routing.url);
+    for known in [0, 1] {
+        let found: Value = support::http().get(&providers).send().await.unwrap().json().await.unwrap();
+        let found = found["Providers"].as_array().unwrap();
+        assert_eq!(found.len(), known);
+        assert!(found.iter().all(|provider| provider["Addrs"] == json!(gateway)));
+        routing.provide(&file, &gateway);
+    }
+}
