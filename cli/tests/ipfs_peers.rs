@@ -135,7 +135,7 @@ async fn services_answer_as_their_specifications_say() {
     let samples = Samples::new();
     let mut js_ipfs = JsIpfs::start(&software, &[&samples.files[5]]);
     let file = js_ipfs.added().remove(0);
-    js_ipfs.stop(Stop::AtOnce);
+    js_ipfs.stop(Stop::InOrder);
     js_ipfs.start_again();
     let cat = support::http().post(format!("{}/api/v0/cat?arg={file}", js_ipfs.rpc));
     assert!(cat.send().await.unwrap().bytes().await.unwrap() == bytes((1 << 20) + 1));

@@ -70,14 +70,6 @@ pub enum ContentIdError {
         /// What the parser said.
         source: cid::Error,
     },
-    /// CIDv0 names the same bytes as a CIDv1, which is what is accepted.
-    #[error("{given} is a CIDv0; write it as CIDv1: {instead}")]
-    Version0 {
-        /// The CIDv0.
-        given: String,
-        /// The same content as CIDv1.
-        instead: String,
-    },
     /// A codec other than raw, dag-pb and dag-cbor.
     #[error("codec 0x{0:x} is not supported; use raw (0x55), dag-pb (0x70) or dag-cbor (0x71)")]
     Codec(u64),
@@ -98,10 +90,10 @@ impl ContentId {
         Self { codec, kind, digest }
     }
 
-    /// Reads a CIDv1 in any multibase.
+    /// Reads a CIDv1 in any multibase, or a CIDv0, which names the same block as the CIDv1 that is shown from then on.
     ///
     /// # Errors
-    /// When the text is no CID, is a CIDv0, or names a codec or hash that is not supported.
+    /// When the text is no CID, or names a codec or hash that is not supported.
     pub fn parse(text: &str) -> Result<Self, ContentIdError> {
         let cid = Cid::try_from(text)
             .map_err(|source| ContentIdError::Syntax { text: text.chars().take(100).collect(), source })?;
@@ -138,10 +130,6 @@ impl TryFrom<Cid> for ContentId {
     type Error = ContentIdError;
 
     fn try_from(cid: Cid) -> Result<Self, ContentIdError> {
-        if cid.version() == cid::Version::V0 {
-            let instead = Cid::new_v1(u64::from(Codec::DagPb.code()), *cid.hash()).to_string();
-            return Err(ContentIdError::Version0 { given: cid.to_string(), instead });
-        }
         let codec = match cid.codec() {
             0x55 => Codec::Raw,
             0x70 => Codec::DagPb,
@@ -313,9 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn cidv0_is_refused_and_the_same_cidv1_named() {
-        let error = ContentId::parse("Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD").unwrap_err();
-        assert!(error.to_string().contains("write it as CIDv1: bafybei"), "{error}");
+    fn a_cidv0_is_the_cidv1_of_the_same_block() {
+        let id = ContentId::parse("Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD").unwrap();
+        assert_eq!(id.to_string(), "bafybeihykld7uyxzogax6vgyvag42y7464eywpf55gxi5qpoisibh3c5wa");
+        let other = ContentId::parse("bafybeihykld7uyxzogax6vgyvag42y7464eywpf55gxi5qpoisibh3c5wa").unwrap();
+        assert_eq!((id, id.codec()), (other, Codec::DagPb));
     }
 
     #[test]
