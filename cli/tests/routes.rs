@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Home, Server, guest, ok, refused};
+use support::{Home, Server, eventually, guest, ok, refused};
 
 async fn get(server: &Server, slug: &str, path: &str) -> reqwest::Response {
     let url = format!("http://127.0.0.1:{}{path}", server.port);
@@ -36,8 +36,12 @@ async fn a_route_answers_instead_of_the_function_and_no_match_runs_it() {
     });
     ok(home.af().args(["functions", "create", "-n", "front", "--routes", &routes.to_string()]));
     // Routes answer before there is any code; what they do not match has none yet.
-    let response = get(&server, "front", "/fixed").await;
-    assert_eq!((response.status().as_u16(), response.headers()["x-tea"].to_str().unwrap()), (418, "pot"));
+    let fixed = async || {
+        let response = get(&server, "front", "/fixed").await;
+        (response.status() == 418).then_some(response)
+    };
+    let response = eventually(fixed).await;
+    assert_eq!(response.headers()["x-tea"], "pot");
     assert_eq!(response.text().await.unwrap(), "short and stout");
     assert_eq!(get(&server, "front", "/").await.status(), 404);
     deploy(&home, "front");
@@ -82,7 +86,8 @@ async fn a_table_is_changed_told_and_removed() {
         serde_json::from_str(&ok(home.af().args(["--json", "functions", "get", "-n", "front"]))).unwrap();
     let patterns: Vec<_> = shown["routes"].as_object().unwrap().keys().collect();
     assert_eq!(patterns, ["/z", "/a"], "in the order of the file");
-    assert_eq!(get(&server, "front", "/a").await.text().await.unwrap(), "a");
+    let a = async || (get(&server, "front", "/a").await.text().await.unwrap() == "a").then_some(());
+    eventually(a).await;
 
     for (routes, text) in [
         ("[]", "Routes must be an object mapping path patterns to target URLs"),
@@ -102,11 +107,12 @@ async fn a_table_is_changed_told_and_removed() {
     );
 
     ok(home.af().args(["functions", "update", "-n", "front", "--status", "INACTIVE"]));
-    let inactive: Value = get(&server, "front", "/a").await.json().await.unwrap();
+    let inactive: Value = eventually(async || get(&server, "front", "/a").await.json().await.ok()).await;
     assert_eq!(inactive["code"], "function_inactive", "routes are a part of the function");
     ok(home.af().args(["functions", "update", "-n", "front", "--status", "ACTIVE"]));
     update(&home, "null");
-    assert!(get(&server, "front", "/a").await.headers().contains_key("af-deployment"));
+    let code = async || get(&server, "front", "/a").await.headers().get("af-deployment").cloned();
+    eventually(code).await;
 }
 
 /// What the control API says of a table that a client did not check.

@@ -237,6 +237,19 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// What comes of asking again and again until there is something: an edge learns of a change a moment after its command has ended.
+pub async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            match ask().await {
+                Some(answer) => return answer,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), asking).await.expect("it does not come to it")
+}
+
 /// What a command printed, after it succeeded.
 pub fn ok(command: &mut Command) -> String {
     let output = command.output().unwrap();
