@@ -19,7 +19,7 @@ use super::support::free_port;
 const LONG: Duration = Duration::from_secs(120);
 
 /// How long Helia may look for a file before it gives up.
-const FETCH: Duration = Duration::from_secs(30);
+const FETCH_MILLIS: u64 = 30_000;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ipfs-peers");
 
@@ -110,7 +110,7 @@ macro_rules! bitswap {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("file");
                 self.peer.ask(
-                    &json!({ "do": "fetch", "cid": cid, "path": path, "timeout": FETCH.as_millis() as u64 }),
+                    &json!({ "do": "fetch", "cid": cid, "path": path, "timeout": FETCH_MILLIS }),
                 )?;
                 Ok(fs::read(path).unwrap())
             }
