@@ -1,6 +1,7 @@
 //! Loads this server and its peers in turn with the same client and component, and prints tables.
 
 mod cold;
+mod fetch;
 mod fleet;
 mod idle;
 mod load;
@@ -43,6 +44,11 @@ enum Command {
     Proxy(proxy::Options),
     /// What a TLS handshake costs, compared with nginx
     Tls(tls::Options),
+    /// What verified content costs, compared with curl
+    Fetch(fetch::Options),
+    /// A gateway for that
+    #[command(hide = true)]
+    Gateway(fetch::Gateway),
     /// The limit: a hyper server that answers a constant text
     Bare,
 }
@@ -100,6 +106,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Neighbour(options) => neighbour::run(&options).await,
         Command::Proxy(options) => proxy::run(&options).await,
         Command::Tls(options) => tls::run(&options).await,
+        Command::Fetch(options) => fetch::run(&options).await,
+        Command::Gateway(options) => fetch::serve(&options).await,
         Command::Bare => servers::bare().await,
     }
 }

@@ -1,0 +1,239 @@
+//! What it costs to fetch a file by its CID and to verify every block, compared with curl, which gets the same bytes from the same
+//! server and verifies nothing; and what sources cost that stall or lie.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use af_content::{unixfs, verify};
+use af_contract::ContentId;
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Either, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::servers::{self, Server};
+
+/// The sizes that are fetched, MB; the largest one for the memory that it takes.
+const SIZES: [u64; 2] = [5, 100];
+const LARGE: u64 = 1000;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// The `af` binary
+    #[arg(long)]
+    af: PathBuf,
+    /// The `curl` binary
+    #[arg(long, default_value = "curl")]
+    curl: PathBuf,
+    /// Rounds; the table has the medians
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+/// A gateway with one file of pseudo-random bytes.
+#[derive(clap::Args)]
+pub struct Gateway {
+    /// The file's size, MB
+    #[arg(long)]
+    megabytes: u64,
+    /// Whether it answers, lies or stalls
+    #[arg(long, value_enum, default_value_t = Manner::Honest)]
+    manner: Manner,
+}
+
+/// What a gateway does when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Manner {
+    Honest,
+    Lies,
+    Stalls,
+}
+
+pub async fn run(options: &Options) -> anyhow::Result<()> {
+    println!(
+        "| a file from a gateway on this machine | MB/s | curl, unverified | of curl | of one core's SHA-256 |"
+    );
+    println!("|---|---|---|---|---|");
+    let hashing = hashing();
+    for megabytes in SIZES {
+        let server = gateway(megabytes, Manner::Honest)?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            theirs.push(rate(megabytes, curl(options, &server)?));
+            ours.push(rate(megabytes, fetch(options, megabytes, std::slice::from_ref(&server))?.0));
+        }
+        let (ours, theirs) = (middle(&mut ours), middle(&mut theirs));
+        println!(
+            "| {megabytes} MB | {ours:.0} | {theirs:.0} | {:.2} | {:.2} |",
+            ours / theirs,
+            ours / hashing
+        );
+    }
+    let megabytes = SIZES[1];
+    let honest = || gateway(megabytes, Manner::Honest);
+    let alone = [honest()?];
+    let (stalls, lies) = (|| gateway(megabytes, Manner::Stalls), || gateway(megabytes, Manner::Lies));
+    let five = [stalls()?, lies()?, stalls()?, honest()?, honest()?];
+    let (mut one, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        one.push(fetch(options, megabytes, &alone)?.0.as_secs_f64());
+        all.push(fetch(options, megabytes, &five)?.0.as_secs_f64());
+    }
+    println!("\n| {megabytes} MB from five sources, of which the first three stall or lie | |");
+    println!("|---|---|");
+    println!("| time, an honest source alone = 1 | {:.2} |", middle(&mut all) / middle(&mut one));
+    let (_, memory) = fetch(options, LARGE, &[gateway(LARGE, Manner::Honest)?])?;
+    println!("| peak memory of fetching {LARGE} MB, MiB | {memory:.0} |");
+    Ok(())
+}
+
+fn gateway(megabytes: u64, manner: Manner) -> anyhow::Result<Server> {
+    let manner = format!("{manner:?}").to_lowercase();
+    let megabytes = megabytes.to_string();
+    servers::own(&["gateway", "--megabytes", &megabytes, "--manner", &manner], tempfile::tempdir()?)
+}
+
+fn curl(options: &Options, server: &Server) -> anyhow::Result<Duration> {
+    let url = format!("http://127.0.0.1:{}/file", server.port);
+    let said =
+        Command::new(&options.curl).args(["-sf", "-o", "/dev/null", "-w", "%{time_total}", &url]).output();
+    let said = said.with_context(|| format!("{} cannot be run", options.curl.display()))?;
+    ensure!(said.status.success(), "curl failed");
+    Ok(Duration::from_secs_f64(String::from_utf8(said.stdout)?.trim().parse()?))
+}
+
+/// The time by its own account, without the start of the process, and the most memory that it had, MiB.
+fn fetch(options: &Options, megabytes: u64, servers: &[Server]) -> anyhow::Result<(Duration, f64)> {
+    let mut fetch = Command::new(&options.af);
+    fetch.args(["--json", "fetch", &root(megabytes)?.to_string()]).env_remove("RUST_BACKTRACE");
+    for server in servers {
+        fetch.args(["--source", &format!("gateway=http://127.0.0.1:{}", server.port)]);
+    }
+    let child = fetch.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let peak = std::thread::spawn({
+        let status = format!("/proc/{}/status", child.id());
+        move || {
+            let mut most = 0.0;
+            while let Some(now) = peak(&status) {
+                most = now;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            most
+        }
+    });
+    let said = child.wait_with_output()?;
+    ensure!(said.status.success(), "af fetch failed");
+    let said: Value = serde_json::from_slice(&said.stdout)?;
+    let millis = said.get("milliseconds").and_then(Value::as_f64).context("no time")?;
+    Ok((Duration::from_secs_f64(millis / 1e3), peak.join().unwrap_or_default()))
+}
+
+fn peak(status: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(status).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Of one core, MB/s.
+fn hashing() -> f64 {
+    let block = Bytes::from(vec![7; 1 << 20]);
+    let id = af_content::identify(af_contract::Codec::Raw, &block);
+    let (began, rounds) = (Instant::now(), 200);
+    for _ in 0..rounds {
+        // It is what it is.
+        let _verified = verify(&id, &block);
+    }
+    f64::from(rounds) * 1.048_576 / began.elapsed().as_secs_f64()
+}
+
+fn rate(megabytes: u64, time: Duration) -> f64 {
+    megabytes as f64 / time.as_secs_f64()
+}
+
+fn middle(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// The file, which is the same each time.
+struct File {
+    left: u64,
+    state: u64,
+}
+
+impl File {
+    const fn new(megabytes: u64) -> Self {
+        Self { left: megabytes * 1_000_000, state: 1 }
+    }
+}
+
+impl std::io::Read for File {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        for piece in out.get_mut(..size).unwrap_or_default().chunks_mut(8) {
+            self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            for (byte, random) in piece.iter_mut().zip((self.state >> 3).to_be_bytes()) {
+                *byte = random;
+            }
+        }
+        self.left -= size as u64;
+        Ok(size)
+    }
+}
+
+fn root(megabytes: u64) -> anyhow::Result<ContentId> {
+    Ok(unixfs::import(File::new(megabytes), |_| Ok(()))?.root)
+}
+
+/// Serves the blocks of the file and, at `/file`, the file.
+pub async fn serve(options: &Gateway) -> anyhow::Result<()> {
+    let (mut blocks, mut leaves) = (BTreeMap::new(), Vec::new());
+    unixfs::import(File::new(options.megabytes), |block| {
+        if block.id.codec() == af_contract::Codec::Raw {
+            leaves.push(block.bytes.clone());
+        }
+        blocks.insert(format!("/ipfs/{}", block.id), block.bytes);
+        Ok(())
+    })?;
+    let (blocks, leaves, manner) = (Arc::new(blocks), Arc::new(leaves), options.manner);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?.port());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (blocks, leaves) = (blocks.clone(), leaves.clone());
+        tokio::spawn(async move {
+            let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let (blocks, leaves) = (blocks.clone(), leaves.clone());
+                async move {
+                    if request.uri().path() == "/file" {
+                        let leaves = leaves.as_ref().clone().into_iter();
+                        let frames = leaves.map(|leaf| Ok::<_, std::convert::Infallible>(Frame::data(leaf)));
+                        let body = StreamBody::new(futures::stream::iter(frames));
+                        return Response::builder().body(Either::Left(body));
+                    }
+                    let Some(block) = blocks.get(request.uri().path()) else {
+                        let nothing = Either::Right(Empty::new().boxed());
+                        return Response::builder().status(StatusCode::NOT_FOUND).body(nothing);
+                    };
+                    let block = match manner {
+                        Manner::Honest => block.clone(),
+                        Manner::Lies => Bytes::from(vec![0; block.len()]),
+                        Manner::Stalls => std::future::pending().await,
+                    };
+                    Response::builder().body(Either::Right(Full::new(block).boxed()))
+                }
+            });
+            http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await
+        });
+    }
+}
