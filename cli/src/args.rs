@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod domains;
+pub mod gateway;
 pub mod sites;
 pub mod tls;
 
@@ -110,6 +111,8 @@ pub struct Up {
     pub api_rate_limit: NonZeroU32,
     #[command(flatten)]
     pub content: content::Sources,
+    #[command(flatten)]
+    pub gateway: gateway::Gateway,
     #[command(flatten)]
     pub names: domains::Names,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use af_content::DiskStore;
+use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
 use af_contract::{Limits, Slug, Update};
@@ -41,6 +42,8 @@ pub struct ControlConfig {
     pub domains: DomainConfig,
     /// Of the schedule of triggers.
     pub clock: Clock,
+    /// Content by CID for others, where it is served.
+    pub gateway: Option<Gateway>,
 }
 
 /// Why the control API cannot start.
@@ -72,6 +75,7 @@ pub enum ControlError {
 #[derive(Clone)]
 pub struct ControlApi {
     state: Arc<State>,
+    gateway: Option<Gateway>,
 }
 
 /// What every domain function works on.
@@ -149,7 +153,7 @@ impl ControlApi {
             rates: Rates::new(config.rate_limit),
             revisions: watch::Sender::new(revision),
         };
-        Ok(Self { state: Arc::new(state) })
+        Ok(Self { state: Arc::new(state), gateway: config.gateway })
     }
 
     /// On the first start, makes a user, a project and a token; with `token` given, that token.
@@ -195,7 +199,7 @@ impl ControlApi {
 
     /// All endpoints.
     pub fn router(&self) -> Router {
-        rest::router(self.state.clone())
+        rest::router(self.state.clone(), self.gateway.clone())
     }
 
     /// Serves until `stop` resolves, then lets requests finish.

@@ -282,6 +282,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
             clock: Clock::System,
+            gateway: None,
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };

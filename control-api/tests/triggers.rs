@@ -56,6 +56,7 @@ impl Platform {
             limits: Limits::default(),
             domains: DomainConfig::default(),
             clock: Clock::Manual(clock.subscribe()),
+            gateway: None,
         };
         let control = ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await.unwrap();
         control.bootstrap(Some(TOKEN)).await.unwrap();

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listeners::{Bound, Urls};
 use self::running::{Running, follow};
-use super::{sources, tls};
+use super::{gateway, sources, tls};
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -48,8 +48,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
+    let gateway = gateway::gateway(&blocks, &options.gateway, environment)?;
+    config.gateway = gateway.clone();
     let blocks = sources::fetcher(blocks, &options.content, &options.egress_allow, environment)?;
-    let control = control_config(&options, &data, &urls.functions);
+    let control = ControlConfig { gateway, ..control_config(&options, &data, &urls.functions) };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
     let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
@@ -110,6 +112,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str) -> ControlConfig 
             check_interval: options.names.check_interval.into(),
         },
         clock: Clock::System,
+        gateway: None,
     }
 }
 
@@ -132,6 +135,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         http: http_config(&options.clients),
         trusted_proxies: options.trusted_proxy.clone(),
         proxy_protocol: options.proxy_protocol,
+        gateway: None,
         tls: None,
     }
 }

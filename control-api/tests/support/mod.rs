@@ -37,6 +37,7 @@ impl Served {
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),
             clock: Clock::System,
+            gateway: None,
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();

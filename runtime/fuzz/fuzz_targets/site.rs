@@ -15,7 +15,7 @@ use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
-use crate::site::path::SitePath;
+use crate::site::path::FilePath;
 use crate::site::redirects::{Outcome, Redirects};
 use crate::site::{coding, conditional, range};
 
@@ -30,7 +30,7 @@ fuzz_target!(|input: (&str, &[u8], &[u8], u64)| {
         conditional::judge(&headers, "\"a\"");
         assert!(coding::accepted(&headers).len() <= 3);
     }
-    let Ok(path) = SitePath::parse(path) else { return };
+    let Ok(path) = FilePath::parse(path) else { return };
     for name in path.names() {
         assert!(!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']));
     }
