@@ -40,18 +40,21 @@ pub enum GatewayBodyError {
 }
 
 /// A body.
+#[derive(Debug)]
 pub struct GatewayBody {
     state: State,
     /// What is still to come, where that is known.
     left: Option<u64>,
 }
 
+#[derive(Debug)]
 enum State {
     Here(Option<Bytes>),
     Coming(mpsc::Receiver<Message>),
     Over,
 }
 
+#[derive(Debug)]
 enum Message {
     Piece(Bytes),
     Failed(DagError),

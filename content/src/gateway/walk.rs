@@ -214,3 +214,41 @@ fn node(id: &ContentId, block: &Bytes) -> Result<Option<Node>, DagError> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DiskStore;
+    use crate::car::Block;
+    use crate::unixfs::{Link, encoded};
+
+    #[test]
+    fn a_walk_ends_however_the_dag_unfolds() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path()).unwrap();
+        let mut id = crate::identify(Codec::Raw, b"leaf");
+        store.keep(&Block { id, bytes: Bytes::from_static(b"leaf") }).unwrap();
+        for level in 0..40 {
+            let link = |n: usize| Link { name: format!("{level}-{n}"), id, size: 1 };
+            let (root, bytes) = encoded(1, &[], &(0..20_000).map(link).collect::<Vec<_>>());
+            store.keep(&Block { id: root, bytes }).unwrap();
+            id = root;
+        }
+        // Each level is kept on the way down, and together they are too many.
+        let mut walk = Walk::of_all(id, Reading::bounded(store.clone())).led_by(&[], Duplicates::Sent);
+        let mut sent = 0;
+        let error = loop {
+            match walk.next() {
+                Ok(Some(_)) => sent += 1,
+                Ok(None) => panic!("it cannot end well"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, DagError::TooMuch("links")) && sent < 20, "{sent} {error:?}");
+        assert!(matches!(walk.next(), Ok(None)));
+        let mut walk = Walk { left: 5, ..Walk::of_all(id, Reading::bounded(store)) };
+        let ended =
+            std::iter::repeat_with(|| walk.next()).find(|visited| !matches!(visited, Ok(Some(_)))).unwrap();
+        assert!(matches!(ended, Err(DagError::TooMuch("blocks"))));
+    }
+}
