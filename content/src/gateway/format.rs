@@ -167,7 +167,7 @@ impl<'a> Parameters<'a> {
                 lacks(missing, "format", "dag-cbor");
                 return Ok(Format::DagCbor);
             }
-            if !OTHER_TYPES.iter().any(|name| is(name)) {
+            if !OTHER_TYPES.iter().any(is) {
                 return Ok(Format::Files);
             }
         }
