@@ -3,6 +3,10 @@
 
 #![no_main]
 
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use af_content::car::{Block, CarDecoder};
 use af_content::gateway::{Access, Gateway, GatewayBody, Request, Target};
 use af_content::{DiskStore, identify};
@@ -12,10 +16,22 @@ use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 use libfuzzer_sys::fuzz_target;
 
+/// Runs whose blocks may lie on the disk: each has others.
+const KEPT: usize = 500;
+
+static DIR: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("af-fuzz-gateway-{}", std::process::id())));
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+
 fuzz_target!(|input: (&[u8], &[u8], &str, &str, &[u8])| {
     let (node, leaf, below, query, header) = input;
-    let dir = std::env::temp_dir().join(format!("af-fuzz-gateway-{}", std::process::id()));
-    let Ok(store) = DiskStore::open(&dir) else { return };
+    if RUNS.fetch_add(1, Ordering::Relaxed) % KEPT == 0 {
+        // None at first.
+        let _gone = std::fs::remove_dir_all(&*DIR);
+    }
+    let Ok(store) = DiskStore::open(&*DIR) else { return };
     let mut roots = Vec::new();
     for (codec, bytes) in [(Codec::DagPb, node), (Codec::DagCbor, node), (Codec::Raw, leaf)] {
         let block = Block { id: identify(codec, bytes), bytes: bytes.to_vec().into() };
@@ -27,7 +43,6 @@ fuzz_target!(|input: (&[u8], &[u8], &str, &str, &[u8])| {
         .map(|value| [ACCEPT, RANGE, IF_NONE_MATCH].map(|name| (name, value.clone())).into_iter().collect())
         .unwrap_or_default();
     let gateway = Gateway::new(store, Access::Public);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for root in roots {
         for target in
             [Target::of_path(&format!("/ipfs/{root}{below}")), Target::of_host(&root.to_string(), below)]
@@ -35,7 +50,7 @@ fuzz_target!(|input: (&[u8], &[u8], &str, &str, &[u8])| {
             let Ok(target) = target else { continue };
             let request =
                 Request { method: &Method::GET, target: &target, query: Some(query), headers: &headers };
-            runtime.block_on(async {
+            RUNTIME.block_on(async {
                 let Ok(response) = gateway.respond(request).await else { return };
                 let is_car = response
                     .headers()
@@ -45,8 +60,6 @@ fuzz_target!(|input: (&[u8], &[u8], &str, &str, &[u8])| {
             });
         }
     }
-    // Each run has other blocks.
-    let _gone = std::fs::remove_dir_all(&dir);
 });
 
 async fn read(body: GatewayBody, is_car: bool) {
