@@ -4,6 +4,7 @@
 pub mod bitswap;
 pub mod content;
 pub mod domains;
+pub mod gateway;
 pub mod sites;
 pub mod storage;
 pub mod tls;
@@ -117,6 +118,8 @@ pub struct Up {
     pub api_rate_limit: NonZeroU32,
     #[command(flatten)]
     pub content: content::Sources,
+    #[command(flatten)]
+    pub gateway: gateway::Gateway,
     #[command(flatten)]
     pub names: domains::Names,
     #[command(flatten)]

@@ -137,7 +137,13 @@ fn read_header(bytes: &[u8]) -> Result<Vec<ContentId>, CarError> {
 /// The header of a CAR with these roots.
 #[must_use]
 pub fn encode_header(roots: &[ContentId]) -> Vec<u8> {
-    let header = Header { roots: roots.iter().map(ContentId::to_cid).collect(), version: 1 };
+    encode_header_of(&roots.iter().map(ContentId::to_cid).collect::<Vec<_>>())
+}
+
+/// The header of a CAR with any CIDs as its roots.
+#[must_use]
+pub fn encode_header_of(roots: &[Cid]) -> Vec<u8> {
+    let header = Header { roots: roots.to_vec(), version: 1 };
     // Writing plain values to memory has no way to fail.
     let bytes = serde_ipld_dagcbor::to_vec(&header).unwrap_or_default();
     let mut out = varint(bytes.len());

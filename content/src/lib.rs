@@ -1,12 +1,14 @@
-//! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, where blocks come from, and who else holds them.
-//! Knows nothing of functions, routes or HTTP.
+//! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, where blocks come from, who else holds them, and
+//! the gateway that hands them out. Knows nothing of functions, routes or HTTP servers.
 
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
 pub mod car;
 pub mod disk;
+pub mod gateway;
 pub mod hash;
 pub mod private;
+pub mod serving;
 pub mod sink;
 pub mod source;
 mod staging;

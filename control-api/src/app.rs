@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_content::DiskStore;
+use af_content::gateway::Gateway;
 use af_content::sink::Sink;
 use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
@@ -86,6 +87,8 @@ pub struct ControlConfig {
     pub clock: Clock,
     /// What may be stored, and where.
     pub storage: StorageConfig,
+    /// Content by CID for others, where it is served.
+    pub gateway: Option<Gateway>,
 }
 
 /// Why the control API cannot start.
@@ -117,6 +120,7 @@ pub enum ControlError {
 #[derive(Clone)]
 pub struct ControlApi {
     state: Arc<State>,
+    gateway: Option<Gateway>,
 }
 
 /// What every domain function works on.
@@ -202,7 +206,7 @@ impl ControlApi {
             rates: Rates::new(config.rate_limit),
             revisions: watch::Sender::new(revision),
         };
-        Ok(Self { state: Arc::new(state) })
+        Ok(Self { state: Arc::new(state), gateway: config.gateway })
     }
 
     /// On the first start, makes a user, a project and a token; with `token` given, that token.
@@ -258,7 +262,7 @@ impl ControlApi {
 
     /// All endpoints.
     pub fn router(&self) -> Router {
-        rest::router(self.state.clone())
+        rest::router(self.state.clone(), self.gateway.clone())
     }
 
     /// Serves until `stop` resolves, then lets requests finish.

@@ -287,6 +287,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             limits: Limits::default(),
             clock: Clock::System,
             storage: StorageConfig::default(),
+            gateway: None,
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };

@@ -57,6 +57,7 @@ impl Platform {
             storage: StorageConfig::default(),
             domains: DomainConfig::default(),
             clock: Clock::Manual(clock.subscribe()),
+            gateway: None,
         };
         let control = ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await.unwrap();
         control.bootstrap(Some(TOKEN)).await.unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
 use af_contract::trigger::{Answered, Tick};
 use af_contract::{Change, DomainName, DomainState, Update};
@@ -47,6 +48,8 @@ pub struct EdgeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether their connections begin with a PROXY header.
     pub proxy_protocol: bool,
+    /// Content by CID for others, where it is served.
+    pub gateway: Option<Gateway>,
     /// Certificates, and what else encrypted connections need.
     pub tls: Option<(TlsConfig, SecureConfig)>,
 }
@@ -131,6 +134,7 @@ impl Edge {
                 exchanges,
                 secure,
                 sites: Sites::new(content),
+                gateway: config.gateway.clone(),
             }),
         })
     }

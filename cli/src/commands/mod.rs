@@ -4,6 +4,7 @@ mod deploy;
 mod domains;
 mod fetch;
 mod functions;
+mod gateway;
 mod login;
 mod named;
 mod package;

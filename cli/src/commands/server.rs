@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listeners::{Bound, Urls};
 use self::running::{Running, follow};
-use super::{sources, tls};
+use super::{gateway, sources, tls};
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -55,13 +55,15 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     }
     let blocks = DiskStore::open(data.join("blocks"))?;
     let stored = storage::config(&options.stored, environment, &blocks)?;
+    let gateway = gateway::gateway(&blocks, &options.gateway, environment)?;
+    config.gateway = gateway.clone();
     let others = sources::all(&options.content, &options.egress_allow, environment)?;
     #[cfg(feature = "bitswap")]
     let node = bitswap::start(&options.bitswap, &data, blocks.clone()).await?;
     #[cfg(feature = "bitswap")]
     let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
     let blocks = Fetcher::new(blocks, others);
-    let control = control_config(&options, &data, &urls.functions, stored);
+    let control = ControlConfig { gateway, ..control_config(&options, &data, &urls.functions, stored) };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
     let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
@@ -132,6 +134,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         },
         clock: Clock::System,
         storage,
+        gateway: None,
     }
 }
 
@@ -154,6 +157,7 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         http: http_config(&options.clients),
         trusted_proxies: options.trusted_proxy.clone(),
         proxy_protocol: options.proxy_protocol,
+        gateway: None,
         tls: None,
     }
 }

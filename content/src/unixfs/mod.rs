@@ -7,12 +7,16 @@
 mod directory;
 mod file;
 pub mod folder;
+mod lookup;
 mod node;
 mod seek;
 mod tree;
 
 pub use self::directory::{Directory, DirectoryError, Entry, Listing, is_name};
 pub use self::file::{Export, ExportError, FileSummary, import};
+pub use self::lookup::{Looked, Lookup};
+#[cfg(test)]
+pub(crate) use self::node::tests::encoded;
 pub use self::node::{Child, Link, Node, NodeError};
 pub use self::seek::{Found, Seek};
 pub use self::tree::{Tree, TreeError};

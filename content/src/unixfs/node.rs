@@ -307,7 +307,7 @@ pub(super) mod tests {
     }
 
     /// A node by hand: its type, fields of UnixFS with a number, and links.
-    pub(in crate::unixfs) fn encoded(kind: u64, fields: &[(u8, u64)], links: &[Link]) -> (ContentId, Bytes) {
+    pub(crate) fn encoded(kind: u64, fields: &[(u8, u64)], links: &[Link]) -> (ContentId, Bytes) {
         let mut out = Vec::new();
         for link in links {
             let mut bytes = field(1, &link.id.to_cid().to_bytes());

@@ -4,6 +4,7 @@ mod auth;
 mod deployments;
 mod domains;
 mod functions;
+mod gateway;
 mod health;
 mod problem;
 mod projects;
@@ -17,6 +18,7 @@ mod upload;
 
 use std::sync::Arc;
 
+use af_content::gateway::Gateway;
 use af_contract::limits;
 use axum::extract::DefaultBodyLimit;
 use axum::{Json, Router, middleware};
@@ -54,10 +56,11 @@ impl Modify for Bearer {
     }
 }
 
-/// All endpoints and the document that describes them.
-pub fn router(state: Arc<State>) -> Router {
+/// All endpoints and the document that describes them; content by CID, too, if there is a gateway.
+pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
     let (router, document) = endpoints().split_for_parts();
     router
+        .merge(gateway.map(gateway::router).unwrap_or_default())
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)

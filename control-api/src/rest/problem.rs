@@ -1,7 +1,6 @@
 //! The only place of the control API that turns an error into a status and a problem document.
 
-use std::error::Error as _;
-
+use af_content::gateway::GatewayError;
 use af_contract::{Problem, problem};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
@@ -54,6 +53,8 @@ pub struct Path<T>(pub T);
 pub enum Failure {
     /// The domain's word.
     Domain(Error),
+    /// The gateway's word, whose statuses are those of its specifications.
+    Gateway(GatewayError),
     /// The request could not be read.
     Request(StatusCode, &'static str, String),
 }
@@ -83,10 +84,19 @@ impl IntoResponse for Failure {
         let id = Ulid::generate().to_string();
         let (status, code, detail) = match &self {
             Self::Domain(error) => (status(error.fault()), error.code(), error.to_string()),
+            Self::Gateway(error) => {
+                let (status, code) = error.status();
+                (status, code, error.to_string())
+            }
             Self::Request(status, code, detail) => (*status, *code, detail.clone()),
         };
-        match &self {
-            Self::Domain(cause) if status.is_server_error() => {
+        let cause: Option<&dyn std::error::Error> = match &self {
+            Self::Domain(cause) => Some(cause),
+            Self::Gateway(cause) => Some(cause),
+            Self::Request(..) => None,
+        };
+        match cause {
+            Some(cause) if status.is_server_error() => {
                 error!(request_id = %id, code, error = %cause, source = ?cause.source(), "a request failed");
             }
             _ => debug!(request_id = %id, code, detail, "a request was refused"),
@@ -101,6 +111,9 @@ impl IntoResponse for Failure {
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Self::Gateway(error) = &self {
+            error.explain(headers);
         }
         if let Self::Domain(error) = &self
             && let Some(seconds) = error.retry_after()

@@ -46,6 +46,7 @@ impl Served {
             limits: Limits::default(),
             clock: Clock::System,
             storage,
+            gateway: None,
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();

@@ -5,19 +5,17 @@
 #[path = "../../src/site"]
 mod site {
     pub mod coding;
-    pub mod conditional;
-    pub mod path;
-    pub mod range;
     pub mod redirects;
 }
 
+use af_content::serving::path::FilePath;
+use af_content::serving::{conditional, range};
 use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
-use crate::site::path::SitePath;
+use crate::site::coding;
 use crate::site::redirects::{Outcome, Redirects};
-use crate::site::{coding, conditional, range};
 
 fuzz_target!(|input: (&str, &[u8], &[u8], u64)| {
     let (path, rules, header, size) = input;
@@ -30,7 +28,7 @@ fuzz_target!(|input: (&str, &[u8], &[u8], u64)| {
         conditional::judge(&headers, "\"a\"");
         assert!(coding::accepted(&headers).len() <= 3);
     }
-    let Ok(path) = SitePath::parse(path) else { return };
+    let Ok(path) = FilePath::parse(path) else { return };
     for name in path.names() {
         assert!(!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use af_content::gateway::{GatewayBody, GatewayBodyError};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -117,6 +118,8 @@ pub enum ResponseBody {
     Guest(Box<Attended>),
     /// Of a site, read while this is.
     File(Box<FileBody>),
+    /// Of the gateway.
+    Gateway(Box<GatewayBody>),
     /// Of a backend.
     Upstream(Box<UpstreamBody>),
     /// Of any, compressed while it is sent.
@@ -137,6 +140,9 @@ pub enum BodyError {
     /// The content is damaged.
     #[error(transparent)]
     File(#[from] FileBodyError),
+    /// Likewise, or the client was too slow.
+    #[error(transparent)]
+    Gateway(#[from] GatewayBodyError),
 }
 
 impl Default for ResponseBody {
@@ -170,13 +176,19 @@ impl ResponseBody {
     pub fn is_complete(&self) -> bool {
         match self {
             Self::Full(_) => true,
-            Self::Guest(_) | Self::Upstream(_) | Self::File(_) | Self::Compressed(_) => false,
+            Self::Guest(_) | Self::Upstream(_) | Self::File(_) | Self::Gateway(_) | Self::Compressed(_) => {
+                false
+            }
             Self::Watched(watched) => watched.body.is_complete(),
         }
     }
 
     pub(crate) fn file(body: FileBody) -> Self {
         Self::File(Box::new(body))
+    }
+
+    pub(crate) fn gateway(body: GatewayBody) -> Self {
+        Self::Gateway(Box::new(body))
     }
 
     pub(crate) fn full(text: impl Into<Bytes>) -> Self {
@@ -217,6 +229,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::File(file) => Pin::new(file.as_mut()).poll_frame(cx).map_err(BodyError::from),
+            Self::Gateway(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(BodyError::from),
             Self::Guest(guest) => Pin::new(&mut guest.body).poll_frame(cx).map_err(BodyError::Guest),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
             Self::Compressed(compressed) => compressed.poll_frame(cx),
@@ -235,6 +248,7 @@ impl Body for ResponseBody {
             Self::Full(body) => body.is_end_stream(),
             Self::Guest(guest) => guest.body.is_end_stream(),
             Self::File(file) => file.is_end_stream(),
+            Self::Gateway(body) => body.is_end_stream(),
             Self::Compressed(_) => false,
             Self::Watched(watched) => watched.body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
@@ -246,6 +260,7 @@ impl Body for ResponseBody {
             Self::Full(body) => body.size_hint(),
             Self::Guest(guest) => guest.body.size_hint(),
             Self::File(file) => file.size_hint(),
+            Self::Gateway(body) => body.size_hint(),
             Self::Compressed(_) => SizeHint::new(),
             Self::Watched(watched) => watched.body.size_hint(),
             Self::Upstream(body) => body.size_hint(),

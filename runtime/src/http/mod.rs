@@ -6,6 +6,7 @@ mod body;
 mod compress;
 mod cors;
 mod exchange;
+mod gateway;
 mod rate;
 pub(crate) mod rescue;
 mod routed;

@@ -2,6 +2,7 @@
 
 use ::http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use af_content::gateway::GatewayError;
 use af_contract::{Problem, problem};
 use tracing::{debug, warn};
 
@@ -56,6 +57,9 @@ pub enum RequestError {
     /// The site has nothing to send.
     #[error(transparent)]
     Site(#[from] SiteError),
+    /// The gateway has nothing to send.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
 }
 
 /// Status, stable code; the detail is the error's text unless the error is ours.
@@ -103,6 +107,7 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
             GuestError::Instantiate(_) => (StatusCode::INTERNAL_SERVER_ERROR, "function_failed_to_start"),
         },
         RequestError::Site(error) => classify_site(error),
+        RequestError::Gateway(error) => error.status(),
     }
 }
 
@@ -129,6 +134,7 @@ fn explain(error: &RequestError, headers: &mut HeaderMap) {
         RequestError::Site(SiteError::Method) => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
+        RequestError::Gateway(error) => error.explain(headers),
         RequestError::Site(SiteError::Range { size }) => {
             let range = HeaderValue::try_from(format!("bytes */{size}"));
             headers.extend(range.map(|range| (CONTENT_RANGE, range)));

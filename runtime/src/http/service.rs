@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
+use af_content::gateway::Gateway;
 use af_contract::ContentId;
 use hyper::body::Incoming;
 
@@ -29,6 +30,8 @@ pub struct Service {
     pub(crate) sandbox: Sandbox,
     pub(crate) proxy: Proxy,
     pub(crate) sites: Sites,
+    /// Content by CID, where it is served.
+    pub(crate) gateway: Option<Gateway>,
     pub(crate) exchanges: Exchanges,
     /// Where connections can be encrypted.
     pub(crate) secure: Option<Secure>,
@@ -105,6 +108,10 @@ impl Service {
         }
         let host = target::host(&request)?;
         target::judge(&request, &host, peer.server_name())?;
+        let context = Context { id, peer, host: &host, exchange: &mut *exchange };
+        if let Some(response) = self.content(context, &request).await? {
+            return Ok(response);
+        }
         let answer = self.router.find(host.name())?;
         let context = Context { id, peer, host: &host, exchange };
         match &*answer {

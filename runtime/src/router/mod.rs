@@ -9,6 +9,7 @@ mod matcher;
 pub mod path;
 mod routes;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use af_content::source::Fetcher;
@@ -84,6 +85,17 @@ impl SiteEntry {
     }
 }
 
+/// A host at which content is served by its CID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentHost<'h> {
+    /// One of the platform's domains itself.
+    Platform,
+    /// An address.
+    Address,
+    /// The label before `.ipfs.` and a domain of the platform.
+    Root(&'h str),
+}
+
 /// Finds what answers. Cheap to clone.
 #[derive(Clone)]
 pub struct RuntimeRouter {
@@ -134,6 +146,21 @@ impl RuntimeRouter {
         self.preview(label)
             .or_else(|| by_content_id(label).map(Ok))
             .unwrap_or_else(|| Err(RouteError::FunctionNotFound(label.chars().take(63).collect())))
+    }
+
+    /// Whether a host is one at which content may be served by its CID. None of them is anybody's.
+    #[must_use]
+    pub fn content_host<'h>(&self, host: &'h str) -> Option<ContentHost<'h>> {
+        if let Some(label) = self.label(host) {
+            let root = label.strip_suffix(".ipfs").filter(|root| !root.is_empty() && !root.contains('.'));
+            return root.map(ContentHost::Root);
+        }
+        let is_domain = |suffix: &String| suffix.strip_prefix('.') == Some(host);
+        if self.inner.suffixes.iter().any(is_domain) {
+            return Some(ContentHost::Platform);
+        }
+        let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
+        address.is_ok().then_some(ContentHost::Address)
     }
 
     /// The deployment of a function at its preview host. `None`: the label is none of such a host.

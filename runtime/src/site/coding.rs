@@ -1,5 +1,6 @@
 //! Content codings (RFC 9110 section 12.5.3): which of the copies that lie compressed beside a file is sent.
 
+use af_content::serving::quality::weight;
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
@@ -44,21 +45,6 @@ fn quality(headers: &HeaderMap, coding: &str) -> Option<u16> {
         let same =
             name.eq_ignore_ascii_case(coding) || (coding == "gzip" && name.eq_ignore_ascii_case("x-gzip"));
         same.then(|| parts.find_map(weight).unwrap_or(1000))
-    })
-}
-
-/// `q=0.5`; what is no number counts as a refusal, since what is sent is then never a surprise.
-fn weight(parameter: &str) -> Option<u16> {
-    let (name, value) = parameter.split_once('=')?;
-    if !name.trim().eq_ignore_ascii_case("q") {
-        return None;
-    }
-    let (whole, part) = value.trim().split_once('.').unwrap_or((value.trim(), ""));
-    let digits = part.len() <= 3 && part.bytes().all(|digit| digit.is_ascii_digit());
-    Some(match (whole, digits) {
-        ("1", true) if part.bytes().all(|digit| digit == b'0') => 1000,
-        ("0", true) => format!("{part:0<3}").parse().unwrap_or(0),
-        _ => 0,
     })
 }
 

@@ -1,10 +1,10 @@
 //! Why a site sends none of its files.
 
 use af_content::StoreError;
+use af_content::serving::path::PathError;
 use af_content::unixfs::DirectoryError;
 use af_contract::ContentId;
 
-use super::path::PathError;
 use super::redirects::RedirectsError;
 use crate::content::ReadError;
 

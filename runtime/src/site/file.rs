@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
+use af_content::serving::{media_type, path};
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::body::PIECE;
 use super::coding::Coding;
 use super::tree::{Page, Tree};
-use super::{FileBody, SiteError, coding, media_type, path};
+use super::{FileBody, SiteError, coding};
 use crate::content::{File, ReadError, Reader};
 use crate::http::ResponseBody;
 

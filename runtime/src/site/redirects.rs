@@ -3,10 +3,9 @@
 //!
 //! A path is matched in one pass over each rule, so all rules together cost no more than reading the file.
 
+use af_content::serving::path::{self, FilePath};
 use af_contract::limits;
 use http::StatusCode;
-
-use super::path::{self, SitePath};
 
 /// What the file may have, bytes: the specification's limit.
 pub const FILE_BYTES: u64 = 64 << 10;
@@ -94,7 +93,7 @@ impl Redirects {
 
     /// What the first rule for this path says. The query goes with a redirect that has none of its own.
     #[must_use]
-    pub fn find(&self, path: &SitePath<'_>, query: Option<&str>) -> Option<Outcome> {
+    pub fn find(&self, path: &FilePath<'_>, query: Option<&str>) -> Option<Outcome> {
         self.rules.iter().find_map(|rule| rule.apply(path, query))
     }
 }
@@ -117,7 +116,7 @@ impl Rule {
         Ok(Some(Self { to: pieces(to, &from, splat)?, from, splat, status }))
     }
 
-    fn apply(&self, path: &SitePath<'_>, query: Option<&str>) -> Option<Outcome> {
+    fn apply(&self, path: &FilePath<'_>, query: Option<&str>) -> Option<Outcome> {
         let names = path.names();
         let (names, rest) = names.split_at_checked(self.from.len())?;
         if !rest.is_empty() && !self.splat {
@@ -274,7 +273,7 @@ mod tests {
     fn applied(rules: &str, path: &str) -> String {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let rules = Redirects::parse(rules.as_bytes()).unwrap();
-        match rules.find(&SitePath::parse(path).unwrap(), query) {
+        match rules.find(&FilePath::parse(path).unwrap(), query) {
             Some(Outcome::Elsewhere(status, to)) => format!("{} -> {to}", status.as_u16()),
             Some(Outcome::File(status, path)) => format!("{} = {path}", status.as_u16()),
             None => "none".to_owned(),
@@ -406,7 +405,7 @@ mod tests {
             path in "[/a%5C2e.ä-]{0,24}",
         ) {
             let Ok(rules) = Redirects::parse(format!("{from} {to}{status}").as_bytes()) else { return Ok(()) };
-            let Ok(path) = SitePath::parse(&path) else { return Ok(()) };
+            let Ok(path) = FilePath::parse(&path) else { return Ok(()) };
             match rules.find(&path, None) {
                 Some(Outcome::Elsewhere(_, location)) => {
                     proptest::prop_assert!(http::HeaderValue::try_from(&location).is_ok());

@@ -4,18 +4,18 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
+use af_content::serving::conditional::{self, Verdict};
+use af_content::serving::path::FilePath;
+use af_content::serving::range::{self, Unsatisfiable};
 use af_contract::ContentId;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use moka::sync::Cache;
 
-use super::conditional::Verdict;
 use super::file::Sent;
-use super::path::SitePath;
-use super::range::Unsatisfiable;
 use super::redirects::{self, FILE_BYTES, Outcome, Redirects, RedirectsError};
 use super::tree::{Page, Place, Trail, Tree};
-use super::{SiteError, conditional, file, range};
+use super::{SiteError, file};
 use crate::content::{ContentStore, ReadError, Reader};
 use crate::http::ResponseBody;
 
@@ -121,7 +121,7 @@ impl Site {
         if !matches!(*asked.method, Method::GET | Method::HEAD) {
             return Err(SiteError::Method);
         }
-        let path = SitePath::parse(asked.uri.path())?;
+        let path = FilePath::parse(asked.uri.path())?;
         let mut response = match self.find(&path).await? {
             Place::Page(page) => self.send(asked, &page, StatusCode::OK).await?,
             Place::Elsewhere(location, _) => {
@@ -137,7 +137,7 @@ impl Site {
         Ok(response)
     }
 
-    async fn find(&self, path: &SitePath<'_>) -> Result<Place, SiteError> {
+    async fn find(&self, path: &FilePath<'_>) -> Result<Place, SiteError> {
         self.tree.find(path).await.map_err(|error| match error {
             // Nobody ever said that this CID is a site's, but whoever asks.
             ReadError::Missing(id) if self.naming == Naming::Cid && id == self.tree.root() => {
@@ -193,7 +193,7 @@ impl Site {
     async fn without(
         &self,
         asked: Asked<'_>,
-        path: &SitePath<'_>,
+        path: &FilePath<'_>,
         trail: Trail,
     ) -> Result<Response<ResponseBody>, SiteError> {
         match self.rule(path, asked.uri.query()).await? {
@@ -215,14 +215,14 @@ impl Site {
 
     /// The file that a rule names; none when there is none.
     async fn rewritten(&self, to: &str) -> Result<Option<Page>, SiteError> {
-        let Ok(path) = SitePath::parse(to) else { return Ok(None) };
+        let Ok(path) = FilePath::parse(to) else { return Ok(None) };
         Ok(match self.tree.find(&path).await? {
             Place::Page(page) | Place::Elsewhere(_, page) => Some(page),
             Place::Nowhere(_) => None,
         })
     }
 
-    async fn rule(&self, path: &SitePath<'_>, query: Option<&str>) -> Result<Option<Outcome>, SiteError> {
+    async fn rule(&self, path: &FilePath<'_>, query: Option<&str>) -> Result<Option<Outcome>, SiteError> {
         let trail = self.tree.trail().await?;
         let Some(page) = self.tree.page(&trail, REDIRECTS).await? else { return Ok(None) };
         let rules = match self.rules.get(&page.file.id) {

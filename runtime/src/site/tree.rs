@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
+use af_content::serving::path::{self, FilePath};
 use af_content::unixfs::{Directory, DirectoryError, NodeError};
 use af_contract::{Codec, ContentId, limits};
 
-use super::path::{self, SitePath};
 use crate::content::{File, Loaded, ReadError, Reader};
 
 const INDEX: &str = "index.html";
@@ -84,7 +84,7 @@ impl Tree {
     ///
     /// # Errors
     /// When a directory on the way cannot be read.
-    pub async fn find(&self, path: &SitePath<'_>) -> Result<Place, ReadError> {
+    pub async fn find(&self, path: &FilePath<'_>) -> Result<Place, ReadError> {
         let mut trail = self.trail().await?;
         let Some((last, before)) = path.names().split_last() else { return self.index(trail).await };
         for name in before {

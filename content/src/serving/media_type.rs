@@ -7,7 +7,8 @@ const UNKNOWN: HeaderValue = HeaderValue::from_static("application/octet-stream"
 /// What well-known URIs without extension are, but for those that certificate authorities read.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// Text.
+pub const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The directory of well-known URIs (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
@@ -15,7 +16,14 @@ const WELL_KNOWN: &str = ".well-known";
 /// Directories in it whose files are texts (RFC 8555 section 8.3, and what came before it).
 const CHALLENGES: [&str; 2] = ["acme-challenge", "pki-validation"];
 
+/// Whether a type says no more than that there are bytes.
+#[must_use]
+pub fn is_unknown(media_type: &HeaderValue) -> bool {
+    *media_type == UNKNOWN
+}
+
 /// The media type of a file with these names, the last one its own. Texts are UTF-8.
+#[must_use]
 pub fn of<S: AsRef<str>>(names: &[S]) -> HeaderValue {
     let Some((name, directories)) = names.split_last() else { return UNKNOWN };
     let Some((_, extension)) = name.as_ref().rsplit_once('.') else { return without_extension(directories) };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// The names that a path leads through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SitePath<'a> {
+pub struct FilePath<'a> {
     names: Vec<Cow<'a, str>>,
     /// Whether it asks for a directory.
     slash: bool,
@@ -28,7 +28,7 @@ pub enum PathError {
     Utf8,
 }
 
-impl<'a> SitePath<'a> {
+impl<'a> FilePath<'a> {
     /// Decodes each part of a path on its own. Several slashes are one, as there are no empty names.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn names(path: &str) -> Vec<String> {
-        SitePath::parse(path).unwrap().names().iter().map(ToString::to_string).collect()
+        FilePath::parse(path).unwrap().names().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -128,8 +128,8 @@ mod tests {
         assert_eq!(names("/a+b/c%20d/e%25f"), ["a+b", "c d", "e%f"]);
         assert_eq!(names("//a///b//"), ["a", "b"]);
         assert_eq!(names("/.well-known/...//.x"), [".well-known", "...", ".x"]);
-        assert!(SitePath::parse("/a/").unwrap().ends_with_slash());
-        assert!(!SitePath::parse("/a").unwrap().ends_with_slash());
+        assert!(FilePath::parse("/a/").unwrap().ends_with_slash());
+        assert!(!FilePath::parse("/a").unwrap().ends_with_slash());
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
             ("/%ff", PathError::Utf8),
             ("/%C3/%A4", PathError::Utf8),
         ] {
-            assert_eq!(SitePath::parse(path), Err(error), "{path}");
+            assert_eq!(FilePath::parse(path), Err(error), "{path}");
         }
         // Decoded once and not again.
         assert_eq!(names("/%252e%252e"), ["%2e%2e"]);
@@ -168,7 +168,7 @@ mod tests {
 
         #[test]
         fn no_path_has_a_name_that_leads_elsewhere(path in "[/.%2eEfF0a\\\\-]{0,40}") {
-            let Ok(path) = SitePath::parse(&path) else { return Ok(()) };
+            let Ok(path) = FilePath::parse(&path) else { return Ok(()) };
             for name in path.names() {
                 proptest::prop_assert!(!name.is_empty() && name != "." && name != "..");
                 proptest::prop_assert!(!name.contains(['/', '\0']));
