@@ -45,6 +45,7 @@ pub struct Fetched {
     pub blake3: Option<Blake3Hash>,
     id: ContentId,
     dag: DagSummary,
+    /// Until all was here and verified.
     took: Duration,
     _temporary: Option<tempfile::TempDir>,
 }
@@ -73,9 +74,10 @@ impl Fetched {
             Ok(dag) => dag,
             Err(error) => bail!("{error}{}", advice(&fetcher)),
         };
+        let took = began.elapsed();
         let (store, id) = (fetcher.store().clone(), options.cid);
         let blake3 = tokio::task::spawn_blocking(move || blake3_of(&store, &id)).await??;
-        Ok(Self { fetcher, blake3, id, dag, took: began.elapsed(), _temporary: temporary })
+        Ok(Self { fetcher, blake3, id, dag, took, _temporary: temporary })
     }
 
     /// Who gave what, and what it is.

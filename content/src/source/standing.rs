@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// For how long a source is not asked that sent bytes which are not what the id says.
 const BAN: Duration = Duration::from_secs(10 * 60);
 
-/// Times that others overtook it, after which it is asked last.
+/// Times that others overtook it, after which it is asked last; once is enough for one that has given nothing yet.
 const OVERTAKEN: u32 = 2;
 
 /// A source that was overtaken so often gets another chance after this.
@@ -27,8 +27,8 @@ const DEMOTION: Duration = Duration::from_secs(15);
 /// How long a source is waited for before the next one is asked as well, within these bounds.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(1000);
-/// Before anything is known of it.
-const FIRST_WAIT: Duration = Duration::from_millis(150);
+/// Before anything is known of it: little, since another request costs less than a source that never answers.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// Whether, and when, a source is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +115,7 @@ impl Standing {
     pub fn was_overtaken(&self) {
         let mut state = self.state();
         state.overtaken += 1;
-        if state.overtaken >= OVERTAKEN {
+        if state.overtaken >= OVERTAKEN || state.latency.is_none() {
             state.overtaken = 0;
             state.late_until = Some(Instant::now() + DEMOTION);
         }
@@ -199,8 +199,13 @@ mod tests {
     #[test]
     fn a_source_that_is_overtaken_is_asked_later() {
         let standing = Standing::default();
+        standing.gave(1, Duration::from_millis(1));
         standing.was_overtaken();
+        assert_eq!(standing.turn(), Turn::InOrder, "that happens");
         standing.was_overtaken();
         assert_eq!(standing.turn(), Turn::Late);
+        let silent = Standing::default();
+        silent.was_overtaken();
+        assert_eq!(silent.turn(), Turn::Late);
     }
 }
