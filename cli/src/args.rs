@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use af_contract::{ContentId, HostPattern, StoreName, Trigger, limits};
+use af_control_api::Database;
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::builder::TypedValueParser;
@@ -76,6 +77,10 @@ pub struct Up {
     /// Where everything is kept [default: ~/.local/share/af]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// A PostgreSQL database, postgres://USER:PASSWORD@HOST/NAME, for everything but content [default: a SQLite file in the
+    /// data directory]
+    #[arg(long, value_name = "URL", env = "AF_DATABASE_URL", hide_env_values = true)]
+    pub database: Option<Database>,
     /// Where functions answer
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,

@@ -16,6 +16,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::changes::Changes;
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
@@ -23,7 +24,7 @@ use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
-use crate::store::{Store, StoreError};
+use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
 /// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
@@ -71,8 +72,8 @@ pub(crate) struct Storage {
 /// Everything that the control API needs to be told.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// Where everything but content is kept.
+    pub database: Database,
     /// The file of the key that settings are sealed with; made on the first start.
     pub master_key: PathBuf,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
@@ -141,7 +142,7 @@ pub struct State {
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: Semaphore,
     pub(crate) rates: Rates,
-    revisions: watch::Sender<u64>,
+    pub(crate) changes: Changes,
 }
 
 impl State {
@@ -154,20 +155,6 @@ impl State {
     pub(crate) fn preview_url(&self, slug: &str, deployment: &str) -> Option<String> {
         let label = preview_label(deployment, &Slug::parse(slug).ok()?)?;
         Some(self.invoke_url(&label))
-    }
-
-    /// Changes whenever something was committed that edges or the scheduler must know.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.revisions.subscribe()
-    }
-
-    /// Tells the edges that changes up to this revision are committed.
-    pub(crate) fn announce(&self, revision: u64) {
-        self.revisions.send_if_modified(|known| {
-            let newer = revision > *known;
-            *known = revision.max(*known);
-            newer
-        });
     }
 }
 
@@ -204,7 +191,7 @@ impl ControlApi {
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
             rates: Rates::new(config.rate_limit),
-            revisions: watch::Sender::new(revision),
+            changes: Changes::new(revision),
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway })
     }
@@ -233,7 +220,13 @@ impl ControlApi {
     /// Changes whenever something was committed that edges must know; its value is the newest revision.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.state.changes()
+        self.state.changes.subscribe()
+    }
+
+    /// The edge of this process answers by all changes up to `revision`: from now on, a change is answered once that edge
+    /// has it. `None`: it takes over no changes any more.
+    pub fn applied(&self, revision: Option<u64>) {
+        self.state.changes.applied(revision);
     }
 
     /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.

@@ -11,3 +11,4 @@ pub use app::{ControlApi, ControlConfig, ControlError, StorageConfig};
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::scheduler::Callee;
+pub use store::Database;

@@ -10,7 +10,7 @@ use af_content::{DiskStore, identify};
 use af_contract::{Change, Codec, ContentId, Limits, limits};
 use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
 use serde_json::{Value, json};
-use support::{OWNER, STRANGER, Served};
+use support::{OWNER, STRANGER, Served, Stored};
 
 /// Method and path of every operation in the document.
 fn operations() -> Vec<(String, String)> {
@@ -30,7 +30,6 @@ fn the_openapi_document_is_the_published_one() {
     });
 }
 
-#[tokio::test]
 async fn nothing_but_health_answers_without_a_token() {
     let served = Served::start().await;
     for (method, path) in operations() {
@@ -46,7 +45,6 @@ async fn nothing_but_health_answers_without_a_token() {
     }
 }
 
-#[tokio::test]
 async fn a_member_of_another_project_finds_nothing_here() {
     let served = Served::start().await;
     let get = async |path: &str| served.call("get", path, Some(OWNER), Value::Null).await.1;
@@ -99,7 +97,6 @@ const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
 const CLAIM: &str = "?cid=bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e\
                      &blake3=d74981efa70a0c880b8d8c1985d075dbcbf679b99a5f9914e5aaf96b831a9e24";
 
-#[tokio::test]
 async fn lists_are_paged() {
     let served = Served::start().await;
     let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -117,7 +114,6 @@ async fn lists_are_paged() {
     assert_eq!(named["data"].as_array().unwrap().len(), 1);
 }
 
-#[tokio::test]
 async fn a_slug_belongs_to_one_function_on_the_platform() {
     let served = Served::start().await;
     let create = async |project: &str, token: &str, body: Value| {
@@ -136,7 +132,6 @@ async fn a_slug_belongs_to_one_function_on_the_platform() {
     assert_eq!((status, &problem["code"]), (409, &json!("function_name_taken")));
 }
 
-#[tokio::test]
 async fn functions_and_sites_share_their_slugs() {
     let served = Served::start().await;
     let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -200,7 +195,6 @@ fn car_of(roots: &[ContentId], blocks: &[Block]) -> Vec<u8> {
     out
 }
 
-#[tokio::test]
 async fn a_site_is_deployed_and_rolled_back() {
     let served = Served::start().await;
     let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -241,7 +235,6 @@ async fn a_site_is_deployed_and_rolled_back() {
     assert!(matches!(&updates.last().unwrap().change, Change::Site { state: None, .. }));
 }
 
-#[tokio::test]
 async fn what_is_no_site_is_refused() {
     let served = Served::start().await;
     let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -276,12 +269,12 @@ async fn what_is_no_site_is_refused() {
     assert_eq!(served.call("get", &path, Some(OWNER), Value::Null).await.1["cid"], Value::Null);
 }
 
-#[tokio::test]
 async fn a_sites_blocks_survive_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let build = async || {
         let config = ControlConfig {
-            database: dir.path().join("af.sqlite"),
+            database: stored.database.clone(),
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
@@ -296,7 +289,8 @@ async fn a_sites_blocks_survive_the_next_start() {
     };
     let (control, blocks) = build().await;
     control.bootstrap(Some(OWNER)).await.unwrap();
-    let served = Served::serve(control, tempfile::tempdir().unwrap()).await;
+    let other = tempfile::tempdir().unwrap();
+    let served = Served::serve(control, Stored::new(other.path()).await, other).await;
     let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
     let path = format!("/v1/projects/{}/sites", page["data"][0]["id"].as_str().unwrap());
     let (_, site) = served.call("post", &path, Some(OWNER), json!({ "name": "pages" })).await;
@@ -313,3 +307,14 @@ async fn a_sites_blocks_survive_the_next_start() {
     assert!(blocks.block(&lost).unwrap().is_none());
     assert!(blocks.block(&kept).unwrap().is_some() && blocks.block(&root).unwrap().is_some());
 }
+
+crate::on_both!(
+    nothing_but_health_answers_without_a_token,
+    a_member_of_another_project_finds_nothing_here,
+    lists_are_paged,
+    a_slug_belongs_to_one_function_on_the_platform,
+    functions_and_sites_share_their_slugs,
+    a_site_is_deployed_and_rolled_back,
+    what_is_no_site_is_refused,
+    a_sites_blocks_survive_the_next_start,
+);

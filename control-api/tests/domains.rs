@@ -111,7 +111,6 @@ fn record(token: &str) -> String {
     format!("af-site-verification={token}")
 }
 
-#[tokio::test]
 async fn a_txt_record_proves_a_name() {
     let platform = Platform::start().await;
     let (_, domain) = platform.claim(OWNER, "WWW.Example.com.", "TXT").await;
@@ -143,7 +142,6 @@ async fn a_txt_record_proves_a_name() {
     assert!(platform.leads_to("www.example.com").await.is_none());
 }
 
-#[tokio::test]
 async fn a_name_with_an_alias_is_proven_below_it() {
     let platform = Platform::start().await;
     let (id, token) = platform.claimed(OWNER, "www.example.com", "TXT").await;
@@ -152,7 +150,6 @@ async fn a_name_with_an_alias_is_proven_below_it() {
     assert!(platform.is_verified(OWNER, &id).await);
 }
 
-#[tokio::test]
 async fn a_failing_dns_is_told_from_a_record_that_is_not_there() {
     let platform = Platform::start().await;
     let (id, token) = platform.claimed(OWNER, "example.com", "TXT").await;
@@ -163,7 +160,6 @@ async fn a_failing_dns_is_told_from_a_record_that_is_not_there() {
     assert!(platform.is_verified(OWNER, &id).await, "one of the two places is enough");
 }
 
-#[tokio::test]
 async fn a_wildcard_is_proven_at_its_base_and_not_through_an_alias() {
     let platform = Platform::start().await;
     assert_eq!(
@@ -180,7 +176,6 @@ async fn a_wildcard_is_proven_at_its_base_and_not_through_an_alias() {
     assert!(platform.is_mine("*.example.com").await);
 }
 
-#[tokio::test]
 async fn an_alias_of_a_host_of_the_project_proves_a_name() {
     let platform = Platform::start().await;
     let (id, _) = platform.claimed(OWNER, "www.example.com", "CNAME").await;
@@ -201,7 +196,6 @@ async fn an_alias_of_a_host_of_the_project_proves_a_name() {
     assert!(status == "PENDING" && why.contains("more than 8 times"), "{why}");
 }
 
-#[tokio::test]
 async fn the_edges_addresses_prove_a_name_that_has_no_others() {
     let platform = Platform::start().await;
     let (id, _) = platform.claimed(OWNER, "example.com", "A").await;
@@ -214,7 +208,6 @@ async fn the_edges_addresses_prove_a_name_that_has_no_others() {
     assert!(platform.is_verified(OWNER, &id).await);
 }
 
-#[tokio::test]
 async fn an_address_proves_nothing_where_others_have_a_claim() {
     let platform = Platform::start().await;
     platform.dns.address("example.com", EDGE.parse().unwrap());
@@ -230,7 +223,6 @@ async fn an_address_proves_nothing_where_others_have_a_claim() {
     assert!(platform.is_verified(OWNER, &mine).await);
 }
 
-#[tokio::test]
 async fn records_that_were_left_behind_prove_nothing_for_others() {
     let platform = Platform::start().await;
     platform.dns.address("www.example.com", EDGE.parse().unwrap());
@@ -252,7 +244,6 @@ async fn records_that_were_left_behind_prove_nothing_for_others() {
     }
 }
 
-#[tokio::test]
 async fn names_below_anothers_wildcard_need_a_txt_record() {
     let platform = Platform::start().await;
     let (id, token) = platform.claimed(OWNER, "*.example.com", "TXT").await;
@@ -263,7 +254,6 @@ async fn names_below_anothers_wildcard_need_a_txt_record() {
     assert!(platform.verify(STRANGER, &id).await.1.contains("proven this name before"));
 }
 
-#[tokio::test]
 async fn a_txt_record_moves_a_name_once_the_other_one_is_gone() {
     let platform = Platform::start().await;
     let (mine, my_token) = platform.claimed(OWNER, "example.com", "TXT").await;
@@ -286,7 +276,6 @@ async fn a_txt_record_moves_a_name_once_the_other_one_is_gone() {
     assert!(status == "FAILED" && why.contains("another project"), "{why}");
 }
 
-#[tokio::test]
 async fn claims_that_cannot_be_right_are_refused() {
     let platform = Platform::start().await;
     for (hostname, method, code) in [
@@ -314,7 +303,6 @@ async fn claims_that_cannot_be_right_are_refused() {
     assert_eq!(platform.claim(OWNER, "example.net", "TXT").await.1["code"], "too_many_domains");
 }
 
-#[tokio::test]
 async fn a_domain_can_lead_elsewhere() {
     let platform = Platform::start().await;
     let (id, token) = platform.claimed(OWNER, "example.com", "TXT").await;
@@ -329,7 +317,6 @@ async fn a_domain_can_lead_elsewhere() {
     assert_eq!(platform.call("patch", &path, OWNER, theirs).await.0, 404);
 }
 
-#[tokio::test]
 async fn asking_too_often_is_refused() {
     let platform = Platform::start().await;
     let (id, _) = platform.claimed(OWNER, "example.com", "TXT").await;
@@ -342,7 +329,6 @@ async fn asking_too_often_is_refused() {
     assert_eq!(refused.unwrap()["code"], "too_many_requests");
 }
 
-#[tokio::test]
 async fn a_name_is_lost_when_its_proof_stays_away_and_never_because_the_dns_fails() {
     let platform = Platform::checking(Duration::from_millis(20)).await;
     let mut tokens = Vec::new();
@@ -372,7 +358,6 @@ async fn a_name_is_lost_when_its_proof_stays_away_and_never_because_the_dns_fail
     assert!(said(&platform.get(OWNER, broken).await).1.contains("did not answer"));
 }
 
-#[tokio::test]
 async fn a_certificate_goes_to_the_edges_and_its_key_nowhere_else() {
     let platform = Platform::start().await;
     let (id, token) = platform.claimed(OWNER, "example.com", "TXT").await;
@@ -400,3 +385,21 @@ async fn a_certificate_goes_to_the_edges_and_its_key_nowhere_else() {
     assert_eq!(domain["sslStatus"], "PENDING");
     assert!(platform.leads_to("example.com").await.unwrap().certificate.is_none());
 }
+
+crate::on_both!(
+    a_txt_record_proves_a_name,
+    a_name_with_an_alias_is_proven_below_it,
+    a_failing_dns_is_told_from_a_record_that_is_not_there,
+    a_wildcard_is_proven_at_its_base_and_not_through_an_alias,
+    an_alias_of_a_host_of_the_project_proves_a_name,
+    the_edges_addresses_prove_a_name_that_has_no_others,
+    an_address_proves_nothing_where_others_have_a_claim,
+    records_that_were_left_behind_prove_nothing_for_others,
+    names_below_anothers_wildcard_need_a_txt_record,
+    a_txt_record_moves_a_name_once_the_other_one_is_gone,
+    claims_that_cannot_be_right_are_refused,
+    a_domain_can_lead_elsewhere,
+    asking_too_often_is_refused,
+    a_name_is_lost_when_its_proof_stays_away_and_never_because_the_dns_fails,
+    a_certificate_goes_to_the_edges_and_its_key_nowhere_else,
+);

@@ -15,19 +15,12 @@ const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)
 /// Sealed keys as they are stored.
 type Rows = Vec<(String, Vec<u8>)>;
 
-async fn rows(served: &Served, query: &'static str) -> Rows {
-    let database = served.database().await;
-    let rows = sqlx::query_as(query).fetch_all(&database).await.unwrap();
-    database.close().await;
-    rows
-}
-
 async fn project_keys(served: &Served) -> Rows {
-    rows(served, "select project_id, sealed from project_keys order by 1").await
+    served.stored.rows("select project_id, sealed from project_keys order by 1").await
 }
 
 async fn content_keys(served: &Served) -> Rows {
-    rows(served, "select deployment_id, sealed from content_keys order by 1").await
+    served.stored.rows("select deployment_id, sealed from content_keys order by 1").await
 }
 
 /// The first project, and a function of it.
@@ -71,7 +64,6 @@ async fn told(served: &Served) -> Vec<DeploymentRef> {
     states.next().map(|state| state.previews).unwrap_or_default()
 }
 
-#[tokio::test]
 async fn rotating_seals_all_keys_anew_and_changes_nothing_else() {
     let served = Served::start().await;
     let (project, function) = function(&served).await;
@@ -114,25 +106,23 @@ async fn rotating_seals_all_keys_anew_and_changes_nothing_else() {
     assert_eq!(told(&served).await.len(), 3);
 }
 
-#[tokio::test]
 async fn a_key_that_was_moved_or_lost_is_not_told() {
     let served = Served::start().await;
     let (_, function) = function(&served).await;
     let (_, first) = deploy(&served, &function).await;
     let (second, _) = deploy(&served, &function).await;
-    let database = served.database().await;
     // The second one's key for the first one's content.
-    let moved = "update content_keys set sealed = (select max(k.sealed) from content_keys k where k.deployment_id != $1)
-        where deployment_id = $1";
-    sqlx::query(moved).bind(first["id"].as_str()).execute(&database).await.unwrap();
+    let keys = content_keys(&served).await;
+    let (of_first, of_others): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|(deployment, _)| first["id"] == deployment.as_str());
+    let moved = format!("update content_keys set sealed = $1 where deployment_id = '{}'", of_first[0].0);
+    served.stored.write(&moved, &of_others[0].1).await;
     let keys: Vec<_> = told(&served).await.into_iter().map(|deployment| deployment.content_key).collect();
     assert_eq!(keys, [Some(second), None]);
-    sqlx::query("delete from project_keys").execute(&database).await.unwrap();
+    served.stored.script("delete from project_keys").await;
     assert!(told(&served).await.iter().all(|deployment| deployment.content_key.is_none()));
-    database.close().await;
 }
 
-#[tokio::test]
 async fn a_function_that_is_deleted_takes_its_keys_along() {
     let served = Served::start().await;
     let (_, function) = function(&served).await;
@@ -141,3 +131,9 @@ async fn a_function_that_is_deleted_takes_its_keys_along() {
     assert_eq!(served.call("delete", &path, Some(OWNER), Value::Null).await.0, 200);
     assert!(content_keys(&served).await.is_empty());
 }
+
+crate::on_both!(
+    rotating_seals_all_keys_anew_and_changes_nothing_else,
+    a_key_that_was_moved_or_lost_is_not_told,
+    a_function_that_is_deleted_takes_its_keys_along,
+);

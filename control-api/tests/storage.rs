@@ -102,7 +102,6 @@ fn no_grace() -> StorageConfig {
     StorageConfig { grace: Duration::ZERO, ..StorageConfig::default() }
 }
 
-#[tokio::test]
 async fn blocks_are_sent_once_and_pinned_when_all_are_there() {
     let project = Project::start(StorageConfig::default()).await;
     let (root, blocks) = file(&bytes("one", 2_500_000));
@@ -126,7 +125,6 @@ async fn blocks_are_sent_once_and_pinned_when_all_are_there() {
     assert_eq!(status, 404);
 }
 
-#[tokio::test]
 async fn what_is_no_content_is_refused() {
     let project = Project::start(StorageConfig::default()).await;
     let (root, blocks) = file(&bytes("two", 100));
@@ -151,7 +149,6 @@ async fn what_is_no_content_is_refused() {
     assert_eq!((status, &stored["pins"][0]["cid"]), (201, &json!(root.to_string())));
 }
 
-#[tokio::test]
 async fn knowing_a_cid_gives_nobody_a_block_of_another_project() {
     let project = Project::start(StorageConfig::default()).await;
     let (root, blocks) = file(&bytes("secret", 2_000_000));
@@ -183,7 +180,6 @@ async fn knowing_a_cid_gives_nobody_a_block_of_another_project() {
     assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "only the operator sweeps");
 }
 
-#[tokio::test]
 async fn a_project_stores_no_more_than_it_may() {
     let limits =
         StorageConfig { bytes_per_project: 2 << 20, pins_per_project: 2, ..StorageConfig::default() };
@@ -214,7 +210,6 @@ async fn a_project_stores_no_more_than_it_may() {
     assert_eq!((status, &problem["code"]), (409, &json!("too_many_pins")), "{problem}");
 }
 
-#[tokio::test]
 async fn a_form_with_files_is_stored() {
     let project = Project::start(StorageConfig::default()).await;
     let large = bytes("form", 1_500_000);
@@ -242,7 +237,6 @@ async fn a_form_with_files_is_stored() {
     assert_eq!(send(b"--x--\r\n".to_vec()).await.1["code"], "no_file");
 }
 
-#[tokio::test]
 async fn a_sweep_leaves_what_is_needed_and_what_is_young() {
     let project = Project::start(no_grace()).await;
     // Two pins that share their first block, and blocks that nobody pinned.
@@ -272,7 +266,6 @@ async fn a_sweep_leaves_what_is_needed_and_what_is_young() {
 }
 
 /// Sites and pins come, change and go while sweep follows sweep without any grace.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_lost_to_sweeps_that_run_all_the_time() {
     const ROUNDS: usize = 12;
     let project = Arc::new(Project::start(no_grace()).await);
@@ -359,3 +352,13 @@ async fn deploy_sites(project: &Project, rounds: usize) -> BTreeMap<ContentId, u
     }
     kept
 }
+
+crate::on_both!(
+    nothing_is_lost_to_sweeps_that_run_all_the_time,
+    blocks_are_sent_once_and_pinned_when_all_are_there,
+    what_is_no_content_is_refused,
+    knowing_a_cid_gives_nobody_a_block_of_another_project,
+    a_project_stores_no_more_than_it_may,
+    a_form_with_files_is_stored,
+    a_sweep_leaves_what_is_needed_and_what_is_young,
+);

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+mod support;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use af_control_api::{Callee, Clock, ControlApi, ControlConfig, DomainConfig, Sto
 use futures::future::BoxFuture;
 use reqwest::Client;
 use serde_json::{Value, json};
+use support::Stored;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -47,9 +50,9 @@ struct Platform {
 }
 
 impl Platform {
-    async fn start(dir: &Path, clock: &watch::Sender<i64>) -> Self {
+    async fn start(dir: &Path, stored: &Stored, clock: &watch::Sender<i64>) -> Self {
         let config = ControlConfig {
-            database: dir.join("af.sqlite"),
+            database: stored.database.clone(),
             master_key: dir.join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             rate_limit: limits::REQUESTS_PER_SECOND,
@@ -178,11 +181,11 @@ fn outcomes(runs: &[(String, String)]) -> Vec<&str> {
     runs.iter().map(|(outcome, _)| outcome.as_str()).collect()
 }
 
-#[tokio::test]
 async fn a_function_is_called_when_its_time_comes() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     let (status, deployment) = platform.deploy(&function, &every_minute()).await;
     assert_eq!((status, &deployment["triggers"]), (201, &every_minute()));
@@ -214,11 +217,11 @@ async fn a_function_is_called_when_its_time_comes() {
     assert_eq!(schedule["runs"].as_array().unwrap().len(), 3);
 }
 
-#[tokio::test]
 async fn a_restart_repeats_no_tick_and_makes_up_for_a_missed_one() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     platform.deploy(&function, &every_minute()).await;
     clock.send_replace(START + MINUTE);
@@ -226,13 +229,13 @@ async fn a_restart_repeats_no_tick_and_makes_up_for_a_missed_one() {
     platform.stop().await;
 
     // At the same time: nothing is due.
-    let platform = Platform::start(dir.path(), &clock).await;
+    let platform = Platform::start(dir.path(), &stored, &clock).await;
     assert_eq!(platform.runs(&function).await.len(), 1);
     platform.stop().await;
 
     // Five ticks were missed; the last one is made up for.
     clock.send_replace(START + 6 * MINUTE);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     assert_eq!(platform.served().await, "2026-01-01T00:06:00Z");
     platform.until_newest_is(&function, "succeeded").await;
     assert_eq!(platform.runs(&function).await.len(), 2);
@@ -242,34 +245,34 @@ async fn a_restart_repeats_no_tick_and_makes_up_for_a_missed_one() {
     let (_, moment, _answer) = platform.called().await;
     assert_eq!(moment, "2026-01-01T00:07:00Z");
     platform.crash();
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     assert_eq!(outcomes(&platform.runs(&function).await), ["interrupted", "succeeded", "succeeded"]);
     clock.send_replace(START + 8 * MINUTE);
     assert_eq!(platform.served().await, "2026-01-01T00:08:00Z");
 }
 
-#[tokio::test]
 async fn a_tick_that_is_too_old_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let platform = Platform::start(dir.path(), &clock).await;
+    let platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     platform.deploy(&function, &json!([{ "cron": "@hourly", "path": "/" }])).await;
     platform.stop().await;
 
     clock.send_replace(START + 71 * MINUTE);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     platform.until_newest_is(&function, "skipped").await;
     assert_eq!(platform.runs(&function).await, [("skipped".into(), "2026-01-01T01:00:00Z".into())]);
     clock.send_replace(START + 125 * MINUTE);
     assert_eq!(platform.served().await, "2026-01-01T02:00:00Z", "5 minutes late");
 }
 
-#[tokio::test]
 async fn a_tick_is_skipped_while_the_run_before_goes_on() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     platform.deploy(&function, &every_minute()).await;
     clock.send_replace(START + MINUTE);
@@ -286,11 +289,11 @@ async fn a_tick_is_skipped_while_the_run_before_goes_on() {
     assert_eq!(platform.served().await, "2026-01-01T00:03:00Z");
 }
 
-#[tokio::test]
 async fn the_schedule_is_that_of_what_the_function_runs() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     let path = format!("/v1/functions/{function}");
     let crons = async |platform: &Platform| {
@@ -321,11 +324,11 @@ async fn the_schedule_is_that_of_what_the_function_runs() {
     assert_eq!(crons(&platform).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn triggers_that_cannot_be_are_refused() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let platform = Platform::start(dir.path(), &clock).await;
+    let platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     let many: Vec<Value> = (0..17).map(|n| json!({ "cron": "@daily", "path": format!("/{n}") })).collect();
     for (triggers, said) in [
@@ -355,11 +358,11 @@ async fn triggers_that_cannot_be_are_refused() {
     }
 }
 
-#[tokio::test]
 async fn old_runs_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
     let (clock, _) = watch::channel(START);
-    let mut platform = Platform::start(dir.path(), &clock).await;
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
     platform.deploy(&function, &every_minute()).await;
     for minute in 1..=103 {
@@ -370,3 +373,13 @@ async fn old_runs_are_forgotten() {
     let runs = platform.runs(&function).await;
     assert_eq!((runs.len(), runs[0].1.as_str()), (100, "2026-01-01T01:43:00Z"));
 }
+
+crate::on_both!(
+    a_function_is_called_when_its_time_comes,
+    a_restart_repeats_no_tick_and_makes_up_for_a_missed_one,
+    a_tick_that_is_too_old_is_skipped,
+    a_tick_is_skipped_while_the_run_before_goes_on,
+    the_schedule_is_that_of_what_the_function_runs,
+    triggers_that_cannot_be_are_refused,
+    old_runs_are_forgotten,
+);

@@ -16,7 +16,7 @@ use af_content::DiskStore;
 use af_content::bitswap::Bitswap;
 use af_content::source::Fetcher;
 use af_contract::Limits;
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
@@ -121,7 +121,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         ..Limits::default()
     };
     ControlConfig {
-        database: data.join("af.sqlite"),
+        database: options.database.clone().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite"))),
         master_key: data.join("master.key"),
         invoke_url: invoke_url.to_owned(),
         rate_limit: options.api_rate_limit,

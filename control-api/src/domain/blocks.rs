@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use af_content::{DiskStore, FileReadError, Staging, StoreError};
 use af_contract::ContentId;
-use sqlx::{Sqlite, Transaction};
 use tokio::sync::MutexGuard;
 
 use super::{Error, State, projects};
-use crate::store::Store;
+use crate::store::{Store, Transaction};
 
 /// Deployments read at a time when all are needed.
 const BATCH: i64 = 1000;
@@ -20,7 +19,7 @@ const BATCH: i64 = 1000;
 /// When the disk or the database fails; then neither is there.
 pub(super) async fn commit(
     state: &State,
-    db: Transaction<'static, Sqlite>,
+    db: Transaction,
     staging: Staging,
     _held: &MutexGuard<'_, ()>,
 ) -> Result<(), Error> {

@@ -101,7 +101,7 @@ async fn replace(
     domains::put_certificate(&mut db, id, certificate.as_ref(), now()).await?;
     let revision = rules::changed(&mut db, &domain).await?;
     commit(db).await?;
-    state.announce(revision.unwrap_or_default());
+    state.changes.announce(revision.unwrap_or_default());
     rules::get(state, actor, id).await
 }
 

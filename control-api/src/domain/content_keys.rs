@@ -2,12 +2,12 @@
 //! They are opened for the edges only, and to be sealed anew.
 
 use af_contract::ContentKey;
-use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
 
 use super::projects::{self, commit};
 use super::sealing::Seal;
 use super::{Actor, Error, State, now};
+use crate::store::Connection;
 use crate::store::content_keys::{self, ContentKeyRow};
 
 /// What a project's key is for, in the place that it is sealed for.
@@ -19,7 +19,7 @@ const BATCH: i64 = 1000;
 /// Stores a new deployment's data key. With its first one a project gets a key.
 pub(super) async fn put(
     state: &State,
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     deployment: &str,
     key: &ContentKey,
@@ -66,7 +66,7 @@ pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<u64, 
     Ok(count)
 }
 
-async fn new_project_key(state: &State, db: &mut SqliteConnection, project: &str) -> Result<Seal, Error> {
+async fn new_project_key(state: &State, db: &mut Connection, project: &str) -> Result<Seal, Error> {
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *key).map_err(internal)?;
     let sealed = state.seal.seal_bytes(&[project, PURPOSE], &*key).map_err(internal)?;

@@ -9,7 +9,7 @@ use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, functions, id, now, triggers};
 use crate::store::feed::{self, Kind};
-use crate::store::{self, DeploymentRow, FunctionRow, deployments, functions as rows};
+use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows};
 
 /// What a deployment is to be besides its code.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +111,7 @@ pub async fn create(
     let block = Block { id: manifest_id, bytes: bytes.into() };
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(deployment)
 }
 
@@ -137,7 +137,7 @@ pub async fn rollback(
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let revision = activate(state, &mut db, row, &target).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(target)
 }
 
@@ -153,7 +153,7 @@ async fn previous(state: &State, function: &str, current: Option<&str>) -> Resul
 /// The function as it is now, and the manifest and settings of its next deployment.
 async fn next(
     state: &State,
-    db: &mut sqlx::SqliteConnection,
+    db: &mut Connection,
     actor: &Actor,
     function: &str,
     content: Content,
@@ -189,7 +189,7 @@ async fn next(
 }
 
 async fn insert(
-    db: &mut sqlx::SqliteConnection,
+    db: &mut Connection,
     function: &FunctionRow,
     manifest: &Manifest,
     manifest_id: ContentId,
@@ -218,7 +218,7 @@ async fn insert(
 /// returned. Who deploys wants an answer; clients of the older platform count on that.
 async fn activate(
     state: &State,
-    db: &mut sqlx::SqliteConnection,
+    db: &mut Connection,
     mut function: FunctionRow,
     deployment: &DeploymentRow,
 ) -> Result<u64, Error> {

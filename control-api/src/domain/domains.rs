@@ -12,7 +12,7 @@ use super::{Actor, Error, PAGE, Page, State, id, now, projects, tokens};
 use crate::dns::Dns;
 use crate::store::domains::{self, OwnerKind};
 use crate::store::feed::{self, Kind};
-use crate::store::{DomainRow, StoreError};
+use crate::store::{Connection, DomainRow, StoreError};
 
 /// Domains of a project. Each verified one costs a few questions to the DNS a day, and an entry on every edge.
 const MOST: i64 = 100;
@@ -230,7 +230,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     domains::update(&mut db, &domain).await?;
     let revision = changed(&mut db, &domain).await?;
     commit(db).await?;
-    state.announce(revision.unwrap_or_default());
+    state.changes.announce(revision.unwrap_or_default());
     get(state, actor, id).await
 }
 
@@ -245,16 +245,13 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
     domains::delete(&mut db, id).await?;
     let revision = changed(&mut db, &domain).await?;
     commit(db).await?;
-    state.announce(revision.unwrap_or_default());
+    state.changes.announce(revision.unwrap_or_default());
     Ok(())
 }
 
 /// Removes the domains of a function or site that goes away, in its transaction, and returns their names. The
 /// revision that the owner gets after this one announces them too.
-pub(super) async fn remove_of(
-    db: &mut sqlx::SqliteConnection,
-    owner: &str,
-) -> Result<Vec<String>, StoreError> {
+pub(super) async fn remove_of(db: &mut Connection, owner: &str) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for domain in domains::owned(db, owner).await? {
         domains::delete(db, &domain.id).await?;
@@ -307,10 +304,7 @@ pub fn ssl_status(domain: &DomainRow) -> &'static str {
 }
 
 /// Gives a verified domain a new revision in the feed.
-pub(super) async fn changed(
-    db: &mut sqlx::SqliteConnection,
-    domain: &DomainRow,
-) -> Result<Option<u64>, StoreError> {
+pub(super) async fn changed(db: &mut Connection, domain: &DomainRow) -> Result<Option<u64>, StoreError> {
     // Edges have heard of no other.
     if domain.status != "VERIFIED" {
         return Ok(None);
@@ -318,7 +312,7 @@ pub(super) async fn changed(
     feed::put(db, Kind::Domain, &domain.hostname).await.map(Some)
 }
 
-async fn check_owner(db: &mut sqlx::SqliteConnection, project: &str, owner: &Owner) -> Result<(), Error> {
+async fn check_owner(db: &mut Connection, project: &str, owner: &Owner) -> Result<(), Error> {
     if domains::owner_exists(db, project, owner.kind, &owner.id).await? {
         return Ok(());
     }

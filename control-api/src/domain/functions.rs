@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::projects::commit;
 use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects, triggers};
 use crate::store::feed::{self, Kind};
-use crate::store::{FunctionRow, StoreError, functions};
+use crate::store::{FunctionRow, StoreError, functions, slugs};
 
 /// What a new function is made of.
 #[derive(Debug)]
@@ -83,17 +83,14 @@ pub async fn create(
         updated_at: now,
     };
     let mut db = state.store.begin().await?;
-    let inserted = functions::insert(&mut db, &function).await;
-    if slug.is_none() && matches!(inserted, Err(StoreError::Taken("slug"))) {
+    if slug.is_none() && slugs::is_taken(&mut db, &function.slug).await? {
         // Somebody else has a function of this name; only the host name has to differ.
         function.slug = with_suffix(&function.slug, &function.id);
-        functions::insert(&mut db, &function).await.map_err(named)?;
-    } else {
-        inserted.map_err(named)?;
     }
+    functions::insert(&mut db, &function).await.map_err(named)?;
     let revision = feed::put(&mut db, Kind::Function, &function.id).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(function)
 }
 
@@ -121,7 +118,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     triggers::schedule(state, &mut db, &function).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(function)
 }
 
@@ -137,7 +134,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     functions::delete(&mut db, id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(domains)
 }
 

@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod bootstrap;
 pub mod certificates;
+pub(crate) mod changes;
 mod clock;
 pub mod component;
 pub mod content_keys;

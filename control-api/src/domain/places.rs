@@ -87,7 +87,7 @@ pub(crate) async fn hold(state: &State) {
 
 /// Has content held at one place. A slow attempt holds up no other one.
 async fn at_place(state: &State, sink: &dyn Sink) {
-    let mut deployed = state.changes();
+    let mut deployed = state.changes.subscribe();
     let mut changed = state.storage.places.changed.subscribe();
     let mut running = FuturesUnordered::new();
     let mut busy = HashSet::new();

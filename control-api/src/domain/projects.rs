@@ -1,7 +1,7 @@
 //! Projects: who owns functions and sites.
 
 use super::{Actor, Error, PAGE, Page, State, id, now};
-use crate::store::{ProjectRow, projects};
+use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a project's name.
 const NAME: std::ops::RangeInclusive<usize> = 1..=60;
@@ -75,6 +75,6 @@ fn checked(name: &str) -> Result<String, Error> {
     Err(Error::invalid("invalid_project_name", "a project's name has 1 to 60 characters"))
 }
 
-pub(super) async fn commit(db: sqlx::Transaction<'static, sqlx::Sqlite>) -> Result<(), Error> {
+pub(super) async fn commit(db: Transaction) -> Result<(), Error> {
     db.commit().await.map_err(|error| Error::Store(error.into()))
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use af_contract::CronExpression;
 use af_contract::trigger::{Answered, Tick};
 use futures::future::BoxFuture;
-use sqlx::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -16,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::projects::commit;
 use super::{Clock, Error, State, id};
+use crate::store::Connection;
 use crate::store::triggers::{self, DueRow, RunRow, ScheduledRow};
 
 /// Runs at the same time, over the whole platform; the next ticks wait. A quarter of an edge's usual instances.
@@ -88,7 +88,7 @@ pub(crate) async fn run(state: Arc<State>, callee: Arc<dyn Callee>, stop: impl F
 /// it waits: a claim and its start are in a task of their own.
 async fn follow(state: &Arc<State>) {
     let scheduler = &state.scheduler;
-    let mut changes = state.changes();
+    let mut changes = state.changes.subscribe();
     loop {
         // When all places are taken, ticks wait for one.
         drop(scheduler.places.acquire().await);
@@ -141,7 +141,7 @@ async fn claim(state: &State, most: i64) -> Result<Vec<Claimed>, Error> {
 }
 
 /// Moves a trigger on. Returns its tick, unless that is not to run.
-async fn take(db: &mut SqliteConnection, due: DueRow, now: i64) -> Result<Option<Claimed>, Error> {
+async fn take(db: &mut Connection, due: DueRow, now: i64) -> Result<Option<Claimed>, Error> {
     let DueRow { trigger, slug, running } = due;
     let (function, path, first) = (&trigger.function_id, &trigger.path, trigger.next_at.unwrap_or(now));
     let Ok(cron) = CronExpression::parse(&trigger.cron) else {

@@ -1,12 +1,11 @@
 //! Deployments of sites: blocks, row and site become visible in one step, or not at all.
 
 use af_contract::ContentId;
-use sqlx::SqliteConnection;
 
 use super::projects::commit;
 use super::upload::{self, Chunks, ReceivedSite};
 use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites};
-use crate::store::{SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
+use crate::store::{Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
 
 /// A site's deployments, newest first. `before` is the cursor: a deployment's number.
 ///
@@ -56,7 +55,7 @@ pub async fn create(
     site_deployments::insert(&mut db, &deployment).await?;
     let revision = activate(&mut db, row, &deployment).await?;
     blocks::commit(state, db, staging, &committing).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(deployment)
 }
 
@@ -80,7 +79,7 @@ pub async fn rollback(
     let row = rows::read(&mut db, site).await?.ok_or_else(|| Error::not_found("site", site))?;
     let revision = activate(&mut db, row, &target).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(target)
 }
 
@@ -95,7 +94,7 @@ async fn previous(state: &State, site: &str, current: Option<&str>) -> Result<Si
 
 /// Points the site at a deployment. Returns the revision, to be announced.
 async fn activate(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     mut site: SiteRow,
     deployment: &SiteDeploymentRow,
 ) -> Result<u64, Error> {

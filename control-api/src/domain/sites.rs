@@ -1,13 +1,12 @@
 //! Sites: directories of files that are served as they are, and the slugs that lead to them.
 
 use af_contract::{FunctionName, Slug};
-use sqlx::SqliteConnection;
 
 use super::functions::{parse_slug, with_suffix};
 use super::projects::commit;
 use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects};
 use crate::store::feed::{self, Kind};
-use crate::store::{SiteRow, StoreError, sites};
+use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
 /// What a new site is made of.
 #[derive(Debug)]
@@ -71,17 +70,14 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: &NewSite) 
         updated_at: now,
     };
     let mut db = state.store.begin().await?;
-    let inserted = sites::insert(&mut db, &site).await;
-    if slug.is_none() && matches!(inserted, Err(StoreError::Taken("slug"))) {
+    if slug.is_none() && slugs::is_taken(&mut db, &site.slug).await? {
         // Something else has this name; only the host name has to differ.
         site.slug = with_suffix(&site.slug, &site.id);
-        sites::insert(&mut db, &site).await.map_err(named)?;
-    } else {
-        inserted.map_err(named)?;
     }
+    sites::insert(&mut db, &site).await.map_err(named)?;
     let revision = publish(&mut db, &site.id).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(site)
 }
 
@@ -102,7 +98,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
     sites::update(&mut db, &site).await.map_err(named)?;
     let revision = publish(&mut db, id).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(site)
 }
 
@@ -118,12 +114,12 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     sites::delete(&mut db, id).await?;
     let revision = publish(&mut db, id).await?;
     commit(db).await?;
-    state.announce(revision);
+    state.changes.announce(revision);
     Ok(domains)
 }
 
 /// Puts the site as it is now, or that it is gone, into the feed. Returns the revision, to be announced.
-pub(super) async fn publish(db: &mut SqliteConnection, site: &str) -> Result<u64, Error> {
+pub(super) async fn publish(db: &mut Connection, site: &str) -> Result<u64, Error> {
     Ok(feed::put(db, Kind::Site, site).await?)
 }
 

@@ -9,7 +9,7 @@ use af_contract::{Codec, ContentId};
 
 use super::projects::{self, commit};
 use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, id, now};
-use crate::store::storage;
+use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
 
 /// Blocks of one pin: a quarter of a terabyte, in blocks of the usual size. The set of them is in memory while it is made.
@@ -216,7 +216,7 @@ pub(super) fn room(state: &State, usage: &Usage, bytes: u64) -> Result<(), Stora
     Ok(())
 }
 
-async fn admit(state: &State, db: &mut sqlx::SqliteConnection, pin: &PinRow) -> Result<(), Error> {
+async fn admit(state: &State, db: &mut Connection, pin: &PinRow) -> Result<(), Error> {
     let usage = storage::pins(db, &pin.project_id).await?;
     Ok(room(state, &usage, u64::try_from(pin.bytes).unwrap_or(u64::MAX))?)
 }
@@ -322,7 +322,7 @@ async fn sizes(state: &State, ids: &[ContentId]) -> Result<BTreeMap<ContentId, u
 /// That all blocks are still there, now that none can be swept, and the project's from now on.
 async fn confirm(
     state: &State,
-    db: &mut sqlx::SqliteConnection,
+    db: &mut Connection,
     project: &str,
     dag: &BTreeMap<ContentId, u64>,
     source: Source,

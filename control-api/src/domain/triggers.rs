@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use af_contract::Trigger;
-use sqlx::SqliteConnection;
 
 use super::projects::commit;
 use super::{Actor, Error, State, functions, scheduler};
 use crate::store::triggers::{self, RunRow, ScheduledRow};
-use crate::store::{FunctionRow, Store, StoreError};
+use crate::store::{Connection, FunctionRow, Store, StoreError};
 
 /// A function's triggers and its newest runs.
 #[derive(Debug)]
@@ -75,7 +74,7 @@ pub(super) fn stored(triggers: &[Trigger]) -> Result<Option<String>, Error> {
 /// time. Whoever commits this announces a change, which wakes the scheduler.
 pub(super) async fn schedule(
     state: &State,
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     function: &FunctionRow,
 ) -> Result<(), Error> {
     let active = function.current_deployment_id.as_deref().filter(|_| function.status == "ACTIVE");

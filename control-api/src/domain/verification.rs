@@ -20,7 +20,7 @@ use super::projects::commit;
 use super::proof::{self, Evidence, Method};
 use super::{Actor, Error, State, domains as rules, now};
 use crate::store::feed::{self, Kind};
-use crate::store::{DomainRow, domains};
+use crate::store::{Connection, DomainRow, domains};
 
 /// Checks in a row that find the proof gone before a name is lost: with a check a day, three days after the first one.
 const MISSES: i64 = 4;
@@ -158,17 +158,13 @@ async fn settle(
     domains::update(&mut db, &domain).await?;
     commit(db).await?;
     if let Some(revision) = revision {
-        state.announce(revision);
+        state.changes.announce(revision);
     }
     Ok(domain)
 }
 
 /// A claim is right; gives it the name, if no other project's comes first.
-async fn admit(
-    db: &mut sqlx::SqliteConnection,
-    domain: &mut DomainRow,
-    tokens: &[String],
-) -> Result<Option<u64>, Error> {
+async fn admit(db: &mut Connection, domain: &mut DomainRow, tokens: &[String]) -> Result<Option<u64>, Error> {
     let rivals = domains::rivals(db, domain).await?;
     let method = Method::parse(&domain.method)?;
     if let Some(reason) = objection(method, &rivals, tokens) {
@@ -212,11 +208,7 @@ fn objection(method: Method, rivals: &domains::Rivals, tokens: &[String]) -> Opt
 }
 
 /// The proof is gone. A verified name is lost when that has been so for long enough.
-async fn miss(
-    db: &mut sqlx::SqliteConnection,
-    domain: &mut DomainRow,
-    asked: Asked,
-) -> Result<Option<u64>, Error> {
+async fn miss(db: &mut Connection, domain: &mut DomainRow, asked: Asked) -> Result<Option<u64>, Error> {
     if domain.status != "VERIFIED" || asked == Asked::ByMember {
         return Ok(None);
     }

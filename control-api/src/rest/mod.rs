@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use af_content::gateway::Gateway;
 use af_contract::limits;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State as AxumState};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -65,8 +67,19 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(JSON_BYTES))
+        .layer(middleware::from_fn_with_state(state.clone(), settle))
         .layer(middleware::map_response(problem::name_request))
         .with_state(state)
+}
+
+/// A change is answered once it is live here.
+async fn settle(AxumState(state): AxumState<Arc<State>>, request: Request, next: Next) -> Response {
+    let changes = !request.method().is_safe();
+    let response = next.run(request).await;
+    if changes && response.status().is_success() {
+        state.changes.settle().await;
+    }
+    response
 }
 
 /// The OpenAPI 3.1 document.

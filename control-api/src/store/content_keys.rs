@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use af_contract::limits;
-use sqlx::SqliteConnection;
-
 use super::feed::range;
+use super::sql::{self, Connection};
 use super::{Store, StoreError};
+use af_contract::limits;
 
 /// A data key, and the key of its project that it is sealed with, sealed itself.
 #[derive(Debug, sqlx::FromRow)]
@@ -37,35 +36,27 @@ impl Store {
             limit 100000";
         let (from, to) = range(known, until);
         let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-        let query = sqlx::query_as(query).bind(from).bind(to).bind(previews);
+        let query = sql::query_as(query).bind(from).bind(to).bind(previews);
         let rows: Vec<ContentKeyRow> = query.fetch_all(&self.reader).await?;
         Ok(rows.into_iter().map(|row| (row.deployment_id.clone(), row)).collect())
     }
 }
 
-pub(crate) async fn insert(
-    db: &mut SqliteConnection,
-    deployment: &str,
-    sealed: &[u8],
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {
     let query = "insert into content_keys (deployment_id, sealed) values ($1, $2)";
-    sqlx::query(query).bind(deployment).bind(sealed).execute(db).await?;
+    sql::query(query).bind(deployment).bind(sealed).execute(db).await?;
     Ok(())
 }
 
-pub(crate) async fn replace(
-    db: &mut SqliteConnection,
-    deployment: &str,
-    sealed: &[u8],
-) -> Result<(), StoreError> {
+pub(crate) async fn replace(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {
     let query = "update content_keys set sealed = $2 where deployment_id = $1";
-    sqlx::query(query).bind(deployment).bind(sealed).execute(db).await?;
+    sql::query(query).bind(deployment).bind(sealed).execute(db).await?;
     Ok(())
 }
 
 /// Data keys of a project's deployments, sealed, in the order of the deployments' ids.
 pub(crate) async fn of_project(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     after: &str,
     limit: i64,
@@ -74,26 +65,23 @@ pub(crate) async fn of_project(
         join deployments d on d.id = k.deployment_id
         join functions f on f.id = d.function_id
         where f.project_id = $1 and k.deployment_id > $2 order by k.deployment_id limit $3";
-    Ok(sqlx::query_as(query).bind(project).bind(after).bind(limit).fetch_all(db).await?)
+    Ok(sql::query_as(query).bind(project).bind(after).bind(limit).fetch_all(db).await?)
 }
 
 /// A project's key, sealed; none before its first private deployment.
-pub(crate) async fn project_key(
-    db: &mut SqliteConnection,
-    project: &str,
-) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) async fn project_key(db: &mut Connection, project: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let query = "select sealed from project_keys where project_id = $1";
-    Ok(sqlx::query_scalar(query).bind(project).fetch_optional(db).await?)
+    Ok(sql::query_scalar(query).bind(project).fetch_optional(db).await?)
 }
 
 pub(crate) async fn put_project_key(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     sealed: &[u8],
     now: i64,
 ) -> Result<(), StoreError> {
     let query = "insert into project_keys (project_id, sealed, created_at) values ($1, $2, $3)
         on conflict (project_id) do update set sealed = excluded.sealed, created_at = excluded.created_at";
-    sqlx::query(query).bind(project).bind(sealed).bind(now).execute(db).await?;
+    sql::query(query).bind(project).bind(sealed).bind(now).execute(db).await?;
     Ok(())
 }

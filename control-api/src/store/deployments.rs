@@ -1,9 +1,8 @@
 //! Deployments: an index of manifests.
 
-use af_contract::ContentId;
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError, parse};
+use af_contract::ContentId;
 
 /// A deployment.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -52,7 +51,7 @@ const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_c
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
         let query = format!("{SELECT} where d.id = $1");
-        Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+        Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
     /// Newest first; `before` is a number, exclusive.
@@ -66,7 +65,7 @@ impl Store {
             "{SELECT} where d.function_id = $1 and d.number < $2
              order by d.number desc limit $3"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(function).bind(before).bind(limit).fetch_all(&self.reader).await?)
     }
 
@@ -74,7 +73,7 @@ impl Store {
     pub(crate) async fn contents(&self, after: &str, limit: i64) -> Result<Vec<Contents>, StoreError> {
         let query = "select id, manifest_cid, code_cid, assets_cid from deployments where id > $1 order by id limit $2";
         let rows: Vec<(String, String, String, Option<String>)> =
-            sqlx::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
+            sql::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
         let parsed = rows.into_iter().map(|(deployment, manifest, code, assets)| {
             Ok(Contents {
                 deployment,
@@ -88,17 +87,17 @@ impl Store {
 }
 
 /// The highest number of a function's deployments, 0 when there is none.
-pub(crate) async fn last_number(db: &mut SqliteConnection, function: &str) -> Result<i64, StoreError> {
+pub(crate) async fn last_number(db: &mut Connection, function: &str) -> Result<i64, StoreError> {
     let query = "select coalesce(max(number), 0) from deployments where function_id = $1";
-    Ok(sqlx::query_scalar(query).bind(function).fetch_one(db).await?)
+    Ok(sql::query_scalar(query).bind(function).fetch_one(db).await?)
 }
 
-pub(crate) async fn insert(db: &mut SqliteConnection, row: &DeploymentRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow) -> Result<(), StoreError> {
     let query = "insert into deployments
         (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
          author_id, created_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    let insert = sqlx::query(query).bind(&row.id).bind(&row.function_id);
+    let insert = sql::query(query).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
     let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid).bind(&row.triggers);
     let insert = insert.bind(&row.author_id).bind(row.created_at);

@@ -1,7 +1,6 @@
 //! Domains: claims of names, and who proved a name last.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError, taken};
 
 /// What a domain leads to.
@@ -93,7 +92,7 @@ impl Store {
             "{SELECT} join project_members m on m.project_id = d.project_id
              where d.id = $2 and m.user_id = $1"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(user).bind(id).fetch_optional(&self.reader).await?)
     }
 
@@ -109,28 +108,21 @@ impl Store {
             "{SELECT} where d.project_id = $1 and ($2 is null or d.hostname = $2) and d.id > $3
              order by d.id limit $4"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(project).bind(hostname).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
     /// Verified domains that are to be checked again by `now`, the longest due first.
     pub(crate) async fn due_domains(&self, now: i64, limit: i64) -> Result<Vec<DomainRow>, StoreError> {
         let query = format!("{SELECT} where d.next_check_at <= $1 order by d.next_check_at limit $2");
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(now).bind(limit).fetch_all(&self.reader).await?)
-    }
-
-    /// The project of whatever has a slug.
-    pub(crate) async fn project_of_slug(&self, slug: &str) -> Result<Option<String>, StoreError> {
-        let query = "select project_id from functions where slug = $1
-            union all select project_id from sites where slug = $1";
-        Ok(sqlx::query_scalar(query).bind(slug).fetch_optional(&self.reader).await?)
     }
 }
 
 /// Whether a project has an owner for domains.
 pub(crate) async fn owner_exists(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     kind: OwnerKind,
     id: &str,
@@ -139,48 +131,48 @@ pub(crate) async fn owner_exists(
         OwnerKind::Function => "select count(*) from functions where project_id = $1 and id = $2",
         OwnerKind::Site => "select count(*) from sites where project_id = $1 and id = $2",
     };
-    let count: i64 = sqlx::query_scalar(query).bind(project).bind(id).fetch_one(db).await?;
+    let count: i64 = sql::query_scalar(query).bind(project).bind(id).fetch_one(db).await?;
     Ok(count == 1)
 }
 
 /// The domain as the transaction sees it.
-pub(crate) async fn read(db: &mut SqliteConnection, id: &str) -> Result<Option<DomainRow>, StoreError> {
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<DomainRow>, StoreError> {
     let query = format!("{SELECT} where d.id = $1");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
 /// An owner's domains.
-pub(crate) async fn owned(db: &mut SqliteConnection, owner: &str) -> Result<Vec<DomainRow>, StoreError> {
+pub(crate) async fn owned(db: &mut Connection, owner: &str) -> Result<Vec<DomainRow>, StoreError> {
     // A project has at most 100.
     let query = format!("{SELECT} where d.owner_id = $1 order by d.id limit 1000");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(owner).fetch_all(db).await?)
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(owner).fetch_all(db).await?)
 }
 
-pub(crate) async fn count(db: &mut SqliteConnection, project: &str) -> Result<i64, StoreError> {
+pub(crate) async fn count(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
     let query = "select count(*) from domains where project_id = $1";
-    Ok(sqlx::query_scalar(query).bind(project).fetch_one(db).await?)
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
 }
 
 /// What others have to do with the name of a claim.
-pub(crate) async fn rivals(db: &mut SqliteConnection, claim: &DomainRow) -> Result<Rivals, StoreError> {
+pub(crate) async fn rivals(db: &mut Connection, claim: &DomainRow) -> Result<Rivals, StoreError> {
     let query = format!("{SELECT} where d.hostname = $1 and d.status = 'VERIFIED' and d.id <> $2");
-    let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(&claim.hostname).bind(&claim.id);
+    let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(&claim.hostname).bind(&claim.id);
     let verified = query.fetch_optional(&mut *db).await?;
     let wildcard = claim.hostname.split_once('.').map(|(_, rest)| format!("*.{rest}"));
     let query = "select count(*) from domain_holders where hostname in ($1, $2) and project_id <> $3";
-    let query = sqlx::query_scalar(query).bind(&claim.hostname).bind(wildcard).bind(&claim.project_id);
+    let query = sql::query_scalar(query).bind(&claim.hostname).bind(wildcard).bind(&claim.project_id);
     let held: i64 = query.fetch_one(&mut *db).await?;
     let query = "select count(*) from domains where hostname = $1 and project_id <> $2";
-    let query = sqlx::query_scalar(query).bind(&claim.hostname).bind(&claim.project_id);
+    let query = sql::query_scalar(query).bind(&claim.hostname).bind(&claim.project_id);
     let claimed: i64 = query.fetch_one(db).await?;
     Ok(Rivals { verified, held: held > 0, claimed: claimed > 0 })
 }
 
-pub(crate) async fn insert(db: &mut SqliteConnection, domain: &DomainRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, domain: &DomainRow) -> Result<(), StoreError> {
     let query = "insert into domains (id, project_id, hostname, owner_kind, owner_id, method, token, status,
             created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    let insert = sqlx::query(query).bind(&domain.id).bind(&domain.project_id).bind(&domain.hostname);
+    let insert = sql::query(query).bind(&domain.id).bind(&domain.project_id).bind(&domain.hostname);
     let insert = insert.bind(&domain.owner_kind).bind(&domain.owner_id).bind(&domain.method);
     let insert = insert.bind(&domain.token).bind(&domain.status);
     insert.bind(domain.created_at).bind(domain.updated_at).execute(db).await.map_err(taken)?;
@@ -188,11 +180,11 @@ pub(crate) async fn insert(db: &mut SqliteConnection, domain: &DomainRow) -> Res
 }
 
 /// Writes everything that can change but the certificate.
-pub(crate) async fn update(db: &mut SqliteConnection, domain: &DomainRow) -> Result<(), StoreError> {
+pub(crate) async fn update(db: &mut Connection, domain: &DomainRow) -> Result<(), StoreError> {
     let query = "update domains set owner_kind = $2, owner_id = $3, method = $4, status = $5, reason = $6,
             misses = $7, verified_at = $8, checked_at = $9, next_check_at = $10, updated_at = $11
         where id = $1";
-    let update = sqlx::query(query).bind(&domain.id).bind(&domain.owner_kind).bind(&domain.owner_id);
+    let update = sql::query(query).bind(&domain.id).bind(&domain.owner_kind).bind(&domain.owner_id);
     let update = update.bind(&domain.method).bind(&domain.status).bind(&domain.reason).bind(domain.misses);
     let update = update.bind(domain.verified_at).bind(domain.checked_at).bind(domain.next_check_at);
     update.bind(domain.updated_at).execute(db).await?;
@@ -201,29 +193,29 @@ pub(crate) async fn update(db: &mut SqliteConnection, domain: &DomainRow) -> Res
 
 /// Gives a domain a certificate of its own, or takes it away.
 pub(crate) async fn put_certificate(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: &str,
     certificate: Option<&StoredCertificate>,
     now: i64,
 ) -> Result<(), StoreError> {
     let query = "update domains set certificate_chain = $2, certificate_key = $3, certificate_not_after = $4,
         updated_at = $5 where id = $1";
-    let update = sqlx::query(query).bind(id).bind(certificate.map(|stored| &stored.chain));
+    let update = sql::query(query).bind(id).bind(certificate.map(|stored| &stored.chain));
     let update = update.bind(certificate.map(|stored| &stored.sealed_key));
     update.bind(certificate.map(|stored| stored.not_after)).bind(now).execute(db).await?;
     Ok(())
 }
 
 /// Remembers who proved a name.
-pub(crate) async fn hold(db: &mut SqliteConnection, domain: &DomainRow, now: i64) -> Result<(), StoreError> {
+pub(crate) async fn hold(db: &mut Connection, domain: &DomainRow, now: i64) -> Result<(), StoreError> {
     let query = "insert into domain_holders (hostname, project_id, verified_at) values ($1, $2, $3)
         on conflict (hostname) do update
             set project_id = excluded.project_id, verified_at = excluded.verified_at";
-    sqlx::query(query).bind(&domain.hostname).bind(&domain.project_id).bind(now).execute(db).await?;
+    sql::query(query).bind(&domain.hostname).bind(&domain.project_id).bind(now).execute(db).await?;
     Ok(())
 }
 
-pub(crate) async fn delete(db: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
-    sqlx::query("delete from domains where id = $1").bind(id).execute(db).await?;
+pub(crate) async fn delete(db: &mut Connection, id: &str) -> Result<(), StoreError> {
+    sql::query("delete from domains where id = $1").bind(id).execute(db).await?;
     Ok(())
 }

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::sql::{self, Connection};
+use super::{Store, StoreError, parse, unsigned};
 use af_contract::{
     Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RouteTable, Settings, SiteState, Slug,
     Update, limits,
 };
-use sqlx::SqliteConnection;
-
-use super::{Store, StoreError, parse, unsigned};
 
 /// What the feed has revisions of.
 #[derive(Clone, Copy, Debug)]
@@ -64,15 +63,15 @@ struct PreviewRow {
 impl Store {
     pub(crate) async fn latest_revision(&self) -> Result<u64, StoreError> {
         let query = "select coalesce(max(revision), 0) from feed";
-        unsigned("revision", sqlx::query_scalar(query).fetch_one(&self.reader).await?)
+        unsigned("revision", sql::query_scalar(query).fetch_one(&self.reader).await?)
     }
 
     /// The newest revision of a page of the feed: of at most 1,000 changes after `known`. `None`: there is no change.
     pub(crate) async fn page_end(&self, known: u64) -> Result<Option<u64>, StoreError> {
         let query = "select max(revision) from
-            (select revision from feed where revision > $1 order by revision limit 1000)";
+            (select revision from feed where revision > $1 order by revision limit 1000) page";
         let known = i64::try_from(known).unwrap_or(i64::MAX);
-        let end: Option<i64> = sqlx::query_scalar(query).bind(known).fetch_one(&self.reader).await?;
+        let end: Option<i64> = sql::query_scalar(query).bind(known).fetch_one(&self.reader).await?;
         end.map(|end| unsigned("revision", end)).transpose()
     }
 
@@ -86,7 +85,7 @@ impl Store {
             where e.kind = 'function' and e.revision > $1 and e.revision <= $2 limit 1000";
         let (from, to) = range(known, until);
         let rows: Vec<FunctionUpdate> =
-            sqlx::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
+            sql::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
         let mut previews = self.previews(from, to).await?;
         rows.into_iter().map(|row| row.update(&mut previews)).collect()
     }
@@ -99,7 +98,7 @@ impl Store {
             left join site_deployments d on d.id = s.current_deployment_id
             where e.kind = 'site' and e.revision > $1 and e.revision <= $2 limit 1000";
         let (from, to) = range(known, until);
-        let rows: Vec<SiteUpdate> = sqlx::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
+        let rows: Vec<SiteUpdate> = sql::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
         rows.into_iter().map(SiteUpdate::update).collect()
     }
 
@@ -115,7 +114,7 @@ impl Store {
             left join domains d on d.hostname = e.id and d.status = 'VERIFIED'
             where e.kind = 'domain' and e.revision > $1 and e.revision <= $2 limit 1000";
         let (from, to) = range(known, until);
-        Ok(sqlx::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?)
+        Ok(sql::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?)
     }
 
     /// The newest deployments of functions that changed, newest first.
@@ -124,11 +123,11 @@ impl Store {
                 (select d.function_id, d.id, d.manifest_cid, d.number,
                     row_number() over (partition by d.function_id order by d.number desc) as place
                 from feed e join deployments d on d.function_id = e.id
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2)
-            where place <= $3 order by function_id, place limit 100000";
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) numbered
+             where place <= $3 order by function_id, place limit 100000";
         let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
         let rows: Vec<PreviewRow> =
-            sqlx::query_as(query).bind(from).bind(to).bind(most).fetch_all(&self.reader).await?;
+            sql::query_as(query).bind(from).bind(to).bind(most).fetch_all(&self.reader).await?;
         let mut previews: HashMap<String, Vec<DeploymentRef>> = HashMap::new();
         for row in rows {
             previews.entry(row.function_id).or_default().push(reference(row.id, &row.manifest_cid)?);
@@ -138,7 +137,7 @@ impl Store {
 }
 
 /// Gives a thing a new revision, which is returned.
-pub(crate) async fn put(db: &mut SqliteConnection, kind: Kind, id: &str) -> Result<u64, StoreError> {
+pub(crate) async fn put(db: &mut Connection, kind: Kind, id: &str) -> Result<u64, StoreError> {
     let query = "insert into feed (kind, id, revision)
         values ($1, $2, (select coalesce(max(revision), 0) + 1 from feed))
         on conflict (kind, id) do update set revision = excluded.revision
@@ -148,7 +147,7 @@ pub(crate) async fn put(db: &mut SqliteConnection, kind: Kind, id: &str) -> Resu
         Kind::Site => "site",
         Kind::Domain => "domain",
     };
-    unsigned("revision", sqlx::query_scalar(query).bind(kind).bind(id).fetch_one(db).await?)
+    unsigned("revision", sql::query_scalar(query).bind(kind).bind(id).fetch_one(db).await?)
 }
 
 impl DomainUpdate {

@@ -1,7 +1,6 @@
 //! Functions.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError, taken};
 
 /// A function.
@@ -37,7 +36,7 @@ impl Store {
             "{SELECT} join project_members m on m.project_id = f.project_id
              where f.id = $2 and m.user_id = $1"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(user).bind(id).fetch_optional(&self.reader).await?)
     }
 
@@ -53,39 +52,39 @@ impl Store {
             "{SELECT} where f.project_id = $1 and ($2 is null or f.name = $2) and f.id > $3
              order by f.id limit $4"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(project).bind(name).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 }
 
 /// The function as the transaction sees it.
-pub(crate) async fn read(db: &mut SqliteConnection, id: &str) -> Result<Option<FunctionRow>, StoreError> {
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<FunctionRow>, StoreError> {
     let query = format!("{SELECT} where f.id = $1");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
-pub(crate) async fn insert(db: &mut SqliteConnection, function: &FunctionRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, function: &FunctionRow) -> Result<(), StoreError> {
     let query = "insert into functions (id, project_id, name, slug, status, routes, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let insert = sqlx::query(query).bind(&function.id).bind(&function.project_id).bind(&function.name);
+    let insert = sql::query(query).bind(&function.id).bind(&function.project_id).bind(&function.name);
     let insert = insert.bind(&function.slug).bind(&function.status).bind(&function.routes);
     insert.bind(function.created_at).bind(function.updated_at).execute(db).await.map_err(taken)?;
     Ok(())
 }
 
 /// Writes everything that can change.
-pub(crate) async fn update(db: &mut SqliteConnection, function: &FunctionRow) -> Result<(), StoreError> {
+pub(crate) async fn update(db: &mut Connection, function: &FunctionRow) -> Result<(), StoreError> {
     let query = "update functions
         set name = $2, slug = $3, status = $4, current_deployment_id = $5, routes = $6, updated_at = $7 where id = $1";
-    let update = sqlx::query(query).bind(&function.id).bind(&function.name).bind(&function.slug);
+    let update = sql::query(query).bind(&function.id).bind(&function.name).bind(&function.slug);
     let update = update.bind(&function.status).bind(&function.current_deployment_id).bind(&function.routes);
     update.bind(function.updated_at).execute(db).await.map_err(taken)?;
     Ok(())
 }
 
-pub(crate) async fn delete(db: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+pub(crate) async fn delete(db: &mut Connection, id: &str) -> Result<(), StoreError> {
     let query = "update functions set current_deployment_id = null where id = $1";
-    sqlx::query(query).bind(id).execute(&mut *db).await?;
-    sqlx::query("delete from functions where id = $1").bind(id).execute(db).await?;
+    sql::query(query).bind(id).execute(&mut *db).await?;
+    sql::query("delete from functions where id = $1").bind(id).execute(db).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The database: the only place with SQL. SQLite with one writer, so that no write ever waits for a lock.
+//! The database: the only place with SQL. Writes go one after another, on SQLite and on PostgreSQL.
 
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
@@ -10,16 +10,21 @@ pub(crate) mod projects;
 pub(crate) mod settings;
 pub(crate) mod site_deployments;
 pub(crate) mod sites;
+pub(crate) mod slugs;
+mod sql;
 pub(crate) mod storage;
 pub(crate) mod tokens;
 pub(crate) mod triggers;
 pub(crate) mod users;
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, PgConnection};
 
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
@@ -28,12 +33,60 @@ pub use self::placements::PlacementRow;
 pub use self::projects::ProjectRow;
 pub use self::site_deployments::SiteDeploymentRow;
 pub use self::sites::SiteRow;
+pub(crate) use self::sql::{Connection, Transaction};
 pub use self::storage::{PinRow, Usage};
 pub use self::tokens::{NewToken, TokenRow};
 pub use self::users::UserRow;
 
-const READERS: u32 = 4;
+/// Connections that read, and on PostgreSQL those that write, too.
+const SQLITE_READERS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// For the file's lock, which only another program can hold; and for a connection of the pool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// No statement here takes as long: one that does is cut, on PostgreSQL, before it holds up others.
+const STATEMENT_TIMEOUT: &str = "15s";
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Which database.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A file, made when it is missing.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres(Box<PgConnectOptions>),
+}
+
+/// An address that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAddress {
+    /// Of something else.
+    #[error("the database's address begins with postgres://; leave it out for a SQLite file")]
+    Scheme,
+    /// No URL, or with options that there are not.
+    #[error("the database's address cannot be used: {0}")]
+    Options(#[from] sqlx::Error),
+}
+
+/// `postgres://USER:PASSWORD@HOST:PORT/NAME`, with `?sslmode=verify-full` and the like.
+impl FromStr for Database {
+    type Err = BadAddress;
+
+    fn from_str(url: &str) -> Result<Self, BadAddress> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(BadAddress::Scheme);
+        }
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.application_name("af").options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ]);
+        Ok(Self::Postgres(Box::new(options)))
+    }
+}
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +94,30 @@ pub enum StoreError {
     /// Something with this unique value exists already.
     #[error("{0} is taken")]
     Taken(&'static str),
-    /// The schema is newer than this program, or damaged.
+    /// A newer program has been here.
+    #[error(
+        "the database has the schema {found} of a newer version of this program, which knows {known} at most; use that \
+         version, or restore a backup that was made before"
+    )]
+    Newer {
+        /// What it has.
+        found: i64,
+        /// What this program knows.
+        known: i64,
+    },
+    /// There is no server, or it wants somebody else.
+    #[error("PostgreSQL at {host}:{port} cannot be used: {error}")]
+    Unreachable {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What came instead.
+        error: sqlx::Error,
+    },
+    /// The schema is damaged, or another program's.
     #[error("the database's schema cannot be brought up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// Anything else: disk full, file locked, a bug.
     #[error("the database failed")]
     Sql(#[from] sqlx::Error),
@@ -58,41 +132,70 @@ pub enum StoreError {
 }
 
 /// Open connections. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Store {
-    writer: SqlitePool,
-    reader: SqlitePool,
+    writer: sql::Pool,
+    reader: sql::Pool,
 }
 
 impl Store {
     /// Opens or makes the database and applies the migrations that it lacks.
     ///
     /// # Errors
-    /// When the file cannot be used, or its schema is newer than this program.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on the disk when it returns: what was answered survives a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!().run(&writer).await?;
-        let reader = SqlitePoolOptions::new().max_connections(READERS);
-        let reader = reader.connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, reader })
+    /// When it cannot be used, or its schema is newer than this program.
+    pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        match database {
+            Database::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // A commit is on the disk when it returns: what was answered survives a power cut.
+                    .synchronous(SqliteSynchronous::Full)
+                    .foreign_keys(true)
+                    .busy_timeout(BUSY_TIMEOUT);
+                let writer =
+                    SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+                SQLITE.run(&writer).await.map_err(newer(&SQLITE))?;
+                let reader = SqlitePoolOptions::new().max_connections(SQLITE_READERS);
+                let reader = reader.connect_with(options.read_only(true)).await?;
+                Ok(Self { writer: sql::Pool::Sqlite(writer), reader: sql::Pool::Sqlite(reader) })
+            }
+            Database::Postgres(options) => {
+                // Once by itself: the pool would try again and again, and not say why in the end.
+                let first = PgConnection::connect_with(options).await;
+                first.map_err(unreachable(options))?.close().await?;
+                let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
+                let pool = pool.acquire_timeout(BUSY_TIMEOUT).connect_with(options.as_ref().clone()).await?;
+                POSTGRES.run(&pool).await.map_err(newer(&POSTGRES))?;
+                let pool = sql::Pool::Postgres(pool);
+                Ok(Self { writer: pool.clone(), reader: pool })
+            }
+        }
     }
 
     /// Starts a transaction that may write.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("begin immediate").await?)
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(self.writer.begin().await?)
     }
 
     /// A connection for several statements that only read.
-    pub(crate) async fn read(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
+    pub(crate) async fn read(&self) -> Result<Connection, StoreError> {
         Ok(self.reader.acquire().await?)
+    }
+}
+
+fn unreachable(options: &PgConnectOptions) -> impl Fn(sqlx::Error) -> StoreError {
+    let (host, port) = (options.get_host().to_owned(), options.get_port());
+    move |error| StoreError::Unreachable { host: host.clone(), port, error }
+}
+
+/// Nothing is changed where a newer program has been.
+fn newer(migrator: &Migrator) -> impl Fn(MigrateError) -> StoreError {
+    let known = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
+    move |error| match error {
+        MigrateError::VersionMissing(found) => StoreError::Newer { found, known },
+        error => error.into(),
     }
 }
 
@@ -107,12 +210,17 @@ fn taken(error: sqlx::Error) -> StoreError {
     if !database.is_unique_violation() {
         return error.into();
     }
-    match text {
-        text if text.contains("functions.slug") || text.contains("sites.slug") => StoreError::Taken("slug"),
-        text if text.contains("functions.name") || text.contains("sites.name") => StoreError::Taken("name"),
-        text if text.contains("tokens.name") => StoreError::Taken("name"),
-        text if text.contains("domains.hostname") => StoreError::Taken("hostname"),
-        _ => error.into(),
+    // PostgreSQL names the constraint, SQLite the columns.
+    let what = database.constraint().unwrap_or(text);
+    let any = |names: &[&str]| names.iter().any(|name| what.contains(name));
+    if any(&["functions.slug", "functions_slug_key", "sites.slug", "sites_slug_key"]) {
+        StoreError::Taken("slug")
+    } else if any(&["domains.hostname", "domains_project_id_hostname_key", "domains_verified"]) {
+        StoreError::Taken("hostname")
+    } else if any(&["functions.name", "sites.name", "tokens.name", "_name_key"]) {
+        StoreError::Taken("name")
+    } else {
+        error.into()
     }
 }
 

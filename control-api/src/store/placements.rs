@@ -1,7 +1,6 @@
 //! How far content is held at places other than this one.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
 /// One CID at one place.
@@ -37,7 +36,7 @@ impl Store {
     /// Where a CID is held, and how far.
     pub(crate) async fn placements(&self, cid: &str) -> Result<Vec<PlacementRow>, StoreError> {
         let query = format!("select {COLUMNS} from placements where cid = $1 order by place limit 100");
-        Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(cid).fetch_all(&self.reader).await?)
+        Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(cid).fetch_all(&self.reader).await?)
     }
 
     /// What is due at a place.
@@ -50,58 +49,54 @@ impl Store {
         let query = format!(
             "select {COLUMNS} from placements where place = $1 and next_at <= $2 order by next_at limit $3"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(place).bind(now).bind(limit).fetch_all(&self.reader).await?)
     }
 
     /// When the next one is due at a place that is not due now.
     pub(crate) async fn next_placement(&self, place: &str, now: i64) -> Result<Option<i64>, StoreError> {
         let query = "select min(next_at) from placements where place = $1 and next_at > $2";
-        Ok(sqlx::query_scalar(query).bind(place).bind(now).fetch_one(&self.reader).await?)
+        Ok(sql::query_scalar(query).bind(place).bind(now).fetch_one(&self.reader).await?)
     }
 }
 
 /// Queues what the place lacks, and has removed what nobody wants there any more.
-pub(crate) async fn reconcile(db: &mut SqliteConnection, place: &str, now: i64) -> Result<(), StoreError> {
+pub(crate) async fn reconcile(db: &mut Connection, place: &str, now: i64) -> Result<(), StoreError> {
     let query = format!(
         "insert into placements (cid, place, state, next_at, updated_at)
-         select cid, $1, 'QUEUED', $2, $2 from ({WANTED}) where true
+         select cid, $1, 'QUEUED', $2, $2 from ({WANTED}) wanted where true
          on conflict (cid, place) do update set state = 'QUEUED', attempts = 0, next_at = $2, updated_at = $2
          where state = 'REMOVING'"
     );
-    sqlx::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(&mut *db).await?;
+    sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(&mut *db).await?;
     let query = format!(
         "update placements set state = 'REMOVING', attempts = 0, next_at = $2, updated_at = $2
          where place = $1 and state <> 'REMOVING' and cid not in ({WANTED})"
     );
-    sqlx::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(db).await?;
+    sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(db).await?;
     Ok(())
 }
 
 /// Writes what an attempt came to, unless somebody has wanted something else meanwhile.
-pub(crate) async fn update(
-    db: &mut SqliteConnection,
-    row: &PlacementRow,
-    before: &str,
-) -> Result<(), StoreError> {
+pub(crate) async fn update(db: &mut Connection, row: &PlacementRow, before: &str) -> Result<(), StoreError> {
     let query = "update placements set state = $3, request = $4, attempts = $5, error = $6, next_at = $7,
         updated_at = $8 where cid = $1 and place = $2 and state = $9";
-    let update = sqlx::query(query).bind(&row.cid).bind(&row.place).bind(&row.state).bind(&row.request);
+    let update = sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.state).bind(&row.request);
     let update = update.bind(row.attempts).bind(&row.error).bind(row.next_at).bind(row.updated_at);
     update.bind(before).execute(db).await?;
     Ok(())
 }
 
 /// Remembers what the place calls it, whatever is wanted of it now.
-pub(crate) async fn name_request(db: &mut SqliteConnection, row: &PlacementRow) -> Result<(), StoreError> {
+pub(crate) async fn name_request(db: &mut Connection, row: &PlacementRow) -> Result<(), StoreError> {
     let query = "update placements set request = $3 where cid = $1 and place = $2";
-    sqlx::query(query).bind(&row.cid).bind(&row.place).bind(&row.request).execute(db).await?;
+    sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.request).execute(db).await?;
     Ok(())
 }
 
 /// It is gone there; unless it is wanted again meanwhile.
-pub(crate) async fn delete(db: &mut SqliteConnection, row: &PlacementRow) -> Result<(), StoreError> {
+pub(crate) async fn delete(db: &mut Connection, row: &PlacementRow) -> Result<(), StoreError> {
     let query = "delete from placements where cid = $1 and place = $2 and state = 'REMOVING'";
-    sqlx::query(query).bind(&row.cid).bind(&row.place).execute(db).await?;
+    sql::query(query).bind(&row.cid).bind(&row.place).execute(db).await?;
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Projects and who belongs to them.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
 /// A project.
@@ -23,7 +22,7 @@ impl Store {
         let query = "select p.id, p.name, p.created_at, p.updated_at
             from projects p join project_members m on m.project_id = p.id
             where m.user_id = $1 and p.id = $2";
-        Ok(sqlx::query_as(query).bind(user).bind(id).fetch_optional(&self.reader).await?)
+        Ok(sql::query_as(query).bind(user).bind(id).fetch_optional(&self.reader).await?)
     }
 
     pub(crate) async fn projects_of(
@@ -35,39 +34,34 @@ impl Store {
         let query = "select p.id, p.name, p.created_at, p.updated_at
             from project_members m join projects p on p.id = m.project_id
             where m.user_id = $1 and m.project_id > $2 order by m.project_id limit $3";
-        Ok(sqlx::query_as(query).bind(user).bind(after).bind(limit).fetch_all(&self.reader).await?)
+        Ok(sql::query_as(query).bind(user).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 }
 
 pub(crate) async fn insert(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &ProjectRow,
     member: &str,
 ) -> Result<(), StoreError> {
     let query = "insert into projects (id, name, created_at, updated_at) values ($1, $2, $3, $4)";
-    let insert = sqlx::query(query).bind(&project.id).bind(&project.name);
+    let insert = sql::query(query).bind(&project.id).bind(&project.name);
     insert.bind(project.created_at).bind(project.updated_at).execute(&mut *db).await?;
     let query = "insert into project_members (project_id, user_id) values ($1, $2)";
-    sqlx::query(query).bind(&project.id).bind(member).execute(db).await?;
+    sql::query(query).bind(&project.id).bind(member).execute(db).await?;
     Ok(())
 }
 
-pub(crate) async fn rename(
-    db: &mut SqliteConnection,
-    id: &str,
-    name: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+pub(crate) async fn rename(db: &mut Connection, id: &str, name: &str, now: i64) -> Result<(), StoreError> {
     let query = "update projects set name = $2, updated_at = $3 where id = $1";
-    sqlx::query(query).bind(id).bind(name).bind(now).execute(db).await?;
+    sql::query(query).bind(id).bind(name).bind(now).execute(db).await?;
     Ok(())
 }
 
 /// Removes a project that has no functions, no sites and no pins. Returns whether it was removed.
-pub(crate) async fn delete_empty(db: &mut SqliteConnection, id: &str) -> Result<bool, StoreError> {
+pub(crate) async fn delete_empty(db: &mut Connection, id: &str) -> Result<bool, StoreError> {
     let query = "delete from projects
         where id = $1 and not exists (select 1 from functions where project_id = $1)
         and not exists (select 1 from sites where project_id = $1)
         and not exists (select 1 from pins where project_id = $1)";
-    Ok(sqlx::query(query).bind(id).execute(db).await?.rows_affected() == 1)
+    Ok(sql::query(query).bind(id).execute(db).await? == 1)
 }

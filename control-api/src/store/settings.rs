@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use af_contract::{SettingName, limits};
-use sqlx::SqliteConnection;
-
 use super::feed::range;
+use super::sql::{self, Connection};
 use super::{Store, StoreError};
 use crate::domain::settings::SealedSettings;
+use af_contract::{SettingName, limits};
 
 #[derive(sqlx::FromRow)]
 struct SettingRow {
@@ -20,7 +19,7 @@ impl Store {
     pub(crate) async fn settings_of(&self, deployment: &str) -> Result<SealedSettings, StoreError> {
         let query = "select deployment_id, name, sealed from deployment_settings
             where deployment_id = $1 order by name limit 1000";
-        let rows: Vec<SettingRow> = sqlx::query_as(query).bind(deployment).fetch_all(&self.reader).await?;
+        let rows: Vec<SettingRow> = sql::query_as(query).bind(deployment).fetch_all(&self.reader).await?;
         rows.into_iter().map(|row| Ok((name(&row.name)?, row.sealed))).collect()
     }
 
@@ -40,7 +39,7 @@ impl Store {
             on r.id = s.deployment_id and (r.current or r.place <= $3)";
         let (from, to) = range(known, until);
         let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-        let query = sqlx::query_as(query).bind(from).bind(to).bind(previews);
+        let query = sql::query_as(query).bind(from).bind(to).bind(previews);
         let rows: Vec<SettingRow> = query.fetch_all(&self.reader).await?;
         let mut settings: HashMap<String, SealedSettings> = HashMap::new();
         for row in rows {
@@ -52,13 +51,13 @@ impl Store {
 }
 
 pub(crate) async fn insert(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     deployment: &str,
     settings: &SealedSettings,
 ) -> Result<(), StoreError> {
     for (name, sealed) in settings {
         let query = "insert into deployment_settings (deployment_id, name, sealed) values ($1, $2, $3)";
-        sqlx::query(query).bind(deployment).bind(name.as_str()).bind(sealed).execute(&mut *db).await?;
+        sql::query(query).bind(deployment).bind(name.as_str()).bind(sealed).execute(&mut *db).await?;
     }
     Ok(())
 }

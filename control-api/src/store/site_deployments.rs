@@ -1,9 +1,8 @@
 //! Deployments of sites: which directory a site had when.
 
-use af_contract::ContentId;
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError, parse};
+use af_contract::ContentId;
 
 /// A deployment of a site.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -31,7 +30,7 @@ const COLUMNS: &str = "id, site_id, number, root_cid, files, bytes, author_id, c
 impl Store {
     pub(crate) async fn site_deployment(&self, id: &str) -> Result<Option<SiteDeploymentRow>, StoreError> {
         let query = format!("select {COLUMNS} from site_deployments where id = $1");
-        Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+        Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
     /// Newest first; `before` is a number, exclusive.
@@ -45,7 +44,7 @@ impl Store {
             "select {COLUMNS} from site_deployments where site_id = $1 and number < $2
              order by number desc limit $3"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(site).bind(before).bind(limit).fetch_all(&self.reader).await?)
     }
 
@@ -57,20 +56,20 @@ impl Store {
     ) -> Result<Vec<(String, ContentId)>, StoreError> {
         let query = "select id, root_cid from site_deployments where id > $1 order by id limit $2";
         let rows: Vec<(String, String)> =
-            sqlx::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
+            sql::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
         rows.into_iter().map(|(id, root)| Ok((id, parse("content id", &root)?))).collect()
     }
 }
 
 /// The highest number of a site's deployments, 0 when there is none.
-pub(crate) async fn last_number(db: &mut SqliteConnection, site: &str) -> Result<i64, StoreError> {
+pub(crate) async fn last_number(db: &mut Connection, site: &str) -> Result<i64, StoreError> {
     let query = "select coalesce(max(number), 0) from site_deployments where site_id = $1";
-    Ok(sqlx::query_scalar(query).bind(site).fetch_one(db).await?)
+    Ok(sql::query_scalar(query).bind(site).fetch_one(db).await?)
 }
 
-pub(crate) async fn insert(db: &mut SqliteConnection, row: &SiteDeploymentRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, row: &SiteDeploymentRow) -> Result<(), StoreError> {
     let query = format!("insert into site_deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)");
-    let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.site_id).bind(row.number);
+    let insert = sql::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.site_id).bind(row.number);
     let insert = insert.bind(&row.root_cid).bind(row.files).bind(row.bytes).bind(&row.author_id);
     insert.bind(row.created_at).execute(db).await?;
     Ok(())

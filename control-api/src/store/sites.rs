@@ -1,7 +1,6 @@
 //! Sites.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError, taken};
 
 /// A site.
@@ -35,7 +34,7 @@ impl Store {
             "{SELECT} join project_members m on m.project_id = s.project_id
              where s.id = $2 and m.user_id = $1"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(user).bind(id).fetch_optional(&self.reader).await?)
     }
 
@@ -51,38 +50,38 @@ impl Store {
             "{SELECT} where s.project_id = $1 and ($2 is null or s.name = $2) and s.id > $3
              order by s.id limit $4"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(project).bind(name).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 }
 
 /// The site as the transaction sees it.
-pub(crate) async fn read(db: &mut SqliteConnection, id: &str) -> Result<Option<SiteRow>, StoreError> {
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<SiteRow>, StoreError> {
     let query = format!("{SELECT} where s.id = $1");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
-pub(crate) async fn insert(db: &mut SqliteConnection, site: &SiteRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, site: &SiteRow) -> Result<(), StoreError> {
     let query = "insert into sites (id, project_id, name, slug, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6)";
-    let insert = sqlx::query(query).bind(&site.id).bind(&site.project_id).bind(&site.name).bind(&site.slug);
+    let insert = sql::query(query).bind(&site.id).bind(&site.project_id).bind(&site.name).bind(&site.slug);
     insert.bind(site.created_at).bind(site.updated_at).execute(db).await.map_err(taken)?;
     Ok(())
 }
 
 /// Writes everything that can change.
-pub(crate) async fn update(db: &mut SqliteConnection, site: &SiteRow) -> Result<(), StoreError> {
+pub(crate) async fn update(db: &mut Connection, site: &SiteRow) -> Result<(), StoreError> {
     let query = "update sites set name = $2, slug = $3, current_deployment_id = $4, updated_at = $5
         where id = $1";
-    let update = sqlx::query(query).bind(&site.id).bind(&site.name).bind(&site.slug);
+    let update = sql::query(query).bind(&site.id).bind(&site.name).bind(&site.slug);
     let update = update.bind(&site.current_deployment_id).bind(site.updated_at);
     update.execute(db).await.map_err(taken)?;
     Ok(())
 }
 
-pub(crate) async fn delete(db: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+pub(crate) async fn delete(db: &mut Connection, id: &str) -> Result<(), StoreError> {
     let query = "update sites set current_deployment_id = null where id = $1";
-    sqlx::query(query).bind(id).execute(&mut *db).await?;
-    sqlx::query("delete from sites where id = $1").bind(id).execute(db).await?;
+    sql::query(query).bind(id).execute(&mut *db).await?;
+    sql::query("delete from sites where id = $1").bind(id).execute(db).await?;
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Pins, and which blocks a project has sent.
 
 use af_contract::ContentId;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
+use super::sql::{self, Connection};
 use super::{Store, StoreError, parse, unsigned};
 
-/// Ids in one statement: SQLite takes 32,766 values.
+/// Ids in one statement: SQLite takes 32,766 values, PostgreSQL 65,535.
 const IDS: usize = 1_000;
 
 /// Content that a project keeps.
@@ -50,14 +51,14 @@ const COLUMNS: &str = "id, project_id, cid, name, bytes, blocks, author_id, crea
 impl Store {
     pub(crate) async fn pin(&self, project: &str, cid: &str) -> Result<Option<PinRow>, StoreError> {
         let query = format!("select {COLUMNS} from pins where project_id = $1 and cid = $2");
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(project).bind(cid);
+        let query = sql::query_as(AssertSqlSafe(query)).bind(project).bind(cid);
         Ok(query.fetch_optional(&self.reader).await?)
     }
 
     /// As the first project calls it that has given it a name.
     pub(crate) async fn pin_name(&self, cid: &str) -> Result<Option<String>, StoreError> {
         let query = "select name from pins where cid = $1 and name is not null order by id limit 1";
-        Ok(sqlx::query_scalar(query).bind(cid).fetch_optional(&self.reader).await?)
+        Ok(sql::query_scalar(query).bind(cid).fetch_optional(&self.reader).await?)
     }
 
     /// Oldest first.
@@ -69,13 +70,14 @@ impl Store {
     ) -> Result<Vec<PinRow>, StoreError> {
         let query =
             format!("select {COLUMNS} from pins where project_id = $1 and id > $2 order by id limit $3");
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(AssertSqlSafe(query));
         Ok(query.bind(project).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
     pub(crate) async fn usage(&self, project: &str) -> Result<Usage, StoreError> {
-        let query = "select coalesce(sum(bytes), 0), count(*) from pins where project_id = $1";
-        let (bytes, pins) = sqlx::query_as(query).bind(project).fetch_one(&self.reader).await?;
+        let query =
+            "select cast(coalesce(sum(bytes), 0) as bigint), count(*) from pins where project_id = $1";
+        let (bytes, pins) = sql::query_as(query).bind(project).fetch_one(&self.reader).await?;
         Ok(Usage { bytes: unsigned("sum of bytes", bytes)?, pins: unsigned("count", pins)? })
     }
 
@@ -85,14 +87,14 @@ impl Store {
               where f.project_id = $1 and (d.code_cid = $2 or d.assets_cid = $2))
             or exists (select 1 from site_deployments d join sites s on s.id = d.site_id
               where s.project_id = $1 and d.root_cid = $2)";
-        Ok(sqlx::query_scalar(query).bind(project).bind(cid).fetch_one(&self.reader).await?)
+        Ok(sql::query_scalar(query).bind(project).bind(cid).fetch_one(&self.reader).await?)
     }
 
     /// Projects that have sent blocks, in the order of ids.
     pub(crate) async fn senders(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
         let query = "select distinct project_id from project_blocks where project_id > $1
             order by project_id limit $2";
-        Ok(sqlx::query_scalar(query).bind(after).bind(limit).fetch_all(&self.reader).await?)
+        Ok(sql::query_scalar(query).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
     /// Blocks that a project has sent, in the order of CIDs.
@@ -100,7 +102,7 @@ impl Store {
         let query = "select cid, touched_at from project_blocks where project_id = $1 and cid > $2
             order by cid limit $3";
         let rows: Vec<(String, i64)> =
-            sqlx::query_as(query).bind(project).bind(after).bind(limit).fetch_all(&self.reader).await?;
+            sql::query_as(query).bind(project).bind(after).bind(limit).fetch_all(&self.reader).await?;
         let sent = rows.into_iter();
         sent.map(|(cid, touched_at)| Ok(Sent { cid: parse("content id", &cid)?, touched_at })).collect()
     }
@@ -109,74 +111,70 @@ impl Store {
     pub(crate) async fn all_sent(&self, after: &str, limit: i64) -> Result<Vec<ContentId>, StoreError> {
         let query = "select distinct cid from project_blocks where cid > $1 order by cid limit $2";
         let rows: Vec<String> =
-            sqlx::query_scalar(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
+            sql::query_scalar(query).bind(after).bind(limit).fetch_all(&self.reader).await?;
         rows.iter().map(|cid| parse("content id", cid)).collect()
     }
 }
 
-pub(crate) async fn pins(db: &mut SqliteConnection, project: &str) -> Result<Usage, StoreError> {
-    let query = "select coalesce(sum(bytes), 0), count(*) from pins where project_id = $1";
-    let (bytes, pins) = sqlx::query_as(query).bind(project).fetch_one(db).await?;
+pub(crate) async fn pins(db: &mut Connection, project: &str) -> Result<Usage, StoreError> {
+    let query = "select cast(coalesce(sum(bytes), 0) as bigint), count(*) from pins where project_id = $1";
+    let (bytes, pins) = sql::query_as(query).bind(project).fetch_one(db).await?;
     Ok(Usage { bytes: unsigned("sum of bytes", bytes)?, pins: unsigned("count", pins)? })
 }
 
 /// Bytes of all blocks that a project has sent and that are not swept yet.
-pub(crate) async fn sent_bytes(db: &mut SqliteConnection, project: &str) -> Result<u64, StoreError> {
-    let query = "select coalesce(sum(bytes), 0) from project_blocks where project_id = $1";
-    unsigned("sum of bytes", sqlx::query_scalar(query).bind(project).fetch_one(db).await?)
+pub(crate) async fn sent_bytes(db: &mut Connection, project: &str) -> Result<u64, StoreError> {
+    let query = "select cast(coalesce(sum(bytes), 0) as bigint) from project_blocks where project_id = $1";
+    unsigned("sum of bytes", sql::query_scalar(query).bind(project).fetch_one(db).await?)
 }
 
-pub(crate) async fn insert_pin(db: &mut SqliteConnection, pin: &PinRow) -> Result<(), StoreError> {
+pub(crate) async fn insert_pin(db: &mut Connection, pin: &PinRow) -> Result<(), StoreError> {
     let query = format!("insert into pins ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)");
-    let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&pin.id).bind(&pin.project_id).bind(&pin.cid);
+    let insert = sql::query(AssertSqlSafe(query)).bind(&pin.id).bind(&pin.project_id).bind(&pin.cid);
     let insert = insert.bind(&pin.name).bind(pin.bytes).bind(pin.blocks).bind(&pin.author_id);
     insert.bind(pin.created_at).execute(db).await?;
     Ok(())
 }
 
 pub(crate) async fn read_pin(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     cid: &str,
 ) -> Result<Option<PinRow>, StoreError> {
     let query = format!("select {COLUMNS} from pins where project_id = $1 and cid = $2");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(project).bind(cid).fetch_optional(db).await?)
+    Ok(sql::query_as(AssertSqlSafe(query)).bind(project).bind(cid).fetch_optional(db).await?)
 }
 
-pub(crate) async fn rename_pin(db: &mut SqliteConnection, id: &str, name: &str) -> Result<(), StoreError> {
-    sqlx::query("update pins set name = $2 where id = $1").bind(id).bind(name).execute(db).await?;
+pub(crate) async fn rename_pin(db: &mut Connection, id: &str, name: &str) -> Result<(), StoreError> {
+    sql::query("update pins set name = $2 where id = $1").bind(id).bind(name).execute(db).await?;
     Ok(())
 }
 
 /// Returns whether there was one.
-pub(crate) async fn delete_pin(
-    db: &mut SqliteConnection,
-    project: &str,
-    cid: &str,
-) -> Result<bool, StoreError> {
+pub(crate) async fn delete_pin(db: &mut Connection, project: &str, cid: &str) -> Result<bool, StoreError> {
     let query = "delete from pins where project_id = $1 and cid = $2";
-    Ok(sqlx::query(query).bind(project).bind(cid).execute(db).await?.rows_affected() == 1)
+    Ok(sql::query(query).bind(project).bind(cid).execute(db).await? == 1)
 }
 
-pub(crate) async fn add_place(db: &mut SqliteConnection, pin: &str, place: &str) -> Result<(), StoreError> {
+pub(crate) async fn add_place(db: &mut Connection, pin: &str, place: &str) -> Result<(), StoreError> {
     let query = "insert into pin_places (pin_id, place) values ($1, $2) on conflict do nothing";
-    sqlx::query(query).bind(pin).bind(place).execute(db).await?;
+    sql::query(query).bind(pin).bind(place).execute(db).await?;
     Ok(())
 }
 
 /// Which of these blocks the project has sent, and how many bytes they have.
 pub(crate) async fn known(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     ids: &[ContentId],
 ) -> Result<Vec<(ContentId, u64)>, StoreError> {
     let mut known = Vec::with_capacity(ids.len());
     for ids in ids.chunks(IDS) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("select cid, bytes from project_blocks where project_id = ");
-        query.push_bind(project).push(" and cid in (");
-        list(&mut query, ids).push(")");
-        let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(&mut *db).await?;
+        let places = sql::places(2, ids.len());
+        let query =
+            format!("select cid, bytes from project_blocks where project_id = $1 and cid in ({places})");
+        let query = sql::query_as(AssertSqlSafe(query)).bind(project);
+        let rows: Vec<(String, i64)> = each(query, ids).fetch_all(&mut *db).await?;
         for (cid, bytes) in rows {
             known.push((parse("content id", &cid)?, unsigned("length", bytes)?));
         }
@@ -186,15 +184,15 @@ pub(crate) async fn known(
 
 /// Which of these blocks any project has sent.
 pub(crate) async fn known_by_any(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     ids: &[ContentId],
 ) -> Result<Vec<ContentId>, StoreError> {
     let mut known = Vec::new();
     for ids in ids.chunks(IDS) {
-        let mut query = QueryBuilder::<Sqlite>::new("select distinct cid from project_blocks where cid in (");
-        list(&mut query, ids).push(")");
-        let rows: Vec<String> = query.build_query_scalar().fetch_all(&mut *db).await?;
-        for cid in rows {
+        let places = sql::places(1, ids.len());
+        let query = format!("select distinct cid from project_blocks where cid in ({places})");
+        let rows: Vec<(String,)> = each(sql::query_as(AssertSqlSafe(query)), ids).fetch_all(&mut *db).await?;
+        for (cid,) in rows {
             known.push(parse("content id", &cid)?);
         }
     }
@@ -203,44 +201,46 @@ pub(crate) async fn known_by_any(
 
 /// Says that the project has sent these blocks, or needs them again.
 pub(crate) async fn put_blocks(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     blocks: &[(ContentId, u64)],
     now: i64,
 ) -> Result<(), StoreError> {
     for blocks in blocks.chunks(IDS) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("insert into project_blocks (project_id, cid, bytes, touched_at) ");
-        query.push_values(blocks, |mut row, (id, bytes)| {
-            let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
-            row.push_bind(project).push_bind(id.to_string()).push_bind(bytes).push_bind(now);
-        });
-        query.push(" on conflict (project_id, cid) do update set touched_at = excluded.touched_at");
-        query.build().execute(&mut *db).await?;
+        let rows: Vec<String> =
+            (0..blocks.len()).map(|row| format!("($1, ${}, ${}, $2)", 3 + 2 * row, 4 + 2 * row)).collect();
+        let query = format!(
+            "insert into project_blocks (project_id, cid, bytes, touched_at) values {}
+             on conflict (project_id, cid) do update set touched_at = excluded.touched_at",
+            rows.join(", ")
+        );
+        let mut query = sql::query(AssertSqlSafe(query)).bind(project).bind(now);
+        for (id, bytes) in blocks {
+            query = query.bind(id.to_string()).bind(i64::try_from(*bytes).unwrap_or(i64::MAX));
+        }
+        query.execute(&mut *db).await?;
     }
     Ok(())
 }
 
 /// Forgets blocks of a project that were not touched since `cutoff`.
 pub(crate) async fn forget_blocks(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     project: &str,
     ids: &[ContentId],
     cutoff: i64,
 ) -> Result<(), StoreError> {
     for ids in ids.chunks(IDS) {
-        let mut query = QueryBuilder::<Sqlite>::new("delete from project_blocks where project_id = ");
-        query.push_bind(project).push(" and touched_at < ").push_bind(cutoff).push(" and cid in (");
-        list(&mut query, ids).push(")");
-        query.build().execute(&mut *db).await?;
+        let places = sql::places(3, ids.len());
+        let query = format!(
+            "delete from project_blocks where project_id = $1 and touched_at < $2 and cid in ({places})"
+        );
+        let query = sql::query(AssertSqlSafe(query)).bind(project).bind(cutoff);
+        each(query, ids).execute(&mut *db).await?;
     }
     Ok(())
 }
 
-fn list<'q>(query: &'q mut QueryBuilder<Sqlite>, ids: &[ContentId]) -> &'q mut QueryBuilder<Sqlite> {
-    let mut separated = query.separated(", ");
-    for id in ids {
-        separated.push_bind(id.to_string());
-    }
-    query
+fn each<R>(query: sql::Query<R>, ids: &[ContentId]) -> sql::Query<R> {
+    ids.iter().fold(query, |query, id| query.bind(id.to_string()))
 }

@@ -1,7 +1,6 @@
 //! Personal access tokens, by the SHA-256 of the secret.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError, taken};
 
 /// A token as its owner sees it later.
@@ -36,7 +35,7 @@ const COLUMNS: &str = "id, user_id, name, masked, expires_at, last_used_at, crea
 impl Store {
     pub(crate) async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
         let query = format!("select {COLUMNS} from tokens where hash = $1");
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(hash.as_slice()).fetch_optional(&self.reader).await?)
     }
 
@@ -48,33 +47,33 @@ impl Store {
     ) -> Result<Vec<TokenRow>, StoreError> {
         let query =
             format!("select {COLUMNS} from tokens where user_id = $1 and id > $2 order by id limit $3");
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(user).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
     pub(crate) async fn count_tokens(&self, user: &str) -> Result<i64, StoreError> {
         let query = "select count(*) from tokens where user_id = $1";
-        Ok(sqlx::query_scalar(query).bind(user).fetch_one(&self.reader).await?)
+        Ok(sql::query_scalar(query).bind(user).fetch_one(&self.reader).await?)
     }
 
     pub(crate) async fn touch_token(&self, id: &str, now: i64) -> Result<(), StoreError> {
         let query = "update tokens set last_used_at = $2 where id = $1";
-        sqlx::query(query).bind(id).bind(now).execute(&self.writer).await?;
+        sql::query(query).bind(id).bind(now).execute(&self.writer).await?;
         Ok(())
     }
 
     /// Returns whether there was such a token.
     pub(crate) async fn delete_token(&self, user: &str, id: &str) -> Result<bool, StoreError> {
         let query = "delete from tokens where user_id = $1 and id = $2";
-        Ok(sqlx::query(query).bind(user).bind(id).execute(&self.writer).await?.rows_affected() == 1)
+        Ok(sql::query(query).bind(user).bind(id).execute(&self.writer).await? == 1)
     }
 }
 
-pub(crate) async fn insert(db: &mut SqliteConnection, token: NewToken<'_>) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, token: NewToken<'_>) -> Result<(), StoreError> {
     let query = "insert into tokens (id, user_id, name, hash, masked, expires_at, created_at)
         values ($1, $2, $3, $4, $5, $6, $7)";
     let row = token.row;
-    let insert = sqlx::query(query).bind(&row.id).bind(&row.user_id).bind(&row.name);
+    let insert = sql::query(query).bind(&row.id).bind(&row.user_id).bind(&row.name);
     let insert = insert.bind(token.hash.to_vec()).bind(&row.masked).bind(row.expires_at).bind(row.created_at);
     insert.execute(db).await.map_err(taken)?;
     Ok(())

@@ -1,9 +1,8 @@
 //! Triggers: the schedule of what functions run now, and what became of the newest ticks.
 
-use af_contract::Trigger;
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError};
+use af_contract::Trigger;
 
 /// A trigger of what a function runs now.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -66,14 +65,14 @@ impl Store {
     /// When the next tick is due.
     pub(crate) async fn next_tick(&self) -> Result<Option<i64>, StoreError> {
         let query = "select min(next_at) from schedule where next_at is not null";
-        Ok(sqlx::query_scalar(query).fetch_one(&self.reader).await?)
+        Ok(sql::query_scalar(query).fetch_one(&self.reader).await?)
     }
 
     /// A function's schedule, in the order of expressions and paths.
     pub(crate) async fn schedule_of(&self, function: &str) -> Result<Vec<ScheduledRow>, StoreError> {
         let query = "select function_id, deployment_id, cron, path, next_at from schedule
             where function_id = $1 order by cron, path limit 1000";
-        Ok(sqlx::query_as(query).bind(function).fetch_all(&self.reader).await?)
+        Ok(sql::query_as(query).bind(function).fetch_all(&self.reader).await?)
     }
 
     /// What became of a function's newest ticks, newest first.
@@ -81,7 +80,7 @@ impl Store {
         let query = format!(
             "select {RUN} from trigger_runs where function_id = $1 order by started_at desc, id desc limit $2"
         );
-        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(function).bind(limit).fetch_all(&self.reader).await?)
     }
 
@@ -89,7 +88,7 @@ impl Store {
     pub(crate) async fn end_run(&self, run: &RunRow) -> Result<(), StoreError> {
         let query =
             "update trigger_runs set outcome = $2, status = $3, error = $4, duration_ms = $5 where id = $1";
-        let update = sqlx::query(query).bind(&run.id).bind(&run.outcome).bind(run.status).bind(&run.error);
+        let update = sql::query(query).bind(&run.id).bind(&run.outcome).bind(run.status).bind(&run.error);
         update.bind(run.duration_ms).execute(&self.writer).await?;
         Ok(())
     }
@@ -97,20 +96,20 @@ impl Store {
     /// Says of all runs that they were cut off. Returns how many there were.
     pub(crate) async fn interrupt_runs(&self, error: &str) -> Result<u64, StoreError> {
         let query = "update trigger_runs set outcome = 'interrupted', error = $1 where outcome = 'running'";
-        Ok(sqlx::query(query).bind(error).execute(&self.writer).await?.rows_affected())
+        Ok(sql::query(query).bind(error).execute(&self.writer).await?)
     }
 }
 
 /// The triggers of a deployment as the transaction sees it, as JSON.
-pub(crate) async fn of(db: &mut SqliteConnection, deployment: &str) -> Result<Option<String>, StoreError> {
+pub(crate) async fn of(db: &mut Connection, deployment: &str) -> Result<Option<String>, StoreError> {
     let query = "select triggers from deployments where id = $1";
-    let found: Option<Option<String>> = sqlx::query_scalar(query).bind(deployment).fetch_optional(db).await?;
+    let found: Option<Option<String>> = sql::query_scalar(query).bind(deployment).fetch_optional(db).await?;
     Ok(found.flatten())
 }
 
 /// Enters a trigger. One that is there keeps its time, so that a deploy neither repeats nor loses a tick.
 pub(crate) async fn put(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     function: &str,
     deployment: &str,
     trigger: &Trigger,
@@ -119,26 +118,26 @@ pub(crate) async fn put(
     let query = "insert into schedule (function_id, cron, path, deployment_id, next_at)
         values ($1, $2, $3, $4, $5)
         on conflict (function_id, cron, path) do update set deployment_id = excluded.deployment_id";
-    let insert = sqlx::query(query).bind(function).bind(trigger.cron.as_str()).bind(trigger.path.as_str());
+    let insert = sql::query(query).bind(function).bind(trigger.cron.as_str()).bind(trigger.path.as_str());
     insert.bind(deployment).bind(next_at).execute(db).await?;
     Ok(())
 }
 
 /// Removes a function's triggers that are not of a deployment.
 pub(crate) async fn retain(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     function: &str,
     deployment: Option<&str>,
 ) -> Result<(), StoreError> {
-    let query = "delete from schedule where function_id = $1 and deployment_id is not $2";
-    sqlx::query(query).bind(function).bind(deployment).execute(db).await?;
+    let query = "delete from schedule where function_id = $1 and deployment_id is distinct from $2";
+    sql::query(query).bind(function).bind(deployment).execute(db).await?;
     Ok(())
 }
 
 /// Triggers whose time has come, those that wait longest first. A run that began before `since` is over, even
 /// where nobody could write that down.
 pub(crate) async fn due(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     now: i64,
     since: i64,
     limit: i64,
@@ -148,43 +147,43 @@ pub(crate) async fn due(
                 and r.cron = s.cron and r.path = s.path and r.started_at > $2) as running
         from schedule s join functions f on f.id = s.function_id
         where s.next_at <= $1 order by s.next_at limit $3";
-    Ok(sqlx::query_as(query).bind(now).bind(since).bind(limit).fetch_all(db).await?)
+    Ok(sql::query_as(query).bind(now).bind(since).bind(limit).fetch_all(db).await?)
 }
 
 /// Whether a tick of a trigger is at work; as for [`due`], one that began before `since` is not.
 pub(crate) async fn is_running(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     trigger: &ScheduledRow,
     since: i64,
 ) -> Result<bool, StoreError> {
     let query = "select exists (select 1 from trigger_runs where outcome = 'running' and function_id = $1
         and cron = $2 and path = $3 and started_at > $4)";
-    let query = sqlx::query_scalar(query).bind(&trigger.function_id).bind(&trigger.cron);
+    let query = sql::query_scalar(query).bind(&trigger.function_id).bind(&trigger.cron);
     Ok(query.bind(&trigger.path).bind(since).fetch_one(db).await?)
 }
 
 /// Sets when a trigger's time comes again.
 pub(crate) async fn move_on(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     trigger: &ScheduledRow,
     next_at: Option<i64>,
 ) -> Result<(), StoreError> {
     let query = "update schedule set next_at = $4 where function_id = $1 and cron = $2 and path = $3";
-    let update = sqlx::query(query).bind(&trigger.function_id).bind(&trigger.cron).bind(&trigger.path);
+    let update = sql::query(query).bind(&trigger.function_id).bind(&trigger.cron).bind(&trigger.path);
     update.bind(next_at).execute(db).await?;
     Ok(())
 }
 
 /// Enters a run, and forgets the function's oldest ones but `keep`.
-pub(crate) async fn insert_run(db: &mut SqliteConnection, run: &RunRow, keep: i64) -> Result<(), StoreError> {
+pub(crate) async fn insert_run(db: &mut Connection, run: &RunRow, keep: i64) -> Result<(), StoreError> {
     let query =
         format!("insert into trigger_runs ({RUN}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
-    let insert = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&run.id).bind(&run.function_id);
+    let insert = sql::query(sqlx::AssertSqlSafe(query)).bind(&run.id).bind(&run.function_id);
     let insert = insert.bind(&run.deployment_id).bind(&run.cron).bind(&run.path).bind(run.scheduled_at);
     let insert = insert.bind(run.started_at).bind(run.duration_ms).bind(&run.outcome).bind(run.status);
     insert.bind(&run.error).execute(&mut *db).await?;
     let query = "delete from trigger_runs where function_id = $1 and outcome <> 'running' and id in
-        (select id from trigger_runs where function_id = $1 order by started_at desc, id desc limit -1 offset $2)";
-    sqlx::query(query).bind(&run.function_id).bind(keep).execute(db).await?;
+        (select id from trigger_runs where function_id = $1 order by started_at desc, id desc limit 1000 offset $2)";
+    sql::query(query).bind(&run.function_id).bind(keep).execute(db).await?;
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! People and programs that can act.
 
-use sqlx::SqliteConnection;
-
+use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
 /// A user.
@@ -16,22 +15,17 @@ pub struct UserRow {
 impl Store {
     pub(crate) async fn user(&self, id: &str) -> Result<Option<UserRow>, StoreError> {
         let query = "select id, name from users where id = $1";
-        Ok(sqlx::query_as(query).bind(id).fetch_optional(&self.reader).await?)
+        Ok(sql::query_as(query).bind(id).fetch_optional(&self.reader).await?)
     }
 
     pub(crate) async fn first_user(&self) -> Result<Option<UserRow>, StoreError> {
         let query = "select id, name from users order by id limit 1";
-        Ok(sqlx::query_as(query).fetch_optional(&self.reader).await?)
+        Ok(sql::query_as(query).fetch_optional(&self.reader).await?)
     }
 }
 
-pub(crate) async fn insert(
-    db: &mut SqliteConnection,
-    id: &str,
-    name: &str,
-    now: i64,
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, id: &str, name: &str, now: i64) -> Result<(), StoreError> {
     let query = "insert into users (id, name, created_at) values ($1, $2, $3)";
-    sqlx::query(query).bind(id).bind(name).bind(now).execute(db).await?;
+    sql::query(query).bind(id).bind(name).bind(now).execute(db).await?;
     Ok(())
 }

@@ -3,22 +3,135 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
 pub mod dns;
+pub mod postgres;
 
+use std::cell::Cell;
+use std::future::Future;
 use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
 use reqwest::{Client, Method};
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use tokio::net::TcpListener;
+
+use self::postgres::Postgres;
 
 pub const OWNER: &str = "af_live_owner_of_the_first_project";
 pub const STRANGER: &str = "af_live_member_of_another_project";
 
+/// Which database a story is told with.
+#[derive(Clone, Copy, Debug)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+tokio::task_local! {
+    static ENGINE: Cell<Engine>;
+}
+
+/// Tells a story with an engine.
+pub async fn on(engine: Engine, story: impl Future<Output = ()>) {
+    ENGINE.scope(Cell::new(engine), story).await;
+}
+
+/// Makes two tests of each story.
+#[macro_export]
+macro_rules! on_both {
+    ($($story:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() {
+                $crate::support::on($crate::support::Engine::Sqlite, super::$story()).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() {
+                $crate::support::on($crate::support::Engine::Postgres, super::$story()).await;
+            })+
+        }
+    };
+}
+
+/// A database of the story's engine.
+pub struct Stored {
+    pub database: Database,
+    pool: Pool,
+    _postgres: Option<Postgres>,
+}
+
+#[derive(Clone)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Stored {
+    pub async fn new(dir: &Path) -> Self {
+        match ENGINE.try_with(Cell::get).unwrap_or(Engine::Sqlite) {
+            Engine::Sqlite => {
+                let file = dir.join("af.sqlite");
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+                let pool = Pool::Sqlite(SqlitePool::connect_lazy_with(options));
+                Self { database: Database::Sqlite(file), pool, _postgres: None }
+            }
+            Engine::Postgres => {
+                let postgres = tokio::task::spawn_blocking(Postgres::new).await.unwrap();
+                let pool = Pool::Postgres(PgPool::connect_lazy(&postgres.url).unwrap());
+                Self { database: postgres.url.parse().unwrap(), pool, _postgres: Some(postgres) }
+            }
+        }
+    }
+
+    /// Rows of a text and bytes.
+    pub async fn rows(&self, query: &str) -> Vec<(String, Vec<u8>)> {
+        let query = AssertSqlSafe(query.to_owned());
+        match &self.pool {
+            Pool::Sqlite(pool) => sqlx::query_as(query).fetch_all(pool).await.unwrap(),
+            Pool::Postgres(pool) => sqlx::query_as(query).fetch_all(pool).await.unwrap(),
+        }
+    }
+
+    /// With one value, of bytes.
+    pub async fn write(&self, statement: &str, bytes: &[u8]) {
+        let statement = AssertSqlSafe(statement.to_owned());
+        match &self.pool {
+            Pool::Sqlite(pool) => drop(sqlx::query(statement).bind(bytes).execute(pool).await.unwrap()),
+            Pool::Postgres(pool) => drop(sqlx::query(statement).bind(bytes).execute(pool).await.unwrap()),
+        }
+    }
+
+    /// Several statements without values.
+    pub async fn script(&self, script: &str) {
+        let script = sqlx::raw_sql(AssertSqlSafe(script.to_owned()));
+        match &self.pool {
+            Pool::Sqlite(pool) => drop(script.execute(pool).await.unwrap()),
+            Pool::Postgres(pool) => drop(script.execute(pool).await.unwrap()),
+        }
+    }
+
+    /// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
+    async fn add_stranger(&self) {
+        let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
+        self.script(
+            "insert into users values ('usr_2', 'stranger', 0);
+             insert into projects values ('prj_2', 'other', 0, 0);
+             insert into project_members values ('prj_2', 'usr_2');",
+        )
+        .await;
+        let token = "insert into tokens values ('tok_2', 'usr_2', 'their own', $1, 'af…', null, null, 0)";
+        self.write(token, hash.as_ref()).await;
+    }
+}
+
 /// A control API on a free port.
 pub struct Served {
     pub control: ControlApi,
+    pub stored: Stored,
     url: String,
     dir: tempfile::TempDir,
 }
@@ -38,8 +151,9 @@ impl Served {
 
     async fn configured(domains: DomainConfig, storage: StorageConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let stored = Stored::new(dir.path()).await;
         let config = ControlConfig {
-            database: dir.path().join("af.sqlite"),
+            database: stored.database.clone(),
             master_key: dir.path().join("master.key"),
             invoke_url: "http://{slug}.localhost:8080".into(),
             rate_limit: limits::REQUESTS_PER_SECOND,
@@ -52,24 +166,16 @@ impl Served {
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         let control = ControlApi::build(config, blocks).await.unwrap();
         control.bootstrap(Some(OWNER)).await.unwrap();
-        add_stranger(&dir.path().join("af.sqlite")).await;
-        Self::serve(control, dir).await
+        stored.add_stranger().await;
+        Self::serve(control, stored, dir).await
     }
 
-    pub async fn serve(control: ControlApi, dir: tempfile::TempDir) -> Self {
+    pub async fn serve(control: ControlApi, stored: Stored, dir: tempfile::TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = control.clone();
         tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
-        Self { control, url, dir }
-    }
-
-    /// What it has stored.
-    pub async fn database(&self) -> sqlx::SqlitePool {
-        let file = self.dir.path().join("af.sqlite");
-        sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(file))
-            .await
-            .unwrap()
+        Self { control, stored, url, dir }
     }
 
     pub async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
@@ -121,20 +227,4 @@ impl Served {
 fn client() -> Client {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().unwrap()
-}
-
-/// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
-async fn add_stranger(database: &Path) {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
-    sqlx::query("insert into users values ('usr_2', 'stranger', 0)").execute(&pool).await.unwrap();
-    sqlx::query("insert into projects values ('prj_2', 'other', 0, 0)").execute(&pool).await.unwrap();
-    sqlx::query("insert into project_members values ('prj_2', 'usr_2')").execute(&pool).await.unwrap();
-    sqlx::query("insert into tokens values ('tok_2', 'usr_2', 'their own', $1, 'af…', null, null, 0)")
-        .bind(hash.as_ref().to_vec())
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
 }

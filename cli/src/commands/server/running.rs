@@ -38,7 +38,14 @@ impl Running {
     pub fn start(control: &ControlApi, edge: &Edge, bound: Bound, known: u64) -> Self {
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let listeners = Listeners { plain: bound.plain, tls: bound.tls };
-        let feed = tokio::spawn(feed(control.clone(), edge.clone(), known, stop.clone()));
+        let feed = tokio::spawn({
+            let (control, edge, stop) = (control.clone(), edge.clone(), stop.clone());
+            async move {
+                feed(&control, &edge, known, stop).await;
+                // What still changes while requests finish waits for nobody.
+                control.applied(None);
+            }
+        });
         let watching = tokio::spawn({
             let (control, stop) = (control.clone(), stop.clone());
             async move { control.watch_domains(stop.cancelled()).await }
@@ -88,17 +95,19 @@ impl Running {
 pub async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
     loop {
         let updates = control.updates_since(known).await?;
-        let Some(last) = updates.last() else { return Ok(known) };
+        let Some(last) = updates.last() else { break };
         known = last.revision;
         edge.apply(updates);
     }
+    control.applied(Some(known));
+    Ok(known)
 }
 
 /// The route feed of one machine: the control API says that there is something new, the edge gets it.
-async fn feed(control: ControlApi, edge: Edge, mut known: u64, stop: CancellationToken) {
+async fn feed(control: &ControlApi, edge: &Edge, mut known: u64, stop: CancellationToken) {
     let mut revisions = control.revisions();
     loop {
-        match follow(&control, &edge, known).await {
+        match follow(control, edge, known).await {
             Ok(newest) => known = newest,
             Err(error) => {
                 error!(error = format!("{error:#}"), "the route feed failed; trying again");
