@@ -167,7 +167,7 @@ impl ControlApi {
     pub async fn build(config: ControlConfig, blocks: impl Into<Fetcher>) -> Result<Self, ControlError> {
         let sources = blocks.into();
         let blocks = sources.store().clone();
-        let store = Store::open(&config.database).await?;
+        let store = Box::pin(Store::open(&config.database)).await?;
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
         let revision = store.latest_revision().await?;

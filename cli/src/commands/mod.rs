@@ -28,7 +28,7 @@ use crate::output::Output;
 /// Runs a command to its end.
 pub async fn run(command: Command, environment: &Environment, output: &Output) -> anyhow::Result<()> {
     match command {
-        Command::Up(options) => server::up(*options, environment, output).await,
+        Command::Up(options) => Box::pin(server::up(*options, environment, output)).await,
         Command::Login(options) => login::login(options, environment, output).await,
         Command::Whoami => login::whoami(environment, output).await,
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),

@@ -190,7 +190,7 @@ pub(super) async fn create(
     let (working, fetch) = (state.clone(), input.fetch);
     let deployment = upload::receive(body, move |chunks| async move {
         let origin = if fetch { Origin::Sources } else { Origin::Client(chunks) };
-        deployments::create(&working, &actor, &function, claim, wanted, origin).await
+        Box::pin(deployments::create(&working, &actor, &function, claim, wanted, origin)).await
     });
     let deployment = deployment.await?;
     Ok((StatusCode::CREATED, axum::Json(Deployment::of(&state, deployment).await?)))
