@@ -142,6 +142,7 @@ pub struct State {
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: Semaphore,
     pub(crate) rates: Rates,
+    pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
 }
 
@@ -191,6 +192,7 @@ impl ControlApi {
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
             rates: Rates::new(config.rate_limit),
+            tokens: tokens::Known::default(),
             changes: Changes::new(revision),
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway })

@@ -38,6 +38,8 @@ async fn nothing_but_health_answers_without_a_token() {
             let (status, problem) = served.call(&method, &concrete, token, json!({})).await;
             if path == "/health" {
                 assert_eq!(status, 200);
+            } else if path == "/v1/invitations/accept" && token.is_none() {
+                assert_eq!(status, 422, "who is new has no token yet, but needs a code");
             } else {
                 assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")), "{method} {path}");
             }
@@ -49,6 +51,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
     let served = Served::start().await;
     let get = async |path: &str| served.call("get", path, Some(OWNER), Value::Null).await.1;
     let project = get("/v1/projects").await["data"][0]["id"].as_str().unwrap().to_owned();
+    let organization = get("/v1/organizations").await["data"][0]["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/projects/{project}/functions");
     let (_, function) = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await;
     let function = function["id"].as_str().unwrap();
@@ -68,6 +71,10 @@ async fn a_member_of_another_project_finds_nothing_here() {
         ("post", path) if path.ends_with("/missing") => json!({ "cids": [CID] }),
         ("put", path) if path.ends_with("/certificate") => json!({ "chain": "", "key": "" }),
         ("post", path) if path.ends_with("/rollback") || path.ends_with("/run") => json!({}),
+        ("post", path) if path.ends_with("/rotate") => json!({}),
+        ("post" | "put", path) if path.ends_with("/invitations") || path.ends_with("/members/{user}") => {
+            json!({ "role": "viewer" })
+        }
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
     };
@@ -77,6 +84,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
         let concrete = concrete.replace("{token}", &token).replace("{deployment}", "dep_1");
         let concrete = concrete.replace("{site}", site);
         let concrete = concrete.replace("{domain}", domain).replace("{cid}", CID);
+        let concrete = concrete.replace("{organization}", &organization).replace("{user}", "usr_2");
         let upload = path.ends_with("/deployments") && method == "post";
         let query = if upload { CLAIM } else { "" };
         let body = bodies(&method, &path);

@@ -1,8 +1,12 @@
 //! The first start: a user, a project and a token, so that a new server can be used at once.
 
+use super::access::Grant;
 use super::projects::commit;
-use super::{Error, State, id, now, projects, tokens};
-use crate::store::{NewToken, StoreError, UserRow, tokens as token_store, users};
+use super::{Error, State, id, now, organizations, projects, tokens};
+use crate::store::{
+    NewToken, StoreError, UserRow, organizations as organization_rows, projects as project_rows,
+};
+use crate::store::{tokens as token_rows, users};
 
 /// Shorter ones could be guessed.
 const SHORTEST: usize = 16;
@@ -34,12 +38,14 @@ pub async fn first_start(state: &State, token: Option<&str>) -> Result<Option<Ma
 
 async fn make(state: &State, token: Option<&str>) -> Result<Made, Error> {
     let secret = token.map_or_else(tokens::random_secret, |token| Ok(token.to_owned()))?;
-    let (user, project) = (id::new("usr"), projects::new("first")?);
-    let row = tokens::new(&user, "first start", &secret, None);
+    let (user, organization) = (id::new("usr"), organizations::new("first")?);
+    let project = projects::new(&organization.id, "first")?;
+    let row = tokens::row(&user, "first start", &secret, None, &Grant::default());
     let mut db = state.store.begin().await?;
-    users::insert(&mut db, &user, "owner", now()).await?;
-    crate::store::projects::insert(&mut db, &project, &user).await?;
-    token_store::insert(&mut db, NewToken { row: &row, hash: tokens::hash(&secret) }).await?;
+    users::insert(&mut db, &user, "owner", None, now()).await?;
+    organization_rows::insert(&mut db, &organization, &user).await?;
+    project_rows::insert(&mut db, &project).await?;
+    token_rows::insert(&mut db, NewToken { row: &row, hash: tokens::hash(&secret) }).await?;
     commit(db).await?;
     Ok(Made { project: project.id, token: secret })
 }
@@ -47,12 +53,12 @@ async fn make(state: &State, token: Option<&str>) -> Result<Made, Error> {
 /// A restart of a scripted set-up shows the same token again.
 async fn add(state: &State, user: &UserRow, token: &str) -> Result<(), Error> {
     let hash = tokens::hash(token);
-    if state.store.token_by_hash(&hash).await?.is_some() {
+    if state.store.token_by_hash(&hash, now()).await?.is_some() {
         return Ok(());
     }
-    let row = tokens::new(&user.id, &format!("bootstrap {}", now()), token, None);
+    let row = tokens::row(&user.id, &format!("bootstrap {}", now()), token, None, &Grant::default());
     let mut db = state.store.begin().await?;
-    match token_store::insert(&mut db, NewToken { row: &row, hash }).await {
+    match token_rows::insert(&mut db, NewToken { row: &row, hash }).await {
         Ok(()) => commit(db).await,
         Err(error @ StoreError::Taken(_)) => Err(Error::Internal(Box::new(error))),
         Err(error) => Err(error.into()),

@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
+use super::access::{self, Noun};
 use super::projects::commit;
 use super::{Actor, Error, State, domains as rules, now, proof};
 use crate::store::DomainRow;
@@ -59,7 +60,7 @@ pub async fn put(
     id: &str,
     certificate: Certificate,
 ) -> Result<DomainRow, Error> {
-    let domain = rules::get(state, actor, id).await?;
+    let domain = access::domain(state, actor, id, Noun::Domains.write()).await?;
     let name = proof::parse_stored(&domain.hostname)?;
     let not_after =
         check(&name, &certificate, now()).map_err(|error| Error::invalid("invalid_certificate", error))?;
@@ -74,7 +75,7 @@ pub async fn put(
 /// # Errors
 /// When there is no domain that the actor may see.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<DomainRow, Error> {
-    rules::get(state, actor, id).await?;
+    access::domain(state, actor, id, Noun::Domains.write()).await?;
     replace(state, actor, id, None).await
 }
 

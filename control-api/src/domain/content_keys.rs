@@ -4,7 +4,8 @@
 use af_contract::ContentKey;
 use zeroize::Zeroizing;
 
-use super::projects::{self, commit};
+use super::access::{self, Noun};
+use super::projects::commit;
 use super::sealing::Seal;
 use super::{Actor, Error, State, now};
 use crate::store::Connection;
@@ -45,7 +46,7 @@ pub(super) fn open(state: &State, row: &ContentKeyRow) -> Result<ContentKey, Err
 /// # Errors
 /// When the actor is not a member of the project, or a key cannot be opened; then all stay as they were.
 pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<u64, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Projects.write()).await?;
     let mut db = state.store.begin().await?;
     let Some(sealed) = content_keys::project_key(&mut db, project).await? else { return Ok(0) };
     let old = open_project_key(state, project, &sealed)?;

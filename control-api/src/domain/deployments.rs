@@ -4,10 +4,11 @@ use af_content::car::Block;
 use af_content::identify;
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
 
+use super::access::{self, Noun};
 use super::projects::commit;
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, functions, id, now, triggers};
+use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows};
 
@@ -43,7 +44,8 @@ pub struct Wanted {
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
     let not_found = || Error::not_found("deployment", id);
     let deployment = state.store.deployment(id).await?.ok_or_else(not_found)?;
-    functions::get(state, actor, &deployment.function_id).await.map_err(|error| match error {
+    let needed = Noun::Deployments.read();
+    access::function(state, actor, &deployment.function_id, needed).await.map_err(|error| match error {
         Error::NotFound { .. } => not_found(),
         error => error,
     })?;
@@ -60,7 +62,7 @@ pub async fn list(
     function: &str,
     before: Option<i64>,
 ) -> Result<Page<DeploymentRow>, Error> {
-    functions::get(state, actor, function).await?;
+    access::function(state, actor, function, Noun::Deployments.read()).await?;
     let items = state.store.deployments_of(function, before.unwrap_or(i64::MAX), PAGE).await?;
     Ok(Page::of(items, |deployment| deployment.number.to_string()))
 }
@@ -77,7 +79,7 @@ pub async fn create(
     wanted: Wanted,
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
-    functions::get(state, actor, function).await?;
+    access::function(state, actor, function, Noun::Deployments.write()).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
@@ -125,7 +127,8 @@ pub async fn rollback(
     function: &str,
     to: Option<&str>,
 ) -> Result<DeploymentRow, Error> {
-    let current = functions::get(state, actor, function).await?.current_deployment_id;
+    let function_row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let current = function_row.current_deployment_id;
     let target = match to {
         Some(id) => get(state, actor, id).await?,
         None => previous(state, function, current.as_deref()).await?,

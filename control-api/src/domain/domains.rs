@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use af_contract::DomainName;
 
+use super::access::{self, Noun};
 use super::projects::commit;
 use super::proof::{self, Method};
 use super::verification::Attempts;
-use super::{Actor, Error, PAGE, Page, State, id, now, projects, tokens};
+use super::{Actor, Error, PAGE, Page, State, id, now, tokens};
 use crate::dns::Dns;
 use crate::store::domains::{self, OwnerKind};
 use crate::store::feed::{self, Kind};
@@ -142,7 +143,7 @@ impl Owner {
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DomainRow, Error> {
-    state.store.domain_of(&actor.user, id).await?.ok_or_else(|| Error::not_found("domain", id))
+    access::domain(state, actor, id, Noun::Domains.read()).await
 }
 
 /// A project's domains, oldest first; with `hostname`, at most the one that has it.
@@ -156,7 +157,7 @@ pub async fn list(
     hostname: Option<&str>,
     after: &str,
 ) -> Result<Page<DomainRow>, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Domains.read()).await?;
     let hostname = hostname.map(parse).transpose()?;
     let hostname = hostname.as_ref().map(DomainName::as_str);
     let domains = state.store.domains_of(project, hostname, after, PAGE).await?;
@@ -169,7 +170,7 @@ pub async fn list(
 /// When the actor is not a member, the name is malformed, the platform's or the project's already, or there is no
 /// such function or site.
 pub async fn create(state: &State, actor: &Actor, project: &str, new: NewDomain) -> Result<DomainRow, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Domains.write()).await?;
     let name = parse(&new.hostname)?;
     if state.domains.reserves(&name) {
         let detail =
@@ -213,7 +214,7 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: NewDomain)
 /// # Errors
 /// When there is none that the actor may see, no such function or site in its project, or the method is not possible.
 pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> Result<DomainRow, Error> {
-    let domain = get(state, actor, id).await?;
+    let domain = access::domain(state, actor, id, Noun::Domains.write()).await?;
     let name = proof::parse_stored(&domain.hostname)?;
     let method = change.method.as_deref().map(|text| method(state, &name, text)).transpose()?;
     let mut db = state.store.begin().await?;
@@ -239,7 +240,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
-    get(state, actor, id).await?;
+    access::domain(state, actor, id, Noun::Domains.write()).await?;
     let mut db = state.store.begin().await?;
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
     domains::delete(&mut db, id).await?;

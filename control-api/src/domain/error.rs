@@ -9,6 +9,8 @@ use crate::store::StoreError;
 pub enum Fault {
     /// Sign in.
     Unauthenticated,
+    /// This actor may see it, and not do this to it.
+    Forbidden,
     /// Nothing by that name that this actor may see.
     NotFound,
     /// The request cannot be right: change it.
@@ -40,6 +42,14 @@ pub enum Error {
         what: &'static str,
         /// As it was given.
         id: String,
+    },
+    /// The role or the token does not allow it.
+    #[error("{detail}")]
+    Forbidden {
+        /// Stable.
+        code: &'static str,
+        /// What to do.
+        detail: String,
     },
     /// A value that cannot be used.
     #[error("{detail}")]
@@ -78,6 +88,16 @@ pub enum Error {
         /// Until it works again.
         seconds: u64,
     },
+    /// More than one may in a time.
+    #[error("{detail}")]
+    Limit {
+        /// Stable.
+        code: &'static str,
+        /// What to do.
+        detail: String,
+        /// Until it works again.
+        seconds: u64,
+    },
     /// The database.
     #[error("the database failed")]
     Store(#[source] StoreError),
@@ -97,6 +117,14 @@ impl Error {
         Self::Invalid { code, detail: detail.to_string() }
     }
 
+    pub(crate) fn forbidden(code: &'static str, detail: impl ToString) -> Self {
+        Self::Forbidden { code, detail: detail.to_string() }
+    }
+
+    pub(crate) fn conflict(code: &'static str, detail: impl ToString) -> Self {
+        Self::Conflict { code, detail: detail.to_string() }
+    }
+
     pub(crate) fn not_found(what: &'static str, id: &str) -> Self {
         Self::NotFound { what, id: id.chars().take(100).collect() }
     }
@@ -107,7 +135,7 @@ impl Error {
         match self {
             Self::Busy => Some(1),
             Self::RateLimited { retry_after } => Some(*retry_after),
-            Self::TooOften { seconds } => Some(*seconds),
+            Self::TooOften { seconds } | Self::Limit { seconds, .. } => Some(*seconds),
             _ => None,
         }
     }
@@ -117,6 +145,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unauthenticated => Fault::Unauthenticated,
+            Self::Forbidden { .. } => Fault::Forbidden,
             Self::NotFound { .. } => Fault::NotFound,
             Self::Invalid { .. } => Fault::Invalid,
             Self::Conflict { .. } => Fault::Conflict,
@@ -124,7 +153,7 @@ impl Error {
             Self::Storage(error) => error.fault(),
             Self::RateLimited { .. } => Fault::TooOften,
             Self::Busy => Fault::Busy,
-            Self::TooOften { .. } => Fault::TooOften,
+            Self::TooOften { .. } | Self::Limit { .. } => Fault::TooOften,
             Self::Store(_) | Self::Blocks(_) | Self::Content(_) | Self::Internal(_) => Fault::Internal,
         }
     }
@@ -135,7 +164,10 @@ impl Error {
         match self {
             Self::Unauthenticated => "unauthenticated",
             Self::NotFound { .. } => "not_found",
-            Self::Invalid { code, .. } | Self::Conflict { code, .. } => code,
+            Self::Forbidden { code, .. }
+            | Self::Invalid { code, .. }
+            | Self::Conflict { code, .. }
+            | Self::Limit { code, .. } => code,
             Self::Upload(error) => error.code(),
             Self::Storage(error) => error.code(),
             Self::RateLimited { .. } => "rate_limit_exceeded",

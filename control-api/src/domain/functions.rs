@@ -3,8 +3,9 @@
 use af_contract::{ContentId, FunctionName, RouteTable, Slug};
 use serde_json::Value;
 
+use super::access::{self, Noun};
 use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects, triggers};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -37,7 +38,7 @@ pub struct Change {
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<FunctionRow, Error> {
-    state.store.function_of(&actor.user, id).await?.ok_or_else(|| Error::not_found("function", id))
+    access::function(state, actor, id, Noun::Functions.read()).await
 }
 
 /// A project's functions, oldest first; with `name`, at most the one that has it.
@@ -51,7 +52,12 @@ pub async fn list(
     name: Option<&str>,
     after: &str,
 ) -> Result<Page<FunctionRow>, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Functions.read()).await?;
+    if let Some(only) = &actor.grant.function {
+        let function = get(state, actor, only).await?;
+        let named = name.is_none_or(|name| name == function.name) && after.is_empty();
+        return Ok(Page { items: named.then_some(function).into_iter().collect(), next: None });
+    }
     let functions = state.store.functions_of(project, name, after, PAGE).await?;
     Ok(Page::of(functions, |function| function.id.clone()))
 }
@@ -66,7 +72,7 @@ pub async fn create(
     project: &str,
     new: NewFunction,
 ) -> Result<FunctionRow, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Functions.write()).await?;
     let name = parse_name(&new.name)?;
     let slug = new.slug.as_deref().map(parse_slug).transpose()?;
     let routes = new.routes.map(parse_routes).transpose()?.flatten();
@@ -99,7 +105,7 @@ pub async fn create(
 /// # Errors
 /// When there is none that the actor may see, or a new value is malformed or taken.
 pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> Result<FunctionRow, Error> {
-    get(state, actor, id).await?;
+    access::function(state, actor, id, Noun::Functions.write()).await?;
     let name = change.name.as_deref().map(parse_name).transpose()?;
     let slug = change.slug.as_deref().map(parse_slug).transpose()?;
     let status = change.status.as_deref().map(parse_status).transpose()?;
@@ -127,7 +133,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String>, Error> {
-    get(state, actor, id).await?;
+    access::function(state, actor, id, Noun::Functions.write()).await?;
     let mut db = state.store.begin().await?;
     functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
     let domains = domains::remove_of(&mut db, id).await?;

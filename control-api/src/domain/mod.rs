@@ -1,5 +1,6 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
+pub mod access;
 pub mod blocks;
 pub mod bootstrap;
 pub mod certificates;
@@ -13,6 +14,9 @@ mod error;
 pub mod feed;
 pub mod functions;
 mod id;
+pub mod invitations;
+pub mod members;
+pub mod organizations;
 pub mod places;
 pub mod projects;
 pub mod proof;
@@ -41,10 +45,12 @@ pub(crate) use crate::app::State;
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// `usr_…`
+    /// `usr_…`: who shows a token of theirs, or made the project's key that is shown.
     pub user: String,
     /// The token that was shown.
     pub token: String,
+    /// What it may do, of what its owner may.
+    pub grant: access::Grant,
 }
 
 /// One page of a list.

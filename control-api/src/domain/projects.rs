@@ -1,9 +1,10 @@
 //! Projects: who owns functions and sites.
 
+use super::access::{self, Noun};
 use super::{Actor, Error, PAGE, Page, State, id, now};
 use crate::store::{ProjectRow, Transaction, projects};
 
-/// Characters of a project's name.
+/// Characters of a name.
 const NAME: std::ops::RangeInclusive<usize> = 1..=60;
 
 /// The project, if the actor is a member.
@@ -11,26 +12,47 @@ const NAME: std::ops::RangeInclusive<usize> = 1..=60;
 /// # Errors
 /// When there is none, or the actor is not a member; the two look the same.
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<ProjectRow, Error> {
-    state.store.project_of(&actor.user, id).await?.ok_or_else(|| Error::not_found("project", id))
+    access::the_project(state, actor, id, Noun::Projects.read()).await
 }
 
-/// The actor's projects, oldest first.
+/// The actor's projects, oldest first; those of their organizations, too.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn list(state: &State, actor: &Actor, after: &str) -> Result<Page<ProjectRow>, Error> {
+    if let Some(only) = &actor.grant.project {
+        let project = get(state, actor, only).await?;
+        return Ok(Page { items: after.is_empty().then_some(project).into_iter().collect(), next: None });
+    }
+    access::own(actor, Noun::Projects.read())?;
     let projects = state.store.projects_of(&actor.user, after, PAGE).await?;
     Ok(Page::of(projects, |project| project.id.clone()))
 }
 
-/// Makes a project with the actor as its member.
+/// Makes a project of an organization: the given one, or the actor's own.
 ///
 /// # Errors
-/// When the name is empty or too long.
-pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<ProjectRow, Error> {
-    let project = new(name)?;
+/// When the name is empty or too long, or the actor may not make projects there.
+pub async fn create(
+    state: &State,
+    actor: &Actor,
+    organization: Option<&str>,
+    name: &str,
+) -> Result<ProjectRow, Error> {
+    access::own(actor, Noun::Projects.write())?;
+    let organization = match organization {
+        Some(id) => id.to_owned(),
+        None => state.store.own_organization(&actor.user).await?.ok_or_else(|| {
+            Error::invalid(
+                "organization_required",
+                "you own no organization that the project could be of; say which, or make one",
+            )
+        })?,
+    };
+    access::organization(state, actor, &organization, Noun::Projects.write()).await?;
+    let project = new(&organization, name)?;
     let mut db = state.store.begin().await?;
-    projects::insert(&mut db, &project, &actor.user).await?;
+    projects::insert(&mut db, &project).await?;
     commit(db).await?;
     Ok(project)
 }
@@ -38,10 +60,10 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<ProjectR
 /// Renames a project.
 ///
 /// # Errors
-/// When the actor is not a member, or the name is empty or too long.
+/// When the actor may not, or the name is empty or too long.
 pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Result<ProjectRow, Error> {
-    get(state, actor, id).await?;
-    let name = checked(name)?;
+    access::project(state, actor, id, Noun::Projects.write()).await?;
+    let name = checked_name("project", name)?;
     let mut db = state.store.begin().await?;
     projects::rename(&mut db, id, &name, now()).await?;
     commit(db).await?;
@@ -51,28 +73,31 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
 /// Deletes a project that has no functions, no sites and no pins.
 ///
 /// # Errors
-/// When the actor is not a member, or functions, sites or pins are left.
+/// When the actor is no owner, or functions, sites or pins are left.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
-    get(state, actor, id).await?;
+    access::project(state, actor, id, Noun::Projects.own()).await?;
     let mut db = state.store.begin().await?;
     if !projects::delete_empty(&mut db, id).await? {
-        let detail = "the project still has functions, sites or pins; delete them first".to_owned();
-        return Err(Error::Conflict { code: "project_not_empty", detail });
+        let detail = "the project still has functions, sites or pins; delete them first";
+        return Err(Error::conflict("project_not_empty", detail));
     }
     commit(db).await
 }
 
-pub(super) fn new(name: &str) -> Result<ProjectRow, Error> {
-    let (name, now) = (checked(name)?, now());
-    Ok(ProjectRow { id: id::new("prj"), name, created_at: now, updated_at: now })
+pub(super) fn new(organization: &str, name: &str) -> Result<ProjectRow, Error> {
+    let (name, now) = (checked_name("project", name)?, now());
+    let organization_id = Some(organization.to_owned());
+    Ok(ProjectRow { id: id::new("prj"), organization_id, name, created_at: now, updated_at: now })
 }
 
-fn checked(name: &str) -> Result<String, Error> {
+/// A name for people, of an organization or a project.
+pub(super) fn checked_name(what: &str, name: &str) -> Result<String, Error> {
     let name = name.trim();
     if NAME.contains(&name.chars().count()) && !name.chars().any(char::is_control) {
         return Ok(name.to_owned());
     }
-    Err(Error::invalid("invalid_project_name", "a project's name has 1 to 60 characters"))
+    let code = if what == "project" { "invalid_project_name" } else { "invalid_name" };
+    Err(Error::invalid(code, format!("the name of a {what} has 1 to 60 characters")))
 }
 
 pub(super) async fn commit(db: Transaction) -> Result<(), Error> {

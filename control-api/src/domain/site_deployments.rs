@@ -2,6 +2,7 @@
 
 use af_contract::ContentId;
 
+use super::access::{self, Noun};
 use super::projects::commit;
 use super::upload::{self, Chunks, ReceivedSite};
 use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites};
@@ -17,7 +18,7 @@ pub async fn list(
     site: &str,
     before: Option<i64>,
 ) -> Result<Page<SiteDeploymentRow>, Error> {
-    sites::get(state, actor, site).await?;
+    access::site(state, actor, site, Noun::Deployments.read()).await?;
     let items = state.store.site_deployments_of(site, before.unwrap_or(i64::MAX), PAGE).await?;
     Ok(Page::of(items, |deployment| deployment.number.to_string()))
 }
@@ -33,7 +34,7 @@ pub async fn create(
     root: ContentId,
     chunks: Chunks,
 ) -> Result<SiteDeploymentRow, Error> {
-    sites::get(state, actor, site).await?;
+    access::site(state, actor, site, Noun::Deployments.write()).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let store = state.blocks.clone();
     let received = blocks::blocking(move || upload::receive_site(&store, &root, chunks)).await?;
@@ -69,7 +70,7 @@ pub async fn rollback(
     site: &str,
     to: Option<&str>,
 ) -> Result<SiteDeploymentRow, Error> {
-    let current = sites::get(state, actor, site).await?.current_deployment_id;
+    let current = access::site(state, actor, site, Noun::Deployments.write()).await?.current_deployment_id;
     let target = match to {
         Some(id) => state.store.site_deployment(id).await?.filter(|found| found.site_id == site),
         None => Some(previous(state, site, current.as_deref()).await?),

@@ -2,9 +2,10 @@
 
 use af_contract::{FunctionName, Slug};
 
+use super::access::{self, Noun};
 use super::functions::{parse_slug, with_suffix};
 use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, projects};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
@@ -31,7 +32,7 @@ pub struct Change {
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<SiteRow, Error> {
-    state.store.site_of(&actor.user, id).await?.ok_or_else(|| Error::not_found("site", id))
+    access::site(state, actor, id, Noun::Sites.read()).await
 }
 
 /// A project's sites, oldest first; with `name`, at most the one that has it.
@@ -45,7 +46,7 @@ pub async fn list(
     name: Option<&str>,
     after: &str,
 ) -> Result<Page<SiteRow>, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Sites.read()).await?;
     let sites = state.store.sites_of(project, name, after, PAGE).await?;
     Ok(Page::of(sites, |site| site.id.clone()))
 }
@@ -55,7 +56,7 @@ pub async fn list(
 /// # Errors
 /// When the actor is not a member, or the name or slug is malformed or taken.
 pub async fn create(state: &State, actor: &Actor, project: &str, new: &NewSite) -> Result<SiteRow, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Sites.write()).await?;
     let name = parse_name(&new.name)?;
     let slug = new.slug.as_deref().map(parse_slug).transpose()?;
     let now = now();
@@ -86,7 +87,7 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: &NewSite) 
 /// # Errors
 /// When there is none that the actor may see, or a new value is malformed or taken.
 pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> Result<SiteRow, Error> {
-    get(state, actor, id).await?;
+    access::site(state, actor, id, Noun::Sites.write()).await?;
     let name = change.name.as_deref().map(parse_name).transpose()?;
     let slug = change.slug.as_deref().map(parse_slug).transpose()?;
     let mut db = state.store.begin().await?;
@@ -107,7 +108,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String>, Error> {
-    get(state, actor, id).await?;
+    access::site(state, actor, id, Noun::Sites.write()).await?;
     let mut db = state.store.begin().await?;
     sites::read(&mut db, id).await?.ok_or_else(|| Error::not_found("site", id))?;
     let domains = domains::remove_of(&mut db, id).await?;

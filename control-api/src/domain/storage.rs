@@ -7,7 +7,8 @@ use af_content::unixfs::Node;
 use af_content::{CarPieces, DiskStore};
 use af_contract::{Codec, ContentId};
 
-use super::projects::{self, commit};
+use super::access::{self, Noun};
+use super::projects::commit;
 use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, id, now};
 use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
@@ -69,7 +70,7 @@ enum Source {
 /// # Errors
 /// When the actor is not a member of the project.
 pub async fn list(state: &State, actor: &Actor, project: &str, after: &str) -> Result<Page<Kept>, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.read()).await?;
     let mut kept = Vec::new();
     for pin in state.store.pins_of(project, after, PAGE).await? {
         let places = state.store.placements(&pin.cid).await?;
@@ -83,7 +84,7 @@ pub async fn list(state: &State, actor: &Actor, project: &str, after: &str) -> R
 /// # Errors
 /// When the actor is not a member, or the project has no such pin.
 pub async fn get(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<Kept, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.read()).await?;
     let text = cid.to_string();
     let pin = state.store.pin(project, &text).await?.ok_or_else(|| Error::not_found("pin", &text))?;
     Ok(Kept { places: state.store.placements(&text).await?, pin })
@@ -94,7 +95,7 @@ pub async fn get(state: &State, actor: &Actor, project: &str, cid: &ContentId) -
 /// # Errors
 /// When the actor is not a member of the project.
 pub async fn usage(state: &State, actor: &Actor, project: &str) -> Result<Used, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.read()).await?;
     let config = &state.storage.config;
     let usage = state.store.usage(project).await?;
     Ok(Used { usage, most_bytes: config.bytes_per_project, most_pins: config.pins_per_project })
@@ -105,7 +106,7 @@ pub async fn usage(state: &State, actor: &Actor, project: &str) -> Result<Used, 
 /// # Errors
 /// When the actor is not a member, a block is missing, or the project's limits do not allow it.
 pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Result<Kept, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.write()).await?;
     let name = new.name.as_deref().map(checked_name).transpose()?;
     let places = chosen(state, new.places)?;
     let source = source(state, project, &new.cid).await?;
@@ -142,7 +143,7 @@ pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Re
 /// # Errors
 /// When the actor is not a member, or the project has no such pin.
 pub async fn unpin(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<(), Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.write()).await?;
     let mut db = state.store.begin().await?;
     let text = cid.to_string();
     if !storage::delete_pin(&mut db, project, &text).await? {
@@ -164,7 +165,7 @@ pub async fn missing(
     ids: &[ContentId],
     coming: Option<(ContentId, u64)>,
 ) -> Result<Vec<ContentId>, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.write()).await?;
     if ids.len() > ASKED {
         let detail = format!("{} blocks are asked for at once; {ASKED} are the most", ids.len());
         return Err(Error::invalid("too_many_blocks", detail));
@@ -196,7 +197,7 @@ pub async fn placements(state: &State, cid: &str) -> Result<Vec<PlacementRow>, E
 /// # Errors
 /// When the actor is not a member, or the project has no such content.
 pub async fn car(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<CarPieces, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.read()).await?;
     let text = cid.to_string();
     if state.store.pin(project, &text).await?.is_none() && !state.store.is_deployed(project, &text).await? {
         return Err(Error::not_found("pin", &text));

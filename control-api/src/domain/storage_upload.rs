@@ -8,9 +8,10 @@ use af_content::{DiskStore, Staging, unixfs};
 use af_contract::ContentId;
 use bytes::{Buf, Bytes};
 
+use super::access::{self, Noun};
 use super::storage::{self as pins, Kept, NewPin, room};
 use super::upload::{Broken, Chunks, UploadError};
-use super::{Actor, Error, State, StorageError, blocks, now, projects};
+use super::{Actor, Error, State, StorageError, blocks, now};
 use crate::store::storage;
 
 /// Blocks of one upload: those of the largest pin.
@@ -50,7 +51,7 @@ struct Incoming {
 /// # Errors
 /// When the actor is not a member, a block is not what its CID says, or the project has no room.
 pub async fn receive(state: &State, actor: &Actor, project: &str, chunks: Chunks) -> Result<Received, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.write()).await?;
     let incoming = incoming(state, project, chunks, car).await?;
     Ok(keep(state, project, incoming).await?.0)
 }
@@ -65,7 +66,7 @@ pub async fn receive_car(
     project: &str,
     chunks: Chunks,
 ) -> Result<Vec<Kept>, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.write()).await?;
     let incoming = incoming(state, project, chunks, car).await?;
     let (_, roots) = keep(state, project, incoming).await?;
     if roots.is_empty() {
@@ -89,7 +90,7 @@ pub async fn receive_file(
     name: Option<String>,
     chunks: Chunks,
 ) -> Result<Kept, Error> {
-    projects::get(state, actor, project).await?;
+    access::project(state, actor, project, Noun::Storage.write()).await?;
     let incoming = incoming(state, project, chunks, file).await?;
     let (_, roots) = keep(state, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;

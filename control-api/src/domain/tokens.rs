@@ -1,8 +1,15 @@
-//! Personal access tokens: shown once, kept as SHA-256, checked at every request.
+//! Tokens: of a user, or of a project. Shown once, kept as SHA-256, checked at every request.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use super::access::{self, Grant, Noun, Role};
 use super::projects::commit;
 use super::{Actor, Error, PAGE, Page, State, id, now};
-use crate::store::{NewToken, TokenRow, UserRow, tokens};
+use crate::store::{NewToken, StoreError, TokenRow, UserRow, tokens};
 
 /// What every token that is made here starts with.
 const PREFIX: &str = "af_live_";
@@ -13,26 +20,96 @@ const SECRET: usize = 32;
 /// Tokens that one user may have.
 const ACTIVE: i64 = 500;
 
+/// Tokens that one user may make in a day (UTC).
+const A_DAY: i64 = 50;
+
+/// Milliseconds.
+const DAY: i64 = 24 * 3600 * 1000;
+
 /// The longest life, milliseconds: 10 years.
-const LONGEST: i64 = 3653 * 24 * 3600 * 1000;
+const LONGEST: i64 = 3653 * DAY;
+
+/// The longest time that the secret before a rotation works, milliseconds: a week.
+const LONGEST_OVERLAP: i64 = 7 * DAY;
 
 /// A use is recorded once in this time, milliseconds: one write a minute, not one a request.
 const TOUCH: i64 = 60_000;
+
+/// How long a token is believed to be what it was: so long, at most, one that was revoked by another server works on this
+/// one. What is revoked here is refused at once.
+const BELIEVED: Duration = Duration::from_secs(3);
+
+/// Tokens that are remembered for that long.
+const REMEMBERED: u64 = 10_000;
+
+/// Tokens that were shown lately, by the SHA-256 of their secrets.
+pub(crate) struct Known(Cache<[u8; 32], Arc<Believed>>);
+
+struct Believed {
+    actor: Actor,
+    expires_at: Option<i64>,
+    last_used_at: AtomicI64,
+}
+
+/// What a new token is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// 1 to 100 letters, digits, spaces, dashes, underscores and dots; unique for whoever makes it.
+    pub name: String,
+    /// Milliseconds; none: never.
+    pub expires_at: Option<i64>,
+    /// Nothing of other projects.
+    pub project: Option<String>,
+    /// Nothing of other functions.
+    pub function: Option<String>,
+    /// Nothing else: `functions:read deployments:write`.
+    pub scopes: Option<String>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED).build())
+    }
+}
 
 /// Whoever shows this token. Accepts any prefix, since older tokens had others.
 ///
 /// # Errors
 /// When the token is unknown or expired.
 pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
-    let token = state.store.token_by_hash(&hash(secret)).await?.ok_or(Error::Unauthenticated)?;
-    let now = now();
-    if token.expires_at.is_some_and(|expiry| expiry <= now) {
+    let (hash, now) = (hash(secret), now());
+    let believed = match state.tokens.0.get(&hash) {
+        Some(believed) => believed,
+        None => {
+            let row = state.store.token_by_hash(&hash, now).await?.ok_or(Error::Unauthenticated)?;
+            let believed = Arc::new(Believed {
+                expires_at: row.expires_at,
+                last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
+                actor: actor(row)?,
+            });
+            state.tokens.0.insert(hash, believed.clone());
+            believed
+        }
+    };
+    if believed.expires_at.is_some_and(|expiry| expiry <= now) {
         return Err(Error::Unauthenticated);
     }
-    if token.last_used_at.is_none_or(|last| last.saturating_add(TOUCH) <= now) {
-        state.store.touch_token(&token.id, now).await?;
+    let last = believed.last_used_at.load(Ordering::Relaxed);
+    if last.saturating_add(TOUCH) <= now {
+        believed.last_used_at.store(now, Ordering::Relaxed);
+        state.store.touch_token(&believed.actor.token, now).await?;
     }
-    Ok(Actor { user: token.user_id, token: token.id })
+    Ok(believed.actor.clone())
+}
+
+fn actor(row: TokenRow) -> Result<Actor, Error> {
+    let grant = Grant {
+        project: row.project_id,
+        function: row.function_id,
+        scopes: row.scopes.as_deref().map(str::parse).transpose()?,
+        role: row.role.as_deref().map(str::parse).transpose()?,
+    };
+    Ok(Actor { user: row.user_id, token: row.id, grant })
 }
 
 /// The user behind the actor.
@@ -46,36 +123,77 @@ pub async fn owner(state: &State, actor: &Actor) -> Result<UserRow, Error> {
 /// The actor's tokens, oldest first, without secrets.
 ///
 /// # Errors
-/// When the database fails.
+/// When the token is for something else.
 pub async fn list(state: &State, actor: &Actor, after: &str) -> Result<Page<TokenRow>, Error> {
+    of_a_user(actor, Noun::Tokens.read())?;
     let tokens = state.store.tokens_of(&actor.user, after, PAGE).await?;
     Ok(Page::of(tokens, |token| token.id.clone()))
 }
 
-/// Makes a token. The second value is the secret, which is not kept.
+/// A project's own keys, oldest first, without secrets.
 ///
 /// # Errors
-/// When the name is taken or has other characters, the expiry is past or too far, or there are too many.
-pub async fn create(
+/// When the actor may not see them.
+pub async fn keys(state: &State, actor: &Actor, project: &str, after: &str) -> Result<Page<TokenRow>, Error> {
+    access::project(state, actor, project, Noun::Tokens.read()).await?;
+    let keys = state.store.keys_of(project, after, PAGE).await?;
+    Ok(Page::of(keys, |key| key.id.clone()))
+}
+
+/// Makes a token of the actor's. The second value is the secret, which is not kept.
+///
+/// # Errors
+/// When the name is taken or has other characters, the expiry is past or too far, there are too many, or the actor's own
+/// token may less.
+pub async fn create(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(TokenRow, String), Error> {
+    of_a_user(actor, Noun::Tokens.write())?;
+    let grant = grant(state, actor, wanted, None).await?;
+    make(state, actor, wanted, &grant).await
+}
+
+/// Makes a key of a project, which is there as a member with a role, whoever made it.
+///
+/// # Errors
+/// As for [`create`]; and when the role is above the actor's own.
+pub async fn create_key(
     state: &State,
     actor: &Actor,
-    name: &str,
-    expires_at: Option<i64>,
+    project: &str,
+    role: &str,
+    wanted: &Wanted,
 ) -> Result<(TokenRow, String), Error> {
-    check_name(name)?;
-    let now = now();
-    if expires_at.is_some_and(|at| at <= now || at > now.saturating_add(LONGEST)) {
-        return Err(Error::invalid("invalid_expiry", "a token expires in the future, within 10 years"));
+    let own = access::project(state, actor, project, Noun::Tokens.write()).await?;
+    let role: Role = role.parse()?;
+    if role > own || role == Role::Owner {
+        let detail = format!("a key is at most what you are here, {}, and never owner", own.as_str());
+        return Err(Error::forbidden("forbidden", detail));
     }
-    if state.store.count_tokens(&actor.user).await? >= ACTIVE {
-        let detail = format!("you have {ACTIVE} tokens; delete one first");
-        return Err(Error::invalid("MAX_TOKENS_EXCEEDED", detail));
+    let wanted = Wanted { project: Some(project.to_owned()), ..wanted.clone() };
+    let grant = grant(state, actor, &wanted, Some(role)).await?;
+    make(state, actor, &wanted, &grant).await
+}
+
+/// Gives a token another secret, which is returned. The one that it had works for `overlap` milliseconds more.
+///
+/// # Errors
+/// When the actor has no such token, or the overlap is too long.
+pub async fn rotate(
+    state: &State,
+    actor: &Actor,
+    id: &str,
+    overlap: i64,
+) -> Result<(TokenRow, String), Error> {
+    if !(0..=LONGEST_OVERLAP).contains(&overlap) {
+        let detail = "the old secret works for at most a week (604800 seconds) more";
+        return Err(Error::invalid("invalid_overlap", detail));
     }
+    let mut row = own(state, actor, id).await?;
     let secret = random_secret()?;
-    let row = new(&actor.user, name, &secret, expires_at);
+    row.masked = masked(&secret);
     let mut db = state.store.begin().await?;
-    tokens::insert(&mut db, NewToken { row: &row, hash: hash(&secret) }).await.map_err(duplicate)?;
+    tokens::rotate(&mut db, id, &hash(&secret), &row.masked, now() + overlap).await?;
     commit(db).await?;
+    state.tokens.0.invalidate_all();
     Ok((row, secret))
 }
 
@@ -84,22 +202,107 @@ pub async fn create(
 /// # Errors
 /// When the actor has no such token.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
-    if state.store.delete_token(&actor.user, id).await? {
-        return Ok(());
-    }
-    Err(Error::not_found("token", id))
+    own(state, actor, id).await?;
+    let mut db = state.store.begin().await?;
+    tokens::delete(&mut db, id).await?;
+    commit(db).await?;
+    state.tokens.0.invalidate_all();
+    Ok(())
 }
 
-pub(super) fn new(user: &str, name: &str, secret: &str, expires_at: Option<i64>) -> TokenRow {
+/// A token that the actor may change: one of theirs, or a key of a project whose keys they may change.
+async fn own(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> {
+    let not_found = || Error::not_found("token", id);
+    let row = state.store.token(id).await?.ok_or_else(not_found)?;
+    match (&row.role, &row.project_id) {
+        (Some(_), Some(project)) => {
+            let may = access::project(state, actor, project, Noun::Tokens.write()).await;
+            may.map_err(|error| match error {
+                Error::NotFound { .. } => not_found(),
+                error => error,
+            })?;
+        }
+        _ if row.user_id == actor.user => of_a_user(actor, Noun::Tokens.write())?,
+        _ => return Err(not_found()),
+    }
+    Ok(row)
+}
+
+/// A project's key has no tokens of its own, though somebody made it.
+fn of_a_user(actor: &Actor, needed: access::Permission) -> Result<(), Error> {
+    if actor.grant.role.is_some() {
+        return Err(Error::forbidden("insufficient_scope", "this is a project's key, and no user's token"));
+    }
+    access::own(actor, needed)
+}
+
+/// What the new token may do, which is nothing that the actor's own may not.
+async fn grant(state: &State, actor: &Actor, wanted: &Wanted, role: Option<Role>) -> Result<Grant, Error> {
+    let mut project = wanted.project.clone();
+    if let Some(function) = &wanted.function {
+        let of = access::function(state, actor, function, Noun::Functions.read()).await?.project_id;
+        if project.as_ref().is_some_and(|project| *project != of) {
+            return Err(Error::not_found("function", function));
+        }
+        project = Some(of);
+    } else if let Some(project) = &project {
+        access::project(state, actor, project, Noun::Projects.read()).await?;
+    }
+    let scopes = wanted.scopes.as_deref().map(str::parse).transpose()?;
+    let grant = Grant { project, function: wanted.function.clone(), scopes, role };
+    if actor.grant.includes(&grant) {
+        return Ok(grant);
+    }
+    let detail = "a token makes none that may do more than itself; sign in with another one";
+    Err(Error::forbidden("insufficient_scope", detail))
+}
+
+async fn make(
+    state: &State,
+    actor: &Actor,
+    wanted: &Wanted,
+    grant: &Grant,
+) -> Result<(TokenRow, String), Error> {
+    check_name(&wanted.name)?;
+    let now = now();
+    if wanted.expires_at.is_some_and(|at| at <= now || at > now.saturating_add(LONGEST)) {
+        return Err(Error::invalid("invalid_expiry", "a token expires in the future, within 10 years"));
+    }
+    let secret = random_secret()?;
+    let row = row(&actor.user, &wanted.name, &secret, wanted.expires_at, grant);
+    let mut db = state.store.begin().await?;
+    if tokens::count(&mut db, &actor.user, now).await? >= ACTIVE {
+        let detail = format!("you have {ACTIVE} tokens; delete one first");
+        return Err(Error::invalid("MAX_TOKENS_EXCEEDED", detail));
+    }
+    if tokens::count_made(&mut db, &actor.user, now / DAY).await? > A_DAY {
+        let seconds = u64::try_from((DAY - now % DAY) / 1000).unwrap_or_default() + 1;
+        let detail = format!("you have made {A_DAY} tokens today; make the next one tomorrow (UTC)");
+        return Err(Error::Limit { code: "RATE_LIMIT_EXCEEDED", detail, seconds });
+    }
+    tokens::insert(&mut db, NewToken { row: &row, hash: hash(&secret) }).await.map_err(duplicate)?;
+    commit(db).await?;
+    Ok((row, secret))
+}
+
+pub(super) fn row(user: &str, name: &str, secret: &str, expires_at: Option<i64>, grant: &Grant) -> TokenRow {
     TokenRow {
         id: id::new("tok"),
         user_id: user.to_owned(),
         name: name.to_owned(),
-        masked: format!("{}…", secret.chars().take(12).collect::<String>()),
+        masked: masked(secret),
+        project_id: grant.project.clone(),
+        function_id: grant.function.clone(),
+        scopes: grant.scopes.as_ref().map(ToString::to_string),
+        role: grant.role.map(|role| role.as_str().to_owned()),
         expires_at,
         last_used_at: None,
         created_at: now(),
     }
+}
+
+fn masked(secret: &str) -> String {
+    format!("{}…", secret.chars().take(12).collect::<String>())
 }
 
 /// SHA-256: the secret has 190 bits, so there is nothing to slow a guesser down for.
@@ -139,9 +342,9 @@ fn check_name(name: &str) -> Result<(), Error> {
     Err(Error::invalid("INVALID_TOKEN_NAME", detail))
 }
 
-fn duplicate(error: crate::store::StoreError) -> Error {
+fn duplicate(error: StoreError) -> Error {
     match error {
-        crate::store::StoreError::Taken(_) => Error::Conflict {
+        StoreError::Taken(_) => Error::Conflict {
             code: "DUPLICATE_TOKEN_NAME",
             detail: "you have a token with this name; choose another name, or delete that token".into(),
         },

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use af_contract::Trigger;
 
+use super::access::{self, Noun};
 use super::projects::commit;
-use super::{Actor, Error, State, functions, scheduler};
+use super::{Actor, Error, State, scheduler};
 use crate::store::triggers::{self, RunRow, ScheduledRow};
 use crate::store::{Connection, FunctionRow, Store, StoreError};
 
@@ -23,7 +24,7 @@ pub struct Schedule {
 /// # Errors
 /// When there is no function that the actor may see.
 pub async fn get(state: &State, actor: &Actor, function: &str) -> Result<Schedule, Error> {
-    functions::get(state, actor, function).await?;
+    access::function(state, actor, function, Noun::Functions.read()).await?;
     let triggers = state.store.schedule_of(function).await?;
     let runs = state.store.runs_of(function, scheduler::KEPT).await?;
     Ok(Schedule { triggers, runs })
@@ -39,7 +40,7 @@ pub async fn run(
     function: &str,
     path: Option<&str>,
 ) -> Result<RunRow, Error> {
-    let function = functions::get(state, actor, function).await?;
+    let function = access::function(state, actor, function, Noun::Functions.write()).await?;
     if !scheduler::is_running(state) {
         let detail = "nobody can call functions here; is an edge connected?".to_owned();
         return Err(Error::Conflict { code: "no_edge", detail });

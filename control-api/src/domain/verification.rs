@@ -16,9 +16,10 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use tracing::{error, info, warn};
 
+use super::access::{self, Noun};
 use super::projects::commit;
 use super::proof::{self, Evidence, Method};
-use super::{Actor, Error, State, domains as rules, now};
+use super::{Actor, Error, State, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DomainRow, domains};
 
@@ -84,7 +85,7 @@ impl Attempts {
 /// # Errors
 /// When there is no domain that the actor may see, or they ask too often.
 pub async fn verify(state: &State, actor: &Actor, id: &str) -> Result<DomainRow, Error> {
-    let domain = rules::get(state, actor, id).await?;
+    let domain = access::domain(state, actor, id, Noun::Domains.write()).await?;
     state.domains.attempts.take(&domain.id, &actor.user)?;
     let evidence = proof::look(state, &domain).await?;
     settle(state, &domain, evidence, Asked::ByMember).await

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, State as Shared};
+use axum::extract::{FromRequestParts, OptionalFromRequestParts, State as Shared};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use serde::Serialize;
@@ -11,6 +11,18 @@ use utoipa::ToSchema;
 use super::problem::{Failure, ProblemDocument};
 use crate::app::State;
 use crate::domain::{Actor, Error, tokens};
+
+/// Nobody, where there is no header; a bad token is refused also where none is needed.
+impl OptionalFromRequestParts<Arc<State>> for Actor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Self>, Failure> {
+        if !parts.headers.contains_key(AUTHORIZATION) {
+            return Ok(None);
+        }
+        <Self as FromRequestParts<Arc<State>>>::from_request_parts(parts, state).await.map(Some)
+    }
+}
 
 impl FromRequestParts<Arc<State>> for Actor {
     type Rejection = Failure;
@@ -43,7 +55,7 @@ pub(super) struct Me {
 
 /// Who the token speaks for.
 #[utoipa::path(get, path = "/v1/me", tag = "tokens", responses(
-    (status = 200, body = Me), (status = 401, body = ProblemDocument)))]
+    (status = 200, body = Me), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn me(Shared(state): Shared<Arc<State>>, actor: Actor) -> Result<axum::Json<Me>, Failure> {
     let user = tokens::owner(&state, &actor).await?;
     Ok(axum::Json(Me { id: user.id, name: user.name, token_id: actor.token }))

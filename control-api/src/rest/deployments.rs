@@ -152,7 +152,7 @@ impl Deployment {
 /// A function's deployments, newest first.
 #[utoipa::path(get, path = "/v1/functions/{function}/deployments", tag = "deployments",
     params(("function" = String, Path), Older), responses((status = 200, body = List<Deployment>),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -172,7 +172,7 @@ pub(super) async fn list(
         description = "The key that the component and its files are encrypted with (ARCHITECTURE.md, \"Private content\"), 64 hex digits; left out: they are not")),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = Deployment), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
     (status = 503, body = ProblemDocument)))]
 pub(super) async fn create(
@@ -199,7 +199,7 @@ pub(super) async fn create(
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
 #[utoipa::path(post, path = "/v1/functions/{function}/rollback", tag = "deployments",
     params(("function" = String, Path)), request_body = RollbackInput, responses(
-    (status = 200, body = Deployment), (status = 401, body = ProblemDocument),
+    (status = 200, body = Deployment), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn rollback(
     Shared(state): Shared<Arc<State>>,
@@ -214,7 +214,7 @@ pub(super) async fn rollback(
 /// One deployment.
 #[utoipa::path(get, path = "/v1/deployments/{deployment}", tag = "deployments",
     params(("deployment" = String, Path)), responses((status = 200, body = Deployment),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

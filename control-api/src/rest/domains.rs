@@ -155,7 +155,7 @@ impl Domain {
 /// A project's domains, oldest first.
 #[utoipa::path(get, path = "/v1/projects/{project}/domains", tag = "domains",
     params(("project" = String, Path), ByName), responses((status = 200, body = List<Domain>),
-    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
@@ -172,7 +172,7 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/v1/projects/{project}/domains", tag = "domains",
     params(("project" = String, Path)), request_body = DomainInput, responses(
     (status = 201, body = Domain), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
@@ -188,7 +188,7 @@ pub(super) async fn create(
 
 /// One domain, with the DNS records that it needs.
 #[utoipa::path(get, path = "/v1/domains/{domain}", tag = "domains", params(("domain" = String, Path)),
-    responses((status = 200, body = Domain), (status = 401, body = ProblemDocument),
+    responses((status = 200, body = Domain), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
@@ -201,7 +201,7 @@ pub(super) async fn get(
 /// Makes a domain lead elsewhere, or changes how it is verified.
 #[utoipa::path(patch, path = "/v1/domains/{domain}", tag = "domains", params(("domain" = String, Path)),
     request_body = DomainChange, responses((status = 200, body = Domain), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn update(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -218,7 +218,7 @@ pub(super) async fn update(
 
 /// Gives a name up. It leads nowhere from then on.
 #[utoipa::path(delete, path = "/v1/domains/{domain}", tag = "domains", params(("domain" = String, Path)),
-    responses((status = 204), (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    responses((status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -231,7 +231,7 @@ pub(super) async fn delete(
 /// Looks for the domain's verification record in the DNS. `verified` says whether the name is the project's now,
 /// `verificationError` what is amiss.
 #[utoipa::path(post, path = "/v1/domains/{domain}/verify", tag = "domains", params(("domain" = String, Path)),
-    responses((status = 200, body = Domain), (status = 401, body = ProblemDocument),
+    responses((status = 200, body = Domain), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
     (status = 429, body = ProblemDocument)))]
 pub(super) async fn verify(
@@ -246,7 +246,7 @@ pub(super) async fn verify(
 #[utoipa::path(put, path = "/v1/domains/{domain}/certificate", tag = "domains",
     params(("domain" = String, Path)), request_body = CertificateInput, responses(
     (status = 200, body = Domain), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn put_certificate(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -260,7 +260,7 @@ pub(super) async fn put_certificate(
 /// Takes a domain's own certificate away, so that edges get one.
 #[utoipa::path(delete, path = "/v1/domains/{domain}/certificate", tag = "domains",
     params(("domain" = String, Path)), responses((status = 200, body = Domain),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete_certificate(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

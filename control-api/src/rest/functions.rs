@@ -104,7 +104,7 @@ impl Function {
 /// A project's functions, oldest first.
 #[utoipa::path(get, path = "/v1/projects/{project}/functions", tag = "functions",
     params(("project" = String, Path), Filter), responses((status = 200, body = List<Function>),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -120,7 +120,7 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/v1/projects/{project}/functions", tag = "functions",
     params(("project" = String, Path)), request_body = FunctionInput, responses(
     (status = 201, body = Function), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
@@ -136,7 +136,7 @@ pub(super) async fn create(
 /// One function.
 #[utoipa::path(get, path = "/v1/functions/{function}", tag = "functions",
     params(("function" = String, Path)), responses((status = 200, body = Function),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -150,7 +150,7 @@ pub(super) async fn get(
 #[utoipa::path(patch, path = "/v1/functions/{function}", tag = "functions",
     params(("function" = String, Path)), request_body = FunctionChange, responses(
     (status = 200, body = Function), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
 pub(super) async fn update(
     Shared(state): Shared<Arc<State>>,
@@ -167,7 +167,7 @@ pub(super) async fn update(
 /// Deletes a function, its deployments and its domains.
 #[utoipa::path(delete, path = "/v1/functions/{function}", tag = "functions",
     params(("function" = String, Path)), responses((status = 200, body = Deleted),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

@@ -6,6 +6,8 @@ mod domains;
 mod functions;
 mod gateway;
 mod health;
+mod members;
+mod organizations;
 mod problem;
 mod projects;
 mod site_deployments;
@@ -52,7 +54,7 @@ impl Modify for Bearer {
             .title("Alternate Futures functions")
             .version("1")
             .description(Some(
-                "Manages projects, functions, sites, deployments, stored content, domains and tokens.",
+                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains and tokens.",
             ))
             .build();
     }
@@ -92,9 +94,19 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
     OpenApiRouter::with_openapi(Root::openapi())
         .routes(routes!(health::health))
         .routes(routes!(auth::me))
+        .routes(routes!(organizations::list, organizations::create))
+        .routes(routes!(organizations::get, organizations::rename, organizations::delete))
+        .routes(routes!(members::organization_list))
+        .routes(routes!(members::organization_change, members::organization_remove))
+        .routes(routes!(members::organization_invitations, members::organization_invite))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::rename, projects::delete))
         .routes(routes!(projects::rotate_content_key))
+        .routes(routes!(members::project_list))
+        .routes(routes!(members::project_change, members::project_remove))
+        .routes(routes!(members::project_invitations, members::project_invite))
+        .routes(routes!(members::accept))
+        .routes(routes!(members::take_back))
         .routes(routes!(functions::list, functions::create))
         .routes(routes!(functions::get, functions::update, functions::delete))
         .routes(routes!(deployments::list))
@@ -122,6 +134,8 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(storage::gc))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
+        .routes(routes!(tokens::rotate))
+        .routes(routes!(tokens::keys, tokens::create_key))
 }
 
 /// One page of a list.

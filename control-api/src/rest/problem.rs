@@ -127,6 +127,7 @@ impl IntoResponse for Failure {
 fn status(fault: Fault) -> StatusCode {
     match fault {
         Fault::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Fault::Forbidden => StatusCode::FORBIDDEN,
         Fault::NotFound => StatusCode::NOT_FOUND,
         Fault::Invalid => StatusCode::BAD_REQUEST,
         Fault::Conflict => StatusCode::CONFLICT,

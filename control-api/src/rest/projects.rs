@@ -19,6 +19,8 @@ use crate::store::ProjectRow;
 pub(super) struct Project {
     /// `prj_…`
     id: String,
+    /// `org_…`: whose it is.
+    organization_id: Option<String>,
     name: String,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
@@ -26,10 +28,20 @@ pub(super) struct Project {
     updated_at: i64,
 }
 
+/// What a new project is made of.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ProjectInput {
+    /// 1 to 60 characters.
+    name: String,
+    /// Whose it is to be (`org_…`); your own organization's when left out.
+    organization_id: Option<String>,
+}
+
 /// A project's new name.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ProjectInput {
+pub(super) struct ProjectChange {
     /// 1 to 60 characters.
     name: String,
 }
@@ -43,13 +55,14 @@ pub(super) struct Rotated {
 
 impl From<ProjectRow> for Project {
     fn from(row: ProjectRow) -> Self {
-        Self { id: row.id, name: row.name, created_at: row.created_at, updated_at: row.updated_at }
+        let ProjectRow { id, organization_id, name, created_at, updated_at } = row;
+        Self { id, organization_id, name, created_at, updated_at }
     }
 }
 
 /// Your projects, oldest first.
 #[utoipa::path(get, path = "/v1/projects", tag = "projects", params(Cursor), responses(
-    (status = 200, body = List<Project>), (status = 401, body = ProblemDocument)))]
+    (status = 200, body = List<Project>), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -59,22 +72,22 @@ pub(super) async fn list(
     Ok(List::of(page, Project::from))
 }
 
-/// Makes a project with you as its member.
+/// Makes a project of an organization of yours.
 #[utoipa::path(post, path = "/v1/projects", tag = "projects", request_body = ProjectInput, responses(
     (status = 201, body = Project), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Json(input): Json<ProjectInput>,
 ) -> Result<(StatusCode, axum::Json<Project>), Failure> {
-    let project = projects::create(&state, &actor, &input.name).await?;
+    let project = projects::create(&state, &actor, input.organization_id.as_deref(), &input.name).await?;
     Ok((StatusCode::CREATED, axum::Json(project.into())))
 }
 
 /// One project.
 #[utoipa::path(get, path = "/v1/projects/{project}", tag = "projects", params(("project" = String, Path)),
-    responses((status = 200, body = Project), (status = 401, body = ProblemDocument),
+    responses((status = 200, body = Project), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
@@ -85,22 +98,22 @@ pub(super) async fn get(
 }
 
 /// Renames a project.
-#[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectInput,
+#[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectChange,
     params(("project" = String, Path)), responses((status = 200, body = Project),
-    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn rename(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-    Json(input): Json<ProjectInput>,
+    Json(input): Json<ProjectChange>,
 ) -> Result<axum::Json<Project>, Failure> {
     Ok(axum::Json(projects::rename(&state, &actor, &id, &input.name).await?.into()))
 }
 
 /// Deletes a project that has no functions.
 #[utoipa::path(delete, path = "/v1/projects/{project}", tag = "projects",
-    params(("project" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
+    params(("project" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
@@ -115,7 +128,7 @@ pub(super) async fn delete(
 /// answer, stays as it is.
 #[utoipa::path(post, path = "/v1/projects/{project}/rotate-content-key", tag = "projects",
     params(("project" = String, Path)), responses((status = 200, body = Rotated),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn rotate_content_key(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

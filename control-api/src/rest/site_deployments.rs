@@ -83,7 +83,7 @@ impl SiteDeployment {
 /// A site's deployments, newest first.
 #[utoipa::path(get, path = "/v1/sites/{site}/deployments", tag = "sites",
     params(("site" = String, Path), OlderSites), responses((status = 200, body = List<SiteDeployment>),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -100,7 +100,7 @@ pub(super) async fn list(
     params(("site" = String, Path), SiteClaim),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = SiteDeployment), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
     (status = 503, body = ProblemDocument)))]
 pub(super) async fn create(
@@ -125,7 +125,7 @@ pub(super) async fn create(
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
 #[utoipa::path(post, path = "/v1/sites/{site}/rollback", tag = "sites",
     params(("site" = String, Path)), request_body = SiteRollbackInput, responses(
-    (status = 200, body = SiteDeployment), (status = 401, body = ProblemDocument),
+    (status = 200, body = SiteDeployment), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn rollback(
     Shared(state): Shared<Arc<State>>,

@@ -83,7 +83,7 @@ impl Site {
 /// A project's sites, oldest first.
 #[utoipa::path(get, path = "/v1/projects/{project}/sites", tag = "sites",
     params(("project" = String, Path), SiteFilter), responses((status = 200, body = List<Site>),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -99,7 +99,7 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/v1/projects/{project}/sites", tag = "sites",
     params(("project" = String, Path)), request_body = SiteInput, responses(
     (status = 201, body = Site), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
@@ -115,7 +115,7 @@ pub(super) async fn create(
 /// One site.
 #[utoipa::path(get, path = "/v1/sites/{site}", tag = "sites",
     params(("site" = String, Path)), responses((status = 200, body = Site),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -129,7 +129,7 @@ pub(super) async fn get(
 #[utoipa::path(patch, path = "/v1/sites/{site}", tag = "sites",
     params(("site" = String, Path)), request_body = SiteChange, responses(
     (status = 200, body = Site), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
 pub(super) async fn update(
     Shared(state): Shared<Arc<State>>,
@@ -145,7 +145,7 @@ pub(super) async fn update(
 /// Deletes a site, its deployments and its domains.
 #[utoipa::path(delete, path = "/v1/sites/{site}", tag = "sites",
     params(("site" = String, Path)), responses((status = 200, body = Deleted),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

@@ -160,7 +160,7 @@ pub(super) struct Swept {
 /// A project's pins, oldest first.
 #[utoipa::path(get, path = "/v1/projects/{project}/storage", tag = "storage",
     params(("project" = String, Path), Cursor), responses((status = 200, body = List<Pin>),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -174,7 +174,7 @@ pub(super) async fn list(
 /// What the project stores, and what it may.
 #[utoipa::path(get, path = "/v1/projects/{project}/storage/usage", tag = "storage",
     params(("project" = String, Path)), responses((status = 200, body = StorageUsage),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn usage(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -192,7 +192,7 @@ pub(super) async fn usage(
 /// Pins content whose blocks the project has sent, or that it has deployed.
 #[utoipa::path(post, path = "/v1/projects/{project}/storage/pins", tag = "storage",
     params(("project" = String, Path)), request_body = PinInput, responses((status = 201, body = Pin),
-    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
     (status = 422, body = ProblemDocument)))]
 pub(super) async fn pin(
@@ -209,7 +209,7 @@ pub(super) async fn pin(
 /// One pin.
 #[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses((status = 200, body = Pin),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -221,7 +221,7 @@ pub(super) async fn get(
 /// Gives a pin up. Its blocks go with a later sweep, unless something else needs them.
 #[utoipa::path(delete, path = "/v1/projects/{project}/storage/{cid}", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses((status = 204),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn unpin(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -235,7 +235,7 @@ pub(super) async fn unpin(
 #[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}/car", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses(
     (status = 200, body = Vec<u8>, content_type = "application/vnd.ipld.car"),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn car(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
@@ -249,7 +249,7 @@ pub(super) async fn car(
 
 /// Removes blocks that no deployment, site or pin needs. For the operator: the user that the first start made.
 #[utoipa::path(post, path = "/v1/gc", tag = "storage", request_body = SweepInput, responses(
-    (status = 200, body = Swept), (status = 401, body = ProblemDocument),
+    (status = 200, body = Swept), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn gc(
     Shared(state): Shared<Arc<State>>,

@@ -61,7 +61,7 @@ pub(super) struct Stored {
 /// Which of these blocks the project has to send. The others are kept for a while.
 #[utoipa::path(post, path = "/v1/projects/{project}/storage/missing", tag = "storage",
     params(("project" = String, Path)), request_body = MissingInput, responses((status = 200, body = Missing),
-    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn missing(
     Shared(state): Shared<Arc<State>>,
@@ -79,7 +79,7 @@ pub(super) async fn missing(
 #[utoipa::path(post, path = "/v1/projects/{project}/storage/blocks", tag = "storage",
     params(("project" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
-    (status = 200, body = ReceivedBlocks), (status = 401, body = ProblemDocument),
+    (status = 200, body = ReceivedBlocks), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
     (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
     (status = 503, body = ProblemDocument)))]
@@ -99,7 +99,7 @@ pub(super) async fn blocks(
     params(("project" = String, Path)),
     request_body(content((Vec<u8> = "application/vnd.ipld.car"), (Vec<u8> = "multipart/form-data"))), responses(
     (status = 201, body = Stored), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument), (status = 413, body = ProblemDocument),
     (status = 422, body = ProblemDocument), (status = 503, body = ProblemDocument)))]
 pub(super) async fn store(

@@ -1,13 +1,17 @@
-//! Projects and who belongs to them.
+//! Projects.
+
+use sqlx::AssertSqlSafe;
 
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
 /// A project.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct ProjectRow {
     /// `prj_…`
     pub id: String,
+    /// `org_…`
+    pub organization_id: Option<String>,
     /// Free text.
     pub name: String,
     /// Milliseconds.
@@ -16,38 +20,38 @@ pub struct ProjectRow {
     pub updated_at: i64,
 }
 
+const COLUMNS: &str = "p.id, p.organization_id, p.name, p.created_at, p.updated_at";
+
 impl Store {
-    /// The project, if the user is a member of it.
-    pub(crate) async fn project_of(&self, user: &str, id: &str) -> Result<Option<ProjectRow>, StoreError> {
-        let query = "select p.id, p.name, p.created_at, p.updated_at
-            from projects p join project_members m on m.project_id = p.id
-            where m.user_id = $1 and p.id = $2";
-        Ok(sql::query_as(query).bind(user).bind(id).fetch_optional(&self.reader).await?)
+    pub(crate) async fn project(&self, id: &str) -> Result<Option<ProjectRow>, StoreError> {
+        let query = format!("select {COLUMNS} from projects p where p.id = $1");
+        Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
+    /// Projects that the user is a member of, by themselves or by an organization.
     pub(crate) async fn projects_of(
         &self,
         user: &str,
         after: &str,
         limit: i64,
     ) -> Result<Vec<ProjectRow>, StoreError> {
-        let query = "select p.id, p.name, p.created_at, p.updated_at
-            from project_members m join projects p on p.id = m.project_id
-            where m.user_id = $1 and m.project_id > $2 order by m.project_id limit $3";
-        Ok(sql::query_as(query).bind(user).bind(after).bind(limit).fetch_all(&self.reader).await?)
+        let query = format!(
+            "select {COLUMNS} from project_members m join projects p on p.id = m.project_id
+             where m.user_id = $1 and p.id > $2
+             union select {COLUMNS} from organization_members m
+             join projects p on p.organization_id = m.organization_id
+             where m.user_id = $1 and p.id > $2 order by 1 limit $3"
+        );
+        let query = sql::query_as(AssertSqlSafe(query));
+        Ok(query.bind(user).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 }
 
-pub(crate) async fn insert(
-    db: &mut Connection,
-    project: &ProjectRow,
-    member: &str,
-) -> Result<(), StoreError> {
-    let query = "insert into projects (id, name, created_at, updated_at) values ($1, $2, $3, $4)";
-    let insert = sql::query(query).bind(&project.id).bind(&project.name);
-    insert.bind(project.created_at).bind(project.updated_at).execute(&mut *db).await?;
-    let query = "insert into project_members (project_id, user_id) values ($1, $2)";
-    sql::query(query).bind(&project.id).bind(member).execute(db).await?;
+pub(crate) async fn insert(db: &mut Connection, project: &ProjectRow) -> Result<(), StoreError> {
+    let query = "insert into projects (id, organization_id, name, created_at, updated_at)
+        values ($1, $2, $3, $4, $5)";
+    let insert = sql::query(query).bind(&project.id).bind(&project.organization_id).bind(&project.name);
+    insert.bind(project.created_at).bind(project.updated_at).execute(db).await?;
     Ok(())
 }
 

@@ -118,12 +118,15 @@ impl Stored {
     async fn add_stranger(&self) {
         let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
         self.script(
-            "insert into users values ('usr_2', 'stranger', 0);
-             insert into projects values ('prj_2', 'other', 0, 0);
-             insert into project_members values ('prj_2', 'usr_2');",
+            "insert into users (id, name, created_at) values ('usr_2', 'stranger', 0);
+             insert into organizations values ('org_2', 'other', 0, 0);
+             insert into organization_members values ('org_2', 'usr_2', 'owner', 0);
+             insert into projects (id, organization_id, name, created_at, updated_at)
+                values ('prj_2', 'org_2', 'other', 0, 0);",
         )
         .await;
-        let token = "insert into tokens values ('tok_2', 'usr_2', 'their own', $1, 'af…', null, null, 0)";
+        let token = "insert into tokens (id, user_id, name, hash, masked, created_at)
+            values ('tok_2', 'usr_2', 'their own', $1, 'af…', 0)";
         self.write(token, hash.as_ref()).await;
     }
 }

@@ -1,0 +1,102 @@
+//! Members: who belongs to an organization or a project, and as what.
+
+use super::access::{self, Noun, Permission, Role};
+use super::projects::commit;
+use super::{Actor, Error, PAGE, Page, State, now};
+use crate::store::organizations::{self, Group};
+use crate::store::{Connection, MemberRow};
+
+/// What has members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// By `org_…`.
+    Organization(String),
+    /// By `prj_…`.
+    Project(String),
+}
+
+impl Of {
+    pub(super) fn group(&self) -> Group<'_> {
+        match self {
+            Self::Organization(id) => Group::Organization(id),
+            Self::Project(id) => Group::Project(id),
+        }
+    }
+
+    /// The actor's role there, if it allows this.
+    pub(super) async fn role(&self, state: &State, actor: &Actor, needed: Permission) -> Result<Role, Error> {
+        match self {
+            Self::Organization(id) => access::organization(state, actor, id, needed).await,
+            Self::Project(id) => access::project(state, actor, id, needed).await,
+        }
+    }
+}
+
+/// All members, in the order of their ids. Those of a project are its own, without those of its organization.
+///
+/// # Errors
+/// When the actor may not see them.
+pub async fn list(state: &State, actor: &Actor, of: &Of, after: &str) -> Result<Page<MemberRow>, Error> {
+    of.role(state, actor, Noun::Members.read()).await?;
+    let members = state.store.members(of.group(), after, PAGE).await?;
+    Ok(Page::of(members, |member| member.user_id.clone()))
+}
+
+/// Gives a member another role.
+///
+/// # Errors
+/// When the actor may not, there is no such member, either role is above the actor's own, or no owner would be left.
+pub async fn change(state: &State, actor: &Actor, of: &Of, user: &str, role: &str) -> Result<(), Error> {
+    let own = of.role(state, actor, Noun::Members.write()).await?;
+    let role: Role = role.parse()?;
+    let mut db = state.store.begin().await?;
+    let before = member(&mut db, of, user).await?;
+    not_above(own, before.max(role))?;
+    if role < Role::Owner {
+        leave_an_owner(&mut db, of, before).await?;
+    }
+    organizations::put_member(&mut db, of.group(), user, role, now()).await?;
+    commit(db).await
+}
+
+/// Makes somebody no member any more. Everybody may leave.
+///
+/// # Errors
+/// When the actor may not, there is no such member, their role is above the actor's own, or no owner would be left.
+pub async fn remove(state: &State, actor: &Actor, of: &Of, user: &str) -> Result<(), Error> {
+    let leaves = user == actor.user && actor.grant.is_whole();
+    let needed = if leaves { Noun::Members.read() } else { Noun::Members.write() };
+    let own = of.role(state, actor, needed).await?;
+    let mut db = state.store.begin().await?;
+    let before = member(&mut db, of, user).await?;
+    if !leaves {
+        not_above(own, before)?;
+    }
+    leave_an_owner(&mut db, of, before).await?;
+    organizations::remove_member(&mut db, of.group(), user).await?;
+    commit(db).await
+}
+
+async fn member(db: &mut Connection, of: &Of, user: &str) -> Result<Role, Error> {
+    organizations::member_role(db, of.group(), user).await?.ok_or_else(|| Error::not_found("member", user))
+}
+
+/// Nobody gives or takes what they do not have.
+pub(super) fn not_above(own: Role, theirs: Role) -> Result<(), Error> {
+    if theirs <= own {
+        return Ok(());
+    }
+    let detail = format!("you are {} here; only an owner can do this to or for an owner", own.as_str());
+    Err(Error::forbidden("forbidden", detail))
+}
+
+/// A project without owners has those of its organization.
+async fn leave_an_owner(db: &mut Connection, of: &Of, leaving: Role) -> Result<(), Error> {
+    match of {
+        Of::Organization(id) if leaving == Role::Owner && organizations::owners(db, id).await? <= 1 => {
+            let detail = "this is the organization's last owner; make somebody else an owner first";
+            Err(Error::conflict("last_owner", detail))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,73 @@
+//! Organizations: who owns projects. Everybody has one of their own.
+
+use super::access::{self, Noun};
+use super::projects::{checked_name, commit};
+use super::{Actor, Error, PAGE, Page, State, id, now};
+use crate::store::{OrganizationRow, organizations};
+
+/// The organization, if the actor is a member.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<OrganizationRow, Error> {
+    access::organization(state, actor, id, Noun::Organizations.read()).await?;
+    state.store.organization(id).await?.ok_or_else(|| Error::not_found("organization", id))
+}
+
+/// Those that the actor is a member of, oldest first.
+///
+/// # Errors
+/// When the token is for something else.
+pub async fn list(state: &State, actor: &Actor, after: &str) -> Result<Page<OrganizationRow>, Error> {
+    access::own(actor, Noun::Organizations.read())?;
+    if actor.grant.project.is_some() {
+        return Ok(Page { items: Vec::new(), next: None });
+    }
+    let organizations = state.store.organizations_of(&actor.user, after, PAGE).await?;
+    Ok(Page::of(organizations, |organization| organization.id.clone()))
+}
+
+/// Makes an organization with the actor as its owner.
+///
+/// # Errors
+/// When the name is empty or too long.
+pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<OrganizationRow, Error> {
+    access::own(actor, Noun::Organizations.write())?;
+    let organization = new(name)?;
+    let mut db = state.store.begin().await?;
+    organizations::insert(&mut db, &organization, &actor.user).await?;
+    commit(db).await?;
+    Ok(organization)
+}
+
+/// Renames an organization.
+///
+/// # Errors
+/// When the actor may not, or the name is empty or too long.
+pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Result<OrganizationRow, Error> {
+    access::organization(state, actor, id, Noun::Organizations.write()).await?;
+    let name = checked_name("organization", name)?;
+    let mut db = state.store.begin().await?;
+    organizations::rename(&mut db, id, &name, now()).await?;
+    commit(db).await?;
+    get(state, actor, id).await
+}
+
+/// Deletes an organization that has no projects.
+///
+/// # Errors
+/// When the actor is no owner, or projects are left.
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
+    access::organization(state, actor, id, Noun::Organizations.own()).await?;
+    let mut db = state.store.begin().await?;
+    if !organizations::delete_empty(&mut db, id).await? {
+        let detail = "the organization still has projects; delete them first";
+        return Err(Error::conflict("organization_not_empty", detail));
+    }
+    commit(db).await
+}
+
+pub(super) fn new(name: &str) -> Result<OrganizationRow, Error> {
+    let (name, now) = (checked_name("organization", name)?, now());
+    Ok(OrganizationRow { id: id::new("org"), name, created_at: now, updated_at: now })
+}
