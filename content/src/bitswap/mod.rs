@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use libp2p_connection_limits::{self as connection_limits, ConnectionLimits};
@@ -45,6 +44,7 @@ use self::node::{Network, Node, Request};
 pub use self::peers::{PeerAddress, PeerAddressError};
 pub use self::wants::Patience;
 use crate::disk::DiskStore;
+use crate::hash::Hashed;
 use crate::source::{Source, SourceError};
 
 /// Connections that are not encrypted yet, at once. Whoever opens them has shown nothing of itself.
@@ -195,7 +195,7 @@ impl Source for Asked {
         "bitswap"
     }
 
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
         let stopped = || SourceError::Unreachable("this node stops".into());
         async move {
             let (waiter, answer) = oneshot::channel();

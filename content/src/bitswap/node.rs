@@ -169,9 +169,9 @@ impl Node {
             }
         }
         let mut flood = false;
-        for (id, bytes) in &incoming.blocks {
-            let verdict = self.wants.block(peer, *id, bytes, now);
-            self.counters.received(verdict, bytes.len());
+        for block in &incoming.blocks {
+            let verdict = self.wants.block(peer, block, now);
+            self.counters.received(verdict, block.size());
             flood |= verdict == Verdict::Flood;
         }
         for _ in 0..incoming.foreign {
