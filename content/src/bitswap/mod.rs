@@ -37,8 +37,7 @@ use tokio::time::Instant;
 use {libp2p_identify as identify, libp2p_noise as noise, libp2p_ping as ping};
 
 pub use self::config::{Config, Serve};
-use self::counters::Counters;
-pub use self::counters::Stats;
+pub use self::counters::{Counters, Stats};
 pub use self::identity::{Identity, IdentityError};
 use self::node::{Network, Node, Request};
 pub use self::peers::{PeerAddress, PeerAddressError};
@@ -131,6 +130,12 @@ impl Bitswap {
     pub fn addresses(&self) -> impl Iterator<Item = Multiaddr> {
         let of = libp2p_core::multiaddr::Protocol::P2p(self.peer_id());
         self.addresses.iter().map(move |address| address.clone().with(of.clone()))
+    }
+
+    /// What it counts, also after it has ended.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.source.counters)
     }
 
     /// What it has done so far.

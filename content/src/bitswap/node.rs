@@ -111,7 +111,8 @@ impl Node {
             // Whoever does not wait any more needs no answer.
             let _gone = waiter.send(Err(SourceError::Unreachable(nobody)));
         } else {
-            self.wants.add(id, waiter, Instant::now());
+            let new = self.wants.add(id, waiter, Instant::now());
+            self.counters.wanted(new);
         }
     }
 

@@ -131,8 +131,8 @@ impl Wants {
         !self.peers.is_empty()
     }
 
-    /// Somebody wants a block.
-    pub fn add(&mut self, id: ContentId, waiter: Waiter, now: Instant) {
+    /// Somebody wants a block. Returns whether nobody wanted it before.
+    pub fn add(&mut self, id: ContentId, waiter: Waiter, now: Instant) -> bool {
         let full = self.wanted.len() >= WANTS;
         match self.wanted.get_mut(&id) {
             Some(wanted) if wanted.waiters.len() < WAITERS => wanted.waiters.push(waiter),
@@ -142,9 +142,11 @@ impl Wants {
                 self.wanted.insert(id, wanted);
                 self.ask_all(id, now);
                 self.advance(id, now);
+                return true;
             }
             _ => answer(vec![waiter], || SourceError::Busy(None)),
         }
+        false
     }
 
     /// The peer that gave a block last is asked for the next one at once, which saves a round trip; the others are asked
