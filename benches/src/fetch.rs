@@ -1,5 +1,5 @@
 //! What it costs to fetch a file by its CID and to verify every block, compared with curl, which gets the same bytes from the same
-//! server and verifies nothing; and what sources cost that stall or lie.
+//! server and verifies nothing; what sources cost that stall or lie; and what it costs to read a function again from the disk.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use af_content::{unixfs, verify};
-use af_contract::ContentId;
+use af_content::car::Block;
+use af_content::{DiskStore, unixfs, verify};
+use af_contract::{ContentId, limits};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full, StreamBody};
@@ -22,9 +23,12 @@ use tokio::net::TcpListener;
 
 use crate::servers::{self, Server};
 
-/// The sizes that are fetched, MB; the largest one for the memory that it takes.
+/// The sizes that are fetched, MB.
 const SIZES: [u64; 2] = [5, 100];
-const LARGE: u64 = 1000;
+
+/// A large function, MB, and how often it is read.
+const FUNCTION: u64 = 5;
+const READS: usize = 51;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -37,6 +41,9 @@ pub struct Options {
     /// Rounds; the table has the medians
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// The size of the file whose fetch's memory is measured, MB
+    #[arg(long, default_value_t = 1000)]
+    large: u64,
 }
 
 /// A gateway with one file of pseudo-random bytes.
@@ -91,9 +98,38 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     println!("\n| {megabytes} MB from five sources, of which the first three stall or lie | |");
     println!("|---|---|");
     println!("| time, an honest source alone = 1 | {:.2} |", middle(&mut all) / middle(&mut one));
-    let (_, memory) = fetch(options, LARGE, &[gateway(LARGE, Manner::Honest)?])?;
-    println!("| peak memory of fetching {LARGE} MB, MiB | {memory:.0} |");
+    print_memory(options)?;
+    let read = warm_read()?;
+    println!("\n| a function of {FUNCTION} MB that is on the disk | ms, median of {READS} |");
+    println!("|---|---|");
+    println!("| read and verified by its BLAKE3, warm (aim: < 10) | {read:.2} |");
     Ok(())
+}
+
+fn print_memory(options: &Options) -> anyhow::Result<()> {
+    let megabytes = options.large;
+    let (_, peak) = fetch(options, megabytes, &[gateway(megabytes, Manner::Honest)?])?;
+    // The same process with nothing to do.
+    let (_, idle) = fetch(options, 0, &[gateway(0, Manner::Honest)?])?;
+    println!("| peak memory of fetching {megabytes} MB, MiB, the program itself included | {peak:.0} |");
+    println!("| ... above that of fetching an empty file, MiB (aim: < 64) | {:.0} |", peak - idle);
+    Ok(())
+}
+
+/// Milliseconds, as an edge reads a function that it has no compiled code of.
+fn warm_read() -> anyhow::Result<f64> {
+    let dir = tempfile::tempdir()?;
+    let store = DiskStore::open(dir.path())?;
+    let keep = |block: Block| store.keep(&block).map_err(std::io::Error::other);
+    let file = unixfs::import(File::new(FUNCTION), keep)?;
+    let mut times = Vec::with_capacity(READS);
+    for _ in 0..READS {
+        let began = Instant::now();
+        let bytes = store.file(&file.root, &file.blake3, limits::CODE_BYTES)?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        ensure!(bytes.len() as u64 == file.size, "another file came back");
+    }
+    Ok(middle(&mut times))
 }
 
 fn gateway(megabytes: u64, manner: Manner) -> anyhow::Result<Server> {

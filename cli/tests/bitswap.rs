@@ -7,10 +7,10 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use af_content::DiskStore;
 use af_content::bitswap::{Bitswap, Config, Identity, Multiaddr};
 use af_content::source::SourceError;
 use af_content::unixfs::Export;
-use af_content::{DiskStore, verify};
 use af_contract::ContentId;
 use support::{Home, Server, car_of, deploy, guest, refused};
 
@@ -29,8 +29,7 @@ async fn fetch(node: &Bitswap, root: ContentId) -> Result<Vec<u8>, SourceError> 
     let (source, mut file) = (node.source(), Vec::new());
     let mut export = Export::new(root, 1 << 30);
     while let Some(id) = export.wanted() {
-        let block = source.block(id).await?;
-        verify(&id, &block)?;
+        let block = source.block(id).await?.expect(&id)?;
         file.extend_from_slice(&export.feed(&block).unwrap());
     }
     Ok(file)

@@ -10,10 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use af_content::DiskStore;
 use af_content::bitswap::{Bitswap, Config, Identity};
 use af_content::source::SourceError;
 use af_content::unixfs::Export;
-use af_content::{DiskStore, verify};
 use af_contract::ContentId;
 use ipfs::{Helia, Kubo, Stop, software};
 use support::{Home, Server, car_of, deploy, guest};
@@ -71,8 +71,7 @@ async fn fetch(node: &Bitswap, root: ContentId) -> Result<Vec<u8>, SourceError> 
     let (source, mut file) = (node.source(), Vec::new());
     let mut export = Export::new(root, 1 << 30);
     while let Some(id) = export.wanted() {
-        let block = source.block(id).await?;
-        verify(&id, &block)?;
+        let block = source.block(id).await?.expect(&id)?;
         file.extend_from_slice(&export.feed(&block).unwrap());
     }
     Ok(file)

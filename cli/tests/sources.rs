@@ -148,6 +148,59 @@ async fn an_interrupted_fetch_goes_on_from_where_it_was() {
     assert_eq!(rich.asked() as u64, fetched["fetched"].as_u64().unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fetched_becomes_a_folder_a_file_or_a_car() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("given/inner")).unwrap();
+    std::fs::write(at("given/inner/large"), vec![7; 1_500_000]).unwrap();
+    std::fs::write(at("given/small"), "small").unwrap();
+    let mut blocks = Blocks::new();
+    let put = &mut |block: af_content::car::Block| {
+        blocks.insert(block.id, block.bytes);
+        Ok(())
+    };
+    let root = unixfs::folder::import(&at("given"), put).unwrap().root.to_string();
+    let small = af_content::identify(af_contract::Codec::Raw, b"small").to_string();
+    let honest = FakeGateway::start(Manner::Honest, &blocks).await;
+    let home = Home::new();
+    let fetch = |cid: &str, options: &[&str], out: &Path| {
+        let mut fetch = home.af();
+        fetch.args(["fetch", cid, "--source", &honest.source()]).args(options).arg("-o").arg(out);
+        fetch.output().unwrap()
+    };
+    let fetched = |cid: &str, options: &[&str], out: &str| {
+        let output = fetch(cid, options, &at(out));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let refused = |cid: &str, options: &[&str], out: &Path| {
+        let output = fetch(cid, options, out);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    fetched(&root, &[], "folder");
+    assert_eq!(std::fs::read(at("folder/inner/large")).unwrap(), vec![7; 1_500_000]);
+    assert_eq!(std::fs::read(at("folder/small")).unwrap(), b"small");
+    assert!(refused(&root, &[], &at("folder")).contains("is there already"));
+    assert!(refused(&root, &[], Path::new("-")).contains("-o NAME"));
+    // A file may be replaced.
+    std::fs::write(at("file"), "another one").unwrap();
+    fetched(&small, &[], "file");
+    assert_eq!(std::fs::read(at("file")).unwrap(), b"small");
+    assert_eq!(fetch(&small, &[], Path::new("-")).stdout, b"small");
+
+    fetched(&root, &["--car"], "all.car");
+    ok(home.af().args(["verify", "--cid", &root]).arg(at("all.car")));
+    let car = std::fs::read(at("all.car")).unwrap();
+    assert!(fetch(&root, &["--car"], Path::new("-")).stdout == car);
+    let mut decoder = af_content::car::CarDecoder::default();
+    decoder.push(&car);
+    let first = decoder.next_block().unwrap().unwrap();
+    assert_eq!(first.id.to_string(), root, "parents before children");
+    let left = std::fs::read_dir(dir.path()).unwrap();
+    assert_eq!(left.count(), 4, "nothing else is left there");
+}
+
 #[test]
 fn files_and_cars_are_verified() {
     let home = Home::new();

@@ -1,6 +1,7 @@
 //! The only place that decides whether bytes match a content id.
 
 use af_contract::{Codec, ContentId, HashKind};
+use bytes::Bytes;
 
 /// Bytes that are not what their content id says.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,50 @@ pub struct Mismatch {
     pub expected: ContentId,
     /// The id that the bytes have.
     pub found: ContentId,
+}
+
+/// Bytes that somebody sent, and the id that they have, whatever was asked for. Only hashing makes one, and only who names
+/// that id gets the bytes: so they are hashed once, by whoever receives them, and nothing unverified passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    id: ContentId,
+    bytes: Bytes,
+}
+
+impl Hashed {
+    /// Hashes bytes as a block of this kind. Large ones take milliseconds.
+    #[must_use]
+    pub fn new(codec: Codec, kind: HashKind, bytes: Bytes) -> Self {
+        Self { id: identify_with(codec, kind, &bytes), bytes }
+    }
+
+    /// The id that the bytes have.
+    #[must_use]
+    pub const fn id(&self) -> ContentId {
+        self.id
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Checks that this is the block that `expected` names.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn check(&self, expected: &ContentId) -> Result<(), Mismatch> {
+        if self.id == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found: self.id }) }
+    }
+
+    /// The bytes of the block that `expected` names.
+    ///
+    /// # Errors
+    /// When they are another one's.
+    pub fn expect(self, expected: &ContentId) -> Result<Bytes, Mismatch> {
+        self.check(expected).map(|()| self.bytes)
+    }
 }
 
 /// The id of a block under sha2-256.
@@ -27,7 +72,7 @@ pub fn verify(expected: &ContentId, bytes: &[u8]) -> Result<(), Mismatch> {
     if found == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found }) }
 }
 
-pub(crate) fn identify_with(codec: Codec, kind: HashKind, bytes: &[u8]) -> ContentId {
+fn identify_with(codec: Codec, kind: HashKind, bytes: &[u8]) -> ContentId {
     let digest = match kind {
         // ring: 0.27 GB/s without SHA extensions, where the sha2 crate has 0.16.
         HashKind::Sha2_256 => {
@@ -49,6 +94,17 @@ mod tests {
         let id = ContentId::parse("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").unwrap();
         assert_eq!(identify(Codec::Raw, b"hello world"), id);
         verify(&id, b"hello world").unwrap();
+    }
+
+    #[test]
+    fn bytes_are_had_under_the_id_that_they_have() {
+        let id = identify_with(Codec::Raw, HashKind::Blake3, b"hello world");
+        let sent = |bytes| Hashed::new(Codec::Raw, HashKind::Blake3, Bytes::from_static(bytes));
+        assert_eq!(sent(b"hello world").expect(&id).unwrap(), &b"hello world"[..]);
+        let error = sent(b"hello worle").expect(&id).unwrap_err();
+        assert_eq!((error.expected, error.found), (id, sent(b"hello worle").id()));
+        let other = Hashed::new(Codec::DagPb, HashKind::Blake3, Bytes::from_static(b"hello world"));
+        other.expect(&id).unwrap_err();
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod unixfs;
 mod walk;
 
 pub use disk::{DiskStore, FileReadError, StoreError};
-pub use hash::{Mismatch, identify, verify};
+pub use hash::{Hashed, Mismatch, identify, verify};
 pub use staging::{Committed, Inspection, Staging};
 pub use sweep::Stored;
 pub use walk::{CarPieces, Walk};

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+#[cfg(feature = "bitswap")]
+use af_content::bitswap::Counters;
 use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
 use af_contract::trigger::{Answered, Tick};
@@ -183,6 +185,12 @@ impl Edge {
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<Tls>> {
         self.tls.as_ref()
+    }
+
+    /// Tells in the metrics also what this node does as an IPFS peer.
+    #[cfg(feature = "bitswap")]
+    pub fn watch_peer(&self, counters: Arc<Counters>) {
+        self.metrics.watch_peer(counters);
     }
 
     /// Serves metrics and this edge's health until `stop` is cancelled.

@@ -1,10 +1,15 @@
 //! What an edge counts, and every metric's name. No label is a tenant's to choose.
 
+#[cfg(feature = "bitswap")]
+mod peer;
+
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+#[cfg(feature = "bitswap")]
+use af_content::bitswap::Counters;
 use af_content::source::{Fetcher, SourceReport};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -37,6 +42,8 @@ pub struct Metrics {
     certificates: Family<Code, Counter>,
     handshakes_failed: Counter,
     sources: Sources,
+    #[cfg(feature = "bitswap")]
+    peer: peer::Peer,
 }
 
 /// Sources of content, which count for themselves.
@@ -85,6 +92,8 @@ impl Default for Metrics {
             certificates: Family::default(),
             handshakes_failed: Counter::default(),
             sources: Sources::default(),
+            #[cfg(feature = "bitswap")]
+            peer: peer::Peer::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -92,6 +101,8 @@ impl Default for Metrics {
         metrics.register();
         metrics.register_upstream();
         metrics.registry.register_collector(Box::new(metrics.sources.clone()));
+        #[cfg(feature = "bitswap")]
+        metrics.registry.register_collector(Box::new(metrics.peer.clone()));
         metrics
     }
 }
@@ -281,6 +292,13 @@ impl Metrics {
     pub fn watch(&self, sources: Fetcher) {
         // An edge has one fetcher from its start to its end.
         let _first = self.sources.0.set(sources);
+    }
+
+    /// Tells also what this node does as an IPFS peer.
+    #[cfg(feature = "bitswap")]
+    pub fn watch_peer(&self, counters: Arc<Counters>) {
+        // It is one peer from its start to its end.
+        let _first = self.peer.0.set(counters);
     }
 
     /// All of them, as [`CONTENT_TYPE`].

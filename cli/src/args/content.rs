@@ -65,10 +65,10 @@ pub struct Fetch {
     pub cid: ContentId,
     #[command(flatten)]
     pub sources: Sources,
-    /// Where the file goes; - for standard output [default: nowhere, it is only verified]
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the file or folder goes; - for standard output [default: nowhere, it is only verified]
+    #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
-    /// Write all blocks as a CAR instead of a file's bytes
+    /// Write all blocks as a CAR instead of a file's bytes or a folder's files
     #[arg(long, requires = "output")]
     pub car: bool,
     /// Keep blocks in this directory: an interrupted fetch goes on from there [default: a temporary one]

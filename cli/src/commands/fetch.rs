@@ -1,19 +1,19 @@
 //! `af fetch`: gets content by its CID, block by block, from whoever has it, and says who that was.
 
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use af_content::DiskStore;
 use af_content::source::{DagBounds, DagSummary, Fetcher};
-use af_content::unixfs::{Export, ExportError};
-use af_content::{DiskStore, car};
-use af_contract::{Blake3Hash, ContentId};
+use af_content::unixfs::ExportError;
+use af_contract::{Blake3Hash, Codec, ContentId};
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use serde_json::json;
 
 use super::sources;
+use super::unpack::{self, Destination, Existing, Form};
 use crate::args::content::Fetch;
 use crate::config::Environment;
 use crate::output::Output;
@@ -23,20 +23,53 @@ const BLOCKS: usize = 1 << 20;
 
 /// Fetches, verifies, and writes.
 pub async fn fetch(options: Fetch, environment: &Environment, output: &Output) -> anyhow::Result<()> {
+    let out = options.output.as_deref().map(Out::new).transpose()?;
     let fetched = Fetched::new(&options, environment, output).await?;
-    let (id, car) = (options.cid, options.car);
-    let (store, blake3) = (fetched.fetcher.store().clone(), fetched.blake3);
-    if let Some(path) = options.output.clone() {
-        if blake3.is_none() && !car {
-            bail!("{id} is no file, but a directory or another DAG; write it as a CAR with --car");
+    let form = if options.car { Form::Car } else { Form::Plain };
+    let to_stdout = matches!(out, Some(Out::Standard));
+    if let Some(out) = out {
+        let (id, is_file) = (options.cid, fetched.blake3.is_some());
+        if form == Form::Plain && !is_file && (to_stdout || id.codec() != Codec::DagPb) {
+            let folder = if to_stdout { ", or a directory as a folder with -o NAME" } else { "" };
+            bail!("{id} is no file, but a directory or another DAG; write it as a CAR with --car{folder}");
         }
-        tokio::task::spawn_blocking(move || write(&store, &id, &path, car)).await??;
+        let store = fetched.fetcher.store().clone();
+        tokio::task::spawn_blocking(move || out.write(&store, id, form)).await??;
     }
     // Where the content itself goes to standard output, nothing else may.
-    if options.output.as_deref() != Some(Path::new("-")) {
+    if !to_stdout {
         fetched.report(output);
     }
     Ok(())
+}
+
+/// Where content goes.
+enum Out {
+    Standard,
+    Place(PathBuf),
+}
+
+impl Out {
+    fn new(path: &Path) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Standard);
+        }
+        unpack::free(path, Existing::Replaced)?;
+        Ok(Self::Place(path.to_owned()))
+    }
+
+    fn write(&self, store: &DiskStore, id: ContentId, form: Form) -> anyhow::Result<()> {
+        let blocks = |id: &ContentId| block(store, id);
+        if let Self::Place(path) = self {
+            return Destination::new(path, Existing::Replaced)?.write(&blocks, id, form);
+        }
+        let mut stdout = io::stdout().lock();
+        match form {
+            Form::Plain => unpack::file(&blocks, id, u64::MAX, &mut stdout).map(drop)?,
+            Form::Car => unpack::car(&blocks, id, &mut stdout)?,
+        }
+        Ok(stdout.flush()?)
+    }
 }
 
 /// What is here now, all of it verified.
@@ -76,7 +109,7 @@ impl Fetched {
         };
         let took = began.elapsed();
         let (store, id) = (fetcher.store().clone(), options.cid);
-        let blake3 = tokio::task::spawn_blocking(move || blake3_of(&store, &id)).await??;
+        let blake3 = tokio::task::spawn_blocking(move || blake3_of(&store, id)).await??;
         Ok(Self { fetcher, blake3, id, dag, took, _temporary: temporary })
     }
 
@@ -110,61 +143,15 @@ fn advice(fetcher: &Fetcher) -> String {
 }
 
 /// Of a file; nothing of what is none.
-fn blake3_of(store: &DiskStore, id: &ContentId) -> anyhow::Result<Option<Blake3Hash>> {
+fn blake3_of(store: &DiskStore, id: ContentId) -> anyhow::Result<Option<Blake3Hash>> {
     let mut hasher = blake3::Hasher::new();
-    match export(store, id, |bytes| {
-        hasher.update(bytes);
-        Ok(())
-    }) {
-        Ok(()) => Ok(Some(hasher.finalize().into())),
+    match unpack::file(&|id| block(store, id), id, u64::MAX, &mut hasher) {
+        Ok(_) => Ok(Some(hasher.finalize().into())),
         Err(error) if error.downcast_ref::<ExportError>().is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn export(
-    store: &DiskStore,
-    id: &ContentId,
-    mut write: impl FnMut(&[u8]) -> io::Result<()>,
-) -> anyhow::Result<()> {
-    let mut export = Export::new(*id, u64::MAX);
-    while let Some(wanted) = export.wanted() {
-        let block = store.block(&wanted)?.with_context(|| format!("block {wanted} is gone"))?;
-        write(&export.feed(&block)?)?;
-    }
-    Ok(())
-}
-
-/// Writes beside the file and renames, so that there is a whole one or none.
-fn write(store: &DiskStore, id: &ContentId, path: &Path, car: bool) -> anyhow::Result<()> {
-    if path == Path::new("-") {
-        return write_to(store, id, &mut io::stdout().lock(), car);
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let cannot = || format!("cannot write {}", path.display());
-    let mut partial = tempfile::NamedTempFile::new_in(dir).with_context(cannot)?;
-    write_to(store, id, &mut io::BufWriter::new(partial.as_file_mut()), car)?;
-    // As any new file of the user's, and not as a temporary one.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    partial.as_file().set_permissions(mode).with_context(cannot)?;
-    let _file: File = partial.persist(path).with_context(cannot)?;
-    Ok(())
-}
-
-fn write_to(store: &DiskStore, id: &ContentId, file: &mut impl Write, car: bool) -> anyhow::Result<()> {
-    if !car {
-        export(store, id, |bytes| file.write_all(bytes))?;
-        return Ok(file.flush()?);
-    }
-    let mut blocks = BTreeSet::new();
-    store.dag(id, &mut blocks)?;
-    file.write_all(&car::encode_header(&[*id]))?;
-    // The root first, as readers expect.
-    blocks.remove(id);
-    for id in std::iter::once(*id).chain(blocks) {
-        let block = store.block(&id)?.with_context(|| format!("block {id} is gone"))?;
-        file.write_all(&car::encode_block_prefix(&id, block.len()))?;
-        file.write_all(&block)?;
-    }
-    Ok(file.flush()?)
+fn block(store: &DiskStore, id: &ContentId) -> anyhow::Result<Bytes> {
+    store.block(id)?.with_context(|| format!("block {id} is gone"))
 }

@@ -17,6 +17,7 @@ mod sources;
 mod storage;
 mod tls;
 mod triggers;
+mod unpack;
 mod verify;
 
 use af_runtime::artifact::compile;

@@ -66,6 +66,10 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let control = ControlConfig { gateway, ..control_config(&options, &data, &urls.functions, stored) };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
+    #[cfg(feature = "bitswap")]
+    if let Some(node) = &node {
+        edge.watch_peer(node.counters());
+    }
     let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();

@@ -68,10 +68,13 @@ impl Home {
 
     /// With an environment of its own.
     pub fn up_as(&self, mut command: Command, options: &[&str]) -> Server {
-        command.args(["--json", "up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(self.data()).args(options);
-        if !options.contains(&"--instances") {
-            command.args(["--instances", "100"]);
+        command.args(["--json", "up", "--data-dir"]).arg(self.data()).args(options);
+        for (option, value) in
+            [("--listen", "127.0.0.1:0"), ("--api-listen", "127.0.0.1:0"), ("--instances", "100")]
+        {
+            if !options.contains(&option) {
+                command.args([option, value]);
+            }
         }
         let log = File::options().append(true).create(true).open(self.log()).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();

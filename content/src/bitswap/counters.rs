@@ -10,6 +10,8 @@ use super::wants::Verdict;
 pub struct Stats {
     /// Connected now.
     pub peers: u64,
+    /// Blocks that peers were asked for.
+    pub blocks_wanted: u64,
     /// Blocks that somebody waited for.
     pub blocks_received: u64,
     /// Their bytes.
@@ -24,10 +26,11 @@ pub struct Stats {
     pub bytes_sent: u64,
 }
 
-/// The numbers while they are counted.
+/// The numbers while a node counts them.
 #[derive(Debug, Default)]
 pub struct Counters {
     peers: AtomicU64,
+    blocks_wanted: AtomicU64,
     blocks_received: AtomicU64,
     bytes_received: AtomicU64,
     blocks_late: AtomicU64,
@@ -37,15 +40,20 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub fn connected(&self) {
+    pub(super) fn connected(&self) {
         add(&self.peers, 1);
     }
 
-    pub fn gone(&self) {
+    pub(super) fn gone(&self) {
         self.peers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub fn received(&self, verdict: Verdict, bytes: usize) {
+    /// Somebody wants a block, which may be `new`.
+    pub(super) fn wanted(&self, new: bool) {
+        add(&self.blocks_wanted, u64::from(new));
+    }
+
+    pub(super) fn received(&self, verdict: Verdict, bytes: usize) {
         match verdict {
             Verdict::Taken => {
                 add(&self.blocks_received, 1);
@@ -56,15 +64,18 @@ impl Counters {
         }
     }
 
-    pub fn sent(&self, message: &Message) {
+    pub(super) fn sent(&self, message: &Message) {
         add(&self.blocks_sent, message.blocks.len() as u64);
         add(&self.bytes_sent, message.blocks.iter().map(|block| block.data.len() as u64).sum());
     }
 
+    /// The numbers now.
+    #[must_use]
     pub fn read(&self) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             peers: value(&self.peers),
+            blocks_wanted: value(&self.blocks_wanted),
             blocks_received: value(&self.blocks_received),
             bytes_received: value(&self.bytes_received),
             blocks_late: value(&self.blocks_late),

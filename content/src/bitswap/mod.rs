@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use libp2p_connection_limits::{self as connection_limits, ConnectionLimits};
@@ -38,13 +37,13 @@ use tokio::time::Instant;
 use {libp2p_identify as identify, libp2p_noise as noise, libp2p_ping as ping};
 
 pub use self::config::{Config, Serve};
-use self::counters::Counters;
-pub use self::counters::Stats;
+pub use self::counters::{Counters, Stats};
 pub use self::identity::{Identity, IdentityError};
 use self::node::{Network, Node, Request};
 pub use self::peers::{PeerAddress, PeerAddressError};
 pub use self::wants::Patience;
 use crate::disk::DiskStore;
+use crate::hash::Hashed;
 use crate::source::{Source, SourceError};
 
 /// Connections that are not encrypted yet, at once. Whoever opens them has shown nothing of itself.
@@ -133,6 +132,12 @@ impl Bitswap {
         self.addresses.iter().map(move |address| address.clone().with(of.clone()))
     }
 
+    /// What it counts, also after it has ended.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.source.counters)
+    }
+
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -195,7 +200,7 @@ impl Source for Asked {
         "bitswap"
     }
 
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
         let stopped = || SourceError::Unreachable("this node stops".into());
         async move {
             let (waiter, answer) = oneshot::channel();

@@ -111,7 +111,8 @@ impl Node {
             // Whoever does not wait any more needs no answer.
             let _gone = waiter.send(Err(SourceError::Unreachable(nobody)));
         } else {
-            self.wants.add(id, waiter, Instant::now());
+            let new = self.wants.add(id, waiter, Instant::now());
+            self.counters.wanted(new);
         }
     }
 
@@ -169,9 +170,9 @@ impl Node {
             }
         }
         let mut flood = false;
-        for (id, bytes) in &incoming.blocks {
-            let verdict = self.wants.block(peer, *id, bytes, now);
-            self.counters.received(verdict, bytes.len());
+        for block in &incoming.blocks {
+            let verdict = self.wants.block(peer, block, now);
+            self.counters.received(verdict, block.size());
             flood |= verdict == Verdict::Flood;
         }
         for _ in 0..incoming.foreign {

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::message::{DecodeError, Entry, MESSAGE_BYTES, Message, Payload, Prefix, Presence, Version};
-use crate::hash;
+use crate::hash::Hashed;
 
 /// For a message to come or go once it has begun: 4 MiB at half a megabit per second.
 const MESSAGE_TIME: Duration = Duration::from_secs(60);
@@ -32,8 +32,8 @@ const HASHED_AT_ONCE: usize = 16 << 10;
 pub struct Incoming {
     pub wants: Vec<Entry>,
     pub full: bool,
-    /// What their bytes hash to, so nobody can send other bytes under these ids.
-    pub blocks: Vec<(ContentId, Bytes)>,
+    /// Under the ids that their bytes have, whatever the peer meant them for.
+    pub blocks: Vec<Hashed>,
     /// Blocks of kinds that nobody here asks for.
     pub foreign: usize,
     pub presences: Vec<Presence>,
@@ -99,18 +99,18 @@ async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, size: u64) -> io::Resul
     if body.len() as u64 == size { Ok(body.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-async fn identify(blocks: Vec<Payload>) -> io::Result<Vec<(ContentId, Bytes)>> {
-    let hash = |blocks: Vec<Payload>| blocks.into_iter().filter_map(identified).collect();
+async fn identify(blocks: Vec<Payload>) -> io::Result<Vec<Hashed>> {
+    let hash = |blocks: Vec<Payload>| blocks.into_iter().filter_map(hashed).collect();
     if blocks.iter().map(|block| block.data.len()).sum::<usize>() <= HASHED_AT_ONCE {
         return Ok(hash(blocks));
     }
     tokio::task::spawn_blocking(move || hash(blocks)).await.map_err(io::Error::other)
 }
 
-/// A block and the id that its bytes have, if that is an id that can be asked for here.
-fn identified(block: Payload) -> Option<(ContentId, Bytes)> {
+/// A block, if its id is one that can be asked for here.
+fn hashed(block: Payload) -> Option<Hashed> {
     let (codec, kind) = kinds(block.prefix)?;
-    Some((hash::identify_with(codec, kind, &block.data), block.data))
+    Some(Hashed::new(codec, kind, block.data))
 }
 
 fn kinds(prefix: Prefix) -> Option<(Codec, HashKind)> {
@@ -154,6 +154,7 @@ mod tests {
     use futures::io::Cursor;
 
     use super::*;
+    use crate::hash;
 
     fn budget() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MESSAGE_BYTES))
@@ -173,7 +174,7 @@ mod tests {
         let message =
             Message { blocks: vec![block(b"hello"), block(b"other"), foreign], ..Message::default() };
         let read = read_bytes(message.encode(Version::V1_2)).await.unwrap().unwrap();
-        let ids: Vec<_> = read.blocks.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<_> = read.blocks.iter().map(Hashed::id).collect();
         assert_eq!(ids, [hash::identify(Codec::Raw, b"hello"), hash::identify(Codec::Raw, b"other")]);
         assert_eq!(read.foreign, 1);
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 
 use af_contract::Codec;
+use bytes::Bytes;
 use libp2p_swarm::dial_opts::DialOpts;
 
 use super::behaviour::{Event, Exchange};
@@ -53,7 +54,7 @@ async fn fetch(node: &Bitswap, root: ContentId) -> Vec<u8> {
     let mut file = Vec::new();
     while let Some(id) = export.wanted() {
         let block = tokio::time::timeout(SOON, source.block(id)).await.unwrap().unwrap();
-        hash::verify(&id, &block).unwrap();
+        let block = block.expect(&id).unwrap();
         file.extend_from_slice(&export.feed(&block).unwrap());
     }
     file
@@ -209,7 +210,7 @@ async fn wrong_bytes_are_counted_and_another_peer_is_asked() {
     until(&asking, |stats| stats.peers == 2).await;
     for id in ids {
         let block = tokio::time::timeout(SOON, asking.source().block(id)).await.unwrap().unwrap();
-        hash::verify(&id, &block).unwrap();
+        block.expect(&id).unwrap();
     }
     assert_eq!(asking.stats().blocks_received, 5);
     lying.abort();
@@ -250,7 +251,8 @@ async fn a_silent_peer_costs_its_time_and_then_the_next_one_is_asked() {
     let source = asking.source();
     let waiting = tokio::spawn(async move { source.block(id).await });
     let honest = there.node(|config| config.peers.push(address(&asking))).await;
-    assert_eq!(tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap(), &b"late"[..]);
+    let block = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(block.expect(&id).unwrap(), &b"late"[..]);
     honest.stop().await;
     silence.abort();
 }

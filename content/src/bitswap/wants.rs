@@ -4,12 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::message::{Entry, WantKind};
+use crate::hash::Hashed;
 use crate::source::SourceError;
 
 /// Blocks wanted at once: more than all fetches of a node together ask for.
@@ -38,7 +38,7 @@ const REMEMBERED: usize = 2048;
 const STRIKES: u32 = 8;
 
 /// Who waits for a block.
-pub type Waiter = oneshot::Sender<Result<Bytes, SourceError>>;
+pub type Waiter = oneshot::Sender<Result<Hashed, SourceError>>;
 
 /// What became of a block that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +131,8 @@ impl Wants {
         !self.peers.is_empty()
     }
 
-    /// Somebody wants a block.
-    pub fn add(&mut self, id: ContentId, waiter: Waiter, now: Instant) {
+    /// Somebody wants a block. Returns whether nobody wanted it before.
+    pub fn add(&mut self, id: ContentId, waiter: Waiter, now: Instant) -> bool {
         let full = self.wanted.len() >= WANTS;
         match self.wanted.get_mut(&id) {
             Some(wanted) if wanted.waiters.len() < WAITERS => wanted.waiters.push(waiter),
@@ -142,9 +142,11 @@ impl Wants {
                 self.wanted.insert(id, wanted);
                 self.ask_all(id, now);
                 self.advance(id, now);
+                return true;
             }
             _ => answer(vec![waiter], || SourceError::Busy(None)),
         }
+        false
     }
 
     /// The peer that gave a block last is asked for the next one at once, which saves a round trip; the others are asked
@@ -218,8 +220,9 @@ impl Wants {
         self.advance(id, now);
     }
 
-    /// A block came. The bytes are those of the id.
-    pub fn block(&mut self, peer: PeerId, id: ContentId, bytes: &Bytes, now: Instant) -> Verdict {
+    /// A block came.
+    pub fn block(&mut self, peer: PeerId, block: &Hashed, now: Instant) -> Verdict {
+        let id = block.id();
         let Some(partner) = self.peers.get_mut(&peer) else { return Verdict::Unasked };
         if !partner.remembered.contains(&id) {
             return self.strike(peer, now);
@@ -233,7 +236,7 @@ impl Wants {
         }
         for waiter in wanted.waiters {
             // Whoever does not wait any more has what it wanted from elsewhere.
-            let _gone = waiter.send(Ok(bytes.clone()));
+            let _gone = waiter.send(Ok(block.clone()));
         }
         self.fill(now);
         Verdict::Taken
@@ -384,18 +387,21 @@ fn answer(waiters: Vec<Waiter>, error: impl Fn() -> SourceError) {
 
 #[cfg(test)]
 mod tests {
-    use af_contract::Codec;
+    use af_contract::{Codec, HashKind};
+    use bytes::Bytes;
 
     use super::*;
     use crate::hash::identify;
 
-    const BYTES: Bytes = Bytes::from_static(b"block");
+    fn block(bytes: &[u8]) -> Hashed {
+        Hashed::new(Codec::Raw, HashKind::Sha2_256, Bytes::copy_from_slice(bytes))
+    }
 
     struct Fixture {
         wants: Wants,
         now: Instant,
         id: ContentId,
-        answers: Vec<oneshot::Receiver<Result<Bytes, SourceError>>>,
+        answers: Vec<oneshot::Receiver<Result<Hashed, SourceError>>>,
     }
 
     impl Fixture {
@@ -403,7 +409,7 @@ mod tests {
             let (now, second) = (Instant::now(), Duration::from_secs(1));
             let mut wants = Wants::new(Patience { block: 10 * second, connect: 5 * second }, now);
             peers.iter().for_each(|peer| wants.connected(*peer, now));
-            Self { wants, now, id: identify(Codec::Raw, &BYTES), answers: Vec::new() }
+            Self { wants, now, id: block(b"block").id(), answers: Vec::new() }
         }
 
         fn want(&mut self, id: ContentId) {
@@ -430,7 +436,7 @@ mod tests {
                 .collect()
         }
 
-        fn answer(&mut self) -> Option<Result<Bytes, SourceError>> {
+        fn answer(&mut self) -> Option<Result<Hashed, SourceError>> {
             self.answers.first_mut().unwrap().try_recv().ok()
         }
     }
@@ -451,10 +457,10 @@ mod tests {
         assert_eq!(fixture.told(two), [], "one at a time");
         fixture.says(one, false);
         assert_eq!(fixture.told(two), [entry(fixture.id, WantKind::Block)]);
-        assert_eq!(fixture.wants.block(two, fixture.id, &BYTES, fixture.now), Verdict::Taken);
-        assert_eq!(fixture.answer().unwrap().unwrap(), BYTES);
+        assert_eq!(fixture.wants.block(two, &block(b"block"), fixture.now), Verdict::Taken);
+        assert_eq!(fixture.answer().unwrap().unwrap(), block(b"block"));
         assert_eq!(fixture.told(two), [Entry::cancel(fixture.id.to_cid())]);
-        assert_eq!(fixture.wants.block(two, fixture.id, &BYTES, fixture.now), Verdict::Late);
+        assert_eq!(fixture.wants.block(two, &block(b"block"), fixture.now), Verdict::Late);
         // The giver is asked for the next one at once.
         let next = identify(Codec::Raw, b"next");
         fixture.want(next);
@@ -483,9 +489,9 @@ mod tests {
         fixture.says(peer, true);
         let mut waited = 0;
         while fixture.answer().is_none() {
-            let other = identify(Codec::Raw, &[waited]);
-            fixture.want(other);
-            fixture.wants.block(peer, other, &BYTES, fixture.now);
+            let other = block(&[waited]);
+            fixture.want(other.id());
+            fixture.wants.block(peer, &other, fixture.now);
             fixture.after(5);
             waited += 5;
         }
@@ -496,15 +502,15 @@ mod tests {
     fn so_many_blocks_are_asked_for_at_once_and_others_when_they_came() {
         let peer = PeerId::random();
         let mut fixture = Fixture::new(&[peer]);
-        let ids: Vec<_> = (0..IN_FLIGHT + 5).map(|n| identify(Codec::Raw, &n.to_le_bytes())).collect();
-        for id in &ids {
-            fixture.want(*id);
-            fixture.wants.presence(peer, *id, true, fixture.now);
+        let all: Vec<_> = (0..IN_FLIGHT + 5).map(|n| block(&n.to_le_bytes())).collect();
+        for one in &all {
+            fixture.want(one.id());
+            fixture.wants.presence(peer, one.id(), true, fixture.now);
         }
         let blocks =
             |told: Vec<Entry>| told.iter().filter(|e| e.kind == WantKind::Block && !e.cancel).count();
         assert_eq!(blocks(fixture.told(peer)), IN_FLIGHT);
-        fixture.wants.block(peer, ids[0], &BYTES, fixture.now);
+        fixture.wants.block(peer, &all[0], fixture.now);
         assert_eq!(blocks(fixture.told(peer)), 1);
         fixture.wants.gone(&peer, fixture.now);
         assert!(fixture.wants.peers.is_empty() && !fixture.wants.is_empty());

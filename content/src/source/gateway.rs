@@ -4,7 +4,6 @@
 use std::fmt;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::header::ACCEPT;
@@ -13,6 +12,7 @@ use reqwest::{Client, RequestBuilder};
 use url::Url;
 
 use super::{Blocks, Source, SourceError, http};
+use crate::hash::Hashed;
 
 /// Gateways with a host per CID send there.
 const REDIRECTS: usize = 3;
@@ -54,9 +54,9 @@ impl Source for Gateway {
         &self.name
     }
 
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
         let request = self.get(&id, "format=raw", "application/vnd.ipld.raw");
-        async move { http::block(http::ask(request).await?).await }.boxed()
+        async move { http::block(id, http::ask(request).await?).await }.boxed()
     }
 
     fn dag(&self, root: ContentId) -> Option<Blocks<'_>> {

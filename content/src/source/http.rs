@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use af_contract::ContentId;
 use af_contract::limits::BLOCK_BYTES;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -10,12 +11,16 @@ use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 
 use super::{Blocks, SourceError};
 use crate::car::CarDecoder;
+use crate::hash::Hashed;
 
 /// To get a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Between two reads of an answer.
 const READ: Duration = Duration::from_secs(15);
+
+/// Hashing more than that takes milliseconds, which are not the reactor's.
+const HASHED_AT_ONCE: usize = 16 << 10;
 
 /// What is read of an answer that is no block.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -52,9 +57,16 @@ pub(super) async fn ask(request: RequestBuilder) -> Result<Response, SourceError
     }
 }
 
-/// An answer that is a block.
-pub(super) async fn block(response: Response) -> Result<Bytes, SourceError> {
-    body(response, BLOCK_BYTES).await
+/// An answer that is a block: this one, if the source is honest.
+pub(super) async fn block(id: ContentId, response: Response) -> Result<Hashed, SourceError> {
+    let bytes = body(response, BLOCK_BYTES).await?;
+    let small = bytes.len() <= HASHED_AT_ONCE;
+    let hash = move || Hashed::new(id.codec(), id.kind(), bytes);
+    if small {
+        return Ok(hash());
+    }
+    let hashed = tokio::task::spawn_blocking(hash).await;
+    hashed.map_err(|error| SourceError::Unreachable(Box::new(error)))
 }
 
 /// An answer that is a short text.

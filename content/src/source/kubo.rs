@@ -3,7 +3,6 @@
 use std::fmt;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::redirect::Policy;
@@ -13,6 +12,7 @@ use url::Url;
 
 use super::gateway::{shown, under};
 use super::{Blocks, Source, SourceError, http};
+use crate::hash::Hashed;
 
 /// How long the node looks for a block, as it is told. Less than a source may take, so that it says that it found nothing.
 const LOOK: &str = "15s";
@@ -52,7 +52,7 @@ impl Source for Kubo {
         &self.name
     }
 
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
         let request = self.call("block/get", &id);
         async move {
             let response = request.send().await.map_err(http::unreachable)?;
@@ -62,7 +62,7 @@ impl Source for Kubo {
                     let status = error.status().map_or(0, |status| status.as_u16());
                     SourceError::Unexpected(format!("status {status}"))
                 })?;
-                return http::block(answered).await;
+                return http::block(id, answered).await;
             }
             let fault: Result<Fault, _> = serde_json::from_slice(&http::message(response).await?);
             Err(match fault {

@@ -1,4 +1,4 @@
-//! Where blocks come from. No source is trusted: what it sends is a [`Block`] only where its bytes are what the id says.
+//! Where blocks come from. No source is trusted: what it sends is hashed, and counts as the block whose id that is.
 
 mod dag;
 mod error;
@@ -15,7 +15,6 @@ mod tests;
 use std::fmt;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -28,6 +27,7 @@ pub use self::race::Tried;
 pub use self::routing::{Allowed, Routing};
 pub use self::standing::SourceReport;
 use crate::car::Block;
+use crate::hash::Hashed;
 
 /// Blocks of a DAG, as they arrive.
 pub type Blocks<'a> = BoxStream<'a, Result<Block, SourceError>>;
@@ -38,11 +38,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// As people know it: its kind, and its address without secrets.
     fn name(&self) -> &str;
 
-    /// One block, as the source has it: unverified.
+    /// What the source sends for one block, hashed by whoever reads it. It may be another one.
     ///
     /// # Errors
     /// When it has none, or none can be had from it.
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>>;
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>>;
 
     /// The blocks of the DAG under `root`, parents before children, from a source that can send many at once. It may end
     /// early: the rest is asked for block by block.

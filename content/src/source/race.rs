@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::standing::{Standing, Turn};
 use super::{Source, SourceError};
-use crate::hash;
 
 /// Requests to one source at the same time.
 const REQUESTS: usize = 32;
@@ -44,27 +43,15 @@ impl Candidate {
         Self { source, standing: Standing::default(), requests: Semaphore::new(REQUESTS) }
     }
 
-    /// Asks for a block and verifies it.
+    /// Asks for a block, and takes no other.
     async fn ask(&self, id: ContentId) -> Result<Bytes, SourceError> {
         let Ok(_permit) = self.requests.acquire().await else { return Err(SourceError::Busy(None)) };
         let began = Instant::now();
         let asked = tokio::time::timeout(BLOCK_TIME, self.source.block(id)).await;
-        let bytes = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?;
-        let bytes = verified(id, bytes).await?;
+        let bytes = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?.expect(&id)?;
         self.standing.gave(bytes.len(), began.elapsed());
         Ok(bytes)
     }
-}
-
-/// Hashing a large block takes milliseconds, which are not the reactor's.
-async fn verified(id: ContentId, bytes: Bytes) -> Result<Bytes, SourceError> {
-    const AT_ONCE: usize = 16 << 10;
-    if bytes.len() <= AT_ONCE {
-        hash::verify(&id, &bytes)?;
-        return Ok(bytes);
-    }
-    let verifying = tokio::task::spawn_blocking(move || hash::verify(&id, &bytes).map(|()| bytes));
-    Ok(verifying.await.map_err(|error| SourceError::Unreachable(Box::new(error)))??)
 }
 
 /// Those that may be asked now: in their order, and those that are slow after the others.

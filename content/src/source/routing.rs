@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -19,7 +18,7 @@ use url::Url;
 
 use super::gateway::{Gateway, shown, under};
 use super::{Source, SourceError, http};
-use crate::hash;
+use crate::hash::Hashed;
 
 /// Whether a provider's address may be asked.
 pub type Allowed = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
@@ -68,19 +67,19 @@ impl Routing {
         Ok(Self { name, base, client, providers, allowed, known: Mutex::default() })
     }
 
-    async fn find(&self, id: ContentId) -> Result<Bytes, SourceError> {
+    async fn find(&self, id: ContentId) -> Result<Hashed, SourceError> {
         for gateway in self.known() {
-            if let Ok(bytes) = self.ask(&gateway, id).await {
-                return Ok(bytes);
+            if let Ok(block) = self.ask(&gateway, id).await {
+                return Ok(block);
             }
         }
         let mut failed = SourceError::NotFound;
         for url in self.lookup(id).await? {
             let gateway = Arc::new(Gateway::with(self.providers.clone(), url, None));
             match self.ask(&gateway, id).await {
-                Ok(bytes) => {
+                Ok(block) => {
                     self.remember(gateway);
-                    return Ok(bytes);
+                    return Ok(block);
                 }
                 Err(error) => failed = error,
             }
@@ -89,12 +88,9 @@ impl Routing {
         Err(if failed.is_lie() { SourceError::Unexpected("providers that lie".to_owned()) } else { failed })
     }
 
-    /// A provider's block is verified here: one that lies is not to cost the others.
-    async fn ask(&self, gateway: &Arc<Gateway>, id: ContentId) -> Result<Bytes, SourceError> {
-        let asked = match gateway.block(id).await {
-            Ok(bytes) => hash::verify(&id, &bytes).map(|()| bytes).map_err(SourceError::from),
-            Err(error) => Err(error),
-        };
+    /// A provider's block is judged here: one that lies is not to cost the others.
+    async fn ask(&self, gateway: &Arc<Gateway>, id: ContentId) -> Result<Hashed, SourceError> {
+        let asked = gateway.block(id).await.and_then(|block| Ok(block.check(&id).map(|()| block)?));
         if asked.as_ref().is_err_and(|error| !matches!(error, SourceError::NotFound)) {
             self.forget(gateway);
         }
@@ -162,7 +158,7 @@ impl Source for Routing {
         &self.name
     }
 
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
         self.find(id).boxed()
     }
 }

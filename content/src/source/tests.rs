@@ -52,20 +52,21 @@ impl Source for Fake {
         "fake"
     }
 
-    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>> {
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let held = self.held.get(&id).cloned().ok_or(SourceError::NotFound);
         async move {
             // So that others can ask at the same time.
             tokio::task::yield_now().await;
-            match self.manner {
+            let sent = match self.manner {
                 Manner::Honest => held,
                 Manner::Lies => Ok(Bytes::from_static(b"something else")),
                 Manner::Stalls => std::future::pending().await,
                 Manner::Fails(times) if asked < times => Err(SourceError::Unreachable("refused".into())),
                 Manner::Fails(_) => held,
                 Manner::Empty => Err(SourceError::NotFound),
-            }
+            };
+            sent.map(|bytes| Hashed::new(id.codec(), id.kind(), bytes))
         }
         .boxed()
     }

@@ -4,13 +4,13 @@ mod fetch;
 mod origin;
 mod send;
 
-use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::fetch::{export, get};
+use self::fetch::get;
 use self::origin::Origin;
 use super::functions::utc;
+use super::unpack::Form;
 use crate::args::storage::{Cid, Gc, NewPin, Pin, Storage};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -22,8 +22,8 @@ pub async fn run(command: Storage, environment: &Environment, output: &Output) -
     match command {
         Storage::Add(options) => store(&api, Origin::path(&options.path)?, &options.pin, output).await,
         Storage::Import(options) => store(&api, Origin::car(&options.file), &options.pin, output).await,
-        Storage::Get(options) => get(&api, &options, output).await,
-        Storage::Export(options) => export(&api, &options, output).await,
+        Storage::Get(options) => get(&api, &options, Form::Plain, output).await,
+        Storage::Export(options) => get(&api, &options, Form::Car, output).await,
         Storage::Ls => list(&api, output).await,
         Storage::Pin(options) => pin(&api, &options, output).await,
         Storage::Unpin(content) => unpin(&api, &content, output).await,
@@ -137,12 +137,4 @@ pub fn held(item: &Value) -> String {
             }
         });
     std::iter::once("here".to_owned()).chain(places).collect::<Vec<_>>().join(", ")
-}
-
-/// Refuses to write over something.
-fn free(path: &std::path::Path) -> anyhow::Result<()> {
-    if path.symlink_metadata().is_ok() {
-        bail!("{} is there already; choose another name, or remove it first", path.display());
-    }
-    Ok(())
 }

@@ -1,0 +1,171 @@
+//! Verified content as people keep it: a file, a folder, or a CAR. Nothing is at its place before all of it is.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use af_content::car;
+use af_content::unixfs::{Directory, Export, Listing, Node};
+use af_contract::{Codec, ContentId, limits};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+
+/// What is unpacked at most, bytes: a small DAG can say the same file a million times.
+const UNPACKED_BYTES: u64 = 1 << 40;
+
+/// Files and folders that are unpacked at most, for the same reason.
+const ENTRIES: usize = 1_000_000;
+
+/// Blocks, which were checked when they came.
+pub type Blocks<'a> = &'a dyn Fn(&ContentId) -> anyhow::Result<Bytes>;
+
+/// As what content is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The file or folder that it is.
+    Plain,
+    /// All its blocks.
+    Car,
+}
+
+/// What becomes of something that is at a place already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and nothing is written.
+    Kept,
+    /// If it is a file, what is written takes its place.
+    Replaced,
+}
+
+/// Where content is to be. It is made in a directory beside it, which is gone with this, and then moved.
+#[derive(Debug)]
+pub struct Destination {
+    path: PathBuf,
+    existing: Existing,
+    dir: tempfile::TempDir,
+}
+
+impl Destination {
+    /// Makes the directory, if there may be something at the place.
+    pub fn new(path: &Path, existing: Existing) -> anyhow::Result<Self> {
+        free(path, existing)?;
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = tempfile::Builder::new().prefix(".af-partial-").tempdir_in(beside);
+        let dir = dir.with_context(|| format!("cannot write to {}", beside.display()))?;
+        Ok(Self { path: path.to_owned(), existing, dir })
+    }
+
+    /// For what is needed until it is written.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes beside the place, then moves there. Blocking.
+    pub fn write(&self, blocks: Blocks<'_>, root: ContentId, form: Form) -> anyhow::Result<()> {
+        let part = self.dir.path().join("part");
+        match form {
+            Form::Plain => {
+                Unpacking { blocks, bytes: UNPACKED_BYTES, entries: ENTRIES }.entry(root, &part, 0)
+            }
+            Form::Car => create(&part, |file| car(blocks, root, file)),
+        }?;
+        free(&self.path, self.existing)?;
+        fs::rename(&part, &self.path).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// Refuses to write over something else than may be replaced.
+pub fn free(path: &Path, existing: Existing) -> anyhow::Result<()> {
+    match (path.symlink_metadata(), existing) {
+        (Err(_), _) => Ok(()),
+        (Ok(meta), Existing::Replaced) if meta.is_file() => Ok(()),
+        (Ok(_), Existing::Replaced) => {
+            bail!(
+                "{} is there already, and no file that could be replaced; choose another name",
+                path.display()
+            )
+        }
+        (Ok(_), Existing::Kept) => {
+            bail!("{} is there already; choose another name, or remove it first", path.display())
+        }
+    }
+}
+
+fn create(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let write = || -> anyhow::Result<()> {
+        let mut file = BufWriter::new(File::create_new(path)?);
+        write(&mut file)?;
+        Ok(file.flush()?)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a file's bytes, `most` of them, and returns their number.
+pub fn file(blocks: Blocks<'_>, root: ContentId, most: u64, out: &mut dyn Write) -> anyhow::Result<u64> {
+    let (mut export, mut size) = (Export::new(root, most), 0);
+    while let Some(id) = export.wanted() {
+        let bytes = export.feed(&blocks(&id)?)?;
+        out.write_all(&bytes)?;
+        size += bytes.len() as u64;
+    }
+    Ok(size)
+}
+
+/// Writes all blocks, each once, parents before children and in the order of links.
+pub fn car(blocks: Blocks<'_>, root: ContentId, out: &mut dyn Write) -> anyhow::Result<()> {
+    out.write_all(&car::encode_header(&[root]))?;
+    let (mut pending, mut seen) = (vec![root], HashSet::new());
+    while let Some(id) = pending.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let block = blocks(&id)?;
+        out.write_all(&car::encode_block_prefix(&id, block.len()))?;
+        out.write_all(&block)?;
+        if id.codec() == Codec::DagPb {
+            let links: Vec<ContentId> = Node::decode(&id, &block)?.links().collect();
+            pending.extend(links.into_iter().rev());
+        }
+    }
+    Ok(())
+}
+
+/// What may still be unpacked, and of what.
+struct Unpacking<'a> {
+    blocks: Blocks<'a>,
+    bytes: u64,
+    entries: usize,
+}
+
+impl Unpacking<'_> {
+    fn entry(&mut self, id: ContentId, path: &Path, depth: usize) -> anyhow::Result<()> {
+        self.entries = self.entries.checked_sub(1).context("there are too many files in it")?;
+        match Node::decode(&id, &(self.blocks)(&id)?)? {
+            Node::Bytes(_) | Node::File(_) => create(path, |out| {
+                let size = file(self.blocks, id, self.bytes, out)?;
+                self.bytes = self.bytes.saturating_sub(size);
+                Ok(())
+            }),
+            Node::Directory(_) | Node::Shard(_) => {
+                if depth > limits::ASSETS_DEPTH {
+                    bail!("there are folders more than {} deep", limits::ASSETS_DEPTH);
+                }
+                fs::create_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
+                for entry in self.directory(id)?.entries() {
+                    self.entry(entry.id, &path.join(&entry.name), depth + 1)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Its names are none that lead elsewhere.
+    fn directory(&self, id: ContentId) -> anyhow::Result<Directory> {
+        let mut listing = Listing::new(id);
+        while let Some(id) = listing.wanted() {
+            listing.feed(&(self.blocks)(&id)?)?;
+        }
+        Ok(listing.finish()?)
+    }
+}
