@@ -1,16 +1,19 @@
 //! `af fetch`: gets content by its CID, block by block, from whoever has it, and says who that was.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use af_content::DiskStore;
-use af_content::source::{DagBounds, DagSummary, Fetcher};
-use af_content::unixfs::ExportError;
+use af_content::source::{DagBounds, DagSummary, Fetcher, Progress};
+use af_content::unixfs::{ExportError, Node};
 use af_contract::{Blake3Hash, Codec, ContentId};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
+use indicatif::ProgressBar;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::sources;
 use super::unpack::{self, Destination, Existing, Form};
@@ -21,13 +24,16 @@ use crate::output::Output;
 /// Blocks of one DAG: a million of them is a file of a terabyte.
 const BLOCKS: usize = 1 << 20;
 
+/// Pieces of a file between whoever fetches them and whoever writes them.
+const PIECES: usize = 4;
+
 /// Fetches, verifies, and writes.
 pub async fn fetch(options: Fetch, environment: &Environment, output: &Output) -> anyhow::Result<()> {
     let out = options.output.as_deref().map(Out::new).transpose()?;
-    let fetched = Fetched::new(&options, environment, output).await?;
+    let fetched = Fetched::get(&options, environment, output, out.as_ref()).await?;
     let form = if options.car { Form::Car } else { Form::Plain };
     let to_stdout = matches!(out, Some(Out::Standard));
-    if let Some(out) = out {
+    if let Some(out) = out.filter(|_| !fetched.written) {
         let (id, is_file) = (options.cid, fetched.blake3.is_some());
         if form == Form::Plain && !is_file && (to_stdout || id.codec() != Codec::DagPb) {
             let folder = if to_stdout { ", or a directory as a folder with -o NAME" } else { "" };
@@ -72,20 +78,31 @@ impl Out {
     }
 }
 
-/// What is here now, all of it verified.
+/// What was fetched, all of it verified.
 pub struct Fetched {
     pub fetcher: Fetcher,
     pub blake3: Option<Blake3Hash>,
     id: ContentId,
     dag: DagSummary,
-    /// Until all was here and verified.
+    /// Until all had come and was verified.
     took: Duration,
+    /// It was written as it came, and is not in the store.
+    written: bool,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Fetched {
-    /// Gets all blocks.
+    /// Fetches, and looks at it only.
     pub async fn new(options: &Fetch, environment: &Environment, output: &Output) -> anyhow::Result<Self> {
+        Self::get(options, environment, output, None).await
+    }
+
+    async fn get(
+        options: &Fetch,
+        environment: &Environment,
+        output: &Output,
+        out: Option<&Out>,
+    ) -> anyhow::Result<Self> {
         let (dir, temporary) = match &options.blocks {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -100,17 +117,23 @@ impl Fetched {
         }
         let began = Instant::now();
         let bar = output.spinner("fetching");
-        let bounds = DagBounds { bytes: options.max_mb << 20, blocks: BLOCKS };
-        let fetched = fetcher.dag(options.cid, bounds, &mut |progress| bar.inc(progress.size as u64)).await;
-        bar.finish_and_clear();
-        let dag = match fetched {
-            Ok(dag) => dag,
-            Err(error) => bail!("{error}{}", advice(&fetcher)),
+        let written = options.blocks.is_none() && !options.car && is_file(&fetcher, options.cid).await?;
+        let (dag, blake3) = if written {
+            streamed(&fetcher, options, &bar, out).await?
+        } else {
+            let progress = &mut |progress: Progress| bar.inc(progress.size as u64);
+            let fetched = fetcher.dag(options.cid, bounds(options), progress).await;
+            (fetched.map_err(|error| failed(error, &fetcher))?, None)
         };
         let took = began.elapsed();
-        let (store, id) = (fetcher.store().clone(), options.cid);
-        let blake3 = tokio::task::spawn_blocking(move || blake3_of(&store, id)).await??;
-        Ok(Self { fetcher, blake3, id, dag, took, _temporary: temporary })
+        bar.finish_and_clear();
+        let blake3 = if written {
+            blake3
+        } else {
+            let (store, id) = (fetcher.store().clone(), options.cid);
+            tokio::task::spawn_blocking(move || blake3_of(&store, id)).await??
+        };
+        Ok(Self { fetcher, blake3, id: options.cid, dag, took, written, _temporary: temporary })
     }
 
     /// Who gave what, and what it is.
@@ -135,11 +158,72 @@ impl Fetched {
     }
 }
 
+fn bounds(options: &Fetch) -> DagBounds {
+    DagBounds { bytes: options.max_mb << 20, blocks: BLOCKS }
+}
+
+/// Whether it is a file, by its root.
+async fn is_file(fetcher: &Fetcher, id: ContentId) -> anyhow::Result<bool> {
+    match id.codec() {
+        Codec::Raw => Ok(true),
+        Codec::DagPb => {
+            let root = fetcher.block(id).await.map_err(|error| failed(error, fetcher))?;
+            Ok(Node::decode(&id, &root)?.file_size().is_some())
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Writes a file as it comes: each piece is verified before, and nothing is kept besides.
+async fn streamed(
+    fetcher: &Fetcher,
+    options: &Fetch,
+    bar: &ProgressBar,
+    out: Option<&Out>,
+) -> anyhow::Result<(DagSummary, Option<Blake3Hash>)> {
+    let destination = match out {
+        Some(Out::Place(path)) => Some(Destination::new(path, Existing::Replaced)?),
+        _ => None,
+    };
+    let writer: Box<dyn Write + Send> = match (out, &destination) {
+        (_, Some(destination)) => Box::new(File::create_new(destination.part())?),
+        (Some(Out::Standard), None) => Box::new(io::stdout()),
+        _ => Box::new(io::sink()),
+    };
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let writing = tokio::task::spawn_blocking(move || write(pieces, writer));
+    let mut file = fetcher.file(options.cid, bounds(options));
+    while let Some(piece) = file.next().await.map_err(|error| failed(error, fetcher))? {
+        bar.inc(piece.len() as u64);
+        if sender.send(piece).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    let blake3 = writing.await??;
+    if let Some(destination) = destination {
+        tokio::task::spawn_blocking(move || destination.finish()).await??;
+    }
+    Ok((file.summary(), Some(blake3)))
+}
+
+fn write(mut pieces: mpsc::Receiver<Bytes>, mut out: impl Write) -> anyhow::Result<Blake3Hash> {
+    let mut hasher = blake3::Hasher::new();
+    while let Some(piece) = pieces.blocking_recv() {
+        hasher.update(&piece);
+        out.write_all(&piece).context("cannot write the file")?;
+    }
+    out.flush().context("cannot write the file")?;
+    Ok(hasher.finalize().into())
+}
+
 /// What may be done about a fetch that failed.
-fn advice(fetcher: &Fetcher) -> String {
+fn failed(error: impl std::fmt::Display, fetcher: &Fetcher) -> anyhow::Error {
     let lied: Vec<String> =
         fetcher.reports().into_iter().filter(|report| report.lies > 0).map(|report| report.name).collect();
-    if lied.is_empty() { String::new() } else { format!("; wrong bytes came from {}", lied.join(", ")) }
+    let lied =
+        if lied.is_empty() { String::new() } else { format!("; wrong bytes came from {}", lied.join(", ")) };
+    anyhow!("{error}{lied}")
 }
 
 /// Of a file; nothing of what is none.

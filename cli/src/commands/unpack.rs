@@ -63,15 +63,25 @@ impl Destination {
 
     /// Writes beside the place, then moves there. Blocking.
     pub fn write(&self, blocks: Blocks<'_>, root: ContentId, form: Form) -> anyhow::Result<()> {
-        let part = self.dir.path().join("part");
+        let part = self.part();
         match form {
             Form::Plain => {
                 Unpacking { blocks, bytes: UNPACKED_BYTES, entries: ENTRIES }.entry(root, &part, 0)
             }
             Form::Car => create(&part, |file| car(blocks, root, file)),
         }?;
+        self.finish()
+    }
+
+    /// Where a file is written that [`Self::finish`] then moves.
+    pub fn part(&self) -> PathBuf {
+        self.dir.path().join("part")
+    }
+
+    /// What was written is at its place from now on. Blocking.
+    pub fn finish(&self) -> anyhow::Result<()> {
         free(&self.path, self.existing)?;
-        fs::rename(&part, &self.path).with_context(|| format!("cannot write {}", self.path.display()))
+        fs::rename(self.part(), &self.path).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 

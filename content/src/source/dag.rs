@@ -93,7 +93,7 @@ impl Fetcher {
     }
 
     /// What is here, or else fetched; and whether it was.
-    async fn had(&self, id: ContentId) -> Result<(Bytes, bool), Arc<FetchError>> {
+    pub(super) async fn had(&self, id: ContentId) -> Result<(Bytes, bool), Arc<FetchError>> {
         let store = self.store().clone();
         let here = tokio::task::spawn_blocking(move || store.block(&id)).await;
         match here.map_err(|error| Arc::new(FetchError::from(error)))? {

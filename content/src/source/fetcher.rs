@@ -119,6 +119,14 @@ impl Fetcher {
         flight.await
     }
 
+    /// A block from the store, or from whoever has it; then it is not kept.
+    pub(super) async fn pass(&self, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+        if let Ok(true) = self.inner.store.has(&id) {
+            return Ok(self.had(id).await?.0);
+        }
+        get(&self.inner, id).await
+    }
+
     pub(super) fn candidates(&self) -> &[Arc<Candidate>] {
         &self.inner.candidates
     }
@@ -131,19 +139,7 @@ impl Fetcher {
 }
 
 async fn fly(inner: Arc<Inner>, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
-    if inner.candidates.is_empty() {
-        return Err(Arc::new(FetchError::NoSource(id)));
-    }
-    let _place = inner.places.acquire().await;
-    let mut round = 1;
-    let bytes = loop {
-        match race::race(&race::in_turn(&inner.candidates), id).await {
-            Ok(bytes) => break bytes,
-            Err(tried) if round < ROUNDS && may_come(&tried) => tokio::time::sleep(pause(round)).await,
-            Err(tried) => return Err(Arc::new(FetchError::Nowhere { id, tried })),
-        }
-        round += 1;
-    };
+    let bytes = get(&inner, id).await?;
     let (store, block) = (inner.store.clone(), Block { id, bytes: bytes.clone() });
     let kept = tokio::task::spawn_blocking(move || store.keep(&block)).await;
     match kept.map_err(|error| Arc::new(FetchError::from(error)))? {
@@ -152,6 +148,23 @@ async fn fly(inner: Arc<Inner>, id: ContentId) -> Result<Bytes, Arc<FetchError>>
         Err(error) => tracing::warn!(%error, block = %id, "a fetched block could not be kept"),
     }
     Ok(bytes)
+}
+
+/// From whoever has it.
+async fn get(inner: &Inner, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+    if inner.candidates.is_empty() {
+        return Err(Arc::new(FetchError::NoSource(id)));
+    }
+    let _place = inner.places.acquire().await;
+    let mut round = 1;
+    loop {
+        match race::race(&race::in_turn(&inner.candidates), id).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(tried) if round < ROUNDS && may_come(&tried) => tokio::time::sleep(pause(round)).await,
+            Err(tried) => return Err(Arc::new(FetchError::Nowhere { id, tried })),
+        }
+        round += 1;
+    }
 }
 
 /// Whether another round can have another end.

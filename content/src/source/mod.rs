@@ -9,6 +9,7 @@ mod kubo;
 mod race;
 mod routing;
 mod standing;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ pub use self::kubo::Kubo;
 pub use self::race::Tried;
 pub use self::routing::{Allowed, Routing};
 pub use self::standing::SourceReport;
+pub use self::stream::{FileStream, StreamError};
 use crate::car::Block;
 use crate::hash::Hashed;
 

@@ -262,3 +262,58 @@ async fn a_rotten_block_is_replaced() {
     assert_eq!(*seen.lock().unwrap(), [true]);
     assert_eq!(node.fetcher.store().block(&id).unwrap().as_ref(), Some(&held[&id]));
 }
+
+async fn streamed(fetcher: &Fetcher, root: ContentId, bounds: DagBounds) -> Result<Vec<u8>, StreamError> {
+    let (mut file, mut bytes) = (fetcher.file(root, bounds), Vec::new());
+    while let Some(piece) = file.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+fn imported(bytes: &[u8]) -> (ContentId, Held) {
+    let mut held = Held::new();
+    let put = |block: Block| {
+        held.insert(block.id, block.bytes);
+        Ok(())
+    };
+    (unixfs::import(bytes, put).unwrap().root, held)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_streamed_in_its_order_and_not_kept() {
+    // The first block comes twice, at both ends; between them are zeros.
+    let mut bytes = vec![0; 40 << 20];
+    for (place, byte) in (0..=255).cycle().take(1 << 20).enumerate() {
+        bytes[place] = byte;
+        bytes[(39 << 20) + place] = byte;
+    }
+    let (root, held) = imported(&bytes);
+    let sources = [Fake::new(Manner::Lies, &held), Fake::new(Manner::Honest, &held)];
+    let node = node(&sources);
+    assert!(streamed(&node.fetcher, root, BOUNDS).await.unwrap() == bytes);
+    assert!(sources[1].asked() <= 4, "zeros are asked for once: {}", sources[1].asked());
+    for id in held.keys() {
+        assert!(!node.fetcher.store().has(id).unwrap());
+    }
+    // What is here already is asked of nobody.
+    all(&node.fetcher, root).await.unwrap();
+    let asked = sources[1].asked();
+    assert!(streamed(&node.fetcher, root, BOUNDS).await.unwrap() == bytes);
+    assert_eq!(sources[1].asked(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_has_bounds_and_is_of_a_file() {
+    let (root, held) = imported(&vec![0; 40 << 20]);
+    let node = node(&[Fake::new(Manner::Honest, &held)]);
+    let few = DagBounds { bytes: 1 << 30, blocks: 39 };
+    let error = streamed(&node.fetcher, root, few).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is more than the blocks that may be fetched");
+    let small = DagBounds { bytes: 39 << 20, blocks: 100 };
+    assert!(matches!(streamed(&node.fetcher, root, small).await, Err(StreamError::Export(_))));
+    let (root, blocks) = directory();
+    let held = blocks.into_iter().map(|block| (block.id, block.bytes)).collect();
+    let node = self::node(&[Fake::new(Manner::Honest, &held)]);
+    assert!(matches!(streamed(&node.fetcher, root, BOUNDS).await, Err(StreamError::Export(_))));
+}

@@ -1,0 +1,145 @@
+//! A file as a stream: its blocks are fetched ahead, verified, handed on in the order of the file, and not kept.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use af_contract::{Codec, ContentId};
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::dag::{DagBounds, DagSummary};
+use super::fetcher::{FetchError, Fetcher};
+use crate::unixfs::{Export, ExportError, Node, NodeError};
+
+/// Blocks on their way, or here before their turn: 8 MiB of the usual size.
+const AHEAD: usize = 8;
+
+/// Blocks that were there lately: a file often has the same one again and again, of zeros mostly.
+const RECENT: usize = 4;
+
+/// Why a stream ends early. What came before was verified.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// A block cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] Arc<FetchError>),
+    /// The blocks are no file, or not the file that its root says.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+}
+
+/// A file's bytes, in order.
+pub struct FileStream {
+    fetcher: Fetcher,
+    bounds: DagBounds,
+    export: Export,
+    /// Blocks to come, the next one first; those that are on their way, and behind them those that are not.
+    coming: VecDeque<Coming>,
+    recent: VecDeque<(ContentId, Bytes)>,
+    seen: HashSet<ContentId>,
+    summary: DagSummary,
+}
+
+struct Coming {
+    id: ContentId,
+    fetch: Option<JoinHandle<Result<Bytes, Arc<FetchError>>>>,
+}
+
+/// What nobody waits for is not fetched.
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.abort();
+        }
+    }
+}
+
+impl Fetcher {
+    /// The file under `root`. What is in the store comes from there; nothing else is put into it.
+    #[must_use]
+    pub fn file(&self, root: ContentId, bounds: DagBounds) -> FileStream {
+        FileStream {
+            fetcher: self.clone(),
+            bounds,
+            export: Export::new(root, bounds.bytes),
+            coming: VecDeque::from([Coming { id: root, fetch: None }]),
+            recent: VecDeque::with_capacity(RECENT),
+            seen: HashSet::new(),
+            summary: DagSummary::default(),
+        }
+    }
+}
+
+impl FileStream {
+    /// The next bytes of the file; some are none, of inner nodes. `None`: that was all.
+    ///
+    /// # Errors
+    /// When a block cannot be had, or they are no file within the bounds.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StreamError> {
+        let Some(wanted) = self.export.wanted() else { return Ok(None) };
+        self.look_ahead();
+        let block = self.take(wanted).await?;
+        if wanted.codec() == Codec::DagPb {
+            let node = Node::decode(&wanted, &block).map_err(not_a_node)?;
+            let children: Vec<ContentId> = node.links().collect();
+            for id in children.into_iter().rev() {
+                self.coming.push_front(Coming { id, fetch: None });
+            }
+            // Every occurrence counts: a small DAG can say the same block a million times.
+            if self.coming.len() > self.bounds.blocks {
+                return Err(Arc::new(FetchError::TooMuch("blocks")).into());
+            }
+        }
+        Ok(Some(self.export.feed(&block)?))
+    }
+
+    /// What came so far; a block that occurs several times counts once.
+    #[must_use]
+    pub const fn summary(&self) -> DagSummary {
+        self.summary
+    }
+
+    /// Has the next blocks fetched that are not on their way yet.
+    fn look_ahead(&mut self) {
+        for place in 0..self.coming.len().min(AHEAD) {
+            let before: Vec<ContentId> = self.coming.iter().take(place).map(|coming| coming.id).collect();
+            let Some(coming) = self.coming.get_mut(place) else { return };
+            let here = before.contains(&coming.id) || self.recent.iter().any(|(id, _)| *id == coming.id);
+            if coming.fetch.is_none() && !here {
+                let (fetcher, id) = (self.fetcher.clone(), coming.id);
+                coming.fetch = Some(tokio::spawn(async move { fetcher.pass(id).await }));
+            }
+        }
+    }
+
+    async fn take(&mut self, wanted: ContentId) -> Result<Bytes, StreamError> {
+        // The walk and the export could disagree on the order of a file that is none.
+        let next = self.coming.pop_front().filter(|coming| coming.id == wanted);
+        let fetch = next.and_then(|mut coming| coming.fetch.take());
+        let recent = self.recent.iter().find(|(id, _)| *id == wanted).map(|(_, bytes)| bytes.clone());
+        let bytes = match (recent, fetch) {
+            (Some(bytes), _) => bytes,
+            (None, Some(fetch)) => fetch.await.map_err(|error| Arc::new(FetchError::from(error)))??,
+            (None, None) => self.fetcher.pass(wanted).await?,
+        };
+        if self.seen.insert(wanted) {
+            self.summary.blocks += 1;
+            self.summary.bytes += bytes.len() as u64;
+            self.summary.fetched += 1;
+        }
+        if self.seen.len() > self.bounds.blocks {
+            return Err(Arc::new(FetchError::TooMuch("blocks")).into());
+        }
+        if !self.recent.iter().any(|(id, _)| *id == wanted) {
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back((wanted, bytes.clone()));
+        }
+        Ok(bytes)
+    }
+}
+
+fn not_a_node(error: NodeError) -> StreamError {
+    Arc::new(FetchError::from(error)).into()
+}
