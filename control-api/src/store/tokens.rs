@@ -51,8 +51,10 @@ impl Store {
         hash: &[u8; 32],
         now: i64,
     ) -> Result<Option<TokenRow>, StoreError> {
+        // Each half by its index.
         let query = format!(
-            "select {COLUMNS} from tokens where hash = $1 or (previous_hash = $1 and previous_until > $2)"
+            "select {COLUMNS} from tokens where hash = $1
+             union all select {COLUMNS} from tokens where previous_hash = $1 and previous_until > $2"
         );
         let query = sql::query_as(AssertSqlSafe(query)).bind(hash.as_slice()).bind(now);
         Ok(query.fetch_optional(&self.reader).await?)

@@ -105,6 +105,14 @@ impl Stored {
         }
     }
 
+    /// How SQLite would answer a statement, step by step.
+    pub async fn plan(&self, statement: &str) -> Vec<String> {
+        let Pool::Sqlite(pool) = &self.pool else { panic!("only SQLite's are read") };
+        let query = AssertSqlSafe(format!("explain query plan {statement}"));
+        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(pool).await.unwrap();
+        steps.into_iter().map(|(_, _, _, step)| step).collect()
+    }
+
     /// Several statements without values.
     pub async fn script(&self, script: &str) {
         let script = sqlx::raw_sql(AssertSqlSafe(script.to_owned()));
