@@ -55,16 +55,17 @@ fn marked(component: &Bytes, number: usize) -> Bytes {
     Bytes::from([component.as_ref(), &section].concat())
 }
 
-struct Api {
+/// The control API of a server, signed in.
+pub struct Api {
     client: reqwest::Client,
-    url: String,
-    token: String,
-    project: String,
+    pub url: String,
+    pub token: String,
+    pub project: String,
 }
 
 impl Api {
     /// Signed in with the token that the server's first start has stored.
-    fn of(config: &Path) -> anyhow::Result<Self> {
+    pub fn of(config: &Path) -> anyhow::Result<Self> {
         let config: Value = serde_json::from_slice(&std::fs::read(config.join("af/config.json"))?)?;
         let servers = config.get("servers").and_then(Value::as_object).context("not signed in")?;
         let (url, server) = servers.iter().next().context("not signed in")?;
@@ -78,10 +79,20 @@ impl Api {
     }
 
     async fn deploy(&self, name: &str, file: &Bytes) -> anyhow::Result<()> {
+        let id = self.create(name).await?;
+        self.upload(&id, name, file).await
+    }
+
+    /// Makes a function. Returns its id.
+    pub async fn create(&self, name: &str) -> anyhow::Result<String> {
         let functions = format!("{}/v1/projects/{}/functions", self.url, self.project);
         let made = self.client.post(functions).bearer_auth(&self.token).json(&json!({ "name": name }));
         let made: Value = made.send().await?.json().await?;
-        let id = made.get("id").and_then(Value::as_str).with_context(|| made.to_string())?;
+        Ok(made.get("id").and_then(Value::as_str).with_context(|| made.to_string())?.to_owned())
+    }
+
+    /// Makes a component what a function runs.
+    pub async fn upload(&self, id: &str, name: &str, file: &Bytes) -> anyhow::Result<()> {
         let mut blocks = Vec::new();
         let summary = unixfs::import(file.as_ref(), |block| {
             blocks.push(block);

@@ -1,6 +1,7 @@
 //! Loads this server and its peers in turn with the same client and component, and prints tables.
 
 mod cold;
+mod control;
 mod fetch;
 mod fleet;
 mod idle;
@@ -44,6 +45,8 @@ enum Command {
     Proxy(proxy::Options),
     /// What a TLS handshake costs, compared with nginx
     Tls(tls::Options),
+    /// What the control API takes
+    Control(control::Options),
     /// What verified content costs, compared with curl
     Fetch(fetch::Options),
     /// A gateway for that
@@ -106,6 +109,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Neighbour(options) => neighbour::run(&options).await,
         Command::Proxy(options) => proxy::run(&options).await,
         Command::Tls(options) => tls::run(&options).await,
+        Command::Control(options) => control::run(&options).await,
         Command::Fetch(options) => fetch::run(&options).await,
         Command::Gateway(options) => fetch::serve(&options).await,
         Command::Bare => servers::bare().await,
