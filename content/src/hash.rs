@@ -9,7 +9,7 @@ pub struct Mismatch {
     /// The id that was asked for or claimed.
     pub expected: ContentId,
     /// The id that the bytes have.
-    pub found: ContentId,
+    pub found: Box<ContentId>,
 }
 
 /// The id of a block under sha2-256.
@@ -23,8 +23,11 @@ pub fn identify(codec: Codec, bytes: &[u8]) -> ContentId {
 /// # Errors
 /// When they hash to another id.
 pub fn verify(expected: &ContentId, bytes: &[u8]) -> Result<(), Mismatch> {
-    let found = identify_with(expected.codec(), expected.kind(), bytes);
-    if found == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found }) }
+    if expected.content().is_some_and(|content| content == bytes) {
+        return Ok(());
+    }
+    let found = identify_with(expected.codec(), expected.kind().unwrap_or(HashKind::Sha2_256), bytes);
+    if found == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found: Box::new(found) }) }
 }
 
 pub(crate) fn identify_with(codec: Codec, kind: HashKind, bytes: &[u8]) -> ContentId {
@@ -58,5 +61,12 @@ mod tests {
             let error = verify(&id, b"hello worle").unwrap_err();
             assert_eq!(error.expected, id);
         }
+    }
+
+    #[test]
+    fn content_within_an_id_is_compared_with_it() {
+        let id = ContentId::inline(Codec::Raw, b"hello").unwrap();
+        verify(&id, b"hello").unwrap();
+        assert_eq!(verify(&id, b"hell").unwrap_err().expected, id);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The format is that of <https://specs.ipfs.tech/bitswap-protocol/>; what it does not name is skipped.
 
+use af_contract::Cid;
 use bytes::{BufMut, Bytes};
-use cid::Cid;
 
 /// The largest message, which is what other nodes accept, too: 4 MiB.
 pub const MESSAGE_BYTES: usize = 4 << 20;
@@ -387,7 +387,7 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
-    use cid::multihash::Multihash;
+    use af_contract::Multihash;
     use proptest::prelude::*;
 
     use super::*;

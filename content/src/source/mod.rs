@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use self::dag::{DagBounds, DagSummary, Progress};
+pub use self::dag::{DagSummary, Progress};
 pub use self::error::SourceError;
 pub use self::fetcher::{FetchError, Fetcher};
 pub use self::gateway::Gateway;
@@ -28,6 +28,7 @@ pub use self::race::Tried;
 pub use self::routing::{Allowed, Routing};
 pub use self::standing::SourceReport;
 use crate::car::Block;
+pub use crate::traversal::DagBounds;
 
 /// Blocks of a DAG, as they arrive.
 pub type Blocks<'a> = BoxStream<'a, Result<Block, SourceError>>;
