@@ -1,6 +1,5 @@
 //! `af fetch`: gets content by its CID, block by block, from whoever has it, and says who that was.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use af_content::source::{DagBounds, DagSummary, Fetcher};
 use af_content::unixfs::{Export, ExportError};
-use af_content::{DiskStore, car};
+use af_content::{CarPieces, DiskStore};
 use af_contract::{Blake3Hash, ContentId};
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -76,7 +75,8 @@ impl Fetched {
         };
         let took = began.elapsed();
         let (store, id) = (fetcher.store().clone(), options.cid);
-        let blake3 = tokio::task::spawn_blocking(move || blake3_of(&store, &id)).await??;
+        let most = bounds.bytes;
+        let blake3 = tokio::task::spawn_blocking(move || blake3_of(&store, &id, most)).await??;
         Ok(Self { fetcher, blake3, id, dag, took, _temporary: temporary })
     }
 
@@ -110,14 +110,14 @@ fn advice(fetcher: &Fetcher) -> String {
 }
 
 /// Of a file; nothing of what is none.
-fn blake3_of(store: &DiskStore, id: &ContentId) -> anyhow::Result<Option<Blake3Hash>> {
+fn blake3_of(store: &DiskStore, id: &ContentId, most: u64) -> anyhow::Result<Option<Blake3Hash>> {
     let mut hasher = blake3::Hasher::new();
-    match export(store, id, |bytes| {
+    match export(store, id, most, |bytes| {
         hasher.update(bytes);
         Ok(())
     }) {
         Ok(()) => Ok(Some(hasher.finalize().into())),
-        Err(error) if error.downcast_ref::<ExportError>().is_some() => Ok(None),
+        Err(error) if matches!(error.downcast_ref(), Some(ExportError::NotAFile(_))) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -125,9 +125,10 @@ fn blake3_of(store: &DiskStore, id: &ContentId) -> anyhow::Result<Option<Blake3H
 fn export(
     store: &DiskStore,
     id: &ContentId,
+    most: u64,
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut export = Export::new(*id, u64::MAX);
+    let mut export = Export::new(*id, most);
     while let Some(wanted) = export.wanted() {
         let block = store.block(&wanted)?.with_context(|| format!("block {wanted} is gone"))?;
         write(&export.feed(&block)?)?;
@@ -153,18 +154,12 @@ fn write(store: &DiskStore, id: &ContentId, path: &Path, car: bool) -> anyhow::R
 
 fn write_to(store: &DiskStore, id: &ContentId, file: &mut impl Write, car: bool) -> anyhow::Result<()> {
     if !car {
-        export(store, id, |bytes| file.write_all(bytes))?;
+        // It was found to be a file within the bounds.
+        export(store, id, u64::MAX, |bytes| file.write_all(bytes))?;
         return Ok(file.flush()?);
     }
-    let mut blocks = BTreeSet::new();
-    store.dag(id, &mut blocks)?;
-    file.write_all(&car::encode_header(&[*id]))?;
-    // The root first, as readers expect.
-    blocks.remove(id);
-    for id in std::iter::once(*id).chain(blocks) {
-        let block = store.block(&id)?.with_context(|| format!("block {id} is gone"))?;
-        file.write_all(&car::encode_block_prefix(&id, block.len()))?;
-        file.write_all(&block)?;
+    for piece in CarPieces::new(store, *id) {
+        file.write_all(&piece?)?;
     }
     Ok(file.flush()?)
 }

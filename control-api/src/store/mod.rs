@@ -5,6 +5,7 @@ pub(crate) mod deployments;
 pub(crate) mod domains;
 pub(crate) mod feed;
 pub(crate) mod functions;
+pub(crate) mod pin_keys;
 pub(crate) mod placements;
 pub(crate) mod projects;
 pub(crate) mod settings;

@@ -1,16 +1,18 @@
 //! Gets content back. Blocks are checked as they come and kept beside where they are to be; nothing is at that place
 //! before all of it is.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use af_content::car::{self, CarDecoder};
+use af_content::private::{Cipher, Opening};
+use af_content::traversal::{DagBounds, Traversal};
 use af_content::unixfs::{Directory, Export, Listing, Node};
 use af_content::{DiskStore, Staging};
-use af_contract::{Codec, ContentId, limits};
+use af_contract::{ContentId, ContentKey, limits};
 use anyhow::{Context, bail};
+use bytes::Buf;
 use futures::StreamExt;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ struct Fetched {
     staging: Staging,
     blocks: usize,
     bytes: u64,
+    /// As the control API shows it; null of what is deployed only.
+    pin: Value,
     /// Gone when this is.
     dir: tempfile::TempDir,
 }
@@ -44,9 +48,22 @@ pub async fn get(api: &Api, options: &Get, output: &Output) -> anyhow::Result<()
     let root = options.content.cid;
     let fetched = fetch(api, root, &options.output, output).await?;
     let (path, counts) = (options.output.clone(), (fetched.blocks, fetched.bytes));
-    tokio::task::spawn_blocking(move || write(&fetched, root, &path)).await??;
+    let cipher = cipher(api, &fetched.pin, root).await?;
+    tokio::task::spawn_blocking(move || write(&fetched, root, &path, cipher)).await??;
     report(options, counts, output);
     Ok(())
+}
+
+/// What a private pin is decrypted with.
+async fn cipher(api: &Api, pin: &Value, root: ContentId) -> anyhow::Result<Option<Cipher>> {
+    if pin.get("private").and_then(Value::as_bool) != Some(true) {
+        return Ok(None);
+    }
+    let project = api.project().await?;
+    let answer = api.get(&format!("/v1/projects/{project}/storage/{root}/key")).await?;
+    let key = answer.get("contentKey").and_then(Value::as_str);
+    let key = key.context("the control API did not give the key; is it of another version?")?;
+    Ok(Some(Cipher::new(&key.parse::<ContentKey>()?)))
 }
 
 /// Writes a CAR.
@@ -76,14 +93,14 @@ async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyh
     let dir = tempfile::Builder::new().prefix(".af-storage-").tempdir_in(beside);
     let dir = dir.with_context(|| format!("cannot write to {}", beside.display()))?;
     let project = api.project().await?;
-    let known = api.get(&format!("/v1/projects/{project}/storage/{root}")).await.unwrap_or_default();
-    let bar = output.progress_down(known.get("bytes").and_then(Value::as_u64).unwrap_or_default());
+    let pin = api.get(&format!("/v1/projects/{project}/storage/{root}")).await.unwrap_or_default();
+    let bar = output.progress_down(pin.get("bytes").and_then(Value::as_u64).unwrap_or_default());
     let response = api.download(&format!("/v1/projects/{project}/storage/{root}/car")).await?;
     let mut body = response.bytes_stream();
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let keeping = tokio::task::spawn_blocking({
         let bar = bar.clone();
-        move || keep(dir, root, receiver, &bar)
+        move || keep(dir, root, pin, receiver, &bar)
     });
     while let Some(chunk) = body.next().await {
         let chunk =
@@ -102,31 +119,33 @@ async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyh
 fn keep(
     dir: tempfile::TempDir,
     root: ContentId,
+    pin: Value,
     mut chunks: mpsc::Receiver<bytes::Bytes>,
     bar: &ProgressBar,
 ) -> anyhow::Result<Fetched> {
     let staging = DiskStore::open(dir.path())?.stage()?;
-    let mut fetched = Fetched { staging, blocks: 0, bytes: 0, dir };
-    let (mut wanted, mut known) = (HashSet::from([root]), HashSet::from([root]));
+    let mut fetched = Fetched { staging, blocks: 0, bytes: 0, pin, dir };
+    let mut traversal = Traversal::new(root, DagBounds::STORED);
+    if let Some(content) = root.content() {
+        let visit = traversal.take(&root).context("nothing is known yet")?;
+        traversal.arrived(visit, &bytes::Bytes::copy_from_slice(content))?;
+    }
     let mut decoder = CarDecoder::default();
     while let Some(chunk) = chunks.blocking_recv() {
         bar.inc(chunk.len() as u64);
         decoder.push(&chunk);
         while let Some(block) = decoder.next_block().context("the server sent something else")? {
-            if !wanted.remove(&block.id) {
+            let Some(visit) = traversal.take(&block.id) else {
                 bail!("the server sent block {}, which is no part of {root}", block.id);
-            }
-            if block.id.codec() == Codec::DagPb {
-                let links = Node::decode(&block.id, &block.bytes)?;
-                wanted.extend(links.links().filter(|link| known.insert(*link)));
-            }
+            };
+            traversal.arrived(visit, &block.bytes)?;
             fetched.staging.put(&block)?;
             fetched.blocks += 1;
             fetched.bytes += block.bytes.len() as u64;
         }
     }
     decoder.finish().context("the server broke the transfer off")?;
-    match wanted.iter().next() {
+    match traversal.peek() {
         Some(id) => bail!("the server left block {id} out"),
         None => Ok(fetched),
     }
@@ -141,18 +160,20 @@ impl Fetched {
 }
 
 /// Writes beside the place, then moves there.
-fn write(fetched: &Fetched, root: ContentId, path: &Path) -> anyhow::Result<()> {
+fn write(fetched: &Fetched, root: ContentId, path: &Path, cipher: Option<Cipher>) -> anyhow::Result<()> {
     let part = fetched.dir.path().join("part");
-    let mut left = Left { bytes: UNPACKED_BYTES, entries: ENTRIES };
+    let mut left = Left { bytes: UNPACKED_BYTES, entries: ENTRIES, cipher };
     write_entry(fetched, root, &part, 0, &mut left)?;
     free(path)?;
     fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What may still be unpacked.
+/// What may still be unpacked, and how.
 struct Left {
     bytes: u64,
     entries: usize,
+    /// Of private content.
+    cipher: Option<Cipher>,
 }
 
 fn write_entry(
@@ -171,7 +192,11 @@ fn write_entry(
             }
             fs::create_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
             for entry in directory(fetched, id)?.entries() {
-                write_entry(fetched, entry.id, &path.join(&entry.name), depth + 1, left)?;
+                let name = match &left.cipher {
+                    Some(cipher) => cipher.open_entry(&entry.name)?,
+                    None => entry.name.clone(),
+                };
+                write_entry(fetched, entry.id, &path.join(name), depth + 1, left)?;
             }
             Ok(())
         }
@@ -190,13 +215,33 @@ fn directory(fetched: &Fetched, id: ContentId) -> anyhow::Result<Directory> {
 fn write_file(fetched: &Fetched, id: ContentId, path: &Path, left: &mut Left) -> anyhow::Result<()> {
     let writing = || format!("cannot write {}", path.display());
     let mut file = BufWriter::new(File::create_new(path).with_context(writing)?);
-    let mut export = Export::new(id, left.bytes);
-    while let Some(id) = export.wanted() {
-        let bytes = export.feed(&fetched.block(&id)?)?;
-        left.bytes = left.bytes.saturating_sub(bytes.len() as u64);
-        file.write_all(&bytes).with_context(writing)?;
-    }
+    let mut stored = Stored { fetched, export: Export::new(id, left.bytes), block: bytes::Bytes::new() };
+    let copied = match &left.cipher {
+        Some(cipher) => io::copy(&mut Opening::new(cipher, stored), &mut file),
+        None => io::copy(&mut stored, &mut file),
+    };
+    left.bytes = left.bytes.saturating_sub(copied.with_context(writing)?);
     file.flush().with_context(writing)
+}
+
+/// A file's bytes as they are stored, block by block.
+struct Stored<'a> {
+    fetched: &'a Fetched,
+    export: Export,
+    block: bytes::Bytes,
+}
+
+impl Read for Stored<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.block.is_empty() {
+            let Some(id) = self.export.wanted() else { return Ok(0) };
+            let block = self.fetched.block(&id).map_err(io::Error::other)?;
+            self.block = self.export.feed(&block).map_err(io::Error::other)?;
+        }
+        let taken = self.block.len().min(into.len());
+        self.block.copy_to_slice(into.get_mut(..taken).unwrap_or_default());
+        Ok(taken)
+    }
 }
 
 /// All blocks in the order in which they are linked.
@@ -204,19 +249,14 @@ fn write_car(fetched: &Fetched, root: ContentId, path: &Path) -> anyhow::Result<
     let part = fetched.dir.path().join("part");
     let mut file = BufWriter::new(File::create_new(&part)?);
     file.write_all(&car::encode_header(&[root]))?;
-    let mut pending = vec![root];
-    let mut seen = HashSet::new();
-    while let Some(id) = pending.pop() {
-        if !seen.insert(id) {
-            continue;
+    let mut traversal = Traversal::new(root, DagBounds::STORED);
+    while let Some(visit) = traversal.next() {
+        let block = fetched.block(&visit.id)?;
+        if !visit.id.is_inline() {
+            file.write_all(&car::encode_block_prefix(&visit.id, block.len()))?;
+            file.write_all(&block)?;
         }
-        let block = fetched.block(&id)?;
-        file.write_all(&car::encode_block_prefix(&id, block.len()))?;
-        file.write_all(&block)?;
-        if id.codec() == Codec::DagPb {
-            let links: Vec<ContentId> = Node::decode(&id, &block)?.links().collect();
-            pending.extend(links.into_iter().rev());
-        }
+        traversal.arrived(visit, &block)?;
     }
     file.flush()?;
     free(path)?;
