@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes};
 /// The largest message, which is what other nodes accept, too: 4 MiB.
 pub const MESSAGE_BYTES: usize = 4 << 20;
 
-/// Wants or presences in one message. Others send some thousand at once at most; each takes a hundred bytes here.
+/// Wants or presences in one message. Others send some thousand at once at most; each takes two hundred bytes here.
 pub const ENTRIES: usize = 16_384;
 
 /// Blocks in one message: 4 MiB of the smallest that anybody sends in numbers.

@@ -82,19 +82,7 @@ pub enum FolderError {
 /// # Errors
 /// When something in it cannot be read or published, there is too much of it, or what `sink` returns.
 pub fn import(dir: &Path, sink: &mut dyn FnMut(Block) -> io::Result<()>) -> Result<Folder, FolderError> {
-    import_within(dir, limits::ASSETS_BYTES, sink)
-}
-
-/// As [`import`], of a folder whose files may have so many bytes together.
-///
-/// # Errors
-/// As [`import`].
-pub fn import_within(
-    dir: &Path,
-    most_bytes: u64,
-    sink: &mut dyn FnMut(Block) -> io::Result<()>,
-) -> Result<Folder, FolderError> {
-    import_as(&FolderTerms { most_bytes, ..FolderTerms::default() }, dir, sink)
+    import_as(&FolderTerms::default(), dir, sink)
 }
 
 /// As [`import`], with all names and files encrypted. What is counted is what is stored.
