@@ -217,7 +217,7 @@ pub enum Functions {
     Triggers(Named),
     /// Run one of a function's triggers now
     Trigger(RunTrigger),
-    /// Seal the keys of the project's private functions with a new one
+    /// Seal the keys of the project's private functions and stored content with a new one
     RotateKey,
     /// Change a function's name, slug, status or routes
     Update(Update),

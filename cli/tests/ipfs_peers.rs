@@ -11,7 +11,8 @@ mod tamper;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use af_content::unixfs::{self, folder};
+use af_content::unixfs::folder::{self, FolderTerms};
+use af_content::unixfs::{self, Profile};
 use ipfs::{Helia, JsIpfs, Kubo, PinningService, RoutingServer, Stop, address, software};
 use serde_json::{Value, json};
 use tamper::Tamper;
@@ -59,11 +60,18 @@ fn bytes(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn our_cid(path: &Path) -> String {
-    if path.is_dir() {
-        return folder::import(path, &mut |_| Ok(())).unwrap().root.to_string();
-    }
-    unixfs::import(fs::File::open(path).unwrap(), |_| Ok(())).unwrap().root.to_string()
+fn our_cid(profile: Profile, path: &Path) -> String {
+    let root = if path.is_dir() {
+        let terms = FolderTerms { profile, ..FolderTerms::default() };
+        folder::import_as(&terms, path, &mut |_| Ok(())).unwrap().root
+    } else {
+        unixfs::import_as(profile, fs::File::open(path).unwrap(), |_| Ok(())).unwrap().root
+    };
+    profile.cid(&root).to_string()
+}
+
+fn our_cids(profile: Profile, paths: &[&Path]) -> Vec<String> {
+    paths.iter().map(|path| our_cid(profile, path)).collect()
 }
 
 #[test]
@@ -71,8 +79,99 @@ fn our_cids_are_those_of_helia() {
     let Some(software) = software() else { return };
     let samples = Samples::new();
     let helia = Helia::start(&software, &samples.all());
-    let ours: Vec<_> = samples.all().into_iter().map(our_cid).collect();
-    assert_eq!(helia.added(), ours);
+    assert_eq!(helia.added(), our_cids(Profile::V1, &samples.all()));
+}
+
+#[test]
+fn our_cids_of_v0_are_those_of_kubo() {
+    let Some(software) = software() else { return };
+    let samples = Samples::new();
+    let kubo = Kubo::start(&software, &samples.all());
+    let ours = our_cids(Profile::V0, &samples.all());
+    assert!(ours.iter().all(|cid| cid.starts_with("Qm")), "{ours:?}");
+    assert_eq!(kubo.added(), ours);
+}
+
+#[test]
+fn generated_files_and_trees_have_the_cids_that_others_give_them() {
+    let Some(software) = software() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut chance = Chance(7);
+    let paths: Vec<_> = (0..32)
+        .map(|n| {
+            let path = dir.path().join(format!("{n}"));
+            if n % 2 == 0 {
+                chance.file(&path, 6 << 20)
+            } else {
+                chance.tree(&path, 0)
+            }
+            path
+        })
+        .collect();
+    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let helia = Helia::start(&software, &paths);
+    assert_eq!(helia.added(), our_cids(Profile::V1, &paths), "Helia");
+    let ours = our_cids(Profile::V0, &paths);
+    let kubo = Kubo::start(&software, &paths);
+    assert_eq!(kubo.added(), ours, "Kubo");
+    // Files only: of some directories it makes others than Kubo does.
+    let files: Vec<&Path> = paths.into_iter().filter(|path| path.is_file()).collect();
+    let js_ipfs = JsIpfs::start(&software, &files);
+    assert_eq!(js_ipfs.added(), our_cids(Profile::V0, &files), "js-ipfs");
+}
+
+/// Makes files and trees, others for another seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % most
+    }
+
+    /// As long as it happens, or a byte more or less than what ends a chunk.
+    fn file(&mut self, path: &Path, most: usize) {
+        let size = match self.below(3) {
+            0 => (self.below(8) * (256 << 10) + self.below(3)).saturating_sub(1).min(most),
+            1 => self.below(100),
+            _ => self.below(most),
+        };
+        let mut content = bytes(size);
+        content.iter_mut().for_each(|byte| *byte ^= self.0.to_le_bytes()[3]);
+        fs::write(path, content).unwrap();
+    }
+
+    fn tree(&mut self, path: &Path, depth: usize) {
+        fs::create_dir(path).unwrap();
+        for n in 0..self.below(9) {
+            let letters = ["a", "Z", "é", "日本", " ", "%41", "x-", "🦀"];
+            let name: String = (0..=self.below(8)).map(|_| letters[self.below(letters.len())]).collect();
+            let inner = path.join(format!("{name}{n}"));
+            if depth < 4 && self.below(3) == 0 {
+                self.tree(&inner, depth + 1);
+            } else {
+                self.file(&inner, 600_000);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_under_blake3_is_verified_by_helia() {
+    let Some(software) = software() else { return };
+    let (home, dir) = (support::Home::new(), tempfile::tempdir().unwrap());
+    let server = home.up(&["--gateway", "public"]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(3_500_000)).unwrap();
+    let mut add = home.af();
+    add.args(["--json", "storage", "add", "--profile", "unixfs-v1-2025-blake3"]).arg(&file);
+    let added: Value = serde_json::from_str(&support::ok(&mut add)).unwrap();
+    let cid = added["pins"][0]["cid"].as_str().unwrap().to_owned();
+    assert!(cid.starts_with("bafyb4i"), "a node by its BLAKE3: {cid}");
+    let gateway = server.api.clone();
+    let fetch = move || Helia::fetch_by_gateway(&software, &gateway, &cid);
+    let fetched = tokio::task::spawn_blocking(fetch).await.unwrap();
+    assert!(fetched.unwrap() == bytes(3_500_000));
 }
 
 #[tokio::test]

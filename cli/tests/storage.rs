@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use af_content::car::Block;
+use af_content::identify;
+use af_content::unixfs::Link;
+use af_contract::{Codec, ContentId};
 use holders::{Holders, Kind};
 use serde_json::{Value, json};
 use support::{Home, Server, car, deploy, http, ok, refused};
@@ -100,6 +104,156 @@ fn a_folder_comes_back_as_it_was() {
     said(&mut storage(&home, &["get", added["pins"][0]["cid"].as_str().unwrap(), "-o", path(&to)]));
     fs::remove_file(from.join(".hidden")).unwrap();
     ok(Command::new("diff").arg("-r").arg(&from).arg(&to));
+}
+
+#[test]
+fn a_profile_decides_which_cid_there_is() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let _server = home.up(&[]);
+    let (file, folder) = (dir.path().join("hello"), dir.path().join("folder"));
+    fs::write(&file, "hello world").unwrap();
+    fs::create_dir_all(folder.join("a")).unwrap();
+    fs::write(folder.join("a/large"), bytes(8, 1_500_000)).unwrap();
+    fs::write(folder.join("a/é"), "hello").unwrap();
+    for (profile, cid, v0) in [
+        ("unixfs-v1-2025", "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e", None),
+        (
+            "unixfs-v0-2015",
+            "bafybeihykld7uyxzogax6vgyvag42y7464eywpf55gxi5qpoisibh3c5wa",
+            Some("Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD"),
+        ),
+        ("unixfs-v1-2025-blake3", "bafkr4igxjga67jykbseaxdmmdgc5a5o3zp3htom2l6mrjznk7fvyggu6eq", None),
+    ] {
+        let added = said(&mut storage(&home, &["add", path(&file), "--profile", profile]));
+        let pin = &added["pins"][0];
+        assert_eq!((pin["cid"].as_str(), pin["cidV0"].as_str()), (Some(cid), v0), "{profile}");
+        let verified = said(home.af().args(["--json", "verify", path(&file), "--cid", v0.unwrap_or(cid)]));
+        assert_eq!(verified["roots"], json!([cid]), "{profile}");
+        let added = said(&mut storage(&home, &["add", path(&folder), "--profile", profile]));
+        let to = dir.path().join(profile);
+        said(&mut storage(&home, &["get", added["pins"][0]["cid"].as_str().unwrap(), "-o", path(&to)]));
+        ok(Command::new("diff").arg("-r").arg(&folder).arg(&to));
+    }
+    let (code, error) = refused(&mut storage(&home, &["add", path(&file), "--profile", "unixfs-v9"]));
+    assert_eq!((code, error.contains("unixfs-v0-2015")), (2, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_private_comes_back_to_members_only() {
+    const SECRET: &str = "a secret that stands in this file";
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let server = home.up(&["--gateway", "public"]);
+    let from = dir.path().join("from");
+    fs::create_dir_all(from.join("nested-directory/empty-directory")).unwrap();
+    fs::write(from.join("secret-name.txt"), SECRET).unwrap();
+    fs::write(from.join("empty-file"), "").unwrap();
+    fs::write(from.join("nested-directory/large"), bytes(9, 2_500_000)).unwrap();
+    let mut cids = Vec::new();
+    for (n, what) in [&from, &from.join("secret-name.txt"), &from].into_iter().enumerate() {
+        let profile = ["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-2025-blake3"][n];
+        let added = said(&mut storage(&home, &["add", "--private", "--profile", profile, path(what)]));
+        let pin = &added["pins"][0];
+        assert_eq!((&pin["private"], &added["known"]), (&json!(true), &json!(0)));
+        let (cid, to) = (pin["cid"].as_str().unwrap().to_owned(), dir.path().join(format!("to-{n}")));
+        assert!(added["sent"]["bytes"].as_u64() <= pin["bytes"].as_u64(), "{added}");
+        said(&mut storage(&home, &["get", &cid, "-o", path(&to)]));
+        ok(Command::new("diff").arg("-r").arg(what).arg(&to));
+        cids.push(cid);
+    }
+    assert_ne!(cids[0], cids[2], "another key each time");
+    let list = ok(home.af().args(["storage", "ls"]));
+    assert!(list.contains("members") && !list.contains("anyone"), "{list}");
+
+    // What lies here, what a gateway gives, and what an export has is encrypted, names included.
+    let archive = dir.path().join("a.car");
+    said(&mut storage(&home, &["export", &cids[0], "-o", path(&archive)]));
+    let mut stored: Vec<Vec<u8>> = blocks(&home).iter().map(|block| fs::read(block).unwrap()).collect();
+    stored.push(fs::read(&archive).unwrap());
+    for cid in &cids {
+        let answer = http().get(format!("{}/ipfs/{cid}?format=car", server.api)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        stored.push(answer.bytes().await.unwrap().to_vec());
+    }
+    let shows =
+        |secret: &str| stored.iter().any(|bytes| bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
+    for secret in [SECRET, "secret-name", "nested-directory", "empty-"] {
+        assert!(!shows(secret), "{secret}");
+    }
+    let key = format!("{}/v1/projects/{}/storage/{}/key", server.api, project(&server).await, cids[0]);
+    assert_eq!(http().get(&key).send().await.unwrap().status(), 401);
+    let answer = http().get(&key).bearer_auth(server.token()).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["cache-control"]),
+        (200, &"no-store".parse().unwrap())
+    );
+
+    // The key outlives a rotation, and goes with the pin: then the blocks are noise, also for who stores them again.
+    ok(home.af().args(["functions", "rotate-key"]));
+    let again = dir.path().join("again");
+    said(&mut storage(&home, &["get", &cids[0], "-o", path(&again)]));
+    ok(Command::new("diff").arg("-r").arg(&from).arg(&again));
+    said(&mut storage(&home, &["unpin", &cids[0]]));
+    assert_eq!(http().get(&key).bearer_auth(server.token()).send().await.unwrap().status(), 404);
+    let imported = said(&mut storage(&home, &["import", path(&archive)]));
+    assert_eq!(
+        (imported["pins"][0]["cid"].as_str(), &imported["pins"][0]["private"]),
+        (Some(&*cids[0]), &json!(false))
+    );
+}
+
+#[test]
+fn content_that_stands_in_its_cid_needs_no_block() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let _server = home.up(&[]);
+    // A directory with a file of one block, one within its link, and a directory within its link that has the block, too.
+    let archive = dir.path().join("a.car");
+    let content = &b"a block"[..];
+    let block = Block { id: identify(Codec::Raw, content), bytes: content.into() };
+    let inline = ContentId::inline(Codec::Raw, b"inline").unwrap();
+    let link = |name: &str, id: ContentId| Link { name: name.to_owned(), id, size: 7 };
+    let inner = directory(&[link("file", block.id)]);
+    let inner = ContentId::inline(Codec::DagPb, &inner.bytes).unwrap();
+    let root = directory(&[link("a", block.id), link("b", inline), link("c", inner)]);
+    fs::write(&archive, car(&[root.id], &[root.clone(), block.clone()])).unwrap();
+    let verified = said(home.af().args(["--json", "verify", path(&archive)]));
+    assert_eq!(verified["blocks"], 2);
+    let imported = said(&mut storage(&home, &["import", path(&archive)]));
+    assert_eq!((&imported["sent"]["blocks"], &imported["pins"][0]["blocks"]), (&json!(2), &json!(2)));
+    let to = dir.path().join("to");
+    let got = said(&mut storage(&home, &["get", &root.id.to_string(), "-o", path(&to)]));
+    assert_eq!(got["blocks"], 2);
+    for (name, content) in [("a", "a block"), ("b", "inline"), ("c/file", "a block")] {
+        assert_eq!(fs::read_to_string(to.join(name)).unwrap(), content, "{name}");
+    }
+    // As a root: nothing is sent, nothing is fetched.
+    for (cid, name, content) in [(inline, "b", "inline"), (inner, "c/file", "a block")] {
+        let pin = said(&mut storage(&home, &["pin", &cid.to_string()]));
+        assert_eq!(pin["blocks"], i64::from(cid == inner));
+        let to = dir.path().join(format!("of-{}", name.replace('/', "-")));
+        said(&mut storage(&home, &["get", &cid.to_string(), "-o", path(&to)]));
+        let file = if cid == inner { to.join("file") } else { to };
+        assert_eq!(fs::read_to_string(file).unwrap(), content);
+    }
+}
+
+/// A directory, which af-content's importer would write otherwise: it puts nothing into links.
+fn directory(links: &[Link]) -> Block {
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        // Short enough for one or two bytes of a varint.
+        let length = u16::try_from(bytes.len()).unwrap();
+        let [low, high] = (length & 0x7f | (length >> 7) << 8).to_le_bytes();
+        let mut out = vec![number << 3 | 2, if high > 0 { low | 0x80 } else { low }];
+        out.extend((high > 0).then_some(high));
+        out.extend_from_slice(bytes);
+        out
+    }
+    let mut out = Vec::new();
+    for link in links {
+        let cid = field(1, &link.id.to_cid().to_bytes());
+        out.extend(field(2, &[cid, field(2, link.name.as_bytes())].concat()));
+    }
+    out.extend(field(1, &[8, 1]));
+    Block { id: identify(Codec::DagPb, &out), bytes: out.into() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,8 @@
 //! CAR version 1 (<https://ipld.io/specs/transport/car/carv1/>), without I/O: the decoder is fed what
 //! arrives and hands out verified blocks only.
 
-use af_contract::{ContentId, ContentIdError, limits::BLOCK_BYTES};
+use af_contract::{Cid, ContentId, ContentIdError, limits::BLOCK_BYTES};
 use bytes::{Buf, Bytes, BytesMut};
-use cid::Cid;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{self, Mismatch};

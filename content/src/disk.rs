@@ -17,7 +17,8 @@ use bytes::Bytes;
 use crate::car::Block;
 use crate::hash::{self, Mismatch};
 use crate::staging::Staging;
-use crate::unixfs::{Export, ExportError, Node, NodeError, TreeError};
+use crate::traversal::TraversalError;
+use crate::unixfs::{Exceeded, Export, ExportError, Node, NodeError, TreeError};
 
 /// Why a block cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum FileReadError {
     /// A block is no node.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The DAG is too large.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// The blocks are no directory tree within the limits.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -69,6 +73,15 @@ pub enum FileReadError {
         /// What the bytes have.
         found: Blake3Hash,
     },
+}
+
+impl From<TraversalError> for FileReadError {
+    fn from(error: TraversalError) -> Self {
+        match error {
+            TraversalError::Node(error) => error.into(),
+            TraversalError::Exceeded(error) => error.into(),
+        }
+    }
 }
 
 /// A directory of blocks. Cheap to clone.
@@ -89,7 +102,8 @@ impl DiskStore {
         Ok(store)
     }
 
-    /// The block, checked against its id, or `None` when it is not here.
+    /// The block, checked against its id, or `None` when it is not here. What stands in its id is always here, and so it is
+    /// for all that follows.
     ///
     /// # Errors
     /// When the disk fails, or the stored bytes no longer match.
@@ -99,11 +113,22 @@ impl DiskStore {
         Ok(Some(bytes))
     }
 
+    /// The block, which has to be here.
+    ///
+    /// # Errors
+    /// When it is not, or as [`Self::block`].
+    pub fn read(&self, id: &ContentId) -> Result<Bytes, FileReadError> {
+        self.block(id)?.ok_or(FileReadError::Missing(*id))
+    }
+
     /// Whether a block is here, which reading may still find rotten.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn has(&self, id: &ContentId) -> Result<bool, StoreError> {
+        if id.is_inline() {
+            return Ok(true);
+        }
         let path = self.path(id);
         path.try_exists().map_err(at("looking for", &path))
     }
@@ -138,6 +163,9 @@ impl DiskStore {
     /// # Errors
     /// When the disk fails.
     pub fn keep(&self, block: &Block) -> Result<(), StoreError> {
+        if block.id.is_inline() {
+            return Ok(());
+        }
         let (shard, path) = (self.shard_dir(&block.id), self.path(&block.id));
         fs::create_dir_all(&shard).map_err(at("making", &shard))?;
         let mut partial = tempfile::NamedTempFile::new_in(&shard).map_err(at("writing", &path))?;
@@ -185,17 +213,22 @@ impl DiskStore {
     }
 
     /// All blocks of the file or directory under `root`, the root included. Of a block of bytes it is not asked whether it is here.
+    /// How many there are was bounded when they came, and is not looked at again: who asks has to know all that is needed.
     ///
     /// # Errors
     /// When the disk fails or a node is missing, corrupt or none: then the set is not complete.
     pub fn dag(&self, root: &ContentId, into: &mut BTreeSet<ContentId>) -> Result<(), FileReadError> {
         let mut pending = vec![*root];
+        // What stands in links is no block, and may link to some.
+        let mut inline = BTreeSet::new();
+        let mut known = |id: &ContentId| if id.is_inline() { !inline.insert(*id) } else { !into.insert(*id) };
+        known(root);
         while let Some(id) = pending.pop() {
-            if !into.insert(id) || id.codec() != Codec::DagPb {
+            if id.codec() != Codec::DagPb {
                 continue;
             }
             let bytes = self.block(&id)?.ok_or(FileReadError::Missing(id))?;
-            pending.extend(Node::decode(&id, &bytes)?.links());
+            pending.extend(Node::decode(&id, &bytes)?.links().filter(|link| !known(link)));
         }
         Ok(())
     }
@@ -249,6 +282,9 @@ pub(crate) fn export(
 }
 
 pub(crate) fn read_block(path: &Path, id: &ContentId) -> Result<Option<Bytes>, StoreError> {
+    if let Some(content) = id.content() {
+        return Ok(Some(Bytes::copy_from_slice(content)));
+    }
     match fs::metadata(path) {
         Ok(meta) if meta.len() > BLOCK_BYTES as u64 => return Err(StoreError::TooLarge(*id)),
         Ok(_) => {}

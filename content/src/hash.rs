@@ -10,7 +10,7 @@ pub struct Mismatch {
     /// The id that was asked for or claimed.
     pub expected: ContentId,
     /// The id that the bytes have.
-    pub found: ContentId,
+    pub found: Box<ContentId>,
 }
 
 /// Bytes that somebody sent, and the id that they have, whatever was asked for. Only hashing makes one, and only who names
@@ -26,6 +26,13 @@ impl Hashed {
     #[must_use]
     pub fn new(codec: Codec, kind: HashKind, bytes: Bytes) -> Self {
         Self { id: identify_with(codec, kind, &bytes), bytes }
+    }
+
+    /// Hashes bytes that were asked for by this id, as it was made. One that has its content in itself is never asked
+    /// for, and no bytes are it.
+    #[must_use]
+    pub fn as_asked(id: &ContentId, bytes: Bytes) -> Self {
+        Self::new(id.codec(), id.kind().unwrap_or(HashKind::Sha2_256), bytes)
     }
 
     /// The id that the bytes have.
@@ -45,7 +52,11 @@ impl Hashed {
     /// # Errors
     /// When it is another one.
     pub fn check(&self, expected: &ContentId) -> Result<(), Mismatch> {
-        if self.id == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found: self.id }) }
+        if self.id == *expected {
+            Ok(())
+        } else {
+            Err(Mismatch { expected: *expected, found: Box::new(self.id) })
+        }
     }
 
     /// The bytes of the block that `expected` names.
@@ -68,8 +79,11 @@ pub fn identify(codec: Codec, bytes: &[u8]) -> ContentId {
 /// # Errors
 /// When they hash to another id.
 pub fn verify(expected: &ContentId, bytes: &[u8]) -> Result<(), Mismatch> {
-    let found = identify_with(expected.codec(), expected.kind(), bytes);
-    if found == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found }) }
+    if expected.content().is_some_and(|content| content == bytes) {
+        return Ok(());
+    }
+    let found = identify_with(expected.codec(), expected.kind().unwrap_or(HashKind::Sha2_256), bytes);
+    if found == *expected { Ok(()) } else { Err(Mismatch { expected: *expected, found: Box::new(found) }) }
 }
 
 fn identify_with(codec: Codec, kind: HashKind, bytes: &[u8]) -> ContentId {
@@ -102,7 +116,7 @@ mod tests {
         let sent = |bytes| Hashed::new(Codec::Raw, HashKind::Blake3, Bytes::from_static(bytes));
         assert_eq!(sent(b"hello world").expect(&id).unwrap(), &b"hello world"[..]);
         let error = sent(b"hello worle").expect(&id).unwrap_err();
-        assert_eq!((error.expected, error.found), (id, sent(b"hello worle").id()));
+        assert_eq!((error.expected, *error.found), (id, sent(b"hello worle").id()));
         let other = Hashed::new(Codec::DagPb, HashKind::Blake3, Bytes::from_static(b"hello world"));
         other.expect(&id).unwrap_err();
     }
@@ -114,5 +128,12 @@ mod tests {
             let error = verify(&id, b"hello worle").unwrap_err();
             assert_eq!(error.expected, id);
         }
+    }
+
+    #[test]
+    fn content_within_an_id_is_compared_with_it() {
+        let id = ContentId::inline(Codec::Raw, b"hello").unwrap();
+        verify(&id, b"hello").unwrap();
+        assert_eq!(verify(&id, b"hell").unwrap_err().expected, id);
     }
 }

@@ -13,6 +13,7 @@ pub mod sink;
 pub mod source;
 mod staging;
 mod sweep;
+pub mod traversal;
 pub mod unixfs;
 mod walk;
 

@@ -1,38 +1,36 @@
 //! The blocks of a DAG out of a store, one after another: what a CAR of it has.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use af_contract::{Codec, ContentId};
+use af_contract::ContentId;
 use bytes::Bytes;
 
 use crate::car::{self, Block};
 use crate::disk::{DiskStore, FileReadError};
-use crate::unixfs::Node;
+use crate::traversal::{DagBounds, Traversal, Visit};
 
 /// Blocks of a DAG, each once, parents before children and in the order of links: as others can use them while they
 /// arrive. Blocking, as the store is. Ends after an error.
 #[derive(Debug)]
 pub struct Walk {
     store: DiskStore,
-    pending: Vec<ContentId>,
-    seen: BTreeSet<ContentId>,
+    traversal: Traversal,
+    over: bool,
 }
 
 impl DiskStore {
     /// The blocks of the file or directory under `root`, verified.
     #[must_use]
     pub fn walk(&self, root: ContentId) -> Walk {
-        Walk { store: self.clone(), pending: vec![root], seen: BTreeSet::new() }
+        Walk { store: self.clone(), traversal: Traversal::new(root, DagBounds::STORED), over: false }
     }
 }
 
 impl Walk {
-    fn block(&mut self, id: ContentId) -> Result<Block, FileReadError> {
+    fn block(&mut self, visit: Visit) -> Result<Block, FileReadError> {
+        let id = visit.id;
         let bytes = self.store.block(&id)?.ok_or(FileReadError::Missing(id))?;
-        if id.codec() == Codec::DagPb {
-            let links: Vec<ContentId> = Node::decode(&id, &bytes)?.links().collect();
-            self.pending.extend(links.into_iter().rev());
-        }
+        self.traversal.arrived(visit, &bytes)?;
         Ok(Block { id, bytes })
     }
 }
@@ -41,17 +39,16 @@ impl Iterator for Walk {
     type Item = Result<Block, FileReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let id = self.pending.pop()?;
-            if !self.seen.insert(id) {
-                continue;
+        while !self.over {
+            let visit = self.traversal.next()?;
+            let block = self.block(visit);
+            self.over = block.is_err();
+            // A root may stand in its CID, and then there is no block of it.
+            if !(visit.id.is_inline() && block.is_ok()) {
+                return Some(block);
             }
-            let block = self.block(id);
-            if block.is_err() {
-                self.pending.clear();
-            }
-            return Some(block);
         }
+        None
     }
 }
 
@@ -91,6 +88,8 @@ impl Iterator for CarPieces {
 #[cfg(test)]
 mod tests {
     use std::io;
+
+    use af_contract::Codec;
 
     use super::*;
     use crate::car::CarDecoder;

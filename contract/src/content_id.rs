@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use cid::Cid;
-use cid::multihash::Multihash;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -29,6 +27,18 @@ impl Codec {
     }
 }
 
+/// The longest content that may stand in an id itself, bytes: what Kubo and Helia take.
+pub const INLINE_BYTES: usize = 128;
+
+/// A CID of any codec and hash, with room for content that stands in it.
+pub type Cid = cid::CidGeneric<INLINE_BYTES>;
+
+/// A CID's hash.
+pub type Multihash = cid::multihash::Multihash<INLINE_BYTES>;
+
+/// `identity` (multihash table): the digest is the content.
+const IDENTITY: u64 = 0x00;
+
 /// The hash function of a content id. Both give 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HashKind {
@@ -49,12 +59,38 @@ impl HashKind {
 
 /// A CIDv1 of a codec and hash that the platform handles. Shown as base32, like `bafkrei…`.
 ///
-/// In JSON it is that string; in DAG-CBOR it is a link (tag 42).
+/// One may be *inline*: its content stands in it instead of a hash (`identity`, up to [`INLINE_BYTES`]), and there is no
+/// block of it to store or fetch. In JSON an id is that string; in DAG-CBOR it is a link (tag 42).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentId {
     codec: Codec,
-    kind: HashKind,
-    digest: [u8; 32],
+    digest: Digest,
+}
+
+/// What names the bytes. In place, so that an id can be copied: 131 bytes where a hash alone took 34.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Digest {
+    Hash(HashKind, [u8; 32]),
+    Inline(Inline),
+}
+
+/// Up to [`INLINE_BYTES`]; those behind `size` are zero, so that equal content is equal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Inline {
+    size: u8,
+    bytes: [u8; INLINE_BYTES],
+}
+
+impl Inline {
+    fn new(content: &[u8]) -> Option<Self> {
+        let mut bytes = [0; INLINE_BYTES];
+        bytes.get_mut(..content.len())?.copy_from_slice(content);
+        Some(Self { size: u8::try_from(content.len()).ok()?, bytes })
+    }
+
+    fn content(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.size)).unwrap_or_default()
+    }
 }
 
 /// Why a text or a CID is not a content id that the platform handles.
@@ -74,7 +110,9 @@ pub enum ContentIdError {
     #[error("codec 0x{0:x} is not supported; use raw (0x55), dag-pb (0x70) or dag-cbor (0x71)")]
     Codec(u64),
     /// A hash other than sha2-256 and BLAKE3, or a digest that is not 32 bytes long.
-    #[error("multihash 0x{code:x} of {size} bytes is not supported; use sha2-256 or blake3 with 32 bytes")]
+    #[error(
+        "multihash 0x{code:x} of {size} bytes is not supported; use sha2-256 or blake3 with 32 bytes, or identity with up to {INLINE_BYTES}"
+    )]
     Hash {
         /// Multihash code.
         code: u64,
@@ -87,7 +125,13 @@ impl ContentId {
     /// The id of a block whose `kind` hash is `digest`.
     #[must_use]
     pub const fn new(codec: Codec, kind: HashKind, digest: [u8; 32]) -> Self {
-        Self { codec, kind, digest }
+        Self { codec, digest: Digest::Hash(kind, digest) }
+    }
+
+    /// The id that `content` stands in; none of what is too long for that.
+    #[must_use]
+    pub fn inline(codec: Codec, content: &[u8]) -> Option<Self> {
+        Some(Self { codec, digest: Digest::Inline(Inline::new(content)?) })
     }
 
     /// Reads a CIDv1 in any multibase, or a CIDv0, which names the same block as the CIDv1 that is shown from then on.
@@ -106,30 +150,61 @@ impl ContentId {
         self.codec
     }
 
-    /// The hash function.
+    /// The hash function; none where the content stands in the id.
     #[must_use]
-    pub const fn kind(&self) -> HashKind {
-        self.kind
+    pub const fn kind(&self) -> Option<HashKind> {
+        match &self.digest {
+            Digest::Hash(kind, _) => Some(*kind),
+            Digest::Inline(_) => None,
+        }
     }
 
-    /// The 32 bytes of the hash.
+    /// The 32 bytes of the hash, or the content that stands in the id.
     #[must_use]
-    pub const fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub fn digest(&self) -> &[u8] {
+        match &self.digest {
+            Digest::Hash(_, digest) => digest,
+            Digest::Inline(inline) => inline.content(),
+        }
+    }
+
+    /// The content that stands in the id, where it does.
+    #[must_use]
+    pub fn content(&self) -> Option<&[u8]> {
+        match &self.digest {
+            Digest::Hash(..) => None,
+            Digest::Inline(inline) => Some(inline.content()),
+        }
+    }
+
+    /// Whether the content stands in the id, so that there is no block of it.
+    #[must_use]
+    pub const fn is_inline(&self) -> bool {
+        matches!(self.digest, Digest::Inline(_))
     }
 
     /// The same id as the `cid` crate's type, for codecs.
     #[must_use]
     pub fn to_cid(&self) -> Cid {
-        let hash = Multihash::wrap(u64::from(self.kind.code()), &self.digest).unwrap_or_default();
+        let code = self.kind().map_or(IDENTITY, |kind| u64::from(kind.code()));
+        let hash = Multihash::wrap(code, self.digest()).unwrap_or_default();
         Cid::new_v1(u64::from(self.codec.code()), hash)
+    }
+
+    /// The same block's CID of version 0, which only a dag-pb node under sha2-256 has.
+    #[must_use]
+    pub fn to_cid_v0(&self) -> Option<Cid> {
+        match (self.codec, self.kind()) {
+            (Codec::DagPb, Some(HashKind::Sha2_256)) => Cid::new_v0(*self.to_cid().hash()).ok(),
+            _ => None,
+        }
     }
 }
 
-impl TryFrom<Cid> for ContentId {
+impl<const SIZE: usize> TryFrom<cid::CidGeneric<SIZE>> for ContentId {
     type Error = ContentIdError;
 
-    fn try_from(cid: Cid) -> Result<Self, ContentIdError> {
+    fn try_from(cid: cid::CidGeneric<SIZE>) -> Result<Self, ContentIdError> {
         let codec = match cid.codec() {
             0x55 => Codec::Raw,
             0x70 => Codec::DagPb,
@@ -137,13 +212,14 @@ impl TryFrom<Cid> for ContentId {
             other => return Err(ContentIdError::Codec(other)),
         };
         let unsupported = || ContentIdError::Hash { code: cid.hash().code(), size: cid.hash().size() };
+        let digest = cid.hash().digest();
         let kind = match cid.hash().code() {
             0x12 => HashKind::Sha2_256,
             0x1e => HashKind::Blake3,
+            IDENTITY => return Self::inline(codec, digest).ok_or_else(unsupported),
             _ => return Err(unsupported()),
         };
-        let digest = cid.hash().digest().try_into().map_err(|_| unsupported())?;
-        Ok(Self { codec, kind, digest })
+        Ok(Self::new(codec, kind, digest.try_into().map_err(|_| unsupported())?))
     }
 }
 
@@ -159,12 +235,13 @@ impl FromStr for ContentId {
 /// and digest. Written here, since a response names several ids and the crate's way allocates for each.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = [1, self.codec.code(), self.kind.code(), 32];
+        let Digest::Hash(kind, digest) = &self.digest else { return fmt::Display::fmt(&self.to_cid(), f) };
+        let head = [1, self.codec.code(), kind.code(), 32];
         let mut text = [b'b'; TEXT_BYTES];
         let mut places = text.iter_mut().skip(1);
         // What was read and not written yet; its last `held` bits.
         let (mut bits, mut held) = (0_u16, 0);
-        for byte in head.into_iter().chain(self.digest) {
+        for &byte in head.iter().chain(digest) {
             bits = bits << 8 | u16::from(byte);
             held += 8;
             while held >= 5 {
@@ -295,7 +372,7 @@ mod tests {
     #[test]
     fn text_round_trips() {
         let id = ContentId::parse(RAW).unwrap();
-        assert_eq!((id.codec(), id.kind()), (Codec::Raw, HashKind::Sha2_256));
+        assert_eq!((id.codec(), id.kind()), (Codec::Raw, Some(HashKind::Sha2_256)));
         assert_eq!(id.to_string(), RAW);
         assert_eq!(serde_json::from_str::<ContentId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
     }
@@ -306,17 +383,31 @@ mod tests {
         assert_eq!(id.to_string(), "bafybeihykld7uyxzogax6vgyvag42y7464eywpf55gxi5qpoisibh3c5wa");
         let other = ContentId::parse("bafybeihykld7uyxzogax6vgyvag42y7464eywpf55gxi5qpoisibh3c5wa").unwrap();
         assert_eq!((id, id.codec()), (other, Codec::DagPb));
+        let v0 = id.to_cid_v0().unwrap().to_string();
+        assert_eq!(v0, "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD");
+        assert_eq!(ContentId::parse(RAW).unwrap().to_cid_v0(), None, "a raw block has none");
+        assert_eq!(ContentId::new(Codec::DagPb, HashKind::Blake3, [1; 32]).to_cid_v0(), None);
+    }
+
+    #[test]
+    fn content_may_stand_in_an_id() {
+        let id = ContentId::parse("bafkqabtimvwgy3yk").unwrap();
+        assert_eq!((id.content(), id.codec(), id.kind()), (Some(&b"hello\n"[..]), Codec::Raw, None));
+        assert_eq!(ContentId::parse("bafkqaaa").unwrap().content(), Some(&b""[..]));
+        assert_eq!(ContentId::parse(RAW).unwrap().content(), None);
+        let most = ContentId::inline(Codec::DagCbor, &[7; INLINE_BYTES]).unwrap();
+        assert_eq!(ContentId::parse(&most.to_string()).unwrap(), most);
+        assert_eq!(ContentId::inline(Codec::Raw, &[7; INLINE_BYTES + 1]), None);
+        let long =
+            cid::CidGeneric::<256>::new_v1(0x55, cid::multihash::Multihash::wrap(0, &[7; 129]).unwrap());
+        assert!(ContentId::parse(&long.to_string()).is_err());
     }
 
     #[test]
     fn other_codecs_and_hashes_are_refused() {
         let digest = Multihash::wrap(0x12, &[0; 32]).unwrap();
         assert!(matches!(ContentId::try_from(Cid::new_v1(0x129, digest)), Err(ContentIdError::Codec(0x129))));
-        for hash in [
-            Multihash::wrap(0x00, b"identity"),
-            Multihash::wrap(0x12, &[0; 31]),
-            Multihash::wrap(0x13, &[0; 64]),
-        ] {
+        for hash in [Multihash::wrap(0x12, &[0; 31]), Multihash::wrap(0x13, &[0; 64])] {
             assert!(matches!(
                 ContentId::try_from(Cid::new_v1(0x55, hash.unwrap())),
                 Err(ContentIdError::Hash { .. })
@@ -340,6 +431,17 @@ mod tests {
                     let id = ContentId::new(codec, kind, digest);
                     proptest::prop_assert_eq!(id.to_string(), id.to_cid().to_string());
                 }
+            }
+        }
+
+        #[test]
+        fn any_content_that_fits_stands_in_an_id(content in proptest::collection::vec(proptest::num::u8::ANY, 0..=INLINE_BYTES)) {
+            for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor] {
+                let id = ContentId::inline(codec, &content).unwrap();
+                proptest::prop_assert_eq!(id.content(), Some(content.as_slice()));
+                proptest::prop_assert_eq!(ContentId::parse(&id.to_string()).unwrap(), id);
+                let bytes = serde_ipld_dagcbor::to_vec(&id).unwrap();
+                proptest::prop_assert_eq!(serde_ipld_dagcbor::from_slice::<ContentId>(&bytes).unwrap(), id);
             }
         }
 

@@ -16,7 +16,7 @@ pub mod setting;
 pub mod trigger;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};
-pub use content_id::{Blake3Hash, Codec, ContentId, ContentIdError, HashKind};
+pub use content_id::{Blake3Hash, Cid, Codec, ContentId, ContentIdError, HashKind, INLINE_BYTES, Multihash};
 pub use cors::{Cors, CorsError};
 pub use domain_name::{DomainName, DomainNameError};
 pub use feed::{

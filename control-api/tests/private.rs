@@ -71,7 +71,11 @@ async fn rotating_seals_all_keys_anew_and_changes_nothing_else() {
         let path = format!("/v1/projects/{project}/rotate-content-key");
         served.call("post", &path, Some(token), json!({})).await
     };
-    assert_eq!(rotate(&project, OWNER).await, (200, json!({ "deployments": 0 })), "there is no key yet");
+    assert_eq!(
+        rotate(&project, OWNER).await,
+        (200, json!({ "deployments": 0, "pins": 0 })),
+        "there is no key yet"
+    );
     let (first, _) = deploy(&served, &function).await;
     let (second, _) = deploy(&served, &function).await;
     let list = format!("/v1/functions/{function}/deployments");
@@ -92,8 +96,8 @@ async fn rotating_seals_all_keys_anew_and_changes_nothing_else() {
         }
     }
 
-    assert_eq!(rotate(&project, OWNER).await, (200, json!({ "deployments": 2 })));
-    assert_eq!(rotate("prj_2", STRANGER).await, (200, json!({ "deployments": 0 })));
+    assert_eq!(rotate(&project, OWNER).await, (200, json!({ "deployments": 2, "pins": 0 })));
+    assert_eq!(rotate("prj_2", STRANGER).await, (200, json!({ "deployments": 0, "pins": 0 })));
     let changed = |before: &Rows, after: &Rows| {
         before.len() == after.len()
             && before.iter().zip(after).all(|(before, after)| before.0 == after.0 && before.1 != after.1)
@@ -132,8 +136,57 @@ async fn a_function_that_is_deleted_takes_its_keys_along() {
     assert!(content_keys(&served).await.is_empty());
 }
 
+async fn a_pins_key_is_kept_for_members_and_sealed_anew() {
+    let served = Served::start().await;
+    let (project, _) = function(&served).await;
+    let storage = format!("/v1/projects/{project}/storage");
+    let (key, other) = (new_key().unwrap(), new_key().unwrap());
+    let mut body = car::encode_header(&[]);
+    let mut keep = |block: car::Block| {
+        body.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
+        body.extend_from_slice(&block.bytes);
+        Ok(())
+    };
+    let file = unixfs::import(Sealing::new(&Cipher::new(&key), &b"secret"[..]).unwrap(), &mut keep).unwrap();
+    let clear = unixfs::import(&b"in clear"[..], &mut keep).unwrap();
+    assert_eq!(served.upload(&format!("{storage}/blocks"), OWNER, body).await.0, 200);
+    let pin = async |cid: &af_contract::ContentId, key: Option<&ContentKey>| {
+        let body = json!({ "cid": cid.to_string() }).to_string().into_bytes();
+        served.upload_json(&format!("{storage}/pins"), OWNER, key, body).await
+    };
+    for (cid, key) in [(&file.root, &other), (&clear.root, &key)] {
+        let (status, problem) = pin(cid, Some(key)).await;
+        assert_eq!((status, &problem["code"]), (422, &json!("private_content_invalid")), "{problem}");
+    }
+    assert_eq!(pin(&clear.root, None).await.1["private"], false);
+    assert_eq!(pin(&file.root, Some(&key)).await.1["private"], true);
+    // Who pins it again without the key does not take it away.
+    assert_eq!(pin(&file.root, None).await.1["private"], true);
+
+    let path = format!("{storage}/{}/key", file.root);
+    let of = async |path: &str, token| served.call("get", path, Some(token), Value::Null).await;
+    assert_eq!(of(&path, OWNER).await, (200, json!({ "contentKey": key.to_hex() })));
+    assert_eq!(of(&path, STRANGER).await.0, 404);
+    assert_eq!(of(&format!("/v1/projects/prj_2/storage/{}/key", file.root), STRANGER).await.0, 404);
+    assert_eq!(served.call("get", &path, None, Value::Null).await.0, 401);
+    assert_eq!(of(&format!("{storage}/{}/key", clear.root), OWNER).await.0, 404, "it is not private");
+    let before = served.stored.rows("select pin_id, sealed from pin_keys order by 1").await;
+    assert!(!before[0].1.windows(8).any(|window| key.reveal().windows(8).any(|part| part == window)));
+    let rotate = format!("/v1/projects/{project}/rotate-content-key");
+    let rotated = served.call("post", &rotate, Some(OWNER), json!({}));
+    assert_eq!(rotated.await, (200, json!({ "deployments": 0, "pins": 1 })));
+    assert_ne!(served.stored.rows("select pin_id, sealed from pin_keys order by 1").await, before);
+    assert_eq!(of(&path, OWNER).await, (200, json!({ "contentKey": key.to_hex() })));
+    assert_eq!(
+        served.call("delete", &format!("{storage}/{}", file.root), Some(OWNER), Value::Null).await.0,
+        204
+    );
+    assert!(served.stored.rows("select pin_id, sealed from pin_keys order by 1").await.is_empty());
+}
+
 crate::on_both!(
     rotating_seals_all_keys_anew_and_changes_nothing_else,
     a_key_that_was_moved_or_lost_is_not_told,
     a_function_that_is_deleted_takes_its_keys_along,
+    a_pins_key_is_kept_for_members_and_sealed_anew,
 );

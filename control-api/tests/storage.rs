@@ -139,6 +139,21 @@ async fn what_is_no_content_is_refused() {
     project.send(&[document.clone(), node.clone()]).await;
     assert_eq!(project.pin(&document.id).await.1["code"], "document_unsupported");
     assert_eq!(project.pin(&node.id).await.1["code"], "node_invalid");
+    // A chain of directories without end, as one that makes them sees it.
+    let (mut last, mut chain) = (root, Vec::new());
+    for _ in 0..=unixfs::DAG_DEPTH {
+        let entry = Entry { name: "a".into(), id: last, size: 1 };
+        let mut keep = |block| {
+            chain.push(block);
+            Ok(())
+        };
+        last = Directory::write(&[entry], &mut keep).unwrap().0;
+    }
+    project.send(&chain).await;
+    project.send(&blocks).await;
+    let (status, problem) = project.pin(&last).await;
+    assert_eq!((status, &problem["code"]), (413, &json!("dag_too_large")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("1024 levels"), "{problem}");
     let body = json!({ "cid": root.to_string(), "places": ["nowhere"] });
     let pins = format!("{}/pins", project.path);
     let (status, problem) = project.served.call("post", &pins, Some(OWNER), body).await;
@@ -232,7 +247,21 @@ async fn a_form_with_files_is_stored() {
     let found: Vec<_> = pins.iter().map(|pin| (pin["name"].clone(), pin["cid"].clone())).collect();
     let expected = [("a.txt", file(b"hello").0), ("large", file(&large).0)];
     assert_eq!(found, expected.map(|(name, cid)| (json!(name), json!(cid.to_string()))));
-    assert_eq!(send(cut).await.1["code"], "upload_broken");
+    assert_eq!(send(cut.clone()).await.1["code"], "upload_broken");
+    // Under another profile; of a CAR it cannot be chosen any more.
+    let whole = [&cut[..], b"--x--\r\n"].concat();
+    let path = format!("{}?profile=unixfs-v0-2015", project.path);
+    let kind = "multipart/form-data; boundary=x";
+    let (status, stored) = project.served.upload_as(&path, OWNER, kind, whole.clone()).await;
+    let hello = unixfs::import_as(unixfs::Profile::V0, &b"hello"[..], |_| Ok(())).unwrap().root;
+    assert_eq!((status, &stored["pins"][0]["cid"]), (201, &json!(hello.to_string())), "{stored}");
+    let path = format!("{}?profile=unixfs-v9", project.path);
+    let (status, problem) = project.served.upload_as(&path, OWNER, kind, whole).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_profile")));
+    let path = format!("{}?profile=unixfs-v0-2015", project.path);
+    let (root, blocks) = file(b"hello");
+    let (status, problem) = project.served.upload(&path, OWNER, car_of(&[root], &blocks)).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_profile")));
     assert_eq!(send(b"no form".to_vec()).await.1["code"], "form_invalid");
     assert_eq!(send(b"--x--\r\n".to_vec()).await.1["code"], "no_file");
 }

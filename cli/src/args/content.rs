@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use af_content::unixfs::Profile;
 use af_contract::{Blake3Hash, ContentId};
 use clap::Args as Options;
 use url::Url;
@@ -90,6 +91,10 @@ pub struct Verify {
     /// The BLAKE3 that it should have, 64 hex digits
     #[arg(long, value_name = "HEX")]
     pub blake3: Option<Blake3Hash>,
+    /// How a file here becomes blocks: unixfs-v1-2025, unixfs-v0-2015 or unixfs-v1-2025-blake3 [default: the one that has the
+    /// CID that it should have, else the first]
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<Profile>,
     #[command(flatten)]
     pub sources: Sources,
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use af_content::unixfs::Profile;
 use af_contract::ContentId;
 use clap::{Args as Options, Subcommand};
 
@@ -35,7 +36,7 @@ pub struct Stored {
 pub enum Storage {
     /// Store a file or folder, and pin it
     Add(Add),
-    /// Get a file or folder back; each of its blocks is checked here
+    /// Get a file or folder back, decrypted if it is private; each of its blocks is checked here
     Get(Get),
     /// List what the project stores, and where it is held
     #[command(visible_alias = "list")]
@@ -46,7 +47,7 @@ pub enum Storage {
     Unpin(Cid),
     /// Store the content of a CAR, and pin its roots
     Import(Import),
-    /// Write content to a CAR; each of its blocks is checked here
+    /// Write content to a CAR, as it is stored: private content encrypted; each of its blocks is checked here
     Export(Get),
     /// Remove blocks that no deployment, site or pin needs (for the operator, who made the first start)
     Gc(Gc),
@@ -77,6 +78,14 @@ pub struct NewPin {
 pub struct Add {
     /// The file or folder. Names in a folder that begin with a dot are left out, except .well-known
     pub path: PathBuf,
+    /// How it becomes blocks, and so which CID it has: unixfs-v1-2025, unixfs-v0-2015 (what Kubo makes by itself, with
+    /// CIDs that begin with Qm) or unixfs-v1-2025-blake3 (the first one with BLAKE3, verified faster; few others have it)
+    #[arg(long, value_name = "PROFILE", default_value_t)]
+    pub profile: Profile,
+    /// Encrypt files and names before they are sent; members of the project get them back with `af storage get`. Each time
+    /// with another key, so the CID is another one, too
+    #[arg(long)]
+    pub private: bool,
     #[command(flatten)]
     pub pin: NewPin,
 }

@@ -58,6 +58,20 @@ impl Api {
         self.json(self.request(method, path)?.json(body)).await
     }
 
+    /// `POST` with a JSON body, and what the content is encrypted with that it is about, if it is.
+    pub async fn send_with_key(
+        &self,
+        path: &str,
+        body: &Value,
+        key: Option<&ContentKey>,
+    ) -> Result<Value, ApiError> {
+        let mut request = self.request(Method::POST, path)?.json(body);
+        if let Some(key) = key {
+            request = request.header("af-content-key", key.to_hex());
+        }
+        self.json(request).await
+    }
+
     /// `DELETE` of a path; null where there is nothing to say.
     pub async fn delete(&self, path: &str) -> Result<Value, ApiError> {
         let response = self.answer(self.request(Method::DELETE, path)?).await?;

@@ -67,11 +67,11 @@ impl Out {
     fn write(&self, store: &DiskStore, id: ContentId, form: Form) -> anyhow::Result<()> {
         let blocks = |id: &ContentId| block(store, id);
         if let Self::Place(path) = self {
-            return Destination::new(path, Existing::Replaced)?.write(&blocks, id, form);
+            return Destination::new(path, Existing::Replaced)?.write(&blocks, id, form, None);
         }
         let mut stdout = io::stdout().lock();
         match form {
-            Form::Plain => unpack::file(&blocks, id, u64::MAX, &mut stdout).map(drop)?,
+            Form::Plain => unpack::file(&blocks, id, u64::MAX, None, &mut stdout).map(drop)?,
             Form::Car => unpack::car(&blocks, id, &mut stdout)?,
         }
         Ok(stdout.flush()?)
@@ -130,8 +130,8 @@ impl Fetched {
         let blake3 = if written {
             blake3
         } else {
-            let (store, id) = (fetcher.store().clone(), options.cid);
-            tokio::task::spawn_blocking(move || blake3_of(&store, id)).await??
+            let (store, id, most) = (fetcher.store().clone(), options.cid, bounds(options).bytes);
+            tokio::task::spawn_blocking(move || blake3_of(&store, id, most)).await??
         };
         Ok(Self { fetcher, blake3, id: options.cid, dag, took, written, _temporary: temporary })
     }
@@ -227,11 +227,11 @@ fn failed(error: impl std::fmt::Display, fetcher: &Fetcher) -> anyhow::Error {
 }
 
 /// Of a file; nothing of what is none.
-fn blake3_of(store: &DiskStore, id: ContentId) -> anyhow::Result<Option<Blake3Hash>> {
+fn blake3_of(store: &DiskStore, id: ContentId, most: u64) -> anyhow::Result<Option<Blake3Hash>> {
     let mut hasher = blake3::Hasher::new();
-    match unpack::file(&|id| block(store, id), id, u64::MAX, &mut hasher) {
+    match unpack::file(&|id| block(store, id), id, most, None, &mut hasher) {
         Ok(_) => Ok(Some(hasher.finalize().into())),
-        Err(error) if error.downcast_ref::<ExportError>().is_some() => Ok(None),
+        Err(error) if matches!(error.downcast_ref(), Some(ExportError::NotAFile(_))) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -125,11 +125,12 @@ async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Resu
 async fn rotate_key(api: &Api, output: &Output) -> anyhow::Result<()> {
     let path = format!("/v1/projects/{}/rotate-content-key", api.project().await?);
     let rotated = api.send(Method::POST, &path, &json!({})).await?;
-    let count = rotated.get("deployments").and_then(Value::as_u64).unwrap_or_default();
-    let message = match count {
-        0 => "the project has no private deployments".to_owned(),
-        1 => "the key of 1 private deployment is sealed with a new key".to_owned(),
-        several => format!("the keys of {several} private deployments are sealed with a new key"),
+    let count = |of: &str| rotated.get(of).and_then(Value::as_u64).unwrap_or_default();
+    let message = match (count("deployments"), count("pins")) {
+        (0, 0) => "the project has nothing private".to_owned(),
+        (deployments, pins) => format!(
+            "sealed with a new key: the keys of {deployments} private deployments and of {pins} private pins"
+        ),
     };
     output.result(&rotated, &message);
     Ok(())

@@ -1,15 +1,16 @@
 //! Verified content as people keep it: a file, a folder, or a CAR. Nothing is at its place before all of it is.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use af_content::car;
+use af_content::private::{Cipher, Opening};
+use af_content::traversal::{DagBounds, Traversal};
 use af_content::unixfs::{Directory, Export, Listing, Node};
-use af_contract::{Codec, ContentId, limits};
+use af_contract::{ContentId, limits};
 use anyhow::{Context, bail};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// What is unpacked at most, bytes: a small DAG can say the same file a million times.
 const UNPACKED_BYTES: u64 = 1 << 40;
@@ -61,12 +62,18 @@ impl Destination {
         self.dir.path()
     }
 
-    /// Writes beside the place, then moves there. Blocking.
-    pub fn write(&self, blocks: Blocks<'_>, root: ContentId, form: Form) -> anyhow::Result<()> {
+    /// Writes beside the place, then moves there; private content in clear, unless it is a CAR. Blocking.
+    pub fn write(
+        &self,
+        blocks: Blocks<'_>,
+        root: ContentId,
+        form: Form,
+        cipher: Option<&Cipher>,
+    ) -> anyhow::Result<()> {
         let part = self.part();
         match form {
             Form::Plain => {
-                Unpacking { blocks, bytes: UNPACKED_BYTES, entries: ENTRIES }.entry(root, &part, 0)
+                Unpacking { blocks, bytes: UNPACKED_BYTES, entries: ENTRIES, cipher }.entry(root, &part, 0)
             }
             Form::Car => create(&part, |file| car(blocks, root, file)),
         }?;
@@ -111,32 +118,64 @@ fn create(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>)
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes a file's bytes, `most` of them, and returns their number.
-pub fn file(blocks: Blocks<'_>, root: ContentId, most: u64, out: &mut dyn Write) -> anyhow::Result<u64> {
-    let (mut export, mut size) = (Export::new(root, most), 0);
-    while let Some(id) = export.wanted() {
-        let bytes = export.feed(&blocks(&id)?)?;
-        out.write_all(&bytes)?;
-        size += bytes.len() as u64;
-    }
-    Ok(size)
+/// Writes a file's bytes, `most` of them, in clear where there is a cipher, and returns their number.
+pub fn file(
+    blocks: Blocks<'_>,
+    root: ContentId,
+    most: u64,
+    cipher: Option<&Cipher>,
+    out: &mut dyn Write,
+) -> anyhow::Result<u64> {
+    let mut stored = Stored { blocks, export: Export::new(root, most), block: Bytes::new() };
+    let copied = match cipher {
+        Some(cipher) => io::copy(&mut Opening::new(cipher, stored), out),
+        None => io::copy(&mut stored, out),
+    };
+    // What is wrong with the blocks is told as itself.
+    copied.map_err(|error| match error.downcast::<Unreadable>() {
+        Ok(Unreadable(error)) => error,
+        Err(error) => error.into(),
+    })
 }
 
-/// Writes all blocks, each once, parents before children and in the order of links.
+/// A file's bytes as they are stored, block by block.
+struct Stored<'a> {
+    blocks: Blocks<'a>,
+    export: Export,
+    block: Bytes,
+}
+
+/// Why no more can be read, on its way through `io`.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Unreadable(anyhow::Error);
+
+impl Read for Stored<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let broken = |error| io::Error::other(Unreadable(error));
+        while self.block.is_empty() {
+            let Some(id) = self.export.wanted() else { return Ok(0) };
+            let block = (self.blocks)(&id).map_err(broken)?;
+            self.block = self.export.feed(&block).map_err(|error| broken(error.into()))?;
+        }
+        let taken = self.block.len().min(into.len());
+        self.block.copy_to_slice(into.get_mut(..taken).unwrap_or_default());
+        Ok(taken)
+    }
+}
+
+/// Writes all blocks, each once, parents before children and in the order of links. Those that their ids hold are in
+/// none.
 pub fn car(blocks: Blocks<'_>, root: ContentId, out: &mut dyn Write) -> anyhow::Result<()> {
     out.write_all(&car::encode_header(&[root]))?;
-    let (mut pending, mut seen) = (vec![root], HashSet::new());
-    while let Some(id) = pending.pop() {
-        if !seen.insert(id) {
-            continue;
+    let mut traversal = Traversal::new(root, DagBounds::STORED);
+    while let Some(visit) = traversal.next() {
+        let block = blocks(&visit.id)?;
+        if !visit.id.is_inline() {
+            out.write_all(&car::encode_block_prefix(&visit.id, block.len()))?;
+            out.write_all(&block)?;
         }
-        let block = blocks(&id)?;
-        out.write_all(&car::encode_block_prefix(&id, block.len()))?;
-        out.write_all(&block)?;
-        if id.codec() == Codec::DagPb {
-            let links: Vec<ContentId> = Node::decode(&id, &block)?.links().collect();
-            pending.extend(links.into_iter().rev());
-        }
+        traversal.arrived(visit, &block)?;
     }
     Ok(())
 }
@@ -146,6 +185,8 @@ struct Unpacking<'a> {
     blocks: Blocks<'a>,
     bytes: u64,
     entries: usize,
+    /// Of private content.
+    cipher: Option<&'a Cipher>,
 }
 
 impl Unpacking<'_> {
@@ -153,7 +194,7 @@ impl Unpacking<'_> {
         self.entries = self.entries.checked_sub(1).context("there are too many files in it")?;
         match Node::decode(&id, &(self.blocks)(&id)?)? {
             Node::Bytes(_) | Node::File(_) => create(path, |out| {
-                let size = file(self.blocks, id, self.bytes, out)?;
+                let size = file(self.blocks, id, self.bytes, self.cipher, out)?;
                 self.bytes = self.bytes.saturating_sub(size);
                 Ok(())
             }),
@@ -163,7 +204,11 @@ impl Unpacking<'_> {
                 }
                 fs::create_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
                 for entry in self.directory(id)?.entries() {
-                    self.entry(entry.id, &path.join(&entry.name), depth + 1)?;
+                    let name = match self.cipher {
+                        Some(cipher) => cipher.open_entry(&entry.name)?,
+                        None => entry.name.clone(),
+                    };
+                    self.entry(entry.id, &path.join(name), depth + 1)?;
                 }
                 Ok(())
             }

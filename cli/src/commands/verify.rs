@@ -6,9 +6,10 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use af_content::car::CarDecoder;
-use af_content::unixfs::{self, Node};
+use af_content::unixfs::{self, Node, Profile};
 use af_contract::{Blake3Hash, Codec, ContentId};
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use serde_json::json;
 
 use super::fetch::Fetched;
@@ -25,7 +26,8 @@ pub async fn verify(options: Verify, environment: &Environment, output: &Output)
     if path.is_file() {
         let file = path.to_owned();
         let is_car = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("car"));
-        let read = move || if is_car { car(&file) } else { self::file(&file) };
+        let (profile, expected) = (options.profile, options.cid);
+        let read = move || if is_car { car(&file) } else { self::file(&file, profile, expected) };
         let found = tokio::task::spawn_blocking(read).await??;
         found.judge(&options)?;
         found.report(output);
@@ -34,6 +36,9 @@ pub async fn verify(options: Verify, environment: &Environment, output: &Output)
     let Ok(cid) = ContentId::parse(&options.what) else {
         bail!("{} is neither a file here nor a CID", options.what);
     };
+    if options.profile.is_some() {
+        bail!("--profile is for a file here; a CID has its blocks already");
+    }
     let fetch = Fetch { cid, sources: options.sources, output: None, car: false, blocks: None, max_mb: 4096 };
     let fetched = Fetched::new(&fetch, environment, output).await?;
     expect("CID", options.cid.as_ref(), &cid)?;
@@ -95,10 +100,26 @@ fn expect<T: PartialEq + std::fmt::Display>(
     }
 }
 
-fn file(path: &Path) -> anyhow::Result<Found> {
+/// Under this profile, else the one that gives the CID that is expected, else the first.
+fn file(path: &Path, profile: Option<Profile>, expected: Option<ContentId>) -> anyhow::Result<Found> {
+    let found = file_as(profile.unwrap_or_default(), path)?;
+    let (None, Some(expected)) = (profile, expected) else { return Ok(found) };
+    if found.roots.contains(&expected) {
+        return Ok(found);
+    }
+    for profile in Profile::ALL {
+        let other = file_as(profile, path)?;
+        if other.roots.contains(&expected) {
+            return Ok(other);
+        }
+    }
+    Ok(found)
+}
+
+fn file_as(profile: Profile, path: &Path) -> anyhow::Result<Found> {
     let open = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let (mut blocks, mut bytes) = (0, 0);
-    let summary = unixfs::import(BufReader::new(open), |block| {
+    let summary = unixfs::import_as(profile, BufReader::new(open), |block| {
         blocks += 1;
         bytes += block.bytes.len() as u64;
         Ok(())
@@ -125,7 +146,15 @@ fn car(path: &Path) -> anyhow::Result<Found> {
     let roots = decoder.roots().unwrap_or_default().to_vec();
     decoder.finish().context("WRONG")?;
     linked.extend(&roots);
-    let missing = linked.iter().filter(|id| !have.contains_key(id)).count();
+    // What stands in a link is no block, and may link to some.
+    let mut inline: Vec<ContentId> = linked.iter().filter(|id| id.is_inline()).copied().collect();
+    while let Some(id) = inline.pop() {
+        if let (Codec::DagPb, Some(content)) = (id.codec(), id.content()) {
+            let node = Node::decode(&id, &Bytes::copy_from_slice(content)).context("WRONG")?;
+            inline.extend(node.links().filter(|link| linked.insert(*link) && link.is_inline()));
+        }
+    }
+    let missing = linked.iter().filter(|id| !id.is_inline() && !have.contains_key(id)).count();
     let bytes = have.values().sum();
     Ok(Found { roots, blocks: have.len(), bytes, blake3: hasher.finalize().into(), missing })
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use cid::Cid;
+use af_contract::Cid;
 use libp2p_identity::PeerId;
 
 use super::message::{Entry, Presence, WantKind};

@@ -1,7 +1,7 @@
 //! Answers of the store to what a peer wants.
 
+use af_contract::Cid;
 use bytes::Bytes;
-use cid::Cid;
 use tracing::warn;
 
 use super::ledgers::{Job, Looked};

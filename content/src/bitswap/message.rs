@@ -2,13 +2,13 @@
 //!
 //! The format is that of <https://specs.ipfs.tech/bitswap-protocol/>; what it does not name is skipped.
 
+use af_contract::Cid;
 use bytes::{BufMut, Bytes};
-use cid::Cid;
 
 /// The largest message, which is what other nodes accept, too: 4 MiB.
 pub const MESSAGE_BYTES: usize = 4 << 20;
 
-/// Wants or presences in one message. Others send some thousand at once at most; each takes a hundred bytes here.
+/// Wants or presences in one message. Others send some thousand at once at most; each takes two hundred bytes here.
 pub const ENTRIES: usize = 16_384;
 
 /// Blocks in one message: 4 MiB of the smallest that anybody sends in numbers.
@@ -387,7 +387,7 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
-    use cid::multihash::Multihash;
+    use af_contract::Multihash;
     use proptest::prelude::*;
 
     use super::*;

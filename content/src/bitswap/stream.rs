@@ -4,10 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::{Codec, ContentId, HashKind};
+use af_contract::{Cid, Codec, ContentId, HashKind, Multihash};
 use bytes::Bytes;
-use cid::Cid;
-use cid::multihash::Multihash;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -117,7 +115,7 @@ fn kinds(prefix: Prefix) -> Option<(Codec, HashKind)> {
     let digest = [0; 32];
     let hash = Multihash::wrap(prefix.hash, digest.get(..usize::try_from(prefix.size).ok()?)?).ok()?;
     let id = ContentId::try_from(Cid::new_v1(prefix.codec, hash)).ok()?;
-    Some((id.codec(), id.kind()))
+    Some((id.codec(), id.kind()?))
 }
 
 /// The id that a CID of either version names here.

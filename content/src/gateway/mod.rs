@@ -27,4 +27,4 @@ pub use self::entity_bytes::{EntityBytes, EntityBytesError, Wanted};
 pub use self::error::{DagError, DocumentError, GatewayError};
 pub use self::format::{CarTerms, Choice, Duplicates, Format, Parameters, Scope};
 pub use self::service::{Gateway, Request};
-pub use self::target::{Root, Style, Target};
+pub use self::target::{Style, Target};

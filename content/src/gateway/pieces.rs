@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use af_contract::Cid;
 use bytes::Bytes;
-use cid::Cid;
 
 use super::error::DagError;
 use super::walk::Walk;
@@ -16,7 +16,7 @@ pub enum Pieces {
     /// They are here.
     Here(Option<Bytes>),
     /// These bytes of a file.
-    File(Walk, Range<u64>),
+    File(Box<Walk>, Range<u64>),
     /// A CAR; its header goes first.
     Car(Option<Bytes>, Box<Walk>),
 }
@@ -45,7 +45,12 @@ impl Pieces {
             }
             Self::Car(header, walk) => {
                 let mut pieces: VecDeque<Bytes> = header.take().into_iter().collect();
-                if let Some(visited) = walk.next()? {
+                // What stands in links is not sent besides.
+                let mut next = walk.next()?;
+                while next.as_ref().is_some_and(|visited| visited.id.is_inline()) {
+                    next = walk.next()?;
+                }
+                if let Some(visited) = next {
                     pieces.push_back(car::encode_block_prefix(&visited.id, visited.block.len()).into());
                     pieces.push_back(visited.block);
                     pieces.retain(|piece| !piece.is_empty());

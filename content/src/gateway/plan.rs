@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use af_contract::{Codec, ContentId};
+use af_contract::{Cid, Codec, ContentId};
 use bytes::Bytes;
-use cid::Cid;
 use http::HeaderValue;
 
 use super::GatewayError;
@@ -14,7 +13,7 @@ use super::format::{CarTerms, DAG_CBOR_TYPE, Duplicates, Format, RAW_TYPE, Scope
 use super::listing;
 use super::pieces::Pieces;
 use super::reading::Reading;
-use super::resolve::{End, Resolved, entry, resolve};
+use super::resolve::{Resolved, entry, resolve};
 use super::target::Target;
 use super::walk::Walk;
 use crate::DiskStore;
@@ -77,7 +76,7 @@ impl Content {
                 Pieces::Here(Some(bytes.slice(from..to.max(from))))
             }
             Self::File { root, reading, .. } => {
-                Pieces::File(Walk::of_file(root, range.clone(), reading), range)
+                Pieces::File(Box::new(Walk::of_file(root, range.clone(), reading)), range)
             }
             Self::Car(root, walk) => Pieces::car(&root, walk),
         }
@@ -99,7 +98,7 @@ pub fn plan(store: DiskStore, target: &Target, format: &Format) -> Result<Plan, 
     }
     let roots = roots.join(",");
     let sending = match format {
-        Format::Raw => raw(&resolved, target),
+        Format::Raw => raw(&resolved),
         Format::DagCbor => dag_cbor(&resolved)?,
         Format::Car(terms) => car(resolved, target, terms, reading)?,
         Format::Files => match files(resolved, target, reading)? {
@@ -117,19 +116,16 @@ impl Sending {
     }
 }
 
-fn raw(resolved: &Resolved, target: &Target) -> Sending {
-    let (name, bytes) = match &resolved.end {
-        End::Block(id, bytes) => (id.to_string(), bytes.clone()),
-        End::Inline(bytes) => (target.cid.to_string(), bytes.clone()),
-    };
-    let sending =
-        Sending::new(Content::Here(bytes), HeaderValue::from_static(RAW_TYPE), &format!("{name}.raw"));
-    Sending { filename: Some(format!("{name}.bin")), ..sending }
+fn raw(resolved: &Resolved) -> Sending {
+    let (id, bytes) = &resolved.end;
+    let content = Content::Here(bytes.clone());
+    let sending = Sending::new(content, HeaderValue::from_static(RAW_TYPE), &format!("{id}.raw"));
+    Sending { filename: Some(format!("{id}.bin")), ..sending }
 }
 
 fn dag_cbor(resolved: &Resolved) -> Result<Sending, GatewayError> {
     match &resolved.end {
-        End::Block(id, bytes) if id.codec() == Codec::DagCbor => {
+        (id, bytes) if id.codec() == Codec::DagCbor => {
             let media_type = HeaderValue::from_static(DAG_CBOR_TYPE);
             let sending = Sending::new(Content::Here(bytes.clone()), media_type, &format!("{id}.dag-cbor"));
             Ok(Sending { filename: Some(format!("{id}.cbor")), ..sending })
@@ -144,14 +140,9 @@ fn car(
     terms: &CarTerms,
     reading: Reading,
 ) -> Result<Sending, GatewayError> {
-    let (root, content) = match resolved.end {
-        // It is in the CID, which is the root.
-        End::Inline(_) => (target.cid, Content::Car(target.cid, Walk::of_nothing(reading))),
-        End::Block(id, bytes) => {
-            let walk = below(id, &bytes, terms, reading)?;
-            (id.to_cid(), Content::Car(id.to_cid(), walk.led_by(&resolved.trail, terms.duplicates)))
-        }
-    };
+    let (id, bytes) = resolved.end;
+    let walk = below(id, &bytes, terms, reading)?.led_by(&resolved.trail, terms.duplicates);
+    let (root, content) = (id.to_cid(), Content::Car(id.to_cid(), walk));
     let mut way = blake3::Hasher::new();
     for name in &target.names {
         way.update(name.as_bytes()).update(b"/");
@@ -192,14 +183,7 @@ fn below(id: ContentId, bytes: &Bytes, terms: &CarTerms, reading: Reading) -> Re
 }
 
 fn files(resolved: Resolved, target: &Target, mut reading: Reading) -> Result<Plan, GatewayError> {
-    let (id, bytes) = match resolved.end {
-        End::Inline(bytes) => {
-            let media_type = media_type::of(&target.names);
-            let sending = Sending::new(Content::Here(bytes), media_type, &target.cid.to_string());
-            return Ok(Plan::Send(Box::new(sending)));
-        }
-        End::Block(id, bytes) => (id, bytes),
-    };
+    let (id, bytes) = resolved.end;
     if id.codec() == Codec::DagCbor {
         let media_type = HeaderValue::from_static(DAG_CBOR_TYPE);
         let sending = Sending::new(Content::Here(bytes), media_type, &id.to_string());

@@ -7,7 +7,7 @@ use super::GatewayError;
 use super::document::{self, Followed};
 use super::error::DagError;
 use super::reading::Reading;
-use super::target::{Root, Target, block_id};
+use super::target::Target;
 use crate::unixfs::{Looked, Lookup, Node};
 
 /// The end of a path, and the way there.
@@ -17,17 +17,8 @@ pub struct Resolved {
     pub trail: Vec<ContentId>,
     /// The root, what each name led to, and so the end.
     pub roots: Vec<ContentId>,
-    /// What is at the end.
-    pub end: End,
-}
-
-/// What is at the end of a path.
-#[derive(Clone, Debug)]
-pub enum End {
-    /// A block, which is here.
-    Block(ContentId, Bytes),
-    /// Content that was in the CID.
-    Inline(Bytes),
+    /// The block at the end, which is here or stands in its CID.
+    pub end: (ContentId, Bytes),
 }
 
 /// Follows a path.
@@ -35,15 +26,7 @@ pub enum End {
 /// # Errors
 /// When it leads nowhere, or to what is not here.
 pub fn resolve(target: &Target, reading: &mut Reading) -> Result<Resolved, GatewayError> {
-    let mut at = match &target.root {
-        Root::Block(id) => *id,
-        Root::Inline(_) if !target.names.is_empty() => {
-            return Err(GatewayError::NotFound(shown(&target.names), target.cid.to_string()));
-        }
-        Root::Inline(bytes) => {
-            return Ok(Resolved { trail: Vec::new(), roots: Vec::new(), end: End::Inline(bytes.clone()) });
-        }
-    };
+    let mut at = target.root;
     let (mut trail, mut roots) = (Vec::new(), vec![at]);
     let mut names = target.names.as_slice();
     while let Some((name, after)) = names.split_first() {
@@ -60,7 +43,7 @@ pub fn resolve(target: &Target, reading: &mut Reading) -> Result<Resolved, Gatew
                 }
             };
             trail.push(at);
-            at = block_id(link)?;
+            at = ContentId::try_from(link).map_err(DagError::from)?;
             names = names.get(used..).unwrap_or_default();
         } else {
             at = entry(at, name, reading, &mut trail)?;
@@ -68,7 +51,7 @@ pub fn resolve(target: &Target, reading: &mut Reading) -> Result<Resolved, Gatew
         }
         roots.push(at);
     }
-    let end = End::Block(at, reading.block(&at)?);
+    let end = (at, reading.block(&at)?);
     Ok(Resolved { trail, roots, end })
 }
 

@@ -18,7 +18,7 @@ use super::error::DagError;
 use super::format::{Choice, Format, Parameters};
 use super::headers::{self, IPFS_PATH, IPFS_ROOTS};
 use super::plan::{Content, Plan, Sending, plan};
-use super::target::{Root, Style, Target};
+use super::target::{Style, Target};
 use super::{Access, GatewayError};
 use crate::DiskStore;
 use crate::serving::conditional::{self, Verdict};
@@ -132,9 +132,7 @@ impl Gateway {
         drop(turn);
         planned.map_err(|_| DagError::Interrupted)?.map_err(|error| match error {
             // Nothing is ever fetched, so this asks no more than it gets anyway; the specification has a status for it.
-            GatewayError::Missing(id)
-                if request.target.root == Root::Block(id) && request.only_if_cached() =>
-            {
+            GatewayError::Missing(id) if request.target.root == id && request.only_if_cached() => {
                 GatewayError::NotCached
             }
             error => error,

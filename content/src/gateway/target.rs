@@ -2,23 +2,13 @@
 
 use std::borrow::Cow;
 
-use af_contract::{ContentId, ContentIdError};
-use bytes::Bytes;
-use cid::Cid;
+use af_contract::{Cid, ContentId, ContentIdError};
 
 use super::GatewayError;
 use crate::serving::path::{self, FilePath};
 
 /// Names of a path. Twice as deep as what can be deployed, and no more work than one request may be.
 const NAMES: usize = 64;
-
-/// The longest content that may stand in a CID itself.
-const INLINE_BYTES: usize = 128;
-
-/// `identity` (multihash table): the digest is the content.
-const IDENTITY: u64 = 0x00;
-const RAW: u64 = 0x55;
-const DAG_PB: u64 = 0x70;
 
 /// The namespace of immutable content.
 const IPFS: &str = "/ipfs/";
@@ -27,7 +17,7 @@ const IPFS: &str = "/ipfs/";
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Where the path begins.
-    pub root: Root,
+    pub root: ContentId,
     /// As it was written.
     pub cid: Cid,
     /// Below it.
@@ -37,15 +27,6 @@ pub struct Target {
     /// Of all of it, as it was written: `/ipfs/{cid}/…`
     pub written: String,
     style: Style,
-}
-
-/// What a CID leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Root {
-    /// A block.
-    Block(ContentId),
-    /// The content itself.
-    Inline(Bytes),
 }
 
 /// Where the CID stands.
@@ -114,10 +95,7 @@ impl Target {
     /// The CID as a host's label, in the one form that does not depend on case; `None` for content within the CID.
     #[must_use]
     pub fn label(&self) -> Option<String> {
-        match &self.root {
-            Root::Block(id) => Some(id.to_string()),
-            Root::Inline(_) => None,
-        }
+        (!self.root.is_inline()).then(|| self.root.to_string())
     }
 
     /// What is below the CID, as it was written; begins with a slash.
@@ -128,27 +106,10 @@ impl Target {
     }
 }
 
-fn root(text: &str) -> Result<(Cid, Root), ContentIdError> {
+fn root(text: &str) -> Result<(Cid, ContentId), ContentIdError> {
     let cid = Cid::try_from(text)
         .map_err(|source| ContentIdError::Syntax { text: text.chars().take(100).collect(), source })?;
-    let digest = cid.hash().digest();
-    if cid.hash().code() == IDENTITY && cid.codec() == RAW && digest.len() <= INLINE_BYTES {
-        return Ok((cid, Root::Inline(Bytes::copy_from_slice(digest))));
-    }
-    Ok((cid, Root::Block(block_id(cid)?)))
-}
-
-/// The block of a CID of either version: both name the same bytes.
-pub(super) fn block_id(cid: Cid) -> Result<ContentId, ContentIdError> {
-    match cid.version() {
-        cid::Version::V0 => ContentId::try_from(Cid::new_v1(DAG_PB, *cid.hash())),
-        cid::Version::V1 => ContentId::try_from(cid),
-    }
-}
-
-/// Whether the content is in the link itself: there is no block of it.
-pub(super) fn is_inline(cid: &Cid) -> bool {
-    cid.hash().code() == IDENTITY
+    Ok((cid, ContentId::try_from(cid)?))
 }
 
 #[cfg(test)]
@@ -160,7 +121,7 @@ mod tests {
     #[test]
     fn paths_and_hosts_name_content() {
         let target = Target::of_path(&format!("/ipfs/{CID}/a/%C4%85%2Etxt")).unwrap();
-        assert_eq!(target.root, Root::Block(ContentId::parse(CID).unwrap()));
+        assert_eq!(target.root, ContentId::parse(CID).unwrap());
         assert_eq!(
             (target.names.as_slice(), target.slash),
             (&["a".to_owned(), "ą.txt".to_owned()][..], false)
@@ -178,10 +139,11 @@ mod tests {
     #[test]
     fn both_versions_and_inline_content_are_roots() {
         let v0 = Target::of_path("/ipfs/Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD").unwrap();
-        assert!(matches!(v0.root, Root::Block(id) if id.to_string().starts_with("bafybei")));
-        assert_eq!(Target::of_path("/ipfs/bafkqaaa").unwrap().root, Root::Inline(Bytes::new()));
+        assert!(v0.root.to_string().starts_with("bafybei"));
+        let empty = Target::of_path("/ipfs/bafkqaaa").unwrap();
+        assert_eq!((empty.root.content(), empty.label()), (Some(&b""[..]), None));
         let hello = Target::of_path("/ipfs/bafkqabtimvwgy3yk/").unwrap();
-        assert_eq!(hello.root, Root::Inline(Bytes::from_static(b"hello\n")));
+        assert_eq!(hello.root.content(), Some(&b"hello\n"[..]));
     }
 
     #[test]
@@ -197,8 +159,11 @@ mod tests {
             );
         }
         // dag-json, and 129 bytes of inline content.
-        let hash = cid::multihash::Multihash::wrap(0x12, &[0; 32]).unwrap();
+        let hash = af_contract::Multihash::wrap(0x12, &[0; 32]).unwrap();
         assert!(Target::of_path(&format!("/ipfs/{}", Cid::new_v1(0x129, hash))).is_err());
+        let long =
+            cid::CidGeneric::<256>::new_v1(0x55, cid::multihash::Multihash::wrap(0, &[7; 129]).unwrap());
+        assert!(Target::of_path(&format!("/ipfs/{long}")).is_err());
     }
 
     proptest::proptest! {

@@ -202,6 +202,32 @@ async fn a_client_that_reads_nothing_is_cut_off_and_leaves_its_place() {
 }
 
 #[tokio::test]
+async fn what_stands_in_a_link_is_served_and_not_sent_besides() {
+    let node = Node::new();
+    let leaf = node.file(b"a block");
+    let inline = ContentId::inline(Codec::Raw, b"inline").unwrap();
+    let (_, inner) = unixfs::encoded(1, &[], &[unixfs::Link { name: "leaf".into(), id: leaf, size: 7 }]);
+    let inner = ContentId::inline(Codec::DagPb, &inner).unwrap();
+    let (root, block) = unixfs::encoded(
+        1,
+        &[],
+        &[("a", inline), ("b", inner)].map(|(name, id)| unixfs::Link { name: name.into(), id, size: 1 }),
+    );
+    node.store.keep(&Block { id: root, bytes: block }).unwrap();
+    let get = async |path: String| read(node.get(&path).await.unwrap()).await.0;
+    assert_eq!(get(format!("/ipfs/{root}/a")).await, "inline");
+    for path in [format!("{root}/b/leaf"), format!("{inner}/leaf")] {
+        assert_eq!(get(format!("/ipfs/{path}")).await, "a block", "{path}");
+    }
+    assert_eq!(get(format!("/ipfs/{inline}")).await, "inline");
+    for (path, expected) in [(root, vec![root, leaf]), (inner, vec![leaf]), (inline, vec![])] {
+        let sent = blocks(node.get(&format!("/ipfs/{path}?format=car")).await.unwrap()).await;
+        assert_eq!(sent.len(), expected.len(), "{path}");
+        assert!(expected.iter().all(|id| sent.contains_key(id)), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn pages_have_no_power_over_the_gateway() {
     let node = Node::new();
     let page = node.file(b"<script>alert(1)</script>");

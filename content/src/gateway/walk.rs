@@ -11,17 +11,13 @@ use super::document;
 use super::error::DagError;
 use super::format::Duplicates;
 use super::reading::Reading;
-use super::target::{block_id, is_inline};
-use crate::unixfs::{Node, NodeError};
+use crate::unixfs::{FILE_DEPTH, Node, NodeError, PENDING};
 
-/// Blocks of one answer: 256 GiB of the usual size. Without duplicates, each is remembered, which takes 20 MiB at most.
+/// Blocks of one answer: 256 GiB of the usual size. Without duplicates, each is remembered, which takes 40 MiB at most.
 const BLOCKS: usize = 1 << 18;
 
-/// Blocks that are known and not visited yet: as many links as eight of the largest nodes have, 20 MiB at most.
-const PENDING: usize = 1 << 18;
-
-/// Levels of a file's nodes, as everywhere.
-const FILE_DEPTH: usize = 8;
+/// `identity` (multihash table): what a link with it leads to stands in the link.
+const IDENTITY: u64 = 0x00;
 
 /// A block that a walk came to.
 #[derive(Debug)]
@@ -61,11 +57,6 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Of no block at all.
-    pub fn of_nothing(reading: Reading) -> Self {
-        Self { reading, pending: Vec::new(), seen: None, wanted: 0..0, left: 0 }
-    }
-
     /// Of one block.
     pub fn of_block(root: ContentId, reading: Reading) -> Self {
         Self::new(root, Below::Nothing, 0..u64::MAX, reading)
@@ -193,15 +184,18 @@ impl Walk {
     }
 }
 
-/// All that a block links to. What is within a link has no block.
+/// All that a block links to.
 fn links(id: &ContentId, block: &Bytes) -> Result<Vec<ContentId>, DagError> {
     match id.codec() {
         Codec::Raw => Ok(Vec::new()),
         Codec::DagPb => Ok(node(id, block)?.map_or_else(Vec::new, |node| node.links().collect())),
         Codec::DagCbor => {
             let links = document::links(id, block)?;
-            let blocks = links.into_iter().filter(|link| !is_inline(link));
-            Ok(blocks.map(block_id).collect::<Result<_, _>>()?)
+            // What is within a link and of another codec has no block to send.
+            let of_use =
+                |link: &cid::Cid| link.hash().code() != IDENTITY || ContentId::try_from(*link).is_ok();
+            let ids = links.into_iter().filter(of_use).map(ContentId::try_from);
+            Ok(ids.collect::<Result<_, _>>()?)
         }
     }
 }

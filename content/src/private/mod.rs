@@ -20,7 +20,7 @@ pub use self::name::NAME_BYTES;
 pub use self::opening::{Opening, open};
 pub use self::sealing::Sealing;
 pub use self::segments::FileCipher;
-pub use self::tree::{PrivateTreeError, check_tree};
+pub use self::tree::{PrivateTreeError, check_root, check_tree};
 
 use af_contract::{Blake3Hash, ContentId};
 

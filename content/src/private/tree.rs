@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use af_contract::ContentId;
 use bytes::{Buf, Bytes};
 
-use super::{Cipher, Opening, PrivateError};
+use super::{Cipher, FileCipher, HEADER_BYTES, Opening, PrivateError};
 use crate::disk::FileReadError;
-use crate::unixfs::{Export, Listing, Node, TreeError};
+use crate::unixfs::{Entry, Export, Listing, Node, TreeError};
 
 /// Why a tree cannot be used as a private one.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum PrivateTreeError {
         /// The file, or the directory with the name.
         id: ContentId,
         /// Why.
-        source: PrivateError,
+        source: Box<PrivateError>,
     },
 }
 
@@ -42,7 +42,9 @@ pub fn check_tree(
             listing.feed(&read(&id)?).map_err(tree)?;
         }
         for entry in listing.finish().map_err(tree)?.entries() {
-            cipher.open_entry(&entry.name).map_err(|source| PrivateTreeError::Private { id, source })?;
+            cipher
+                .open_entry(&entry.name)
+                .map_err(|source| PrivateTreeError::Private { id, source: Box::new(source) })?;
             let node = Node::decode(&entry.id, &read(&entry.id)?).map_err(FileReadError::from)?;
             match node.file_size() {
                 Some(size) => check_file(cipher, entry.id, size, &mut read)?,
@@ -51,6 +53,40 @@ pub fn check_tree(
         }
     }
     Ok(())
+}
+
+/// That a file, or the names of a directory, are encrypted with this key: what can be told by a few blocks, of content that is
+/// too large to be decrypted as a whole for nothing.
+///
+/// # Errors
+/// When they are not, or what `read` returns.
+pub fn check_root(
+    cipher: &Cipher,
+    root: &ContentId,
+    mut read: impl FnMut(&ContentId) -> Result<Bytes, FileReadError>,
+) -> Result<(), PrivateTreeError> {
+    let private = |source| PrivateTreeError::Private { id: *root, source: Box::new(source) };
+    let block = read(root)?;
+    if let Some(size) = Node::decode(root, &block).map_err(FileReadError::from)?.file_size() {
+        let mut header = [0; HEADER_BYTES];
+        let stored = Stored { export: Export::new(*root, size), read: &mut read, block: Bytes::new() };
+        let mut header_only = stored.take(HEADER_BYTES as u64);
+        let error = match header_only.read_exact(&mut header) {
+            Ok(()) => return FileCipher::read(cipher, &header).map(drop).map_err(private),
+            Err(error) => error,
+        };
+        return Err(match error.downcast::<FileReadError>() {
+            Ok(error) => error.into(),
+            Err(_) => private(PrivateError::Length(size)),
+        });
+    }
+    let mut listing = Listing::new(*root);
+    while let Some(id) = listing.wanted() {
+        listing.feed(&read(&id)?).map_err(tree)?;
+    }
+    let directory = listing.finish().map_err(tree)?;
+    let opened = |entry: &Entry| cipher.open_entry(&entry.name).map(drop).map_err(private);
+    directory.entries().iter().try_for_each(opened)
 }
 
 fn tree(error: impl Into<TreeError>) -> FileReadError {
@@ -69,7 +105,7 @@ fn check_file(
         Ok(error) => Err(error.into()),
         Err(error) => {
             let source = error.downcast().unwrap_or(PrivateError::Length(size));
-            Err(PrivateTreeError::Private { id, source })
+            Err(PrivateTreeError::Private { id, source: Box::new(source) })
         }
     }
 }
@@ -167,7 +203,7 @@ mod tests {
         let (root, _) = crate::unixfs::Directory::write(&[entry], &mut put).unwrap();
         let error = check(&cipher, &root, &blocks).unwrap_err();
         assert!(
-            matches!(error, PrivateTreeError::Private { id: file, source: PrivateError::Format } if file == id)
+            matches!(error, PrivateTreeError::Private { id: file, source } if file == id && matches!(*source, PrivateError::Format))
         );
     }
 }

@@ -1,10 +1,9 @@
 //! Gets whole DAGs: parents before children, many blocks at once, and only what is not here yet.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::{Codec, ContentId};
+use af_contract::ContentId;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -13,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use super::SourceError;
 use super::fetcher::{FetchError, Fetcher};
 use super::race::{self, Candidate};
-use crate::unixfs::Node;
+use crate::traversal::{DagBounds, Traversal, Visit};
 
 /// Blocks of one DAG that are fetched at the same time: 8 MiB of the usual size, which is 160 MB/s at a distance of 50 ms.
 const WINDOW: usize = 8;
@@ -23,15 +22,6 @@ const STALL: Duration = Duration::from_secs(2);
 
 /// Blocks that a source may send without being asked: some send a block as often as it occurs.
 const UNASKED: u32 = 64;
-
-/// What may be fetched at most.
-#[derive(Clone, Copy, Debug)]
-pub struct DagBounds {
-    /// All blocks together.
-    pub bytes: u64,
-    /// Their number.
-    pub blocks: usize,
-}
 
 /// What a DAG has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,12 +47,8 @@ pub struct Progress {
 
 struct Walk<'a> {
     fetcher: &'a Fetcher,
-    bounds: DagBounds,
     progress: &'a mut (dyn FnMut(Progress) + Send),
-    /// To be had still, the next one last.
-    pending: Vec<ContentId>,
-    /// All that were ever pending.
-    seen: HashSet<ContentId>,
+    traversal: Traversal,
     summary: DagSummary,
 }
 
@@ -78,13 +64,14 @@ impl Fetcher {
         bounds: DagBounds,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<DagSummary, Arc<FetchError>> {
-        let (pending, seen) = (Vec::new(), HashSet::from([root]));
-        let mut walk =
-            Walk { fetcher: self, bounds, progress, pending, seen, summary: DagSummary::default() };
+        let traversal = Traversal::new(root, bounds);
+        let mut walk = Walk { fetcher: self, progress, traversal, summary: DagSummary::default() };
+        let Some(visit) = walk.traversal.next() else { return Ok(walk.summary) };
         let (bytes, fetched) = self.had(root).await?;
-        let is_file = walk.arrived(root, &bytes, fetched)?;
+        let is_file = walk.arrived(visit, &bytes, fetched)?;
         // Where some are here already, all would be sent again.
-        if !is_file && walk.pending.last().is_some_and(|child| matches!(self.store().has(child), Ok(false))) {
+        let first = walk.traversal.peek();
+        if !is_file && first.is_some_and(|child| matches!(self.store().has(&child), Ok(false))) {
             // Many small blocks: one request for all of them.
             walk.in_bulk(root).await?;
         }
@@ -111,18 +98,18 @@ impl Fetcher {
 
 impl Walk<'_> {
     async fn one_by_one(&mut self) -> Result<(), Arc<FetchError>> {
-        type Had = (ContentId, Result<(Bytes, bool), Arc<FetchError>>);
+        type Had = (Visit, Result<(Bytes, bool), Arc<FetchError>>);
         let mut coming: FuturesUnordered<BoxFuture<'_, Had>> = FuturesUnordered::new();
         let fetcher = self.fetcher;
         loop {
             while coming.len() < WINDOW
-                && let Some(id) = self.pending.pop()
+                && let Some(visit) = self.traversal.next()
             {
-                coming.push(Box::pin(async move { (id, fetcher.had(id).await) }));
+                coming.push(Box::pin(async move { (visit, fetcher.had(visit.id).await) }));
             }
-            let Some((id, had)) = coming.next().await else { return Ok(()) };
+            let Some((visit, had)) = coming.next().await else { return Ok(()) };
             let (bytes, fetched) = had?;
-            self.arrived(id, &bytes, fetched)?;
+            self.arrived(visit, &bytes, fetched)?;
         }
     }
 
@@ -138,15 +125,14 @@ impl Walk<'_> {
                     Ok(Some(Err(error))) => break candidate.standing.failed(&error),
                     Err(_stalled) => break candidate.standing.was_overtaken(),
                 };
-                let Some(at) = self.pending.iter().rposition(|pending| *pending == block.id) else {
+                let Some(visit) = self.traversal.take(&block.id) else {
                     unasked += 1;
                     if unasked > UNASKED {
                         break give_up(&candidate);
                     }
                     continue;
                 };
-                self.pending.remove(at);
-                self.arrived(block.id, &block.bytes, true)?;
+                self.arrived(visit, &block.bytes, true)?;
                 self.fetcher.keep(block).await.map_err(Arc::new)?;
             }
             return Ok(());
@@ -155,32 +141,13 @@ impl Walk<'_> {
     }
 
     /// Whether it is a file, or a part of one.
-    fn arrived(&mut self, id: ContentId, bytes: &Bytes, fetched: bool) -> Result<bool, Arc<FetchError>> {
+    fn arrived(&mut self, visit: Visit, bytes: &Bytes, fetched: bool) -> Result<bool, Arc<FetchError>> {
         self.summary.blocks += 1;
         self.summary.bytes += bytes.len() as u64;
         self.summary.fetched += usize::from(fetched);
-        if self.summary.bytes > self.bounds.bytes {
-            return Err(Arc::new(FetchError::TooMuch("bytes")));
-        }
-        (self.progress)(Progress { id, size: bytes.len(), fetched });
-        if id.codec() != Codec::DagPb {
-            return Ok(true);
-        }
-        let node = Node::decode(&id, bytes).map_err(|error| Arc::new(error.into()))?;
-        let before = self.pending.len();
-        for child in node.links() {
-            if self.seen.insert(child) {
-                self.pending.push(child);
-            }
-        }
-        if self.seen.len() > self.bounds.blocks {
-            return Err(Arc::new(FetchError::TooMuch("blocks")));
-        }
-        // The first child comes first, as in a CAR.
-        if let Some(children) = self.pending.get_mut(before..) {
-            children.reverse();
-        }
-        Ok(node.file_size().is_some())
+        let node = self.traversal.arrived(visit, bytes).map_err(|error| Arc::new(error.into()))?;
+        (self.progress)(Progress { id: visit.id, size: bytes.len(), fetched });
+        Ok(node.is_none_or(|node| node.file_size().is_some()))
     }
 }
 

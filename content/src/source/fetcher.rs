@@ -16,7 +16,8 @@ use super::standing::SourceReport;
 use super::{Source, SourceError};
 use crate::car::Block;
 use crate::disk::{DiskStore, StoreError};
-use crate::unixfs::NodeError;
+use crate::traversal::TraversalError;
+use crate::unixfs::{Exceeded, NodeError};
 
 /// Blocks that are fetched at the same time, of 1 MiB mostly: what others wait for, not what memory is for.
 const FLIGHTS: usize = 32;
@@ -48,8 +49,8 @@ pub enum FetchError {
     #[error(transparent)]
     Node(#[from] NodeError),
     /// More than was allowed.
-    #[error("there is more than the {0} that may be fetched")]
-    TooMuch(&'static str),
+    #[error("it is not fetched: {0}")]
+    Exceeded(#[from] Exceeded),
     /// This node stops.
     #[error("the fetch was interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -104,6 +105,9 @@ impl Fetcher {
     /// # Errors
     /// When nobody has it, or nobody answers.
     pub async fn block(&self, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+        if let Some(content) = id.content() {
+            return Ok(Bytes::copy_from_slice(content));
+        }
         let flight = {
             let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(flight) = flights.get(&id).and_then(WeakShared::upgrade) {
@@ -121,6 +125,9 @@ impl Fetcher {
 
     /// A block from the store, or from whoever has it; then it is not kept.
     pub(super) async fn pass(&self, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+        if let Some(content) = id.content() {
+            return Ok(Bytes::copy_from_slice(content));
+        }
         if let Ok(true) = self.inner.store.has(&id) {
             return Ok(self.had(id).await?.0);
         }
@@ -196,6 +203,15 @@ fn said(tried: &[Tried]) -> String {
 }
 
 /// Nobody but this node's own disk is asked.
+impl From<TraversalError> for FetchError {
+    fn from(error: TraversalError) -> Self {
+        match error {
+            TraversalError::Node(error) => error.into(),
+            TraversalError::Exceeded(error) => error.into(),
+        }
+    }
+}
+
 impl From<DiskStore> for Fetcher {
     fn from(store: DiskStore) -> Self {
         Self::new(store, [])

@@ -61,7 +61,7 @@ pub(super) async fn ask(request: RequestBuilder) -> Result<Response, SourceError
 pub(super) async fn block(id: ContentId, response: Response) -> Result<Hashed, SourceError> {
     let bytes = body(response, BLOCK_BYTES).await?;
     let small = bytes.len() <= HASHED_AT_ONCE;
-    let hash = move || Hashed::new(id.codec(), id.kind(), bytes);
+    let hash = move || Hashed::as_asked(&id, bytes);
     if small {
         return Ok(hash());
     }

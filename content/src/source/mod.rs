@@ -19,7 +19,7 @@ use af_contract::ContentId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use self::dag::{DagBounds, DagSummary, Progress};
+pub use self::dag::{DagSummary, Progress};
 pub use self::error::SourceError;
 pub use self::fetcher::{FetchError, Fetcher};
 pub use self::gateway::Gateway;
@@ -30,6 +30,7 @@ pub use self::standing::SourceReport;
 pub use self::stream::{FileStream, StreamError};
 use crate::car::Block;
 use crate::hash::Hashed;
+pub use crate::traversal::DagBounds;
 
 /// Blocks of a DAG, as they arrive.
 pub type Blocks<'a> = BoxStream<'a, Result<Block, SourceError>>;

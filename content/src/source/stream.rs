@@ -7,9 +7,10 @@ use af_contract::{Codec, ContentId};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::dag::{DagBounds, DagSummary};
+use super::dag::DagSummary;
 use super::fetcher::{FetchError, Fetcher};
-use crate::unixfs::{Export, ExportError, Node, NodeError};
+use crate::traversal::DagBounds;
+use crate::unixfs::{Exceeded, Export, ExportError, Node, NodeError};
 
 /// Blocks on their way, or here before their turn: 8 MiB of the usual size.
 const AHEAD: usize = 8;
@@ -87,7 +88,7 @@ impl FileStream {
             }
             // Every occurrence counts: a small DAG can say the same block a million times.
             if self.coming.len() > self.bounds.blocks {
-                return Err(Arc::new(FetchError::TooMuch("blocks")).into());
+                return Err(Arc::new(FetchError::from(Exceeded::Blocks(self.bounds.blocks))).into());
             }
         }
         Ok(Some(self.export.feed(&block)?))
@@ -128,7 +129,7 @@ impl FileStream {
             self.summary.fetched += 1;
         }
         if self.seen.len() > self.bounds.blocks {
-            return Err(Arc::new(FetchError::TooMuch("blocks")).into());
+            return Err(Arc::new(FetchError::from(Exceeded::Blocks(self.bounds.blocks))).into());
         }
         if !self.recent.iter().any(|(id, _)| *id == wanted) {
             if self.recent.len() == RECENT {

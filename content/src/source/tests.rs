@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::*;
 use crate::DiskStore;
-use crate::unixfs::{self, Directory, Entry};
+use crate::unixfs::{self, Directory, Entry, Exceeded};
 
 type Held = BTreeMap<ContentId, Bytes>;
 
@@ -66,7 +66,7 @@ impl Source for Fake {
                 Manner::Fails(_) => held,
                 Manner::Empty => Err(SourceError::NotFound),
             };
-            sent.map(|bytes| Hashed::new(id.codec(), id.kind(), bytes))
+            sent.map(|bytes| Hashed::as_asked(&id, bytes))
         }
         .boxed()
     }
@@ -245,10 +245,46 @@ async fn more_than_is_allowed_is_refused() {
     let node = node(&[Fake::new(Manner::Honest, &held)]);
     let bounds = DagBounds { bytes: 2_000_000, ..BOUNDS };
     let error = node.fetcher.dag(root, bounds, &mut |_| {}).await.unwrap_err();
-    assert!(matches!(*error, FetchError::TooMuch("bytes")), "{error}");
+    assert!(matches!(*error, FetchError::Exceeded(Exceeded::FileBytes { most: 2_000_000, .. })), "{error}");
     let bounds = DagBounds { blocks: 3, ..BOUNDS };
     let error = node.fetcher.dag(root, bounds, &mut |_| {}).await.unwrap_err();
-    assert!(matches!(*error, FetchError::TooMuch("blocks")), "{error}");
+    assert!(matches!(*error, FetchError::Exceeded(Exceeded::Blocks(3))), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_blocks_that_claim_to_be_petabytes_are_refused_at_once() {
+    let (mut root, mut held) = one();
+    let mut size = 11_u64;
+    for _ in 0..5 {
+        let link = unixfs::Link { name: String::new(), id: root, size: 1 };
+        let fields: Vec<_> = [(3, size * 1000)].into_iter().chain([(4, size)].repeat(1000)).collect();
+        let (id, block) = unixfs::encoded(2, &fields, &vec![link; 1000]);
+        held.insert(id, block);
+        (root, size) = (id, size * 1000);
+    }
+    let source = Fake::new(Manner::Honest, &held);
+    let node = node(std::slice::from_ref(&source));
+    let error = all(&node.fetcher, root).await.unwrap_err();
+    assert!(matches!(*error, FetchError::Exceeded(Exceeded::FileBytes { .. })), "{error}");
+    assert_eq!(source.asked(), 1, "the root says it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_in_a_cid_is_never_asked_for() {
+    let (leaf, mut held) = one();
+    let inline = ContentId::inline(af_contract::Codec::Raw, b"hello").unwrap();
+    let link = |name: &str, id| unixfs::Link { name: name.to_owned(), id, size: 1 };
+    let (_, inner) = unixfs::encoded(1, &[], &[link("leaf", leaf)]);
+    let inner = ContentId::inline(af_contract::Codec::DagPb, &inner).unwrap();
+    let (root, block) = unixfs::encoded(1, &[], &[link("a", inline), link("b", inner)]);
+    held.insert(root, block);
+    let source = Fake::new(Manner::Honest, &held);
+    let node = node(std::slice::from_ref(&source));
+    let summary = all(&node.fetcher, root).await.unwrap();
+    assert_eq!((summary.blocks, source.asked()), (2, 2), "the root and the leaf");
+    let summary = all(&node.fetcher, inline).await.unwrap();
+    assert_eq!((summary.fetched, source.asked()), (0, 2));
+    assert_eq!(node.fetcher.block(inline).await.unwrap(), "hello");
 }
 
 #[tokio::test]
@@ -309,7 +345,7 @@ async fn a_stream_has_bounds_and_is_of_a_file() {
     let node = node(&[Fake::new(Manner::Honest, &held)]);
     let few = DagBounds { bytes: 1 << 30, blocks: 39 };
     let error = streamed(&node.fetcher, root, few).await.unwrap_err();
-    assert_eq!(error.to_string(), "there is more than the blocks that may be fetched");
+    assert_eq!(error.to_string(), "it is not fetched: the DAG has more than 39 blocks");
     let small = DagBounds { bytes: 39 << 20, blocks: 100 };
     assert!(matches!(streamed(&node.fetcher, root, small).await, Err(StreamError::Export(_))));
     let (root, blocks) = directory();

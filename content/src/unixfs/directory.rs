@@ -4,17 +4,15 @@ use std::io;
 
 use af_contract::{ContentId, limits};
 use bytes::Bytes;
-use cid::Version;
 use rust_unixfs::dir::builder::{BufferingTreeBuilder, OwnedTreeNode, TreeOptions};
 
+use super::bounds::SHARD_DEPTH;
 use super::node::{Link, Node, NodeError};
+use super::profile::{Profile, ShardedBy};
 use crate::car::Block;
 
-/// A node larger than this is written as shards; the profile counts the whole node.
+/// A directory larger than this is written as shards; what is counted is the profile's.
 const SHARD_BYTES: usize = 256 << 10;
-
-/// Levels of shards: each takes 8 of the 64 bits of a name's hash.
-const SHARD_DEPTH: usize = 8;
 
 /// Two hex digits stand before a shard's names.
 const PREFIX: usize = 2;
@@ -71,7 +69,8 @@ impl Directory {
         &self.entries
     }
 
-    /// Writes it: blocks go to `sink`, the last one is the directory. Entries need not be in order.
+    /// Writes it under the profile `unixfs-v1-2025`: blocks go to `sink`, the last one is the directory. Entries need not be in
+    /// order.
     ///
     /// # Errors
     /// When names collide, or what `sink` returns.
@@ -79,9 +78,26 @@ impl Directory {
         entries: &[Entry],
         sink: &mut dyn FnMut(Block) -> io::Result<()>,
     ) -> io::Result<(ContentId, u64)> {
-        let plain = build(entries, None)?;
-        let large = plain.iter().any(|node| node.block.len() > SHARD_BYTES);
-        let nodes = if large { build(entries, Some(0))? } else { plain };
+        Self::write_as(Profile::V1, entries, sink)
+    }
+
+    /// As [`Self::write`], under this profile.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_as(
+        profile: Profile,
+        entries: &[Entry],
+        sink: &mut dyn FnMut(Block) -> io::Result<()>,
+    ) -> io::Result<(ContentId, u64)> {
+        let nodes = match profile.sharded_by() {
+            ShardedBy::Names => build(profile, entries, Some(SHARD_BYTES as u64))?,
+            ShardedBy::Node => {
+                let plain = build(profile, entries, None)?;
+                let large = plain.iter().any(|node| node.block.len() > SHARD_BYTES);
+                if large { build(profile, entries, Some(0))? } else { plain }
+            }
+        };
         let mut last = None;
         for node in nodes {
             let id = ContentId::try_from(node.cid).map_err(io::Error::other)?;
@@ -92,15 +108,22 @@ impl Directory {
     }
 }
 
-fn build(entries: &[Entry], shard_threshold: Option<u64>) -> io::Result<Vec<OwnedTreeNode>> {
+fn build(
+    profile: Profile,
+    entries: &[Entry],
+    shard_threshold: Option<u64>,
+) -> io::Result<Vec<OwnedTreeNode>> {
     let mut options = TreeOptions::default();
-    options.cid_version(Version::V1);
+    options.cid_version(profile.version());
+    options.hasher(profile.hasher());
     options.wrap_with_directory();
     options.block_size_limit(None);
     options.shard_threshold(shard_threshold);
     let mut builder = BufferingTreeBuilder::new(options);
     for entry in entries {
-        builder.put_link(&entry.name, entry.id.to_cid(), entry.size).map_err(io::Error::other)?;
+        let cid = profile.cid(&entry.id).to_bytes();
+        let cid = cid::Cid::try_from(cid.as_slice()).map_err(io::Error::other)?;
+        builder.put_link(&entry.name, cid, entry.size).map_err(io::Error::other)?;
     }
     builder.build().collect::<Result<_, _>>().map_err(io::Error::other)
 }
@@ -288,6 +311,22 @@ pub(super) mod tests {
         let mut blocks = Blocks::new();
         let root = written(&entries, &mut blocks);
         assert!(matches!(read(root, &blocks), Err(DirectoryError::TooManyEntries(_))));
+    }
+
+    #[test]
+    fn a_sharded_directory_reads_the_same_in_each_profile() {
+        for profile in Profile::ALL {
+            let mut blocks = Blocks::new();
+            let entries: Vec<_> = (0..7000).map(|n| link_to(&format!("name-{n:05}"), n)).collect();
+            let mut keep = |block: Block| {
+                assert_eq!(block.id.kind(), Some(profile.hash()));
+                blocks.insert(block.id, block.bytes);
+                Ok(())
+            };
+            let (root, _) = Directory::write_as(profile, &entries, &mut keep).unwrap();
+            assert!(blocks.len() > 256, "{profile}: {} blocks", blocks.len());
+            assert_eq!(read(root, &blocks).unwrap().entries(), entries, "{profile}");
+        }
     }
 
     proptest::proptest! {

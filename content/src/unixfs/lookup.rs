@@ -2,11 +2,9 @@
 
 use af_contract::ContentId;
 
+use super::bounds::SHARD_DEPTH;
 use super::directory::Entry;
 use super::node::{Node, NodeError};
-
-/// Levels of shards: each takes one of the eight bytes of a name's hash.
-const DEPTH: usize = 8;
 
 /// The way to a name: ask [`Self::wanted`], hand the node to [`Self::step`].
 #[derive(Clone, Debug)]
@@ -77,7 +75,7 @@ impl<'a> Lookup<'a> {
 }
 
 /// The first half of MurmurHash3 x64, big endian.
-fn hash(name: &str) -> [u8; DEPTH] {
+fn hash(name: &str) -> [u8; SHARD_DEPTH] {
     // Reading from memory has no way to fail.
     let hash = murmur3::murmur3_x64_128(&mut name.as_bytes(), 0).unwrap_or_default();
     let [_, _, _, _, _, _, _, _, half @ ..] = hash.to_be_bytes();

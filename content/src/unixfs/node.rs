@@ -1,9 +1,10 @@
 //! One block of UnixFS as a value: strict, since hostile bytes come through here. The format is protobuf
 //! (<https://specs.ipfs.tech/unixfs/>, <https://ipld.io/specs/codecs/dag-pb/spec/>).
 
-use af_contract::{Codec, ContentId, ContentIdError};
+use af_contract::{Cid, Codec, ContentId, ContentIdError};
 use bytes::Bytes;
-use cid::Cid;
+
+use super::bounds::NODE_LINKS;
 
 /// Links of a node of a sharded directory: the only width that is in use.
 const FANOUT: u64 = 256;
@@ -140,6 +141,9 @@ impl<'a> Message<'a> {
         while let Some(field) = fields.next()? {
             match field {
                 (1, Value::Bytes(bytes)) => data = Some(bytes),
+                (2, Value::Bytes(_)) if message.links.len() >= NODE_LINKS => {
+                    return Err("it has more than 65,536 links".into());
+                }
                 (2, Value::Bytes(bytes)) => message.links.push(link(bytes)?),
                 _ => return Err("it has an unknown field".into()),
             }
@@ -357,6 +361,10 @@ pub(super) mod tests {
         assert!(refused(5, &[(5, 0x12), (6, 256)], &[]).contains("sharded in a way"));
         let many = vec![link_to("00a", 1); 257];
         assert!(refused(5, &[(5, 0x22), (6, 256)], &many).contains("more links"));
+        let inline = Link { id: ContentId::inline(Codec::Raw, b"").unwrap(), ..link_to("", 0) };
+        let (id, block) = encoded(1, &[], &vec![inline.clone(); NODE_LINKS]);
+        assert!(Node::decode(&id, &block).is_ok());
+        assert!(refused(1, &[], &vec![inline; NODE_LINKS + 1]).contains("more than 65,536 links"));
         let id = crate::identify(Codec::DagCbor, b"\xa0");
         assert!(Node::decode(&id, &Bytes::from_static(b"\xa0")).is_err());
     }

@@ -3,10 +3,8 @@
 use af_contract::ContentId;
 use bytes::Bytes;
 
+use super::bounds::FILE_DEPTH;
 use super::node::{Node, NodeError};
-
-/// Levels of a file's nodes. With 1,024 links each, four are more than any file has.
-pub(super) const FILE_DEPTH: usize = 8;
 
 /// The way to a byte of a file: ask [`Self::wanted`], hand the node to [`Self::step`].
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,9 @@
 use af_contract::{Codec, ContentId, limits};
 use bytes::Bytes;
 
+use super::bounds::FILE_DEPTH;
 use super::directory::{DirectoryError, Entry, Listing};
 use super::node::{Node, NodeError};
-use super::seek::FILE_DEPTH;
 
 /// What a tree has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum TreeError {
         found: u64,
     },
     /// A file with more levels of nodes than any real one.
-    #[error("block {0} is too deep in its file")]
+    #[error("block {0} is too deep in its file, which has more than {FILE_DEPTH} levels")]
     FileTooDeep(ContentId),
     /// Too many files and directories.
     #[error("there are more than {max} files and directories; deploy fewer", max = limits::ASSETS_ENTRIES)]

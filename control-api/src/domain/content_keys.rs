@@ -1,5 +1,6 @@
-//! Keys of private content: a deployment's data key is sealed with its project's key, which is sealed with the master key.
-//! They are opened for the edges only, and to be sealed anew.
+//! Keys of private content: a deployment's data key, or a pin's, is sealed with its project's key, which is sealed with the
+//! master key. A deployment's is opened for the edges only, a pin's for the members of its project, and both to be sealed
+//! anew.
 
 use af_contract::ContentKey;
 use zeroize::Zeroizing;
@@ -10,6 +11,7 @@ use super::sealing::Seal;
 use super::{Actor, Error, State, now};
 use crate::store::Connection;
 use crate::store::content_keys::{self, ContentKeyRow};
+use crate::store::pin_keys;
 
 /// What a project's key is for, in the place that it is sealed for.
 const PURPOSE: &str = "content keys";
@@ -25,12 +27,47 @@ pub(super) async fn put(
     deployment: &str,
     key: &ContentKey,
 ) -> Result<(), Error> {
+    let sealed = seal(state, db, project, deployment, key).await?;
+    Ok(content_keys::insert(db, deployment, &sealed).await?)
+}
+
+/// Stores a pin's data key, unless it has one: that one opens the same content.
+pub(super) async fn put_of_pin(
+    state: &State,
+    db: &mut Connection,
+    project: &str,
+    pin: &str,
+    key: &ContentKey,
+) -> Result<(), Error> {
+    if pin_keys::has(db, pin).await? {
+        return Ok(());
+    }
+    let sealed = seal(state, db, project, pin, key).await?;
+    Ok(pin_keys::insert(db, pin, &sealed).await?)
+}
+
+/// Opens a pin's data key, where it has one.
+pub(super) async fn of_pin(state: &State, project: &str, pin: &str) -> Result<Option<ContentKey>, Error> {
+    let Some(sealed) = state.store.pin_key(pin).await? else { return Ok(None) };
+    let mut db = state.store.read().await?;
+    let Some(project_key) = content_keys::project_key(&mut db, project).await? else { return Ok(None) };
+    let seal = open_project_key(state, project, &project_key)?;
+    let key = seal.unseal_bytes(&[pin], &sealed).map_err(internal)?;
+    Ok(Some(ContentKey::new(*exactly(&key)?)))
+}
+
+async fn seal(
+    state: &State,
+    db: &mut Connection,
+    project: &str,
+    owner: &str,
+    key: &ContentKey,
+) -> Result<Vec<u8>, Error> {
     let seal = match content_keys::project_key(db, project).await? {
         Some(sealed) => open_project_key(state, project, &sealed)?,
         None => new_project_key(state, db, project).await?,
     };
-    let sealed = seal.seal_bytes(&[deployment], key.reveal()).map_err(internal)?;
-    Ok(content_keys::insert(db, deployment, &sealed).await?)
+    seal.seal_bytes(&[owner], key.reveal()).map_err(internal)
 }
 
 /// Opens a deployment's data key.
@@ -40,27 +77,50 @@ pub(super) fn open(state: &State, row: &ContentKeyRow) -> Result<ContentKey, Err
     Ok(ContentKey::new(*exactly(&key)?))
 }
 
+/// Data keys that were sealed anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotated {
+    /// Of deployments.
+    pub deployments: u64,
+    /// Of pins.
+    pub pins: u64,
+}
+
 /// Makes a new key for a project and seals its data keys with it. Content, manifests and what edges know stay as they
-/// are. Returns how many data keys there are.
+/// are.
 ///
 /// # Errors
 /// When the actor is not a member of the project, or a key cannot be opened; then all stay as they were.
-pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<u64, Error> {
+pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<Rotated, Error> {
     access::project(state, actor, project, Noun::Projects.write()).await?;
     let mut db = state.store.begin().await?;
-    let Some(sealed) = content_keys::project_key(&mut db, project).await? else { return Ok(0) };
+    let Some(sealed) = content_keys::project_key(&mut db, project).await? else {
+        return Ok(Rotated::default());
+    };
     let old = open_project_key(state, project, &sealed)?;
     let new = new_project_key(state, &mut db, project).await?;
-    let (mut after, mut count) = (String::new(), 0);
+    let again = |owner: &str, sealed: &[u8]| {
+        let key = old.unseal_bytes(&[owner], sealed).map_err(internal)?;
+        new.seal_bytes(&[owner], &key).map_err(internal)
+    };
+    let (mut after, mut count) = (String::new(), Rotated::default());
     loop {
         let batch = content_keys::of_project(&mut db, project, &after, BATCH).await?;
         let Some((last, _)) = batch.last() else { break };
         after.clone_from(last);
         for (deployment, sealed) in batch {
-            let key = old.unseal_bytes(&[&deployment], &sealed).map_err(internal)?;
-            let sealed = new.seal_bytes(&[&deployment], &key).map_err(internal)?;
-            content_keys::replace(&mut db, &deployment, &sealed).await?;
-            count += 1;
+            content_keys::replace(&mut db, &deployment, &again(&deployment, &sealed)?).await?;
+            count.deployments += 1;
+        }
+    }
+    after.clear();
+    loop {
+        let batch = pin_keys::of_project(&mut db, project, &after, BATCH).await?;
+        let Some((last, _)) = batch.last() else { break };
+        after.clone_from(last);
+        for (pin, sealed) in batch {
+            pin_keys::replace(&mut db, &pin, &again(&pin, &sealed)?).await?;
+            count.pins += 1;
         }
     }
     commit(db).await?;

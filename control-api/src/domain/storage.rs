@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use af_content::unixfs::Node;
+use af_content::private::{self, Cipher};
+use af_content::traversal::{DagBounds, Traversal, Visit};
 use af_content::{CarPieces, DiskStore};
-use af_contract::{Codec, ContentId};
+use af_contract::{Codec, ContentId, ContentKey};
 
 use super::access::{self, Noun};
 use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, id, now};
+use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now};
 use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
 
@@ -34,6 +35,8 @@ pub struct NewPin {
     pub name: Option<String>,
     /// Where else than here it is to be held; none: at all places there are.
     pub places: Option<Vec<String>>,
+    /// What its files and names are encrypted with, if they are.
+    pub key: Option<ContentKey>,
 }
 
 /// A pin, and where it is held.
@@ -43,6 +46,8 @@ pub struct Kept {
     pub pin: PinRow,
     /// Other places than this one.
     pub places: Vec<PlacementRow>,
+    /// Whether its files and names are encrypted, and their key is here.
+    pub private: bool,
 }
 
 /// What a project keeps, and what it may.
@@ -73,8 +78,7 @@ pub async fn list(state: &State, actor: &Actor, project: &str, after: &str) -> R
     access::project(state, actor, project, Noun::Storage.read()).await?;
     let mut kept = Vec::new();
     for pin in state.store.pins_of(project, after, PAGE).await? {
-        let places = state.store.placements(&pin.cid).await?;
-        kept.push(Kept { pin, places });
+        kept.push(kept_as(state, pin).await?);
     }
     Ok(Page::of(kept, |kept| kept.pin.id.clone()))
 }
@@ -87,7 +91,23 @@ pub async fn get(state: &State, actor: &Actor, project: &str, cid: &ContentId) -
     access::project(state, actor, project, Noun::Storage.read()).await?;
     let text = cid.to_string();
     let pin = state.store.pin(project, &text).await?.ok_or_else(|| Error::not_found("pin", &text))?;
-    Ok(Kept { places: state.store.placements(&text).await?, pin })
+    kept_as(state, pin).await
+}
+
+async fn kept_as(state: &State, pin: PinRow) -> Result<Kept, Error> {
+    let places = state.store.placements(&pin.cid).await?;
+    let private = state.store.pin_key(&pin.id).await?.is_some();
+    Ok(Kept { pin, places, private })
+}
+
+/// What a private pin's files and names are encrypted with.
+///
+/// # Errors
+/// When the actor is not a member, or the project has no such pin, or it is not private.
+pub async fn key(state: &State, actor: &Actor, project: &str, cid: &ContentId) -> Result<ContentKey, Error> {
+    let kept = get(state, actor, project, cid).await?;
+    let key = content_keys::of_pin(state, project, &kept.pin.id).await?;
+    key.ok_or_else(|| Error::not_found("content key", &kept.pin.cid))
 }
 
 /// What the project keeps.
@@ -111,6 +131,11 @@ pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Re
     let places = chosen(state, new.places)?;
     let source = source(state, project, &new.cid).await?;
     let dag = dag(state, project, &new.cid, source).await?;
+    if let Some(key) = &new.key {
+        let (cipher, blocks, root) = (Cipher::new(key), state.blocks.clone(), new.cid);
+        let check = move || private::check_root(&cipher, &root, |id| blocks.read(id));
+        blocks::blocking(check).await?.map_err(StorageError::from)?;
+    }
 
     let held = state.committing.lock().await;
     let mut db = state.store.begin().await?;
@@ -130,6 +155,9 @@ pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Re
     }
     for place in &places {
         storage::add_place(&mut db, &pin.id, place).await?;
+    }
+    if let Some(key) = &new.key {
+        content_keys::put_of_pin(state, &mut db, project, &pin.id, key).await?;
     }
     state.sweeper.protect(dag.keys());
     commit(db).await?;
@@ -175,13 +203,15 @@ pub async fn missing(
     {
         room(state, &state.store.usage(project).await?, bytes)?;
     }
+    // What stands in its CID is never sent.
+    let ids: Vec<ContentId> = ids.iter().filter(|id| !id.is_inline()).copied().collect();
     let mut db = state.store.begin().await?;
-    let known = storage::known(&mut db, project, ids).await?;
+    let known = storage::known(&mut db, project, &ids).await?;
     state.sweeper.protect(known.iter().map(|(id, _)| id));
     storage::put_blocks(&mut db, project, &known, now()).await?;
     commit(db).await?;
     let known: BTreeSet<ContentId> = known.into_iter().map(|(id, _)| id).collect();
-    Ok(ids.iter().filter(|id| !known.contains(id)).copied().collect())
+    Ok(ids.into_iter().filter(|id| !known.contains(id)).collect())
 }
 
 /// Where content of a deployment is held besides here. For callers that have found out whose it is.
@@ -274,44 +304,39 @@ async fn dag(
 ) -> Result<BTreeMap<ContentId, u64>, Error> {
     let mut db = state.store.read().await?;
     let mut found = BTreeMap::new();
-    let mut pending = BTreeSet::from([*root]);
-    while !pending.is_empty() {
-        let step: Vec<ContentId> = pending.iter().take(STEP).copied().collect();
-        let sizes: BTreeMap<ContentId, u64> = match source {
-            Source::Sent => storage::known(&mut db, project, &step).await?.into_iter().collect(),
-            Source::Deployed => sizes(state, &step).await?,
-        };
-        if let Some(id) = step.iter().find(|id| !sizes.contains_key(id)) {
-            return Err(StorageError::Missing(*id).into());
+    let mut traversal = Traversal::new(*root, DagBounds { bytes: u64::MAX, blocks: BLOCKS });
+    loop {
+        let step: Vec<Visit> = std::iter::from_fn(|| traversal.next()).take(STEP).collect();
+        if step.is_empty() {
+            return Ok(found);
         }
-        for id in &step {
-            pending.remove(id);
+        let ids: Vec<ContentId> = step.iter().map(|visit| visit.id).filter(|id| !id.is_inline()).collect();
+        let sizes: BTreeMap<ContentId, u64> = match source {
+            Source::Sent => storage::known(&mut db, project, &ids).await?.into_iter().collect(),
+            Source::Deployed => sizes(state, &ids).await?,
+        };
+        if let Some(id) = ids.iter().find(|id| !sizes.contains_key(id)) {
+            return Err(StorageError::Missing(*id).into());
         }
         found.extend(sizes);
         let blocks = state.blocks.clone();
-        let links = blocks::blocking(move || links(&blocks, &step)).await??;
-        pending.extend(links.into_iter().filter(|id| !found.contains_key(id)));
-        if found.len() + pending.len() > BLOCKS {
-            return Err(StorageError::TooManyBlocks(BLOCKS).into());
-        }
+        traversal = blocks::blocking(move || follow(&blocks, traversal, step)).await??;
     }
-    Ok(found)
 }
 
-/// What these blocks link to.
-fn links(blocks: &DiskStore, ids: &[ContentId]) -> Result<Vec<ContentId>, StorageError> {
-    let mut links = Vec::new();
-    for id in ids {
-        match id.codec() {
+/// Follows what these blocks link to. Of files' bytes it is not looked at whether they are well.
+fn follow(blocks: &DiskStore, mut traversal: Traversal, step: Vec<Visit>) -> Result<Traversal, StorageError> {
+    for visit in step {
+        match visit.id.codec() {
             Codec::Raw => {}
-            Codec::DagCbor => return Err(StorageError::Document(*id)),
+            Codec::DagCbor => return Err(StorageError::Document(visit.id)),
             Codec::DagPb => {
-                let block = blocks.block(id)?.ok_or(StorageError::Missing(*id))?;
-                links.extend(Node::decode(id, &block)?.links());
+                let block = blocks.block(&visit.id)?.ok_or(StorageError::Missing(visit.id))?;
+                traversal.arrived(visit, &block)?;
             }
         }
     }
-    Ok(links)
+    Ok(traversal)
 }
 
 async fn sizes(state: &State, ids: &[ContentId]) -> Result<BTreeMap<ContentId, u64>, Error> {

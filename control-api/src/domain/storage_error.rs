@@ -1,7 +1,9 @@
 //! Why content is not kept.
 
 use af_content::StoreError;
-use af_content::unixfs::NodeError;
+use af_content::private::PrivateTreeError;
+use af_content::traversal::TraversalError;
+use af_content::unixfs::{Exceeded, NodeError};
 use af_contract::ContentId;
 
 use super::Fault;
@@ -21,6 +23,12 @@ pub enum StorageError {
     /// More blocks than a pin may have.
     #[error("this has more than {0} blocks; store it in parts")]
     TooManyBlocks(usize),
+    /// Too large in another way.
+    #[error("this cannot be pinned: {0}")]
+    Exceeded(Exceeded),
+    /// Not encrypted with the key that came with it.
+    #[error("this cannot be pinned as private: {0}")]
+    Private(#[from] PrivateTreeError),
     /// The project's room is used up.
     #[error(
         "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}; unpin something first"
@@ -63,14 +71,24 @@ pub enum StorageError {
     Store(#[from] StoreError),
 }
 
+impl From<TraversalError> for StorageError {
+    fn from(error: TraversalError) -> Self {
+        match error {
+            TraversalError::Node(error) => error.into(),
+            TraversalError::Exceeded(Exceeded::Blocks(most)) => Self::TooManyBlocks(most),
+            TraversalError::Exceeded(error) => Self::Exceeded(error),
+        }
+    }
+}
+
 impl StorageError {
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Store(_) => Fault::Internal,
             Self::Place { .. } | Self::NoFile | Self::NoRoot | Self::Form(_) => Fault::Invalid,
             Self::Full { .. } | Self::TooManyLoose | Self::TooManyPins(_) => Fault::Conflict,
-            Self::TooManyBlocks(_) => Fault::TooLarge,
-            Self::Missing(_) | Self::Node(_) | Self::Document(_) => Fault::Refused,
+            Self::TooManyBlocks(_) | Self::Exceeded(_) => Fault::TooLarge,
+            Self::Private(_) | Self::Missing(_) | Self::Node(_) | Self::Document(_) => Fault::Refused,
         }
     }
 
@@ -80,6 +98,8 @@ impl StorageError {
             Self::Node(_) => "node_invalid",
             Self::Document(_) => "document_unsupported",
             Self::TooManyBlocks(_) => "too_many_blocks",
+            Self::Exceeded(_) => "dag_too_large",
+            Self::Private(_) => "private_content_invalid",
             Self::Full { .. } => "storage_full",
             Self::TooManyLoose => "storage_loose_blocks",
             Self::TooManyPins(_) => "too_many_pins",

@@ -4,7 +4,8 @@
 use std::io::{self, Read};
 
 use af_content::car::{Block, CarDecoder};
-use af_content::{DiskStore, Staging, unixfs};
+use af_content::unixfs::{self, Profile};
+use af_content::{DiskStore, Staging};
 use af_contract::ContentId;
 use bytes::{Buf, Bytes};
 
@@ -74,12 +75,14 @@ pub async fn receive_car(
     }
     let mut kept = Vec::new();
     for cid in roots {
-        kept.push(pins::pin(state, actor, project, NewPin { cid, name: None, places: None }).await?);
+        kept.push(
+            pins::pin(state, actor, project, NewPin { cid, name: None, places: None, key: None }).await?,
+        );
     }
     Ok(kept)
 }
 
-/// Receives a file as it is, and pins it.
+/// Receives a file as it is, makes blocks of it under this profile, and pins it.
 ///
 /// # Errors
 /// As [`receive`].
@@ -87,14 +90,15 @@ pub async fn receive_file(
     state: &State,
     actor: &Actor,
     project: &str,
-    name: Option<String>,
+    (name, profile): (Option<String>, Profile),
     chunks: Chunks,
 ) -> Result<Kept, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
-    let incoming = incoming(state, project, chunks, file).await?;
+    let read = move |blocks: &DiskStore, chunks| file(profile, blocks, chunks);
+    let incoming = incoming(state, project, chunks, read).await?;
     let (_, roots) = keep(state, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;
-    pins::pin(state, actor, project, NewPin { cid, name, places: None }).await
+    pins::pin(state, actor, project, NewPin { cid, name, places: None, key: None }).await
 }
 
 /// Reads what comes on a blocking thread.
@@ -102,7 +106,7 @@ async fn incoming(
     state: &State,
     project: &str,
     chunks: Chunks,
-    read: fn(&DiskStore, Limited) -> Result<Incoming, UploadError>,
+    read: impl FnOnce(&DiskStore, Limited) -> Result<Incoming, UploadError> + Send + 'static,
 ) -> Result<Incoming, Error> {
     let _permit = state.storage.uploads.try_acquire().map_err(|_| Error::Busy)?;
     room(state, &state.store.usage(project).await?, 0)?;
@@ -156,11 +160,11 @@ fn car(blocks: &DiskStore, mut chunks: Limited) -> Result<Incoming, UploadError>
     Ok(incoming)
 }
 
-fn file(blocks: &DiskStore, chunks: Limited) -> Result<Incoming, UploadError> {
+fn file(profile: Profile, blocks: &DiskStore, chunks: Limited) -> Result<Incoming, UploadError> {
     let mut incoming = Incoming::new(blocks)?;
     let mut reader = Reader { chunks, chunk: Bytes::new(), failed: None };
     let mut failed = None;
-    let imported = unixfs::import(&mut reader, |block| {
+    let imported = unixfs::import_as(profile, &mut reader, |block| {
         incoming.put(&block).map_err(|error| {
             failed = Some(error);
             io::Error::other("the block could not be stored")

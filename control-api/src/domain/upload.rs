@@ -197,16 +197,15 @@ impl UploadError {
             Self::Assets(FileReadError::Tree(error)) => tree_code(error),
             Self::Assets(_) => "assets_invalid",
             Self::Component(error) => error.code(),
-            Self::Private(error) | Self::PrivateAssets(PrivateTreeError::Private { source: error, .. }) => {
-                private_code(error)
-            }
+            Self::Private(error) => private_code(error),
+            Self::PrivateAssets(PrivateTreeError::Private { source, .. }) => private_code(source),
             Self::PrivateAssets(PrivateTreeError::Blocks(_)) => "assets_invalid",
             Self::Broken(_) => "upload_broken",
             Self::Fetch(error) => match **error {
                 FetchError::NoSource(_) => "content_source_missing",
                 FetchError::Nowhere { .. } => "content_unavailable",
                 FetchError::Node(_) => "file_invalid",
-                FetchError::TooMuch(_) => "upload_too_large",
+                FetchError::Exceeded(_) => "upload_too_large",
                 FetchError::Store(_) | FetchError::Interrupted(_) => "internal",
             },
             Self::Storage(_) => "internal",

@@ -293,7 +293,7 @@ fn triggers(text: &str) -> Result<Vec<Trigger>, Error> {
     Ok(triggers)
 }
 
-fn content_key(headers: &HeaderMap) -> Result<Option<ContentKey>, Error> {
+pub(super) fn content_key(headers: &HeaderMap) -> Result<Option<ContentKey>, Error> {
     let Some(header) = headers.get(CONTENT_KEY) else { return Ok(None) };
     let key = header.to_str().ok().and_then(|text| text.parse().ok());
     let wrong = || {

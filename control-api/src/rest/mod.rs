@@ -131,6 +131,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(storage_upload::blocks))
         .routes(routes!(storage::get, storage::unpin))
         .routes(routes!(storage::car))
+        .routes(routes!(storage::key))
         .routes(routes!(storage::gc))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))

@@ -51,6 +51,8 @@ pub(super) struct ProjectChange {
 pub(super) struct Rotated {
     /// Keys of private deployments that are sealed with the new one.
     deployments: u64,
+    /// Keys of private pins that are.
+    pins: u64,
 }
 
 impl From<ProjectRow> for Project {
@@ -124,7 +126,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Makes a new key for the project and seals the keys of its private deployments with it. Their content, and how they
+/// Makes a new key for the project and seals the keys of its private deployments and pins with it. Their content, and how they
 /// answer, stays as it is.
 #[utoipa::path(post, path = "/v1/projects/{project}/rotate-content-key", tag = "projects",
     params(("project" = String, Path)), responses((status = 200, body = Rotated),
@@ -134,6 +136,6 @@ pub(super) async fn rotate_content_key(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Rotated>, Failure> {
-    let deployments = content_keys::rotate(&state, &actor, &id).await?;
-    Ok(axum::Json(Rotated { deployments }))
+    let rotated = content_keys::rotate(&state, &actor, &id).await?;
+    Ok(axum::Json(Rotated { deployments: rotated.deployments, pins: rotated.pins }))
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use af_content::CarPieces;
-use af_contract::ContentId;
+use af_contract::{ContentId, ContentKey};
 use axum::body::Body;
 use axum::extract::State as Shared;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
+use super::deployments::content_key;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
@@ -37,6 +38,8 @@ pub(super) struct Pin {
     /// CID of its root.
     cid: String,
     name: Option<String>,
+    /// Whether its files and names are encrypted, with a key that `…/key` gives; the CID is of what is stored.
+    private: bool,
     /// Of all its blocks, each once.
     bytes: i64,
     blocks: i64,
@@ -94,12 +97,13 @@ impl HeldContent {
 
 impl From<Kept> for Pin {
     fn from(kept: Kept) -> Self {
-        let Kept { pin, places } = kept;
+        let Kept { pin, places, private } = kept;
         Self {
             id: pin.id,
             project_id: pin.project_id,
             cid: pin.cid,
             name: pin.name,
+            private,
             bytes: pin.bytes,
             blocks: pin.blocks,
             places: places.into_iter().map(Placement::from).collect(),
@@ -119,6 +123,15 @@ pub(super) struct PinInput {
     name: Option<String>,
     /// Where else than here it is to be held; left out: at all places there are.
     places: Option<Vec<String>>,
+}
+
+/// A private pin's key.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PinKey {
+    /// 64 hex digits (ARCHITECTURE.md, "Private content").
+    #[schema(value_type = String)]
+    content_key: ContentKey,
 }
 
 /// What a project stores, and what it may.
@@ -191,7 +204,9 @@ pub(super) async fn usage(
 
 /// Pins content whose blocks the project has sent, or that it has deployed.
 #[utoipa::path(post, path = "/v1/projects/{project}/storage/pins", tag = "storage",
-    params(("project" = String, Path)), request_body = PinInput, responses((status = 201, body = Pin),
+    params(("project" = String, Path), ("af-content-key" = Option<String>, Header,
+        description = "The key that files and names are encrypted with (ARCHITECTURE.md, \"Private content\"), 64 hex digits; left out: they are not")),
+    request_body = PinInput, responses((status = 201, body = Pin),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
     (status = 422, body = ProblemDocument)))]
@@ -199,9 +214,11 @@ pub(super) async fn pin(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(project): Path<String>,
+    headers: HeaderMap,
     Json(input): Json<PinInput>,
 ) -> Result<(StatusCode, axum::Json<Pin>), Failure> {
-    let new = NewPin { cid: content_id(&input.cid)?, name: input.name, places: input.places };
+    let (cid, key) = (content_id(&input.cid)?, content_key(&headers)?);
+    let new = NewPin { cid, name: input.name, places: input.places, key };
     let kept = storage::pin(&state, &actor, &project, new).await?;
     Ok((StatusCode::CREATED, axum::Json(kept.into())))
 }
@@ -216,6 +233,20 @@ pub(super) async fn get(
     Path((project, cid)): Path<(String, String)>,
 ) -> Result<axum::Json<Pin>, Failure> {
     Ok(axum::Json(storage::get(&state, &actor, &project, &named(&cid)?).await?.into()))
+}
+
+/// What a private pin's files and names are encrypted with.
+#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}/key", tag = "storage",
+    params(("project" = String, Path), ("cid" = String, Path)), responses((status = 200, body = PinKey),
+    (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn key(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path((project, cid)): Path<(String, String)>,
+) -> Result<([(HeaderName, HeaderValue); 1], axum::Json<PinKey>), Failure> {
+    let content_key = storage::key(&state, &actor, &project, &named(&cid)?).await?;
+    let alone = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((alone, axum::Json(PinKey { content_key })))
 }
 
 /// Gives a pin up. Its blocks go with a later sweep, unless something else needs them.

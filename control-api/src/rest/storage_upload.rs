@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use af_content::unixfs::Profile;
 use af_contract::ContentId;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::problem::{Failure, Json, Path, ProblemDocument};
+use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::storage::{CAR, Pin, content_id};
 use super::upload;
 use crate::app::State;
@@ -58,6 +59,16 @@ pub(super) struct Stored {
     pins: Vec<Pin>,
 }
 
+/// How a form's files are stored.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoreTerms {
+    /// How they become blocks, and so which CIDs they have: `unixfs-v1-2025`, `unixfs-v0-2015` or `unixfs-v1-2025-blake3`.
+    /// Left out: the first. A CAR has its blocks already.
+    profile: Option<String>,
+}
+
 /// Which of these blocks the project has to send. The others are kept for a while.
 #[utoipa::path(post, path = "/v1/projects/{project}/storage/missing", tag = "storage",
     params(("project" = String, Path)), request_body = MissingInput, responses((status = 200, body = Missing),
@@ -96,7 +107,7 @@ pub(super) async fn blocks(
 
 /// Stores and pins what is sent whole: the roots of a CAR (version 1), or each file of a form.
 #[utoipa::path(post, path = "/v1/projects/{project}/storage", tag = "storage",
-    params(("project" = String, Path)),
+    params(("project" = String, Path), StoreTerms),
     request_body(content((Vec<u8> = "application/vnd.ipld.car"), (Vec<u8> = "multipart/form-data"))), responses(
     (status = 201, body = Stored), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -106,12 +117,21 @@ pub(super) async fn store(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(project): Path<String>,
+    Query(terms): Query<StoreTerms>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, axum::Json<Stored>), Failure> {
+    let profile = match terms.profile.as_deref().map(str::parse::<Profile>).transpose() {
+        Ok(profile) => profile,
+        Err(error) => return Err(upload::refuse(body, Error::invalid("invalid_profile", error)).await),
+    };
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(CAR);
     let pins = match multer::parse_boundary(kind) {
-        Ok(boundary) => form(&state, &actor, &project, body, boundary).await?,
+        Ok(boundary) => form(&state, &actor, &project, profile.unwrap_or_default(), (body, boundary)).await?,
+        Err(_) if profile.is_some() => {
+            let detail = "a CAR has its blocks already; leave profile out, or send the files as a form";
+            return Err(upload::refuse(body, Error::invalid("invalid_profile", detail)).await);
+        }
         Err(_) => {
             let work =
                 |chunks| async move { storage_upload::receive_car(&state, &actor, &project, chunks).await };
@@ -126,8 +146,8 @@ async fn form(
     state: &Arc<State>,
     actor: &Actor,
     project: &str,
-    body: Body,
-    boundary: String,
+    profile: Profile,
+    (body, boundary): (Body, String),
 ) -> Result<Vec<Pin>, Failure> {
     let mut form = multer::Multipart::new(body.into_data_stream(), boundary);
     let mut pins = Vec::new();
@@ -139,7 +159,7 @@ async fn form(
         let (state, actor, project) = (state.clone(), actor.clone(), project.to_owned());
         let work = |chunks| async move {
             let name = Some(name).filter(|name| !name.is_empty());
-            storage_upload::receive_file(&state, &actor, &project, name, chunks).await
+            storage_upload::receive_file(&state, &actor, &project, (name, profile), chunks).await
         };
         pins.push(upload::receive(Body::from_stream(field), work).await?.into());
     }

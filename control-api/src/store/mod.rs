@@ -6,6 +6,7 @@ pub(crate) mod domains;
 pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod organizations;
+pub(crate) mod pin_keys;
 pub(crate) mod placements;
 pub(crate) mod projects;
 pub(crate) mod settings;

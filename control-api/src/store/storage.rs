@@ -55,9 +55,10 @@ impl Store {
         Ok(query.fetch_optional(&self.reader).await?)
     }
 
-    /// As the first project calls it that has given it a name.
+    /// As the first project calls it that has given it a name. Of private content nobody is told one.
     pub(crate) async fn pin_name(&self, cid: &str) -> Result<Option<String>, StoreError> {
-        let query = "select name from pins where cid = $1 and name is not null order by id limit 1";
+        let query = "select name from pins where cid = $1 and name is not null
+            and not exists (select 1 from pin_keys k where k.pin_id = pins.id) order by id limit 1";
         Ok(sql::query_scalar(query).bind(cid).fetch_optional(&self.reader).await?)
     }
 

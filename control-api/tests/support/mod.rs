@@ -209,6 +209,23 @@ impl Served {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
+    /// JSON, with the key of the content that it is about.
+    pub async fn upload_json(
+        &self,
+        path: &str,
+        token: &str,
+        key: Option<&ContentKey>,
+        body: Vec<u8>,
+    ) -> (u16, Value) {
+        let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        let mut request = request.header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("af-content-key", key.to_hex());
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
     /// With a content type.
     pub async fn upload_as(&self, path: &str, token: &str, kind: &str, body: Vec<u8>) -> (u16, Value) {
         let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);

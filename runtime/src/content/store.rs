@@ -52,7 +52,7 @@ pub enum Loaded {
 enum Read {
     Whole(Loaded),
     /// A block cannot be used, and what was read of the directory until then.
-    Lacks(ContentId, ReadError, Option<Box<Listing>>),
+    Lacks(Box<(ContentId, ReadError)>, Option<Box<Listing>>),
 }
 
 /// Why content cannot be used.
@@ -160,9 +160,9 @@ impl ContentStore {
             };
             let (lacking, error) = match tokio::task::spawn_blocking(work).await?? {
                 Read::Whole(loaded) => return Ok(loaded),
-                Read::Lacks(lacking, error, so_far) => {
+                Read::Lacks(lacking, so_far) => {
                     listing = so_far;
-                    (lacking, error)
+                    *lacking
                 }
             };
             if !self.fetches || !self.inner.blocks.has_sources() {
@@ -208,7 +208,7 @@ impl ContentStore {
 fn lacking(id: ContentId, error: ReadError, listing: Option<Box<Listing>>) -> Result<Read, ReadError> {
     match error {
         ReadError::Missing(_) | ReadError::Store(StoreError::Mismatch(_) | StoreError::TooLarge(_)) => {
-            Ok(Read::Lacks(id, error, listing))
+            Ok(Read::Lacks(Box::new((id, error)), listing))
         }
         error => Err(error),
     }

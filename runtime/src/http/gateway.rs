@@ -2,7 +2,7 @@
 
 use ::http::header::{LOCATION, VARY};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use af_content::gateway::{Format, Gateway, GatewayError, Parameters, Request as Asked, Root, Target};
+use af_content::gateway::{Format, Gateway, GatewayError, Parameters, Request as Asked, Target};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
@@ -62,11 +62,9 @@ impl Service {
     ) -> Result<Response<ResponseBody>, RequestError> {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let read = matches!(*method, Method::GET | Method::HEAD);
-        if let (true, Root::Block(root)) = (read, &target.root)
-            && Parameters::parse(uri.query()).choose(headers)?.format == Format::Files
-        {
+        if read && Parameters::parse(uri.query()).choose(headers)?.format == Format::Files {
             gateway.check(headers)?;
-            match self.site(context, *root, Naming::Cid, request).await {
+            match self.site(context, target.root, Naming::Cid, request).await {
                 Ok(mut response) => {
                     gateway.share(response.headers_mut());
                     response.headers_mut().append(VARY, HeaderValue::from_static("accept"));

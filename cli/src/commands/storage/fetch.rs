@@ -1,12 +1,12 @@
 //! Gets content back. Blocks are checked as they come, and kept beside where the content is to be.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use af_content::car::CarDecoder;
-use af_content::unixfs::Node;
+use af_content::private::Cipher;
+use af_content::traversal::{DagBounds, Traversal};
 use af_content::{DiskStore, Staging};
-use af_contract::{Codec, ContentId};
+use af_contract::{ContentId, ContentKey};
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use indicatif::ProgressBar;
@@ -26,18 +26,33 @@ struct Fetched {
     staging: Staging,
     blocks: usize,
     bytes: u64,
+    /// As the control API shows it; null of what is deployed only.
+    pin: Value,
     destination: Destination,
 }
 
-/// Gets content and writes it.
+/// Gets content and writes it: what is private in clear, unless it is to be a CAR.
 pub async fn get(api: &Api, options: &Get, form: Form, output: &Output) -> anyhow::Result<()> {
     let root = options.content.cid;
     let fetched = fetch(api, root, &options.output, output).await?;
     let counts = (fetched.blocks, fetched.bytes);
-    let write = move || fetched.destination.write(&|id| fetched.block(id), root, form);
+    let cipher = if form == Form::Plain { cipher(api, &fetched.pin, root).await? } else { None };
+    let write = move || fetched.destination.write(&|id| fetched.block(id), root, form, cipher.as_ref());
     tokio::task::spawn_blocking(write).await??;
     report(options, counts, output);
     Ok(())
+}
+
+/// What a private pin is decrypted with.
+async fn cipher(api: &Api, pin: &Value, root: ContentId) -> anyhow::Result<Option<Cipher>> {
+    if pin.get("private").and_then(Value::as_bool) != Some(true) {
+        return Ok(None);
+    }
+    let project = api.project().await?;
+    let answer = api.get(&format!("/v1/projects/{project}/storage/{root}/key")).await?;
+    let key = answer.get("contentKey").and_then(Value::as_str);
+    let key = key.context("the control API did not give the key; is it of another version?")?;
+    Ok(Some(Cipher::new(&key.parse::<ContentKey>()?)))
 }
 
 fn report(options: &Get, (blocks, bytes): (usize, u64), output: &Output) {
@@ -54,14 +69,14 @@ fn report(options: &Get, (blocks, bytes): (usize, u64), output: &Output) {
 async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyhow::Result<Fetched> {
     let destination = Destination::new(path, Existing::Kept)?;
     let project = api.project().await?;
-    let known = api.get(&format!("/v1/projects/{project}/storage/{root}")).await.unwrap_or_default();
-    let bar = output.progress_down(known.get("bytes").and_then(Value::as_u64).unwrap_or_default());
+    let pin = api.get(&format!("/v1/projects/{project}/storage/{root}")).await.unwrap_or_default();
+    let bar = output.progress_down(pin.get("bytes").and_then(Value::as_u64).unwrap_or_default());
     let response = api.download(&format!("/v1/projects/{project}/storage/{root}/car")).await?;
     let mut body = response.bytes_stream();
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let keeping = tokio::task::spawn_blocking({
         let bar = bar.clone();
-        move || keep(destination, root, receiver, &bar)
+        move || keep(destination, root, pin, receiver, &bar)
     });
     while let Some(chunk) = body.next().await {
         let chunk =
@@ -80,31 +95,33 @@ async fn fetch(api: &Api, root: ContentId, path: &Path, output: &Output) -> anyh
 fn keep(
     destination: Destination,
     root: ContentId,
+    pin: Value,
     mut chunks: mpsc::Receiver<bytes::Bytes>,
     bar: &ProgressBar,
 ) -> anyhow::Result<Fetched> {
     let staging = DiskStore::open(destination.dir())?.stage()?;
-    let mut fetched = Fetched { staging, blocks: 0, bytes: 0, destination };
-    let (mut wanted, mut known) = (HashSet::from([root]), HashSet::from([root]));
+    let mut fetched = Fetched { staging, blocks: 0, bytes: 0, pin, destination };
+    let mut traversal = Traversal::new(root, DagBounds::STORED);
+    if let Some(content) = root.content() {
+        let visit = traversal.take(&root).context("nothing is known yet")?;
+        traversal.arrived(visit, &bytes::Bytes::copy_from_slice(content))?;
+    }
     let mut decoder = CarDecoder::default();
     while let Some(chunk) = chunks.blocking_recv() {
         bar.inc(chunk.len() as u64);
         decoder.push(&chunk);
         while let Some(block) = decoder.next_block().context("the server sent something else")? {
-            if !wanted.remove(&block.id) {
+            let Some(visit) = traversal.take(&block.id) else {
                 bail!("the server sent block {}, which is no part of {root}", block.id);
-            }
-            if block.id.codec() == Codec::DagPb {
-                let links = Node::decode(&block.id, &block.bytes)?;
-                wanted.extend(links.links().filter(|link| known.insert(*link)));
-            }
+            };
+            traversal.arrived(visit, &block.bytes)?;
             fetched.staging.put(&block)?;
             fetched.blocks += 1;
             fetched.bytes += block.bytes.len() as u64;
         }
     }
     decoder.finish().context("the server broke the transfer off")?;
-    match wanted.iter().next() {
+    match traversal.peek() {
         Some(id) => bail!("the server left block {id} out"),
         None => Ok(fetched),
     }

@@ -4,6 +4,8 @@ mod fetch;
 mod origin;
 mod send;
 
+use af_content::private::{self, Cipher};
+use af_contract::ContentKey;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,8 +22,12 @@ use crate::output::Output;
 pub async fn run(command: Storage, environment: &Environment, output: &Output) -> anyhow::Result<()> {
     let api = Api::open(environment)?;
     match command {
-        Storage::Add(options) => store(&api, Origin::path(&options.path)?, &options.pin, output).await,
-        Storage::Import(options) => store(&api, Origin::car(&options.file), &options.pin, output).await,
+        Storage::Add(options) => {
+            let key = if options.private { Some(private::new_key()?) } else { None };
+            let origin = Origin::path(&options.path, options.profile, key.as_ref().map(Cipher::new))?;
+            store(&api, origin, key, &options.pin, output).await
+        }
+        Storage::Import(options) => store(&api, Origin::car(&options.file), None, &options.pin, output).await,
         Storage::Get(options) => get(&api, &options, Form::Plain, output).await,
         Storage::Export(options) => get(&api, &options, Form::Car, output).await,
         Storage::Ls => list(&api, output).await,
@@ -32,14 +38,26 @@ pub async fn run(command: Storage, environment: &Environment, output: &Output) -
 }
 
 /// Sends what the project lacks, and pins it.
-async fn store(api: &Api, origin: Origin, new: &NewPin, output: &Output) -> anyhow::Result<()> {
+async fn store(
+    api: &Api,
+    origin: Origin,
+    key: Option<ContentKey>,
+    new: &NewPin,
+    output: &Output,
+) -> anyhow::Result<()> {
     let path = format!("/v1/projects/{}/storage", api.project().await?);
     let sent = send::send(api, &path, &origin, output).await?;
     let name = new.name.clone().or_else(|| origin.name());
     let mut pins = Vec::new();
     for root in &sent.roots {
         let body = body(&root.to_string(), name.as_deref(), new);
-        pins.push(api.send(Method::POST, &format!("{path}/pins"), &body).await?);
+        let mut pin = api.send_with_key(&format!("{path}/pins"), &body, key.as_ref()).await?;
+        // As others who use this profile call it.
+        let shown = origin.profile().cid(root).to_string();
+        if let Some(fields) = pin.as_object_mut().filter(|_| shown != root.to_string()) {
+            fields.insert("cidV0".into(), shown.into());
+        }
+        pins.push(pin);
     }
     let value = json!({
         "pins": pins,
@@ -49,6 +67,11 @@ async fn store(api: &Api, origin: Origin, new: &NewPin, output: &Output) -> anyh
     });
     let mut fields: Vec<(&str, String)> =
         pins.iter().map(|pin| ("CID", text(pin, "cid").to_owned())).collect();
+    let v0 = pins.iter().filter_map(|pin| pin.get("cidV0").and_then(Value::as_str));
+    fields.extend(v0.map(|cid| ("CIDv0", cid.to_owned())));
+    if key.is_some() {
+        fields.push(("private", "yes; the CID is of what is stored, which is encrypted".to_owned()));
+    }
     let known = match sent.known {
         0 => String::new(),
         known => format!("; the server had {known}"),
@@ -70,10 +93,18 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
         if let Some(fields) = pin.as_object_mut() {
             fields.insert("held".into(), held.into());
             fields.insert("created".into(), utc(created).into());
+            let private = fields.get("private").and_then(Value::as_bool) == Some(true);
+            fields.insert("who".into(), if private { "members" } else { "anyone" }.into());
         }
     }
-    let columns =
-        [("CID", "cid"), ("NAME", "name"), ("BYTES", "bytes"), ("CREATED", "created"), ("HELD", "held")];
+    let columns = [
+        ("CID", "cid"),
+        ("NAME", "name"),
+        ("BYTES", "bytes"),
+        ("CREATED", "created"),
+        ("READ BY", "who"),
+        ("HELD", "held"),
+    ];
     let table =
         output.columns(&pins, &columns, "nothing is stored yet; store something with `af storage add PATH`");
     let usage = api.get(&format!("{path}/usage")).await?;

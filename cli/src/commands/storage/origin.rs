@@ -1,20 +1,29 @@
 //! What is sent, read as often as it is needed: a gigabyte does not fit into memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use af_content::car::{Block, CarDecoder};
-use af_content::unixfs::{self, folder};
+use af_content::private::{Cipher, Layout, Sealing};
+use af_content::unixfs::folder::{self, FolderTerms};
+use af_content::unixfs::{self, Profile};
 use af_contract::ContentId;
 use anyhow::{Context, bail};
 
 /// Of a CAR, read at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Where blocks are made from.
+/// Where blocks are made from, and how.
 #[derive(Clone, Debug)]
-pub enum Origin {
+pub struct Origin {
+    from: From,
+    profile: Profile,
+    cipher: Option<Cipher>,
+}
+
+#[derive(Clone, Debug)]
+enum From {
     File(PathBuf),
     Folder(PathBuf),
     Car(PathBuf),
@@ -29,43 +38,65 @@ pub struct Contents {
 }
 
 impl Origin {
-    /// Of a file or folder.
-    pub fn path(path: &Path) -> anyhow::Result<Self> {
+    /// Of a file or folder, which is encrypted where there is a cipher: then it has other blocks each time that it is read.
+    pub fn path(path: &Path, profile: Profile, cipher: Option<Cipher>) -> anyhow::Result<Self> {
         let meta = path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
-        match meta {
-            meta if meta.is_dir() => Ok(Self::Folder(path.to_owned())),
-            meta if meta.is_file() => Ok(Self::File(path.to_owned())),
+        let from = match meta {
+            meta if meta.is_dir() => From::Folder(path.to_owned()),
+            meta if meta.is_file() => From::File(path.to_owned()),
             _ => bail!("{} is neither a file nor a folder", path.display()),
-        }
+        };
+        Ok(Self { from, profile, cipher })
     }
 
     /// Of a CAR.
     pub fn car(path: &Path) -> Self {
-        Self::Car(path.to_owned())
+        Self { from: From::Car(path.to_owned()), profile: Profile::default(), cipher: None }
     }
 
     /// As the file is called.
     pub fn name(&self) -> Option<String> {
-        let (Self::File(path) | Self::Folder(path) | Self::Car(path)) = self;
+        let (From::File(path) | From::Folder(path) | From::Car(path)) = &self.from;
         // The name of "." or ".." says nothing.
         path.file_name().and_then(|name| name.to_str()).map(str::to_owned)
     }
 
+    /// How what is read becomes blocks.
+    pub const fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Whether it has the same blocks each time that it is read.
+    pub const fn is_private(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    /// About how many bytes will be sent of what is encrypted.
+    pub fn estimate(&self) -> anyhow::Result<u64> {
+        let (From::File(path) | From::Folder(path) | From::Car(path)) = &self.from;
+        stored_bytes(path)
+    }
+
     /// Makes all blocks. Blocking.
     pub fn read(&self, sink: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Result<Contents> {
-        match self {
-            Self::File(path) => {
+        match &self.from {
+            From::File(path) => {
                 let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-                let summary = unixfs::import(BufReader::new(file), sink);
+                let file: Box<dyn Read> = match &self.cipher {
+                    Some(cipher) => Box::new(Sealing::new(cipher, BufReader::new(file))?),
+                    None => Box::new(BufReader::new(file)),
+                };
+                let summary = unixfs::import_as(self.profile, file, sink);
                 let summary = summary.with_context(|| format!("cannot read {}", path.display()))?;
                 Ok(Contents { roots: vec![summary.root], left_out: 0 })
             }
-            Self::Folder(path) => {
-                let folder = folder::import_within(path, u64::MAX, sink);
-                let folder = folder.context("the folder cannot be stored")?;
+            From::Folder(path) => {
+                let (profile, cipher) = (self.profile, self.cipher.as_ref());
+                let terms = FolderTerms { profile, most_bytes: u64::MAX, cipher };
+                let folder = folder::import_as(&terms, path, sink).context("the folder cannot be stored")?;
                 Ok(Contents { roots: vec![folder.root], left_out: folder.hidden })
             }
-            Self::Car(path) => {
+            From::Car(path) => {
                 let roots = car(path, sink).with_context(|| format!("cannot read {}", path.display()))?;
                 if roots.is_empty() {
                     bail!("{} does not say what it is of: it has no root", path.display());
@@ -74,6 +105,20 @@ impl Origin {
             }
         }
     }
+}
+
+/// Of all files at a path, encrypted. What cannot be read is told when it is.
+fn stored_bytes(path: &Path) -> anyhow::Result<u64> {
+    let reading = || format!("cannot read {}", path.display());
+    let meta = path.symlink_metadata().with_context(reading)?;
+    if !meta.is_dir() {
+        return Ok(Layout::new(meta.len()).stored());
+    }
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(path).with_context(reading)? {
+        bytes = bytes.saturating_add(stored_bytes(&entry.with_context(reading)?.path())?);
+    }
+    Ok(bytes)
 }
 
 fn car(path: &Path, sink: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Result<Vec<ContentId>> {
@@ -87,7 +132,10 @@ fn car(path: &Path, sink: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Re
         }
         decoder.push(chunk.get(..size).unwrap_or_default());
         while let Some(block) = decoder.next_block()? {
-            sink(block)?;
+            // What stands in its CID need not be sent.
+            if !block.id.is_inline() {
+                sink(block)?;
+            }
         }
     }
     let roots = decoder.roots().unwrap_or_default().to_vec();

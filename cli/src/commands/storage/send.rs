@@ -45,6 +45,9 @@ pub struct Sent {
 
 /// Sends what the project lacks of `origin`. `path` is that of its storage.
 pub async fn send(api: &Api, path: &str, origin: &Origin, output: &Output) -> anyhow::Result<Sent> {
+    if origin.is_private() {
+        return send_once(api, path, origin, output).await;
+    }
     let (contents, sizes) = sizes(origin.clone()).await?;
     let total: u64 = sizes.values().sum();
     let coming = contents.roots.first().map(|root| json!({ "cid": root, "bytes": total }));
@@ -53,10 +56,45 @@ pub async fn send(api: &Api, path: &str, origin: &Origin, output: &Output) -> an
     let bar = output.progress(bytes);
     let (blocks, known) = (missing.len(), sizes.len() - missing.len());
     if !missing.is_empty() {
-        upload(api, path, origin.clone(), missing, &bar).await?;
+        upload(api, path, origin.clone(), Wanted::These(missing), &bar).await?;
     }
     bar.finish_and_clear();
     Ok(Sent { roots: contents.roots, blocks, bytes, known, left_out: contents.left_out })
+}
+
+/// Sends all blocks in one reading: nobody has any of what is encrypted with a new key, and it has others when it is read again.
+async fn send_once(api: &Api, path: &str, origin: &Origin, output: &Output) -> anyhow::Result<Sent> {
+    let (reading, usage) = (origin.clone(), api.get(&format!("{path}/usage")).await?);
+    let bytes = tokio::task::spawn_blocking(move || reading.estimate()).await??;
+    let number = |field: &str| usage.get(field).and_then(Value::as_u64).unwrap_or_default();
+    let (used, most) = (number("bytes"), number("mostBytes"));
+    if used.saturating_add(bytes) > most {
+        bail!(
+            "this does not fit: {bytes} bytes more than the {used} that the project stores are over its limit of {most}; unpin something first"
+        );
+    }
+    let bar = output.progress(bytes);
+    let (contents, blocks, bytes) =
+        upload(api, path, origin.clone(), Wanted::All(HashSet::new()), &bar).await?;
+    bar.finish_and_clear();
+    Ok(Sent { roots: contents.roots, blocks, bytes, known: 0, left_out: contents.left_out })
+}
+
+/// Which blocks are sent, each once.
+enum Wanted {
+    /// Those that are left of these.
+    These(HashSet<ContentId>),
+    /// All but those that were.
+    All(HashSet<ContentId>),
+}
+
+impl Wanted {
+    fn take(&mut self, id: &ContentId) -> bool {
+        match self {
+            Self::These(left) => left.remove(id),
+            Self::All(sent) => sent.insert(*id),
+        }
+    }
 }
 
 /// All blocks there are, and how long they are.
@@ -92,18 +130,18 @@ async fn missing(
     Ok(missing)
 }
 
-/// Reads everything once more, on a thread of its own, and sends what is missing in batches.
+/// Reads everything, on a thread of its own, and sends what is wanted in batches: how many blocks, and their bytes.
 async fn upload(
     api: &Api,
     path: &str,
     origin: Origin,
-    mut missing: HashSet<ContentId>,
+    mut wanted: Wanted,
     bar: &ProgressBar,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(Contents, usize, u64)> {
     let (sender, mut blocks) = mpsc::channel::<Block>(READ_AHEAD);
     let reading = tokio::task::spawn_blocking(move || {
         origin.read(&mut |block| {
-            if missing.remove(&block.id) && sender.blocking_send(block).is_err() {
+            if wanted.take(&block.id) && sender.blocking_send(block).is_err() {
                 return Err(io::Error::other("nothing more is sent"));
             }
             Ok(())
@@ -111,8 +149,11 @@ async fn upload(
     });
     let mut batch = Vec::new();
     let mut size = 0;
+    let (mut sent, mut sent_bytes) = (0, 0);
     while let Some(block) = blocks.recv().await {
         size += block.bytes.len();
+        sent += 1;
+        sent_bytes += block.bytes.len() as u64;
         batch.push(block);
         if size >= BATCH_BYTES || batch.len() >= BATCH_BLOCKS {
             send_batch(api, path, &batch, bar).await?;
@@ -123,7 +164,7 @@ async fn upload(
     if !batch.is_empty() {
         send_batch(api, path, &batch, bar).await?;
     }
-    reading.await?.map(drop)
+    Ok((reading.await??, sent, sent_bytes))
 }
 
 async fn send_batch(api: &Api, path: &str, blocks: &[Block], bar: &ProgressBar) -> anyhow::Result<()> {

@@ -62,8 +62,10 @@ impl Descriptor {
     pub fn hash(self) -> (u64, u64) {
         let number =
             |bytes: &[u8]| bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-        let (upper, lower) = self.id.digest().split_at(16);
-        (number(lower), number(upper))
+        // Content that stands in its id is no hash.
+        let of_content = self.id.content().map(|content| *blake3::hash(content).as_bytes());
+        let digest = of_content.as_ref().map_or(self.id.digest(), |hash| hash.as_slice());
+        (number(digest.get(16..).unwrap_or_default()), number(digest))
     }
 }
 

@@ -1,0 +1,41 @@
+//! Sealed keys of private pins.
+
+use super::sql::{self, Connection};
+use super::{Store, StoreError};
+
+impl Store {
+    /// A pin's data key, sealed; none of a pin that is not private.
+    pub(crate) async fn pin_key(&self, pin: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = "select sealed from pin_keys where pin_id = $1";
+        Ok(sql::query_scalar(query).bind(pin).fetch_optional(&self.reader).await?)
+    }
+}
+
+pub(crate) async fn has(db: &mut Connection, pin: &str) -> Result<bool, StoreError> {
+    let query = "select exists (select 1 from pin_keys where pin_id = $1)";
+    Ok(sql::query_scalar(query).bind(pin).fetch_one(db).await?)
+}
+
+pub(crate) async fn insert(db: &mut Connection, pin: &str, sealed: &[u8]) -> Result<(), StoreError> {
+    let query = "insert into pin_keys (pin_id, sealed) values ($1, $2)";
+    sql::query(query).bind(pin).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
+pub(crate) async fn replace(db: &mut Connection, pin: &str, sealed: &[u8]) -> Result<(), StoreError> {
+    let query = "update pin_keys set sealed = $2 where pin_id = $1";
+    sql::query(query).bind(pin).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
+/// Data keys of a project's pins, sealed, in the order of the pins' ids.
+pub(crate) async fn of_project(
+    db: &mut Connection,
+    project: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query = "select k.pin_id, k.sealed from pin_keys k join pins p on p.id = k.pin_id
+        where p.project_id = $1 and k.pin_id > $2 order by k.pin_id limit $3";
+    Ok(sql::query_as(query).bind(project).bind(after).bind(limit).fetch_all(db).await?)
+}
