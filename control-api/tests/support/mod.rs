@@ -35,7 +35,7 @@ tokio::task_local! {
 
 /// Tells a story with an engine.
 pub async fn on(engine: Engine, story: impl Future<Output = ()>) {
-    ENGINE.scope(Cell::new(engine), story).await;
+    ENGINE.scope(Cell::new(engine), Box::pin(story)).await;
 }
 
 /// Makes two tests of each story.
