@@ -81,6 +81,7 @@ impl Fetcher {
         let (pending, seen) = (Vec::new(), HashSet::from([root]));
         let mut walk =
             Walk { fetcher: self, bounds, progress, pending, seen, summary: DagSummary::default() };
+        let _expected = Expected::new(self, root);
         let (bytes, fetched) = self.had(root).await?;
         let is_file = walk.arrived(root, &bytes, fetched)?;
         // Where some are here already, all would be sent again.
@@ -181,6 +182,22 @@ impl Walk<'_> {
             children.reverse();
         }
         Ok(node.file_size().is_some())
+    }
+}
+
+/// Sources know of a DAG that it is fetched, for as long as this lives.
+struct Expected<'a>(&'a Fetcher, ContentId);
+
+impl<'a> Expected<'a> {
+    fn new(fetcher: &'a Fetcher, root: ContentId) -> Self {
+        fetcher.candidates().iter().for_each(|candidate| candidate.source.expect(root));
+        Self(fetcher, root)
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.0.candidates().iter().for_each(|candidate| candidate.source.done(self.1));
     }
 }
 

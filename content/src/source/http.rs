@@ -39,7 +39,11 @@ pub(super) fn unreachable(error: reqwest::Error) -> SourceError {
 
 /// Sends a request whose answer is good.
 pub(super) async fn ask(request: RequestBuilder) -> Result<Response, SourceError> {
-    let response = request.send().await.map_err(unreachable)?;
+    answered(request.send().await.map_err(unreachable)?)
+}
+
+/// An answer that is good.
+pub(super) fn answered(response: Response) -> Result<Response, SourceError> {
     match response.status() {
         status if status.is_success() => Ok(response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(SourceError::NotFound),

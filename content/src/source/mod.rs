@@ -1,5 +1,6 @@
 //! Where blocks come from. No source is trusted: what it sends is a [`Block`] only where its bytes are what the id says.
 
+mod arweave;
 mod dag;
 mod error;
 mod fetcher;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use self::arweave::Arweave;
 pub use self::dag::{DagBounds, DagSummary, Progress};
 pub use self::error::SourceError;
 pub use self::fetcher::{FetchError, Fetcher};
@@ -43,6 +45,17 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// # Errors
     /// When it has none, or none can be had from it.
     fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Bytes, SourceError>>;
+
+    /// Blocks of the DAG under `root` will be asked for until [`Self::done`] says otherwise. For sources that find blocks by
+    /// their root only.
+    fn expect(&self, root: ContentId) {
+        let _ = root;
+    }
+
+    /// No more blocks of the DAG under `root` will be asked for by whoever said [`Self::expect`].
+    fn done(&self, root: ContentId) {
+        let _ = root;
+    }
 
     /// The blocks of the DAG under `root`, parents before children, from a source that can send many at once. It may end
     /// early: the rest is asked for block by block.
