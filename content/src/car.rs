@@ -60,9 +60,23 @@ pub struct Block {
 pub struct CarDecoder {
     buffer: BytesMut,
     roots: Option<Vec<ContentId>>,
+    /// Bytes of whole sections that were read.
+    position: u64,
 }
 
 impl CarDecoder {
+    /// Goes on where another one was at [`Self::position`], which had read the header.
+    #[must_use]
+    pub fn resume(roots: Vec<ContentId>, position: u64) -> Self {
+        Self { buffer: BytesMut::new(), roots: Some(roots), position }
+    }
+
+    /// How far it is: where the next section begins, bytes.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Adds bytes that arrived. Call [`Self::next_block`] until it returns `None` before the next push, so
     /// that the buffer stays bounded.
     pub fn push(&mut self, chunk: &[u8]) {
@@ -119,6 +133,7 @@ impl CarDecoder {
         if rest < size {
             return Ok(None);
         }
+        self.position += (self.buffer.len() - rest + size) as u64;
         self.buffer.advance(self.buffer.len() - rest);
         Ok(Some(self.buffer.split_to(size).freeze()))
     }

@@ -1,6 +1,7 @@
 //! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, where blocks come from, who else holds them, and
 //! the gateway that hands them out. Knows nothing of functions, routes or HTTP servers.
 
+pub mod ans104;
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
 pub mod car;

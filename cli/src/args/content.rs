@@ -12,7 +12,8 @@ use url::Url;
 #[derive(Debug, Options)]
 pub struct Sources {
     /// Who is asked for content that is not here: gateway=URL (a trustless gateway of IPFS), kubo=URL (the RPC of an IPFS node,
-    /// such as http://127.0.0.1:5001), routing=URL (delegated routing, which finds providers), peer=URL (a gateway of this
+    /// such as http://127.0.0.1:5001), arweave=URL (a gateway of Arweave, with ",owner=ADDRESS" after it where only that wallet's
+    /// archives count), routing=URL (delegated routing, which finds providers), peer=URL (a gateway of this
     /// platform; the environment's AF_GATEWAY_TOKEN is sent to it). May be given several times, the first one is asked first.
     /// None is trusted: each block has to be what its CID says
     #[arg(long = "source", value_name = "KIND=URL")]
@@ -24,6 +25,8 @@ pub struct Sources {
 pub struct SourceUrl {
     pub kind: SourceKind,
     pub url: Url,
+    /// Whose archives count.
+    pub owner: Option<String>,
 }
 
 /// How a source is asked.
@@ -32,13 +35,15 @@ pub enum SourceKind {
     Gateway,
     Peer,
     Kubo,
+    Arweave,
     Routing,
 }
 
-const KINDS: [(&str, SourceKind); 4] = [
+const KINDS: [(&str, SourceKind); 5] = [
     ("gateway", SourceKind::Gateway),
     ("peer", SourceKind::Peer),
     ("kubo", SourceKind::Kubo),
+    ("arweave", SourceKind::Arweave),
     ("routing", SourceKind::Routing),
 ];
 
@@ -51,11 +56,22 @@ impl FromStr for SourceUrl {
         let known = || KINDS.map(|(name, _)| name).join(", ");
         let kind = KINDS.iter().find(|(name, _)| *name == kind);
         let (_, kind) = kind.ok_or_else(|| format!("the kinds are {}; {example}", known()))?;
+        let (url, owner) = match url.split_once(",owner=") {
+            Some((url, owner)) if *kind == SourceKind::Arweave && !owner.is_empty() => {
+                (url, Some(owner.to_owned()))
+            }
+            Some(_) => {
+                return Err(
+                    "only arweave=URL takes an owner, the 43 characters of a wallet's address".to_owned()
+                );
+            }
+            None => (url, None),
+        };
         let url = Url::parse(url).map_err(|error| format!("{error}; {example}"))?;
         if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
             return Err(format!("the URL begins with http:// or https:// and has no query; {example}"));
         }
-        Ok(Self { kind: *kind, url })
+        Ok(Self { kind: *kind, url, owner })
     }
 }
 
@@ -109,6 +125,9 @@ mod tests {
     fn a_source_has_a_kind_and_a_url() {
         let source: SourceUrl = "kubo=http://127.0.0.1:5001".parse().unwrap();
         assert_eq!((source.kind, source.url.as_str()), (SourceKind::Kubo, "http://127.0.0.1:5001/"));
+        let source: SourceUrl = "arweave=https://arweave.net,owner=me".parse().unwrap();
+        assert_eq!((source.kind, source.owner.as_deref()), (SourceKind::Arweave, Some("me")));
+        assert!("kubo=http://127.0.0.1:5001,owner=me".parse::<SourceUrl>().is_err());
         for wrong in
             ["https://ipfs.io", "ipfs=https://ipfs.io", "gateway=ipfs.io", "gateway=file:///etc/passwd"]
         {

@@ -10,9 +10,11 @@ use clap::{Args as Options, Subcommand};
 #[derive(Debug, Options)]
 #[command(next_help_heading = "Storage")]
 pub struct Stored {
-    /// Who else holds what is stored and deployed: kubo=URL (the RPC of a Kubo node) or pinning=URL (a pinning service);
-    /// may be given several times. Its bearer token is read from a file, with ",token=FILE" after the URL, or else from
-    /// AF_PIN_TOKEN
+    /// Who else holds what is stored and deployed: kubo=URL (the RPC of a Kubo node), pinning=URL (a pinning service),
+    /// filecoin=URL (a pinning service that stores on Filecoin) or arweave=URL,key=FILE,gateway=URL (a bundler of Arweave, the
+    /// key that signs and pays, and the gateway that has to show what was archived; for good, nobody can remove it). May be
+    /// given several times. The bearer token of the others is read from a file, with ",token=FILE" after the URL, or else
+    /// from AF_PIN_TOKEN
     #[arg(long, value_name = "KIND=URL")]
     pub pin_to: Vec<String>,
     /// A multiaddress at which pinning services get the blocks; may be given several times
@@ -43,7 +45,7 @@ pub enum Storage {
     Ls,
     /// Pin content whose blocks the project has sent, or that it has deployed; or have it held at more places
     Pin(Pin),
-    /// Give a pin up; what nothing else needs is removed later
+    /// Give a pin up; what nothing else needs is removed later, but not from places that remove nothing
     Unpin(Cid),
     /// Store the content of a CAR, and pin its roots
     Import(Import),

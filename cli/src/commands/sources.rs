@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use af_content::source::{Gateway, Kubo, Routing, Source, SourceReport};
+use af_content::source::{Arweave, Gateway, Kubo, Routing, Source, SourceReport};
 use af_runtime::host::egress::{Egress, IpNet};
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ fn source(
             Gateway::new(url, environment.gateway_token.clone()).map(|made| Arc::new(made) as _)
         }
         SourceKind::Kubo => Kubo::new(url).map(|made| Arc::new(made) as _),
+        SourceKind::Arweave => Arweave::new(url, source.owner.clone()).map(|made| Arc::new(made) as _),
         SourceKind::Routing => {
             let egress = Egress::new(egress);
             let allowed = Arc::new(move |address| egress.permits(address));

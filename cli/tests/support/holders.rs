@@ -25,6 +25,9 @@ pub const TOKEN: &str = "the-token-of-the-service";
 pub enum Kind {
     Kubo,
     Pinning,
+    /// One that stores on Filecoin, with the manners of filecoin-pin: it finds nothing by several statuses at once, tells of
+    /// pieces and data sets, and tries nothing again.
+    Filecoin,
 }
 
 /// One of them, on a free port.
@@ -60,6 +63,9 @@ impl Holders {
             Kind::Pinning => Router::new()
                 .route("/psa/pins", get(find).post(request))
                 .route("/psa/pins/{id}", get(look).post(replace).delete(forget)),
+            Kind::Filecoin => Router::new()
+                .route("/psa/pins", get(find_one_status).post(request))
+                .route("/psa/pins/{id}", get(look).post(change).delete(forget)),
         };
         let router = router.layer(axum::extract::DefaultBodyLimit::disable()).with_state(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,7 +183,13 @@ async fn remove(State(state): State<Shared>, Query(Argument { arg }): Query<Argu
 
 /// One request as the service tells of it.
 fn told(held: &Held, id: &str, cid: &str) -> Value {
-    let info = if held.status == "failed" { json!({ "status_details": "out of space" }) } else { json!({}) };
+    let info = match held.status {
+        "failed" => json!({ "status_details": "out of space" }),
+        "pinned" => json!({
+            "car_file_path": "/tmp/a.car", "synapse_piece_cid": "bafkzcib-of-a-piece", "synapse_data_set_id": "7",
+        }),
+        _ => json!({}),
+    };
     json!({
         "requestid": id, "status": held.status, "created": "2026-01-01T00:00:00Z", "pin": { "cid": cid },
         "delegates": [], "info": info,
@@ -208,6 +220,22 @@ async fn find(
         .map(|(id, cid)| told(&held, id, cid))
         .collect();
     Json(json!({ "count": found.len(), "results": found })).into_response()
+}
+
+async fn find_one_status(
+    state: State<Shared>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    if query.get("status").is_some_and(|status| status.contains(',')) {
+        return Json(json!({ "count": 0, "results": [] })).into_response();
+    }
+    find(state, Query(query), headers).await
+}
+
+/// Nothing but its name.
+async fn change(state: State<Shared>, id: Path<String>) -> Response {
+    look(state, id).await
 }
 
 async fn request(State(state): State<Shared>, headers: HeaderMap, Json(pin): Json<Value>) -> Response {

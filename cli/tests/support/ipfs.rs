@@ -258,7 +258,7 @@ fn outcome(answer: &Value) -> Result<Value, String> {
 }
 
 /// One of the scripts with its directory, which it does not outlive.
-struct Peer {
+pub struct Peer {
     dir: tempfile::TempDir,
     program: PathBuf,
     script: PathBuf,
@@ -299,7 +299,8 @@ impl Peer {
         peer
     }
 
-    fn node(software: &Software, script: &str, options: Value) -> Self {
+    /// One that runs.
+    pub fn node(software: &Software, script: &str, options: Value) -> Self {
         let mut peer = Self::new(software, script, options);
         peer.run();
         peer.first = peer.ready.clone();
@@ -334,7 +335,8 @@ impl Peer {
         }
     }
 
-    fn ask(&mut self, command: &Value) -> Result<Value, String> {
+    /// What it answers to a command.
+    pub fn ask(&mut self, command: &Value) -> Result<Value, String> {
         let log = self.dir.path().join("log");
         let running = self.running.as_mut().expect("it runs");
         writeln!(running.commands.as_mut().unwrap(), "{command}").unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::ans104::KeyError;
 use crate::disk::FileReadError;
 
 /// Why a sink did not do what it was asked.
@@ -27,6 +28,12 @@ pub enum SinkError {
     /// The blocks that it is to hold cannot be read here.
     #[error("the content cannot be read here: {0}")]
     Read(#[from] FileReadError),
+    /// Nothing can be signed.
+    #[error("the content cannot be signed: {0}")]
+    Key(#[from] KeyError),
+    /// This node stops.
+    #[error("it was interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
     /// Its address is none.
     #[error("{0:?} is not the URL of a place that holds content; one looks like http://127.0.0.1:5001")]
     Url(String),

@@ -20,6 +20,9 @@ const EXCHANGE: Duration = Duration::from_secs(120);
 /// An answer, bytes. A page of ten pins has ten kilobytes.
 const ANSWER_BYTES: usize = 1 << 20;
 
+/// Gateways with a host per item send there.
+const REDIRECTS: usize = 3;
+
 /// Characters of a refusal's reason that are kept.
 const REASON: usize = 300;
 
@@ -35,6 +38,21 @@ pub struct Remote {
 impl Remote {
     /// At a URL, to whose path others are added.
     pub fn new(kind: &str, url: &str, token: Option<Token>) -> Result<Self, SinkError> {
+        // No redirects: they would take the token, or the content, to where nobody said it may go.
+        Self::with(kind, url, token, redirect::Policy::none())
+    }
+
+    /// One that is only read from, and sends elsewhere for that.
+    pub fn read_only(kind: &str, url: &str) -> Result<Self, SinkError> {
+        Self::with(kind, url, None, redirect::Policy::limited(REDIRECTS))
+    }
+
+    fn with(
+        kind: &str,
+        url: &str,
+        token: Option<Token>,
+        redirects: redirect::Policy,
+    ) -> Result<Self, SinkError> {
         let invalid = || SinkError::Url(without_secrets(url));
         let mut base = Url::parse(url).map_err(|_| invalid())?;
         let host = base.host_str().filter(|_| matches!(base.scheme(), "http" | "https"));
@@ -49,8 +67,7 @@ impl Remote {
         }
         // The only TLS provider in the program; a second call finds it installed.
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        // No redirects: they would take the token, or the content, to where nobody said it may go.
-        let client = Client::builder().connect_timeout(CONNECT).redirect(redirect::Policy::none());
+        let client = Client::builder().connect_timeout(CONNECT).redirect(redirects);
         let client = client.user_agent("af").build();
         Ok(Self { name, client: client.map_err(SinkError::Unreachable)?, base, token })
     }
@@ -71,13 +88,21 @@ impl Remote {
     }
 }
 
+/// An answer whose body is still to come.
+pub async fn sent(request: RequestBuilder) -> Result<Response, SinkError> {
+    let response = request.send().await.map_err(unreachable)?;
+    match response.status() {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            Err(SinkError::Busy(retry_after(&response)))
+        }
+        _ => Ok(response),
+    }
+}
+
 /// An answer's status, and its text within bounds.
 pub async fn answer(request: RequestBuilder) -> Result<(StatusCode, String), SinkError> {
-    let mut response = request.send().await.map_err(unreachable)?;
+    let mut response = sent(request).await?;
     let status = response.status();
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        return Err(SinkError::Busy(retry_after(&response)));
-    }
     let mut text = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if text.len() + chunk.len() > ANSWER_BYTES {
@@ -92,9 +117,14 @@ pub async fn answer(request: RequestBuilder) -> Result<(StatusCode, String), Sin
 pub fn refused(status: StatusCode, text: &str) -> SinkError {
     let json: Value = serde_json::from_str(text).unwrap_or_default();
     let reason = json.pointer("/error/details").or_else(|| json.pointer("/error/reason"));
-    let reason = reason.or_else(|| json.get("Message")).and_then(Value::as_str).unwrap_or(text);
-    let reason = reason.chars().filter(|c| !c.is_control()).take(REASON).collect();
+    let reason = reason.or_else(|| json.get("error")).or_else(|| json.get("Message"));
+    let reason = told(reason.and_then(Value::as_str).unwrap_or(text));
     SinkError::Refused { status: status.as_u16(), reason }
+}
+
+/// What somebody says, as it can be shown.
+pub fn told(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(REASON).collect()
 }
 
 pub fn unreachable(error: reqwest::Error) -> SinkError {

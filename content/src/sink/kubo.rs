@@ -1,26 +1,14 @@
 //! A Kubo node by its RPC (<https://docs.ipfs.tech/reference/kubo/rpc/>): it is sent the blocks, and pins their root.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
 use futures::future::BoxFuture;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Body, Method, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::http::{Remote, answer, refused};
-use super::{Held, Pin, Sink, SinkError, State, Token};
+use super::{Held, Pin, Sink, SinkError, State, Token, upload};
 use crate::disk::DiskStore;
 use crate::walk::CarPieces;
-
-/// Pieces of a CAR that wait for the connection.
-const PIECES: usize = 4;
-
-/// A node that takes no further piece for so long, or does not answer after the last one, is asked again later.
-const STALL: Duration = Duration::from_secs(120);
 
 /// Between the parts of a form. A CAR may have it, too, and would then be refused by the node: it is long enough that
 /// none has it by chance.
@@ -45,57 +33,16 @@ impl Kubo {
     async fn import(&self, pin: &Pin) -> Result<(), SinkError> {
         let request = self.remote.transfer(Method::POST, "api/v0/dag/import?pin-roots=false")?;
         let form = format!("multipart/form-data; boundary={BOUNDARY}");
-        let taken = Arc::new(AtomicU64::new(0));
-        let request = request.header(CONTENT_TYPE, form).body(self.form(pin, taken.clone()));
-        let (status, text) = tokio::select! {
-            answered = answer(request) => answered?,
-            () = stalled(&taken) => {
-                let silence = format!("nothing, and took nothing, for {} s", STALL.as_secs());
-                return Err(SinkError::Unexpected(silence));
-            }
-        };
-        if status == StatusCode::OK { Ok(()) } else { Err(refused(status, &text)) }
-    }
-
-    /// A form with the CAR, read from the disk as the node takes it.
-    fn form(&self, pin: &Pin, taken: Arc<AtomicU64>) -> Body {
         let head = format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"dag.car\"\r\n\
              Content-Type: application/vnd.ipld.car\r\n\r\n"
         );
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
-        let pieces = CarPieces::new(&self.blocks, pin.root);
-        let (sender, receiver) = mpsc::channel(PIECES);
-        tokio::task::spawn_blocking(move || {
-            let head = std::iter::once(Ok(head.into()));
-            let all = head.chain(pieces).chain(std::iter::once(Ok(tail.into())));
-            for piece in all {
-                // An error breaks the request off, so that the node does not take a part for the whole.
-                let piece = piece.map_err(io::Error::other);
-                let failed = piece.is_err();
-                if sender.blocking_send(piece).is_err() || failed {
-                    return;
-                }
-                taken.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let stream = futures::stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|piece| (piece, receiver))
-        });
-        Body::wrap_stream(stream)
-    }
-}
-
-/// Returns when nothing more was taken for a while.
-async fn stalled(taken: &AtomicU64) {
-    let mut before = u64::MAX;
-    loop {
-        let now = taken.load(Ordering::Relaxed);
-        if now == before {
-            return;
-        }
-        before = now;
-        tokio::time::sleep(STALL).await;
+        let head = std::iter::once(Ok(head.into()));
+        let pieces =
+            head.chain(CarPieces::new(&self.blocks, pin.root)).chain(std::iter::once(Ok(tail.into())));
+        let (status, text) = upload::send(request.header(CONTENT_TYPE, form), pieces).await?;
+        if status == StatusCode::OK { Ok(()) } else { Err(refused(status, &text)) }
     }
 }
 
@@ -128,7 +75,7 @@ impl Sink for Kubo {
                 StatusCode::OK => return Err(SinkError::Unexpected("no list of pins".into())),
                 _ => return Err(refused(status, &text)),
             };
-            Ok(Held { state, request: None })
+            Ok(Held::new(state, None))
         })
     }
 

@@ -1,16 +1,19 @@
-//! Who else is to hold content: an IPFS node, a pinning service. A sink says how far it is; when it is asked again, and
+//! Who else is to hold content: an IPFS node, a pinning service, Arweave. A sink says how far it is; when it is asked again, and
 //! what becomes of failures, is decided by whoever asks.
 
+mod arweave;
 mod error;
 mod http;
 mod kubo;
 mod pinning;
+mod upload;
 
 use std::fmt;
 
 use af_contract::ContentId;
 use futures::future::BoxFuture;
 
+pub use self::arweave::{Arweave, IPFS_CID};
 pub use self::error::SinkError;
 pub use self::kubo::Kubo;
 pub use self::pinning::Pinning;
@@ -33,6 +36,18 @@ pub struct Held {
     pub state: State,
     /// What the sink calls it, if it has a name of its own for it.
     pub request: Option<String>,
+    /// What people may want to know besides: under which name it is found there, by which deals it is held.
+    pub detail: Option<String>,
+    /// Whether nobody can have it removed there any more.
+    pub permanent: bool,
+}
+
+impl Held {
+    /// So far, and nothing more to be said.
+    #[must_use]
+    pub const fn new(state: State, request: Option<String>) -> Self {
+        Self { state, request, detail: None, permanent: false }
+    }
 }
 
 /// How far a sink is.
@@ -55,6 +70,15 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// As people know it: its kind, and its address without secrets.
     fn name(&self) -> &str;
 
+    /// What it will be called there, where that is known before anything is sent. Whoever asks remembers it before
+    /// [`Self::put`], so that what was cut off goes on under the same name.
+    ///
+    /// # Errors
+    /// When the blocks cannot be read.
+    fn prepare<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Option<String>, SinkError>> {
+        Box::pin(std::future::ready(Ok(pin.request.clone())))
+    }
+
     /// Has it held.
     ///
     /// # Errors
@@ -67,7 +91,7 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// When the sink cannot be asked.
     fn status<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>>;
 
-    /// Has it held no longer. What is not there is no error.
+    /// Has it held no longer. What is not there is no error. Not asked of what is [`Held::permanent`].
     ///
     /// # Errors
     /// When the sink cannot be asked, or refuses.

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::http::{Remote, answer, refused};
+use super::http::{Remote, answer, refused, told};
 use super::{Held, Pin, Sink, SinkError, State, Token};
 
 /// Pins of one page; a CID is rarely pinned twice.
@@ -49,6 +49,14 @@ impl Pinning {
     /// When the URL is none.
     pub fn new(url: &str, token: Option<Token>, origins: Vec<String>) -> Result<Self, SinkError> {
         Ok(Self { remote: Remote::new("pinning", url, token)?, origins })
+    }
+
+    /// A service that stores on Filecoin: the same API, and what it says of deals and pieces is shown.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn filecoin(url: &str, token: Option<Token>, origins: Vec<String>) -> Result<Self, SinkError> {
+        Ok(Self { remote: Remote::new("filecoin", url, token)?, origins })
     }
 
     /// The request for this CID that is furthest, whoever made it: after a crash nobody knows its id any more.
@@ -98,6 +106,15 @@ impl Pinning {
             _ => Err(refused(status, &text)),
         }
     }
+
+    async fn forget(&self, id: &str) -> Result<(), SinkError> {
+        let request = self.remote.request(Method::DELETE, &format!("pins/{}", escaped(id)))?;
+        let (status, text) = answer(request).await?;
+        if status.is_success() || status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        Err(refused(status, &text))
+    }
 }
 
 impl Sink for Pinning {
@@ -107,8 +124,25 @@ impl Sink for Pinning {
 
     fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
         Box::pin(async move {
-            match self.find(pin).await? {
-                Some(found) if found.status == "failed" => held(self.ask(pin, Some(&found.requestid)).await?),
+            // Not all services find what they have by its CID.
+            let known = match &pin.request {
+                Some(id) => self.look(id).await?,
+                None => None,
+            };
+            let found = match known {
+                Some(known) => Some(known),
+                None => self.find(pin).await?,
+            };
+            match found {
+                Some(found) if found.status == "failed" => {
+                    let again = self.ask(pin, Some(&found.requestid)).await?;
+                    if again.status != "failed" || again.requestid != found.requestid {
+                        return held(again);
+                    }
+                    // It was changed, and is not tried again.
+                    self.forget(&found.requestid).await?;
+                    held(self.ask(pin, None).await?)
+                }
                 Some(found) => held(found),
                 None => held(self.ask(pin, None).await?),
             }
@@ -121,7 +155,7 @@ impl Sink for Pinning {
                 Some(id) => self.look(id).await?,
                 None => self.find(pin).await?,
             };
-            found.map_or(Ok(Held { state: State::Absent, request: None }), held)
+            found.map_or(Ok(Held::new(State::Absent, None)), held)
         })
     }
 
@@ -134,12 +168,7 @@ impl Sink for Pinning {
                     None => return Ok(()),
                 },
             };
-            let request = self.remote.request(Method::DELETE, &format!("pins/{}", escaped(&id)))?;
-            let (status, text) = answer(request).await?;
-            if status.is_success() || status == StatusCode::NOT_FOUND {
-                return Ok(());
-            }
-            Err(refused(status, &text))
+            self.forget(&id).await
         })
     }
 }
@@ -150,12 +179,30 @@ fn held(status: Status) -> Result<Held, SinkError> {
         "pinning" => State::Pinning,
         "pinned" => State::Pinned,
         "failed" => {
-            let details = status.info.get("status_details").and_then(serde_json::Value::as_str);
-            State::Failed(details.unwrap_or("the service does not say why").chars().take(300).collect())
+            let reason = ["status_details", "error"].iter().find_map(|name| status.info.get(name)?.as_str());
+            State::Failed(told(reason.unwrap_or("the service does not say why")))
         }
         other => return Err(SinkError::Unexpected(format!("an unknown status, {:?}", short(other)))),
     };
-    Ok(Held { state, request: Some(status.requestid) })
+    let detail = detail(&status.info);
+    Ok(Held { state, request: Some(status.requestid), detail, permanent: false })
+}
+
+/// What is known on Filecoin by: the API leaves the names to services, and these words are in those that there are.
+const FILECOIN: [&str; 3] = ["deal", "piece", "data_set"];
+
+/// What a service tells of Filecoin, in its words.
+fn detail(info: &serde_json::Value) -> Option<String> {
+    let told_of = |name: &str| FILECOIN.iter().any(|word| name.to_ascii_lowercase().contains(word));
+    let fields = info.as_object()?.iter().filter(|(name, _)| told_of(name));
+    let fields: Vec<String> = fields
+        .filter_map(|(name, value)| match value {
+            serde_json::Value::String(text) => Some(format!("{name} {text}")),
+            serde_json::Value::Number(number) => Some(format!("{name} {number}")),
+            _ => None,
+        })
+        .collect();
+    Some(told(&fields.join(", "))).filter(|text| !text.is_empty())
 }
 
 fn rank(status: &str) -> u8 {

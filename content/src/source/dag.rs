@@ -67,6 +67,7 @@ impl Fetcher {
         let traversal = Traversal::new(root, bounds);
         let mut walk = Walk { fetcher: self, progress, traversal, summary: DagSummary::default() };
         let Some(visit) = walk.traversal.next() else { return Ok(walk.summary) };
+        let _expected = Expected::new(self, root);
         let (bytes, fetched) = self.had(root).await?;
         let is_file = walk.arrived(visit, &bytes, fetched)?;
         // Where some are here already, all would be sent again.
@@ -148,6 +149,22 @@ impl Walk<'_> {
         let node = self.traversal.arrived(visit, bytes).map_err(|error| Arc::new(error.into()))?;
         (self.progress)(Progress { id: visit.id, size: bytes.len(), fetched });
         Ok(node.is_none_or(|node| node.file_size().is_some()))
+    }
+}
+
+/// Sources know of a DAG that it is fetched, for as long as this lives.
+pub(super) struct Expected(Fetcher, ContentId);
+
+impl Expected {
+    pub(super) fn new(fetcher: &Fetcher, root: ContentId) -> Self {
+        fetcher.candidates().iter().for_each(|candidate| candidate.source.expect(root));
+        Self(fetcher.clone(), root)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.candidates().iter().for_each(|candidate| candidate.source.done(self.1));
     }
 }
 

@@ -80,6 +80,6 @@ pub(super) fn shown(url: &Url) -> String {
 pub(super) fn under(base: &Url, path: &str, query: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
-    url.set_query(Some(query));
+    url.set_query(Some(query).filter(|query| !query.is_empty()));
     url
 }

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 
-use super::{Blocks, SourceError};
+use super::{Blocks, SourceError, hashed};
 use crate::car::CarDecoder;
 use crate::hash::Hashed;
 
@@ -18,9 +18,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Between two reads of an answer.
 const READ: Duration = Duration::from_secs(15);
-
-/// Hashing more than that takes milliseconds, which are not the reactor's.
-const HASHED_AT_ONCE: usize = 16 << 10;
 
 /// What is read of an answer that is no block.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -44,7 +41,11 @@ pub(super) fn unreachable(error: reqwest::Error) -> SourceError {
 
 /// Sends a request whose answer is good.
 pub(super) async fn ask(request: RequestBuilder) -> Result<Response, SourceError> {
-    let response = request.send().await.map_err(unreachable)?;
+    answered(request.send().await.map_err(unreachable)?)
+}
+
+/// An answer that is good.
+pub(super) fn answered(response: Response) -> Result<Response, SourceError> {
     match response.status() {
         status if status.is_success() => Ok(response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(SourceError::NotFound),
@@ -59,14 +60,7 @@ pub(super) async fn ask(request: RequestBuilder) -> Result<Response, SourceError
 
 /// An answer that is a block: this one, if the source is honest.
 pub(super) async fn block(id: ContentId, response: Response) -> Result<Hashed, SourceError> {
-    let bytes = body(response, BLOCK_BYTES).await?;
-    let small = bytes.len() <= HASHED_AT_ONCE;
-    let hash = move || Hashed::as_asked(&id, bytes);
-    if small {
-        return Ok(hash());
-    }
-    let hashed = tokio::task::spawn_blocking(hash).await;
-    hashed.map_err(|error| SourceError::Unreachable(Box::new(error)))
+    hashed(id, body(response, BLOCK_BYTES).await?).await
 }
 
 /// An answer that is a short text.

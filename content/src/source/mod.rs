@@ -1,5 +1,6 @@
 //! Where blocks come from. No source is trusted: what it sends is hashed, and counts as the block whose id that is.
 
+mod arweave;
 mod dag;
 mod error;
 mod fetcher;
@@ -16,9 +17,11 @@ mod tests;
 use std::fmt;
 
 use af_contract::ContentId;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use self::arweave::Arweave;
 pub use self::dag::{DagSummary, Progress};
 pub use self::error::SourceError;
 pub use self::fetcher::{FetchError, Fetcher};
@@ -47,10 +50,35 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// When it has none, or none can be had from it.
     fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>>;
 
+    /// Blocks of the DAG under `root` will be asked for until [`Self::done`] says otherwise. For sources that find blocks by
+    /// their root only.
+    fn expect(&self, root: ContentId) {
+        let _ = root;
+    }
+
+    /// No more blocks of the DAG under `root` will be asked for by whoever said [`Self::expect`].
+    fn done(&self, root: ContentId) {
+        let _ = root;
+    }
+
     /// The blocks of the DAG under `root`, parents before children, from a source that can send many at once. It may end
     /// early: the rest is asked for block by block.
     fn dag(&self, root: ContentId) -> Option<Blocks<'_>> {
         let _ = root;
         None
     }
+}
+
+/// Hashing more than that takes milliseconds, which are not the reactor's.
+const HASHED_AT_ONCE: usize = 16 << 10;
+
+/// What a source sent for a block, hashed.
+async fn hashed(id: ContentId, bytes: Bytes) -> Result<Hashed, SourceError> {
+    let small = bytes.len() <= HASHED_AT_ONCE;
+    let hash = move || Hashed::as_asked(&id, bytes);
+    if small {
+        return Ok(hash());
+    }
+    let hashed = tokio::task::spawn_blocking(hash).await;
+    hashed.map_err(|error| SourceError::Unreachable(Box::new(error)))
 }

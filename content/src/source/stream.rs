@@ -7,7 +7,7 @@ use af_contract::{Codec, ContentId};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::dag::DagSummary;
+use super::dag::{DagSummary, Expected};
 use super::fetcher::{FetchError, Fetcher};
 use crate::traversal::DagBounds;
 use crate::unixfs::{Exceeded, Export, ExportError, Node, NodeError};
@@ -39,6 +39,7 @@ pub struct FileStream {
     recent: VecDeque<(ContentId, Bytes)>,
     seen: HashSet<ContentId>,
     summary: DagSummary,
+    _expected: Expected,
 }
 
 struct Coming {
@@ -67,6 +68,7 @@ impl Fetcher {
             recent: VecDeque::with_capacity(RECENT),
             seen: HashSet::new(),
             summary: DagSummary::default(),
+            _expected: Expected::new(self, root),
         }
     }
 }

@@ -101,7 +101,7 @@ async fn at_place(state: &State, sink: &dyn Sink) {
         for row in next.due {
             busy.insert(row.cid.clone());
             let cid = row.cid.clone();
-            running.push(async move { (cid, attempt(state, sink, row).await) });
+            running.push(async move { (cid, Box::pin(attempt(state, sink, row)).await) });
         }
         let left = next.at.map_or(LOOK, |at| {
             Duration::from_millis(u64::try_from(at - now()).unwrap_or_default()).min(LOOK)
@@ -151,7 +151,17 @@ async fn attempt(state: &State, sink: &dyn Sink, mut row: PlacementRow) -> Resul
     let before = row.state.clone();
     let root = ContentId::parse(&row.cid).map_err(|error| Error::Internal(Box::new(error)))?;
     let name = state.store.pin_name(&row.cid).await?.unwrap_or_else(|| row.cid.clone());
-    let pin = Pin { root, name, request: row.request.clone() };
+    let mut pin = Pin { root, name, request: row.request.clone() };
+    if before == "REMOVING" && row.permanent {
+        return leave(state, row).await;
+    }
+    if matches!(before.as_str(), "QUEUED" | "FAILED") {
+        match tokio::time::timeout(ATTEMPT, sink.prepare(&pin)).await {
+            Ok(Ok(request)) => remember(state, &mut row, &mut pin, request).await?,
+            Ok(Err(error)) => return written(state, fail(at_now(row), &error), &before).await,
+            Err(_elapsed) => return written(state, fail(at_now(row), &too_long()), &before).await,
+        }
+    }
     let asked = async {
         match before.as_str() {
             "REMOVING" => sink.remove(&pin).await.map(|()| None),
@@ -160,26 +170,69 @@ async fn attempt(state: &State, sink: &dyn Sink, mut row: PlacementRow) -> Resul
         }
     };
     let answer = tokio::time::timeout(ATTEMPT, asked).await;
-    let mut db = state.store.begin().await?;
-    row.updated_at = now();
-    match answer {
+    let row = at_now(row);
+    let row = match answer {
         Ok(Ok(None)) => {
+            let mut db = state.store.begin().await?;
             placements::delete(&mut db, &row).await?;
             return commit(db).await;
         }
-        Ok(Ok(Some(held))) => settle(&mut row, held),
-        Ok(Err(error)) => fail(&mut row, &error),
-        Err(_elapsed) => fail(&mut row, &SinkError::Unexpected("nothing for six hours".into())),
-    }
-    // Somebody may have unpinned it meanwhile; then it has to be known what to remove.
-    placements::name_request(&mut db, &row).await?;
-    placements::update(&mut db, &row, &before).await?;
+        Ok(Ok(Some(held))) => settle(row, held),
+        Ok(Err(error)) => fail(row, &error),
+        Err(_elapsed) => fail(row, &too_long()),
+    };
+    written(state, row, &before).await
+}
+
+/// What an attempt came to. Somebody may have unpinned it meanwhile; then it has to be known what to remove.
+async fn written(state: &State, row: PlacementRow, before: &str) -> Result<(), Error> {
+    let mut db = state.store.begin().await?;
+    placements::remember(&mut db, &row).await?;
+    placements::update(&mut db, &row, before).await?;
     commit(db).await
 }
 
+/// What it will be called there is known before anything is sent.
+async fn remember(
+    state: &State,
+    row: &mut PlacementRow,
+    pin: &mut Pin,
+    request: Option<String>,
+) -> Result<(), Error> {
+    if request == row.request {
+        return Ok(());
+    }
+    (row.request, pin.request) = (request.clone(), request);
+    let mut db = state.store.begin().await?;
+    placements::remember(&mut db, row).await?;
+    commit(db).await
+}
+
+/// Nobody wants it any more, and nobody can remove it. Who wants it again finds it there.
+async fn leave(state: &State, mut row: PlacementRow) -> Result<(), Error> {
+    warn!(
+        cid = row.cid,
+        place = row.place,
+        "content that was unpinned stays where it cannot be removed from"
+    );
+    row.state = "LEFT".into();
+    (row.error, row.updated_at, row.next_at) = (None, now(), i64::MAX);
+    written(state, row, "REMOVING").await
+}
+
+fn at_now(row: PlacementRow) -> PlacementRow {
+    PlacementRow { updated_at: now(), ..row }
+}
+
+fn too_long() -> SinkError {
+    SinkError::Unexpected("nothing for six hours".into())
+}
+
 /// What a place says becomes the row's.
-fn settle(row: &mut PlacementRow, held: Held) {
+fn settle(mut row: PlacementRow, held: Held) -> PlacementRow {
     row.request = held.request.or(row.request.take());
+    row.detail = held.detail;
+    row.permanent |= held.permanent;
     match held.state {
         HeldState::Pinned => {
             if row.state != "PINNED" {
@@ -195,24 +248,25 @@ fn settle(row: &mut PlacementRow, held: Held) {
             row.state = "PINNING".into();
             row.next_at = row.updated_at + backoff(row.attempts, FIRST_LOOK, LAST_LOOK);
         }
-        HeldState::Failed(reason) => failed(row, reason, None),
+        HeldState::Failed(reason) => return failed(row, reason, None),
         HeldState::Absent => {
             row.request = None;
-            failed(row, "it is not held there any more".into(), None);
+            return failed(row, "it is not held there any more".into(), None);
         }
     }
+    row
 }
 
-fn fail(row: &mut PlacementRow, error: &SinkError) {
+fn fail(row: PlacementRow, error: &SinkError) -> PlacementRow {
     let wait = match error {
         SinkError::Busy(wait) => *wait,
         _ => None,
     };
-    failed(row, error.to_string(), wait);
+    failed(row, error.to_string(), wait)
 }
 
 /// It is tried again, later and later.
-fn failed(row: &mut PlacementRow, reason: String, wait: Option<Duration>) {
+fn failed(mut row: PlacementRow, reason: String, wait: Option<Duration>) -> PlacementRow {
     warn!(
         cid = row.cid,
         place = row.place,
@@ -228,6 +282,7 @@ fn failed(row: &mut PlacementRow, reason: String, wait: Option<Duration>) {
     if row.state != "REMOVING" {
         row.state = "FAILED".into();
     }
+    row
 }
 
 /// Twice as long each time, and not all at once.
@@ -257,6 +312,8 @@ mod tests {
             place: "place".into(),
             state: "QUEUED".into(),
             request: None,
+            detail: None,
+            permanent: false,
             attempts: 0,
             error: None,
             next_at: 0,
@@ -268,18 +325,18 @@ mod tests {
     fn failures_are_tried_again_later_and_later() {
         let mut row = row();
         for attempts in 1..40 {
-            fail(&mut row, &SinkError::Unexpected("nothing".into()));
+            row = fail(row, &SinkError::Unexpected("nothing".into()));
             let most = FIRST_RETRY.saturating_mul(1 << (attempts - 1).min(30)).min(LAST_RETRY);
             assert!((most / 2..=most).contains(&row.next_at), "{attempts}: {}", row.next_at);
             assert_eq!((row.state.as_str(), row.attempts), ("FAILED", attempts));
         }
-        fail(&mut row, &SinkError::Busy(Some(Duration::from_secs(86_400))));
+        row = fail(row, &SinkError::Busy(Some(Duration::from_secs(86_400))));
         assert!(row.next_at <= LAST_RETRY, "nobody can have it put off for ever");
-        settle(&mut row, Held { state: HeldState::Queued, request: Some("one".into()) });
+        row = settle(row, Held::new(HeldState::Queued, Some("one".into())));
         assert_eq!((row.state.as_str(), row.error.as_deref(), row.attempts), ("PINNING", None, 0));
-        settle(&mut row, Held { state: HeldState::Pinned, request: None });
+        row = settle(row, Held::new(HeldState::Pinned, None));
         assert_eq!((row.state.as_str(), row.request.as_deref()), ("PINNED", Some("one")));
-        settle(&mut row, Held { state: HeldState::Absent, request: None });
+        row = settle(row, Held::new(HeldState::Absent, None));
         assert_eq!((row.state.as_str(), row.request.as_deref()), ("FAILED", None), "it is put there again");
     }
 
@@ -287,7 +344,7 @@ mod tests {
     fn what_cannot_be_removed_yet_stays_to_be_removed() {
         let mut row = row();
         row.state = "REMOVING".into();
-        fail(&mut row, &SinkError::Busy(None));
+        row = fail(row, &SinkError::Busy(None));
         assert_eq!(row.state, "REMOVING");
     }
 }

@@ -57,8 +57,13 @@ pub(super) struct Pin {
 pub(super) struct Placement {
     /// What it is called.
     place: String,
-    /// `QUEUED`, `PINNING` (it is getting the blocks), `PINNED`, `FAILED` (and tried again) or `REMOVING`.
+    /// `QUEUED`, `PINNING` (it is getting the blocks), `PINNED`, `FAILED` (and tried again), `REMOVING` or `LEFT`
+    /// (nobody wants it there any more, and it cannot be removed).
     state: String,
+    /// What the place says of it: the name under which it is found there, the deals by which it is held.
+    detail: Option<String>,
+    /// Whether nobody can have it removed there any more.
+    permanent: bool,
     /// In a row that failed.
     attempts: i64,
     /// What the last attempt found amiss.
@@ -69,8 +74,8 @@ pub(super) struct Placement {
 
 impl From<PlacementRow> for Placement {
     fn from(row: PlacementRow) -> Self {
-        let PlacementRow { place, state, attempts, error, next_at, .. } = row;
-        Self { place, state, attempts, error, next_at }
+        let PlacementRow { place, state, detail, permanent, attempts, error, next_at, .. } = row;
+        Self { place, state, detail, permanent, attempts, error, next_at }
     }
 }
 

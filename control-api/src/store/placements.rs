@@ -10,10 +10,14 @@ pub struct PlacementRow {
     pub cid: String,
     /// The place's name.
     pub place: String,
-    /// `QUEUED`, `PINNING`, `PINNED`, `FAILED` or `REMOVING`.
+    /// `QUEUED`, `PINNING`, `PINNED`, `FAILED`, `REMOVING` or `LEFT`.
     pub state: String,
     /// What the place calls it.
     pub request: Option<String>,
+    /// What the place says of it, for people.
+    pub detail: Option<String>,
+    /// Whether it can be removed there no more.
+    pub permanent: bool,
     /// In a row that failed, or that found it on its way.
     pub attempts: i64,
     /// What the last attempt found amiss.
@@ -24,7 +28,7 @@ pub struct PlacementRow {
     pub updated_at: i64,
 }
 
-const COLUMNS: &str = "cid, place, state, request, attempts, error, next_at, updated_at";
+const COLUMNS: &str = "cid, place, state, request, detail, permanent, attempts, error, next_at, updated_at";
 
 /// What is to be held at the place `$1`: what pins say, and all that is deployed.
 const WANTED: &str = "select p.cid from pin_places w join pins p on p.id = w.pin_id where w.place = $1
@@ -66,12 +70,12 @@ pub(crate) async fn reconcile(db: &mut Connection, place: &str, now: i64) -> Res
         "insert into placements (cid, place, state, next_at, updated_at)
          select cid, $1, 'QUEUED', $2, $2 from ({WANTED}) wanted where true
          on conflict (cid, place) do update set state = 'QUEUED', attempts = 0, next_at = $2, updated_at = $2
-         where state = 'REMOVING'"
+         where state in ('REMOVING', 'LEFT')"
     );
     sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(&mut *db).await?;
     let query = format!(
         "update placements set state = 'REMOVING', attempts = 0, next_at = $2, updated_at = $2
-         where place = $1 and state <> 'REMOVING' and cid not in ({WANTED})"
+         where place = $1 and state not in ('REMOVING', 'LEFT') and cid not in ({WANTED})"
     );
     sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(db).await?;
     Ok(())
@@ -80,17 +84,19 @@ pub(crate) async fn reconcile(db: &mut Connection, place: &str, now: i64) -> Res
 /// Writes what an attempt came to, unless somebody has wanted something else meanwhile.
 pub(crate) async fn update(db: &mut Connection, row: &PlacementRow, before: &str) -> Result<(), StoreError> {
     let query = "update placements set state = $3, request = $4, attempts = $5, error = $6, next_at = $7,
-        updated_at = $8 where cid = $1 and place = $2 and state = $9";
+        updated_at = $8, detail = $9, permanent = $10 where cid = $1 and place = $2 and state = $11";
     let update = sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.state).bind(&row.request);
     let update = update.bind(row.attempts).bind(&row.error).bind(row.next_at).bind(row.updated_at);
-    update.bind(before).execute(db).await?;
+    update.bind(&row.detail).bind(row.permanent).bind(before).execute(db).await?;
     Ok(())
 }
 
-/// Remembers what the place calls it, whatever is wanted of it now.
-pub(crate) async fn name_request(db: &mut Connection, row: &PlacementRow) -> Result<(), StoreError> {
-    let query = "update placements set request = $3 where cid = $1 and place = $2";
-    sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.request).execute(db).await?;
+/// Remembers what the place calls it and says of it, whatever is wanted of it now.
+pub(crate) async fn remember(db: &mut Connection, row: &PlacementRow) -> Result<(), StoreError> {
+    let query =
+        "update placements set request = $3, detail = $4, permanent = $5 where cid = $1 and place = $2";
+    let query = sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.request);
+    query.bind(&row.detail).bind(row.permanent).execute(db).await?;
     Ok(())
 }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use af_content::DiskStore;
-use af_content::sink::{Kubo, Pinning, Sink, Token};
+use af_content::ans104::Key;
+use af_content::sink::{Arweave, Kubo, Pinning, Sink, Token};
 use af_control_api::StorageConfig;
 use anyhow::{Context, bail};
+use tracing::info;
 
 use crate::args::storage::Stored;
 use crate::config::Environment;
@@ -39,17 +41,36 @@ fn sink(
     environment: &Environment,
     blocks: &DiskStore,
 ) -> anyhow::Result<Arc<dyn Sink>> {
-    let invalid = "--pin-to takes kubo=URL or pinning=URL, with ,token=FILE after it where a token is needed";
+    let invalid = "--pin-to takes kubo=URL, pinning=URL or filecoin=URL, with ,token=FILE after it where a token is \
+                   needed, or arweave=URL,key=FILE,gateway=URL";
     let (kind, rest) = place.split_once('=').context(invalid)?;
+    if kind == "arweave" {
+        return arweave(rest, blocks);
+    }
     let (url, token) = match rest.split_once(",token=") {
         Some((url, file)) => (url, Some(token(Path::new(file))?)),
         None => (rest, environment.pin_token.clone()),
     };
+    let origins = || options.pin_origin.clone();
     match kind {
         "kubo" => Ok(Arc::new(Kubo::new(url, token, blocks.clone())?)),
-        "pinning" => Ok(Arc::new(Pinning::new(url, token, options.pin_origin.clone())?)),
+        "pinning" => Ok(Arc::new(Pinning::new(url, token, origins())?)),
+        "filecoin" => Ok(Arc::new(Pinning::filecoin(url, token, origins())?)),
         _ => bail!(invalid),
     }
+}
+
+fn arweave(options: &str, blocks: &DiskStore) -> anyhow::Result<Arc<dyn Sink>> {
+    let invalid = "write a bundler of Arweave as --pin-to arweave=URL,key=FILE,gateway=URL, such as \
+                   arweave=https://upload.ardrive.io/v1,key=wallet.json,gateway=https://arweave.net";
+    let (bundler, rest) = options.split_once(",key=").context(invalid)?;
+    let (file, gateway) = rest.split_once(",gateway=").context(invalid)?;
+    let key = Key::load(Path::new(file)).with_context(|| format!("the key in {file} cannot be used"))?;
+    info!(
+        address = key.address(),
+        bundler, "what is archived on Arweave is signed and paid for by this wallet"
+    );
+    Ok(Arc::new(Arweave::new(bundler, gateway, key, blocks.clone())?))
 }
 
 fn token(path: &Path) -> anyhow::Result<Token> {

@@ -130,9 +130,25 @@ async fn pin(api: &Api, options: &Pin, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn unpin(api: &Api, Cid { cid }: &Cid, output: &Output) -> anyhow::Result<()> {
-    api.delete(&format!("/v1/projects/{}/storage/{cid}", api.project().await?)).await?;
-    output.result(&json!({ "unpinned": cid }), &format!("unpinned {cid}"));
+    let path = format!("/v1/projects/{}/storage/{cid}", api.project().await?);
+    let pin = api.get(&path).await?;
+    api.delete(&path).await?;
+    let stays: Vec<&str> = permanent(&pin).collect();
+    let mut said = format!("unpinned {cid}");
+    if !stays.is_empty() {
+        let places = stays.join(", ");
+        said.push_str(&format!(
+            "\nit stays at {places} for good: what is there cannot be removed by anybody"
+        ));
+    }
+    output.result(&json!({ "unpinned": cid, "staysAt": stays }), &said);
     Ok(())
+}
+
+/// Places that what they hold cannot be removed from.
+fn permanent(pin: &Value) -> impl Iterator<Item = &str> {
+    let places = pin.get("places").and_then(Value::as_array).into_iter().flatten();
+    places.filter(|place| place.get("permanent") == Some(&true.into())).map(|place| text(place, "place"))
 }
 
 async fn gc(api: &Api, options: &Gc, output: &Output) -> anyhow::Result<()> {
@@ -161,7 +177,10 @@ pub fn held(item: &Value) -> String {
     let places = item.get("places").and_then(Value::as_array).into_iter().flatten();
     let places =
         places.map(|place| match (text(place, "state"), place.get("error").and_then(Value::as_str)) {
-            ("PINNED", _) => text(place, "place").to_owned(),
+            ("PINNED", _) => match place.get("detail").and_then(Value::as_str) {
+                Some(detail) => format!("{} ({detail})", text(place, "place")),
+                None => text(place, "place").to_owned(),
+            },
             (state, None) => format!("{} ({})", text(place, "place"), state.to_ascii_lowercase()),
             (state, Some(error)) => {
                 format!("{} ({}: {error})", text(place, "place"), state.to_ascii_lowercase())
