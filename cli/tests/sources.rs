@@ -221,7 +221,7 @@ fn files_and_cars_are_verified() {
     assert!(refused(home.af().args(["verify", "nothing"])).contains("neither a file here nor a CID"));
     assert!(refused(home.af().args(["fetch", cid])).contains("--source gateway="));
     let typo = refused(home.af().args(["fetch", cid, "--source", "gatway=https://example.com"]));
-    assert!(typo.contains("the kinds are gateway, peer, kubo, routing"), "{typo}");
+    assert!(typo.contains("the kinds are gateway, peer, kubo, arweave, routing"), "{typo}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
