@@ -13,6 +13,7 @@ use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
 use af_contract::{Limits, Slug, Update};
 use axum::Router;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -90,6 +91,15 @@ pub struct ControlConfig {
     pub storage: StorageConfig,
     /// Content by CID for others, where it is served.
     pub gateway: Option<Gateway>,
+    /// Who may ask, and how.
+    pub api: ApiConfig,
+}
+
+/// Who may ask the API, and how.
+#[derive(Clone, Debug, Default)]
+pub struct ApiConfig {
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Why the control API cannot start.
@@ -144,6 +154,7 @@ pub struct State {
     pub(crate) rates: Rates,
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
+    pub(crate) api: ApiConfig,
 }
 
 impl State {
@@ -194,6 +205,7 @@ impl ControlApi {
             rates: Rates::new(config.rate_limit),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
+            api: config.api,
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway })
     }

@@ -8,7 +8,7 @@ use af_content::car::{self, Block};
 use af_content::unixfs::{self, Directory, Entry};
 use af_content::{DiskStore, identify};
 use af_contract::{Change, Codec, ContentId, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
+use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served, Stored};
 
@@ -289,6 +289,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             clock: Clock::System,
             storage: StorageConfig::default(),
             gateway: None,
+            api: ApiConfig::default(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };

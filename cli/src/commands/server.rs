@@ -16,7 +16,7 @@ use af_content::DiskStore;
 use af_content::bitswap::Bitswap;
 use af_content::source::Fetcher;
 use af_contract::Limits;
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
@@ -139,6 +139,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         clock: Clock::System,
         storage,
         gateway: None,
+        api: ApiConfig { trusted_proxies: options.trusted_proxy.clone() },
     }
 }
 

@@ -9,7 +9,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::{Actor, Error, State, domains as rules, now, proof};
 use crate::store::DomainRow;
 use crate::store::domains::{self, StoredCertificate};
@@ -101,7 +101,8 @@ async fn replace(
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
     domains::put_certificate(&mut db, id, certificate.as_ref(), now()).await?;
     let revision = rules::changed(&mut db, &domain).await?;
-    commit(db).await?;
+    let action = if certificate.is_some() { "certificate.put" } else { "certificate.delete" };
+    audit::commit(db, actor, Event::project(action, id, &domain.project_id)).await?;
     state.changes.announce(revision.unwrap_or_default());
     rules::get(state, actor, id).await
 }

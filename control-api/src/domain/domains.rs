@@ -6,7 +6,7 @@ use std::time::Duration;
 use af_contract::DomainName;
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::proof::{self, Method};
 use super::verification::Attempts;
 use super::{Actor, Error, PAGE, Page, State, id, now, tokens};
@@ -205,7 +205,7 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: NewDomain)
         return Err(Error::Conflict { code: "too_many_domains", detail });
     }
     domains::insert(&mut db, &domain).await.map_err(named)?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("domain.create", &domain.id, project)).await?;
     get(state, actor, &domain.id).await
 }
 
@@ -230,7 +230,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     domain.updated_at = now();
     domains::update(&mut db, &domain).await?;
     let revision = changed(&mut db, &domain).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("domain.update", id, &domain.project_id)).await?;
     state.changes.announce(revision.unwrap_or_default());
     get(state, actor, id).await
 }
@@ -245,7 +245,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
     domains::delete(&mut db, id).await?;
     let revision = changed(&mut db, &domain).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("domain.delete", id, &domain.project_id)).await?;
     state.changes.announce(revision.unwrap_or_default());
     Ok(())
 }

@@ -73,9 +73,11 @@ pub enum Error {
     /// Content is not kept.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The token was used too often.
-    #[error("this token is used too often; try again in {retry_after} s")]
+    /// A token, user or address asked too often.
+    #[error("this {whose} is used too often; try again in {retry_after} s")]
     RateLimited {
+        /// Which of them.
+        whose: &'static str,
         /// Seconds, at least one.
         retry_after: u64,
     },
@@ -134,7 +136,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy => Some(1),
-            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::RateLimited { retry_after, .. } => Some(*retry_after),
             Self::TooOften { seconds } | Self::Limit { seconds, .. } => Some(*seconds),
             _ => None,
         }

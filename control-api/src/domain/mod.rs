@@ -1,6 +1,7 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
 pub mod access;
+pub mod audit;
 pub mod blocks;
 pub mod bootstrap;
 pub mod certificates;
@@ -35,6 +36,7 @@ pub mod triggers;
 pub mod upload;
 pub mod verification;
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
@@ -51,6 +53,17 @@ pub struct Actor {
     pub token: String,
     /// What it may do, of what its owner may.
     pub grant: access::Grant,
+    /// The request by which they ask.
+    pub call: Call,
+}
+
+/// A request, as far as rules must know it.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// Its id in logs.
+    pub request: Option<String>,
 }
 
 /// One page of a list.

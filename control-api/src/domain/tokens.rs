@@ -7,8 +7,8 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use super::access::{self, Grant, Noun, Role};
-use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::audit::{self, Event};
+use super::{Actor, Call, Error, PAGE, Page, State, id, now};
 use crate::store::{NewToken, StoreError, TokenRow, UserRow, tokens};
 
 /// What every token that is made here starts with.
@@ -109,7 +109,7 @@ fn actor(row: TokenRow) -> Result<Actor, Error> {
         scopes: row.scopes.as_deref().map(str::parse).transpose()?,
         role: row.role.as_deref().map(str::parse).transpose()?,
     };
-    Ok(Actor { user: row.user_id, token: row.id, grant })
+    Ok(Actor { user: row.user_id, token: row.id, grant, call: Call::default() })
 }
 
 /// The user behind the actor.
@@ -192,7 +192,7 @@ pub async fn rotate(
     row.masked = masked(&secret);
     let mut db = state.store.begin().await?;
     tokens::rotate(&mut db, id, &hash(&secret), &row.masked, now() + overlap).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::maybe("token.rotate", id, row.project_id.as_deref())).await?;
     state.tokens.0.invalidate_all();
     Ok((row, secret))
 }
@@ -202,10 +202,10 @@ pub async fn rotate(
 /// # Errors
 /// When the actor has no such token.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
-    own(state, actor, id).await?;
+    let row = own(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     tokens::delete(&mut db, id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::maybe("token.delete", id, row.project_id.as_deref())).await?;
     state.tokens.0.invalidate_all();
     Ok(())
 }
@@ -281,7 +281,7 @@ async fn make(
         return Err(Error::Limit { code: "RATE_LIMIT_EXCEEDED", detail, seconds });
     }
     tokens::insert(&mut db, NewToken { row: &row, hash: hash(&secret) }).await.map_err(duplicate)?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::maybe("token.create", &row.id, row.project_id.as_deref())).await?;
     Ok((row, secret))
 }
 

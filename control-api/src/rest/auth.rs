@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::problem::{Failure, ProblemDocument};
 use crate::app::State;
-use crate::domain::{Actor, Error, tokens};
+use crate::domain::{Actor, Call, Error, tokens};
 
 /// Nobody, where there is no header; a bad token is refused also where none is needed.
 impl OptionalFromRequestParts<Arc<State>> for Actor {
@@ -29,6 +29,7 @@ impl FromRequestParts<Arc<State>> for Actor {
 
     /// `Bearer <token>`, or the bare token as older clients send it.
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
+        let call = parts.extensions.get::<Call>().cloned().unwrap_or_default();
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let header = header.ok_or(Error::Unauthenticated)?.trim();
         let token = match header.split_once(' ') {
@@ -36,9 +37,15 @@ impl FromRequestParts<Arc<State>> for Actor {
             Some(_) => return Err(Error::Unauthenticated.into()),
             None => header,
         };
-        let actor = tokens::authenticate(state, token).await?;
-        state.rates.count(&actor.token)?;
-        Ok(actor)
+        let actor = match tokens::authenticate(state, token).await {
+            Err(Error::Unauthenticated) => {
+                call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
+                return Err(Error::Unauthenticated.into());
+            }
+            other => other?,
+        };
+        state.rates.count(&actor)?;
+        Ok(Self { call, ..actor })
     }
 }
 

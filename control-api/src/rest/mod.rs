@@ -1,6 +1,8 @@
 //! REST: the whole list of routes. A handler extracts, calls `domain` and shapes the answer.
 
+mod audit;
 mod auth;
+mod call;
 mod deployments;
 mod domains;
 mod functions;
@@ -33,6 +35,7 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use self::call::Peer;
 use self::problem::Failure;
 use crate::app::State;
 use crate::domain::Page;
@@ -70,7 +73,7 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(JSON_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), settle))
-        .layer(middleware::map_response(problem::name_request))
+        .layer(middleware::from_fn_with_state(state.clone(), call::begin))
         .with_state(state)
 }
 
@@ -132,6 +135,9 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(storage::get, storage::unpin))
         .routes(routes!(storage::car))
         .routes(routes!(storage::gc))
+        .routes(routes!(audit::of_project))
+        .routes(routes!(audit::of_organization))
+        .routes(routes!(audit::own))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
-use reqwest::{Client, Method};
+use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use reqwest::{Client, Method, Response};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use tokio::net::TcpListener;
@@ -114,6 +114,16 @@ impl Stored {
         }
     }
 
+    /// What the database says to statements that it refuses.
+    pub async fn try_script(&self, script: &str) -> Result<(), String> {
+        let script = sqlx::raw_sql(AssertSqlSafe(script.to_owned()));
+        let done = match &self.pool {
+            Pool::Sqlite(pool) => script.execute(pool).await.map(drop),
+            Pool::Postgres(pool) => script.execute(pool).await.map(drop),
+        };
+        done.map_err(|error| error.to_string())
+    }
+
     /// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
     async fn add_stranger(&self) {
         let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
@@ -145,14 +155,18 @@ impl Served {
     }
 
     pub async fn with(domains: DomainConfig) -> Self {
-        Self::configured(domains, StorageConfig::default()).await
+        Self::configured(domains, StorageConfig::default(), ApiConfig::default()).await
     }
 
     pub async fn storing(storage: StorageConfig) -> Self {
-        Self::configured(DomainConfig::default(), storage).await
+        Self::configured(DomainConfig::default(), storage, ApiConfig::default()).await
     }
 
-    async fn configured(domains: DomainConfig, storage: StorageConfig) -> Self {
+    pub async fn asked_through(api: ApiConfig) -> Self {
+        Self::configured(DomainConfig::default(), StorageConfig::default(), api).await
+    }
+
+    async fn configured(domains: DomainConfig, storage: StorageConfig, api: ApiConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
         let config = ControlConfig {
@@ -164,6 +178,7 @@ impl Served {
             clock: Clock::System,
             storage,
             gateway: None,
+            api,
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
@@ -216,14 +231,28 @@ impl Served {
     }
 
     pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        let client = client();
+        let answer = self.answer(method, path, token, &[], body).await;
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// With headers; the whole answer.
+    pub async fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Response {
         let method: Method = method.to_uppercase().parse().unwrap();
-        let mut request = client.request(method, format!("{}{path}", self.url)).json(&body);
+        let mut request = client().request(method, format!("{}{path}", self.url)).json(&body);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
     }
 }
 
