@@ -5,6 +5,7 @@ pub mod bitswap;
 pub mod content;
 pub mod domains;
 pub mod gateway;
+pub mod sessions;
 pub mod sites;
 pub mod storage;
 pub mod tls;
@@ -129,6 +130,8 @@ pub struct Up {
     pub names: domains::Names,
     #[command(flatten)]
     pub clients: Clients,
+    #[command(flatten)]
+    pub sessions: sessions::Sessions,
     #[command(flatten)]
     pub stored: storage::Stored,
     #[command(flatten)]

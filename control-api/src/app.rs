@@ -23,8 +23,9 @@ use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
+use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
-use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
+use crate::domain::{Clock, blocks, bootstrap, feed, signing_keys, tokens, triggers, verification};
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -100,6 +101,8 @@ pub struct ControlConfig {
 pub struct ApiConfig {
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Short-lived tokens.
+    pub sessions: SessionConfig,
 }
 
 /// Why the control API cannot start.
@@ -155,6 +158,7 @@ pub struct State {
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
     pub(crate) api: ApiConfig,
+    pub(crate) signing_keys: signing_keys::Known,
 }
 
 impl State {
@@ -206,6 +210,7 @@ impl ControlApi {
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
             api: config.api,
+            signing_keys: signing_keys::Known::default(),
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway })
     }

@@ -11,4 +11,5 @@ pub use app::{ApiConfig, ControlApi, ControlConfig, ControlError, StorageConfig}
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::scheduler::Callee;
+pub use domain::sessions::{SessionConfig, SharedSecret};
 pub use store::Database;

@@ -139,7 +139,10 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         clock: Clock::System,
         storage,
         gateway: None,
-        api: ApiConfig { trusted_proxies: options.trusted_proxy.clone() },
+        api: ApiConfig {
+            trusted_proxies: options.trusted_proxy.clone(),
+            sessions: options.sessions.config(),
+        },
     }
 }
 

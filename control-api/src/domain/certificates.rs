@@ -10,7 +10,7 @@ use x509_parser::extensions::GeneralName;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, domains as rules, now, proof};
+use super::{Actor, Error, State, domains as rules, now, proof, versions};
 use crate::store::DomainRow;
 use crate::store::domains::{self, StoredCertificate};
 
@@ -99,6 +99,7 @@ async fn replace(
 ) -> Result<DomainRow, Error> {
     let mut db = state.store.begin().await?;
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
+    versions::check(actor, &rules::shown(&domain))?;
     domains::put_certificate(&mut db, id, certificate.as_ref(), now()).await?;
     let revision = rules::changed(&mut db, &domain).await?;
     let action = if certificate.is_some() { "certificate.put" } else { "certificate.delete" };

@@ -9,7 +9,7 @@ use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::proof::{self, Method};
 use super::verification::Attempts;
-use super::{Actor, Error, PAGE, Page, State, id, now, tokens};
+use super::{Actor, Error, PAGE, Page, State, id, now, tokens, versions};
 use crate::dns::Dns;
 use crate::store::domains::{self, OwnerKind};
 use crate::store::feed::{self, Kind};
@@ -220,6 +220,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     let mut db = state.store.begin().await?;
     let row = domains::read(&mut db, id).await?;
     let mut domain = row.ok_or_else(|| Error::not_found("domain", id))?;
+    versions::check(actor, &shown(&domain))?;
     if let Some(owner) = change.owner {
         check_owner(&mut db, &domain.project_id, &owner).await?;
         (domain.owner_kind, domain.owner_id) = (owner.kind.as_str().into(), owner.id);
@@ -243,6 +244,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
     access::domain(state, actor, id, Noun::Domains.write()).await?;
     let mut db = state.store.begin().await?;
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
+    versions::check(actor, &shown(&domain))?;
     domains::delete(&mut db, id).await?;
     let revision = changed(&mut db, &domain).await?;
     audit::commit(db, actor, Event::project("domain.delete", id, &domain.project_id)).await?;
@@ -302,6 +304,11 @@ pub fn ssl_status(domain: &DomainRow) -> &'static str {
         Some(_) => "ACTIVE",
         None => "PENDING",
     }
+}
+
+/// All that a domain's answer is made of, for its version: the time decides about a certificate, too.
+pub fn shown(domain: &DomainRow) -> (&DomainRow, &'static str) {
+    (domain, ssl_status(domain))
 }
 
 /// Gives a verified domain a new revision in the feed.

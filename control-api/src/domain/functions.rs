@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -113,6 +113,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     let mut db = state.store.begin().await?;
     let found = functions::read(&mut db, id).await?;
     let mut function = found.ok_or_else(|| Error::not_found("function", id))?;
+    versions::check(actor, &function)?;
     function.name = name.map_or(function.name, String::from);
     function.slug = slug.map_or(function.slug, String::from);
     function.status = status.map_or(function.status, str::to_owned);
@@ -136,6 +137,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     access::function(state, actor, id, Noun::Functions.write()).await?;
     let mut db = state.store.begin().await?;
     let function = functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
+    versions::check(actor, &function)?;
     let domains = domains::remove_of(&mut db, id).await?;
     functions::delete(&mut db, id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;

@@ -15,6 +15,7 @@ mod error;
 pub mod feed;
 pub mod functions;
 mod id;
+pub mod idempotency;
 pub mod invitations;
 pub mod members;
 pub mod organizations;
@@ -24,7 +25,9 @@ pub mod proof;
 pub mod rates;
 pub mod scheduler;
 pub mod sealing;
+pub mod sessions;
 pub mod settings;
+pub mod signing_keys;
 pub mod site_deployments;
 pub mod sites;
 pub mod storage;
@@ -35,6 +38,7 @@ pub mod tokens;
 pub mod triggers;
 pub mod upload;
 pub mod verification;
+pub mod versions;
 
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,6 +68,8 @@ pub struct Call {
     pub address: Option<IpAddr>,
     /// Its id in logs.
     pub request: Option<String>,
+    /// Entity tags, of which what it changes must have one.
+    pub if_match: Option<String>,
 }
 
 /// One page of a list.

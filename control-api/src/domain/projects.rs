@@ -2,7 +2,7 @@
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::{Actor, Error, PAGE, Page, State, id, now, versions};
 use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a name.
@@ -66,6 +66,8 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
     access::project(state, actor, id, Noun::Projects.write()).await?;
     let name = checked_name("project", name)?;
     let mut db = state.store.begin().await?;
+    let project = projects::read(&mut db, id).await?.ok_or_else(|| Error::not_found("project", id))?;
+    versions::check(actor, &project)?;
     projects::rename(&mut db, id, &name, now()).await?;
     audit::commit(db, actor, Event::project("project.update", id, id)).await?;
     get(state, actor, id).await
@@ -78,6 +80,8 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
     access::project(state, actor, id, Noun::Projects.own()).await?;
     let mut db = state.store.begin().await?;
+    let project = projects::read(&mut db, id).await?.ok_or_else(|| Error::not_found("project", id))?;
+    versions::check(actor, &project)?;
     // While it is known whose it was.
     audit::write(&mut db, actor, Event::project("project.delete", id, id)).await?;
     if !projects::delete_empty(&mut db, id).await? {

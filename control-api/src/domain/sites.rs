@@ -5,7 +5,7 @@ use af_contract::{FunctionName, Slug};
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::functions::{parse_slug, with_suffix};
-use super::{Actor, Error, PAGE, Page, State, domains, id, now};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
@@ -93,6 +93,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
     let mut db = state.store.begin().await?;
     let found = sites::read(&mut db, id).await?;
     let mut site = found.ok_or_else(|| Error::not_found("site", id))?;
+    versions::check(actor, &site)?;
     site.name = name.map_or(site.name, String::from);
     site.slug = slug.map_or(site.slug, String::from);
     site.updated_at = now();
@@ -111,6 +112,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     access::site(state, actor, id, Noun::Sites.write()).await?;
     let mut db = state.store.begin().await?;
     let site = sites::read(&mut db, id).await?.ok_or_else(|| Error::not_found("site", id))?;
+    versions::check(actor, &site)?;
     let domains = domains::remove_of(&mut db, id).await?;
     sites::delete(&mut db, id).await?;
     let revision = publish(&mut db, id).await?;

@@ -8,7 +8,7 @@ use moka::sync::Cache;
 
 use super::access::{self, Grant, Noun, Role};
 use super::audit::{self, Event};
-use super::{Actor, Call, Error, PAGE, Page, State, id, now};
+use super::{Actor, Call, Error, PAGE, Page, State, id, now, sessions};
 use crate::store::{NewToken, StoreError, TokenRow, UserRow, tokens};
 
 /// What every token that is made here starts with.
@@ -77,16 +77,24 @@ impl Default for Known {
 /// # Errors
 /// When the token is unknown or expired.
 pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
+    Ok(look(state, secret).await?.actor.clone())
+}
+
+/// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it.
+///
+/// # Errors
+/// As for [`authenticate`].
+pub async fn inspect(state: &State, secret: &str) -> Result<(Actor, Option<i64>), Error> {
+    let believed = look(state, secret).await?;
+    Ok((believed.actor.clone(), believed.expires_at))
+}
+
+async fn look(state: &State, secret: &str) -> Result<Arc<Believed>, Error> {
     let (hash, now) = (hash(secret), now());
     let believed = match state.tokens.0.get(&hash) {
         Some(believed) => believed,
         None => {
-            let row = state.store.token_by_hash(&hash, now).await?.ok_or(Error::Unauthenticated)?;
-            let believed = Arc::new(Believed {
-                expires_at: row.expires_at,
-                last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
-                actor: actor(row)?,
-            });
+            let believed = Arc::new(read(state, secret, &hash, now).await?);
             state.tokens.0.insert(hash, believed.clone());
             believed
         }
@@ -99,10 +107,23 @@ pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
         believed.last_used_at.store(now, Ordering::Relaxed);
         state.store.touch_token(&believed.actor.token, now).await?;
     }
-    Ok(believed.actor.clone())
+    Ok(believed)
 }
 
-fn actor(row: TokenRow) -> Result<Actor, Error> {
+async fn read(state: &State, secret: &str, hash: &[u8; 32], now: i64) -> Result<Believed, Error> {
+    if sessions::is_jwt(secret) {
+        let (actor, until) = sessions::check(state, secret).await?;
+        return Ok(Believed { actor, expires_at: Some(until), last_used_at: AtomicI64::new(0) });
+    }
+    let row = state.store.token_by_hash(hash, now).await?.ok_or(Error::Unauthenticated)?;
+    Ok(Believed {
+        expires_at: row.expires_at,
+        last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
+        actor: actor(row)?,
+    })
+}
+
+pub(super) fn actor(row: TokenRow) -> Result<Actor, Error> {
     let grant = Grant {
         project: row.project_id,
         function: row.function_id,

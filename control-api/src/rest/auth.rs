@@ -27,17 +27,9 @@ impl OptionalFromRequestParts<Arc<State>> for Actor {
 impl FromRequestParts<Arc<State>> for Actor {
     type Rejection = Failure;
 
-    /// `Bearer <token>`, or the bare token as older clients send it.
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
         let call = parts.extensions.get::<Call>().cloned().unwrap_or_default();
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let header = header.ok_or(Error::Unauthenticated)?.trim();
-        let token = match header.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            Some(_) => return Err(Error::Unauthenticated.into()),
-            None => header,
-        };
-        let actor = match tokens::authenticate(state, token).await {
+        let actor = match tokens::authenticate(state, token(parts)?).await {
             Err(Error::Unauthenticated) => {
                 call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
                 return Err(Error::Unauthenticated.into());
@@ -46,6 +38,17 @@ impl FromRequestParts<Arc<State>> for Actor {
         };
         state.rates.count(&actor)?;
         Ok(Self { call, ..actor })
+    }
+}
+
+/// `Bearer <token>`, or the bare token as older clients send it.
+pub(super) fn token(parts: &Parts) -> Result<&str, Error> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = header.ok_or(Error::Unauthenticated)?.trim();
+    match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        Some(_) => Err(Error::Unauthenticated),
+        None => Ok(header),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State as Shared};
+use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -53,7 +54,10 @@ pub(super) async fn begin(Shared(state): Shared<Arc<State>>, mut request: Reques
     let id = Ulid::generate().to_string();
     let peer = request.extensions().get::<Peer>().map(|Peer(peer)| *peer);
     let address = peer.map(|peer| client(peer, request.headers(), &state.api.trusted_proxies));
-    request.extensions_mut().insert(Call { address, request: Some(id.clone()) });
+    let if_match: Vec<&str> =
+        request.headers().get_all(IF_MATCH).iter().filter_map(|line| line.to_str().ok()).collect();
+    let if_match = (!if_match.is_empty()).then(|| if_match.join(","));
+    request.extensions_mut().insert(Call { address, request: Some(id.clone()), if_match });
     let answered = REQUEST.scope(id.clone(), async {
         match address.map_or(Ok(()), |address| state.rates.address(address)) {
             Ok(()) => next.run(request).await,

@@ -5,13 +5,16 @@ mod auth;
 mod call;
 mod deployments;
 mod domains;
+mod etag;
 mod functions;
 mod gateway;
 mod health;
+mod idempotency;
 mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod sessions;
 mod site_deployments;
 mod sites;
 mod storage;
@@ -73,6 +76,8 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(JSON_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), settle))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
+        .layer(middleware::from_fn(etag::not_modified))
         .layer(middleware::from_fn_with_state(state.clone(), call::begin))
         .with_state(state)
 }
@@ -142,6 +147,10 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))
         .routes(routes!(tokens::keys, tokens::create_key))
+        .routes(routes!(sessions::exchange))
+        .routes(routes!(sessions::validate))
+        .routes(routes!(sessions::validate_at_api))
+        .routes(routes!(sessions::jwks))
 }
 
 /// One page of a list.

@@ -126,6 +126,7 @@ fn status(fault: Fault) -> StatusCode {
         Fault::NotFound => StatusCode::NOT_FOUND,
         Fault::Invalid => StatusCode::BAD_REQUEST,
         Fault::Conflict => StatusCode::CONFLICT,
+        Fault::Outdated => StatusCode::PRECONDITION_FAILED,
         Fault::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,

@@ -169,20 +169,8 @@ impl Served {
     async fn configured(domains: DomainConfig, storage: StorageConfig, api: ApiConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
-        let config = ControlConfig {
-            database: stored.database.clone(),
-            master_key: dir.path().join("master.key"),
-            invoke_url: "http://{slug}.localhost:8080".into(),
-            rate_limit: limits::REQUESTS_PER_SECOND,
-            limits: Limits::default(),
-            clock: Clock::System,
-            storage,
-            gateway: None,
-            api,
-            domains,
-        };
-        let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
-        let control = ControlApi::build(config, blocks).await.unwrap();
+        let config = ControlConfig { storage, api, domains, ..config(dir.path(), &stored) };
+        let control = build(config, dir.path()).await;
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
@@ -194,6 +182,13 @@ impl Served {
         let serving = control.clone();
         tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
         Self { control, stored, url, dir }
+    }
+
+    /// Another server for the same data, which remembers nothing.
+    pub async fn again(self, api: ApiConfig) -> Self {
+        let config = ControlConfig { api, ..config(self.dir.path(), &self.stored) };
+        let control = build(config, self.dir.path()).await;
+        Self::serve(control, self.stored, self.dir).await
     }
 
     pub async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
@@ -254,6 +249,26 @@ impl Served {
         }
         request.send().await.unwrap()
     }
+}
+
+fn config(dir: &Path, stored: &Stored) -> ControlConfig {
+    ControlConfig {
+        database: stored.database.clone(),
+        master_key: dir.join("master.key"),
+        invoke_url: "http://{slug}.localhost:8080".into(),
+        rate_limit: limits::REQUESTS_PER_SECOND,
+        limits: Limits::default(),
+        clock: Clock::System,
+        storage: StorageConfig::default(),
+        gateway: None,
+        api: ApiConfig::default(),
+        domains: DomainConfig::default(),
+    }
+}
+
+async fn build(config: ControlConfig, dir: &Path) -> ControlApi {
+    let blocks = DiskStore::open(dir.join("blocks")).unwrap();
+    ControlApi::build(config, blocks).await.unwrap()
 }
 
 fn client() -> Client {
