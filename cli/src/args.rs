@@ -5,10 +5,12 @@ pub mod bitswap;
 pub mod content;
 pub mod domains;
 pub mod gateway;
+pub mod members;
 pub mod sessions;
 pub mod sites;
 pub mod storage;
 pub mod tls;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -67,6 +69,20 @@ pub enum Command {
     /// Give functions domain names of your own
     #[command(subcommand, visible_alias = "domain")]
     Domains(domains::Domains),
+    /// Make and manage your personal access tokens
+    #[command(subcommand)]
+    Pat(tokens::Pat),
+    /// Make and manage the project's own keys
+    #[command(subcommand, visible_alias = "key")]
+    Keys(tokens::Keys),
+    /// Make and manage organizations, which own projects
+    #[command(subcommand, visible_alias = "org")]
+    Orgs(members::Orgs),
+    /// Say who belongs to the project or to an organization
+    #[command(subcommand, visible_alias = "member")]
+    Members(members::Members),
+    /// Become a member by the code of an invitation
+    Join(members::Join),
     /// Fetch content by its CID from sources that need not be trusted, and show who gave what
     Fetch(content::Fetch),
     /// Check a file, a CAR, or what others have under a CID
