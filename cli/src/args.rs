@@ -1,5 +1,6 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod admin;
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
 pub mod content;
@@ -81,6 +82,9 @@ pub enum Command {
     /// Say who belongs to the project or to an organization
     #[command(subcommand, visible_alias = "member")]
     Members(members::Members),
+    /// Back a server up, and make another one of it
+    #[command(subcommand)]
+    Admin(admin::Admin),
     /// Become a member by the code of an invitation
     Join(members::Join),
     /// Fetch content by its CID from sources that need not be trusted, and show who gave what

@@ -38,6 +38,7 @@ fn help_is_as_published() {
     for (command, subcommands) in [
         ("pat", ["create", "list", "rotate", "delete"].as_slice()),
         ("keys", &["create", "list", "rotate", "delete"]),
+        ("admin", &["backup", "restore"]),
         ("orgs", &["list", "create", "delete"]),
         ("members", &["list", "invite", "role", "remove"]),
     ] {

@@ -101,6 +101,8 @@ pub struct ControlConfig {
 pub struct ApiConfig {
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may ask: `https://app.example.com`.
+    pub origins: Vec<String>,
     /// Short-lived tokens.
     pub sessions: SessionConfig,
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use af_control_api::ApiConfig;
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
 
@@ -149,7 +150,53 @@ async fn nobody_overwrites_what_they_have_not_seen() {
     }
 }
 
+async fn browsers_are_told_what_they_may_do() {
+    let origins = vec!["https://app.example.com".to_owned()];
+    let served = Served::asked_through(ApiConfig { origins, ..ApiConfig::default() }).await;
+    let ask = async |method: &str, origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "DELETE")];
+        served.answer(method, "/v1/projects", Some(OWNER), &headers, Value::Null).await
+    };
+    let header = |answer: &reqwest::Response, name: &str| {
+        answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let asked = ask("options", "https://app.example.com").await;
+    assert_eq!(asked.status(), 204);
+    assert!(header(&asked, "access-control-allow-methods").unwrap().contains("DELETE"));
+    assert!(header(&asked, "access-control-allow-headers").unwrap().contains("authorization"));
+    assert_eq!(header(&asked, "access-control-allow-credentials"), None, "nobody is known by a cookie");
+    let read = ask("get", "https://app.example.com").await;
+    assert_eq!(header(&read, "access-control-allow-origin").as_deref(), Some("https://app.example.com"));
+    assert_eq!(header(&read, "vary").as_deref(), Some("origin"));
+    for name in ["x-content-type-options", "content-security-policy", "x-frame-options", "cache-control"] {
+        assert!(header(&read, name).is_some(), "{name}");
+    }
+    assert_eq!(header(&read, "set-cookie"), None);
+    for other in ["https://evil.example.com", "null", "https://app.example.com.evil.example"] {
+        assert_eq!(ask("options", other).await.status(), 405);
+        assert_eq!(header(&ask("get", other).await, "access-control-allow-origin"), None, "{other}");
+    }
+}
+
+async fn whoever_shows_many_tokens_that_are_none_is_refused() {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let served = Served::asked_through(ApiConfig { trusted_proxies, ..ApiConfig::default() }).await;
+    let ask = async |address: &str, token: &str| {
+        let answer =
+            served.answer("get", "/v1/me", Some(token), &[("x-forwarded-for", address)], Value::Null).await;
+        (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+    };
+    for number in 0..30 {
+        assert_eq!(ask("198.51.100.7", &format!("af_live_{number}")).await, (401, false));
+    }
+    assert_eq!(ask("198.51.100.7", "af_live_again").await, (429, true));
+    assert_eq!(ask("198.51.100.7", OWNER).await, (429, true), "before anything is looked up");
+    assert_eq!(ask("198.51.100.8", OWNER).await, (200, false));
+}
+
 on_both!(
+    browsers_are_told_what_they_may_do,
+    whoever_shows_many_tokens_that_are_none_is_refused,
     what_is_sent_twice_is_done_once,
     a_token_that_was_made_once_is_shown_again_and_not_kept_in_the_clear,
     what_failed_may_be_tried_again_with_its_key,

@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod admin;
 mod deploy;
 mod domains;
 mod fetch;
@@ -43,6 +44,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Keys(command) => tokens::keys(command, environment, output).await,
         Command::Orgs(command) => members::orgs(command, environment, output).await,
         Command::Members(command) => members::members(command, environment, output).await,
+        Command::Admin(command) => Box::pin(admin::run(command, environment, output)).await,
         Command::Join(options) => members::join(options, environment, output).await,
         Command::Fetch(options) => fetch::fetch(options, environment, output).await,
         Command::Verify(options) => verify::verify(options, environment, output).await,

@@ -101,7 +101,7 @@ fn start_log(environment: &Environment) -> anyhow::Result<()> {
 }
 
 /// Keeps a second server out of the data directory, which is made for this user only if it is not there.
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(data: &Path) -> anyhow::Result<File> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make the data directory {}", data.display()))?;
     let path = data.join("lock");
@@ -141,6 +141,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         gateway: None,
         api: ApiConfig {
             trusted_proxies: options.trusted_proxy.clone(),
+            origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
         },
     }

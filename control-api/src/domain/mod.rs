@@ -17,6 +17,7 @@ pub mod functions;
 mod id;
 pub mod idempotency;
 pub mod invitations;
+pub mod key_backup;
 pub mod members;
 pub mod organizations;
 pub mod places;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod browsers;
 mod call;
 mod deployments;
 mod domains;
@@ -78,6 +79,7 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), settle))
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
         .layer(middleware::from_fn(etag::not_modified))
+        .layer(middleware::from_fn_with_state(state.clone(), browsers::guard))
         .layer(middleware::from_fn_with_state(state.clone(), call::begin))
         .with_state(state)
 }

@@ -1,6 +1,7 @@
 //! The database: the only place with SQL. Writes go one after another, on SQLite and on PostgreSQL.
 
 pub(crate) mod audit;
+pub mod backup;
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;

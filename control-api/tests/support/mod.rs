@@ -184,6 +184,12 @@ impl Served {
         Self { control, stored, url, dir }
     }
 
+    /// On a database that has everything.
+    pub async fn restored(stored: Stored, dir: tempfile::TempDir) -> Self {
+        let control = build(config(dir.path(), &stored), dir.path()).await;
+        Self::serve(control, stored, dir).await
+    }
+
     /// Another server for the same data, which remembers nothing.
     pub async fn again(self, api: ApiConfig) -> Self {
         let config = ControlConfig { api, ..config(self.dir.path(), &self.stored) };
