@@ -54,13 +54,13 @@ async fn backed_up() -> (Served, Vec<u8>) {
 
 async fn moved(from: Engine, to: Engine) {
     let (sent, received) = tokio::sync::oneshot::channel();
-    on(from, async {
+    let story = async {
         let (served, file) = backed_up().await;
         assert!(sent.send((seen(&served).await, file)).is_ok());
-    })
-    .await;
+    };
+    Box::pin(on(from, story)).await;
     let (before, file) = received.await.unwrap();
-    on(to, async {
+    let story = async {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
         load(&stored.database, &file[..]).await.unwrap();
@@ -77,8 +77,8 @@ async fn moved(from: Engine, to: Engine) {
         let refused = served.stored.try_script("delete from audit").await.unwrap_err();
         assert!(refused.contains("only added to"));
         served.stored.try_script("update functions set project_id = 'prj_unknown'").await.unwrap_err();
-    })
-    .await;
+    };
+    Box::pin(on(to, story)).await;
 }
 
 /// Rows have no order that matters, nor have columns.

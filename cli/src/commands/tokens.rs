@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::functions::utc;
 use super::named::{self, FUNCTION};
@@ -20,8 +20,8 @@ pub async fn pat(command: Pat, environment: &Environment, output: &Output) -> an
     match command {
         Pat::Create(options) => {
             let mut body = body(&api, &options.name, &options.bounds).await?;
-            body["projectId"] = json!(options.project);
-            create(&api, list, &body, output).await
+            body.insert("projectId".into(), json!(options.project));
+            create(&api, list, body, output).await
         }
         Pat::List => show(&api, list, "no tokens", output).await,
         Pat::Rotate(options) => rotate(&api, list, &options, output).await,
@@ -36,8 +36,8 @@ pub async fn keys(command: Keys, environment: &Environment, output: &Output) -> 
     match command {
         Keys::Create(options) => {
             let mut body = body(&api, &options.name, &options.bounds).await?;
-            body["role"] = json!(options.role);
-            create(&api, &list, &body, output).await
+            body.insert("role".into(), json!(options.role));
+            create(&api, &list, body, output).await
         }
         Keys::List => {
             show(&api, &list, "no keys yet; make one with `af keys create --name NAME`", output).await
@@ -47,7 +47,7 @@ pub async fn keys(command: Keys, environment: &Environment, output: &Output) -> 
     }
 }
 
-async fn body(api: &Api, name: &str, bounds: &Bounds) -> anyhow::Result<Value> {
+async fn body(api: &Api, name: &str, bounds: &Bounds) -> anyhow::Result<Map<String, Value>> {
     let function = match &bounds.function {
         Some(name) => Some(text(&named::find(api, FUNCTION, name).await?, "id").to_owned()),
         None => None,
@@ -61,11 +61,17 @@ async fn body(api: &Api, name: &str, bounds: &Bounds) -> anyhow::Result<Value> {
         None => None,
     };
     let scopes = (!bounds.scopes.is_empty()).then(|| bounds.scopes.join(" "));
-    Ok(json!({ "name": name, "functionId": function, "scopes": scopes, "expiresAt": expires_at }))
+    let fields = [
+        ("name", json!(name)),
+        ("functionId", json!(function)),
+        ("scopes", json!(scopes)),
+        ("expiresAt", json!(expires_at)),
+    ];
+    Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-async fn create(api: &Api, list: &str, body: &Value, output: &Output) -> anyhow::Result<()> {
-    let made = api.send(Method::POST, list, body).await?;
+async fn create(api: &Api, list: &str, body: Map<String, Value>, output: &Output) -> anyhow::Result<()> {
+    let made = api.send(Method::POST, list, &body.into()).await?;
     output.result(&made, &secret(&made));
     Ok(())
 }

@@ -348,7 +348,7 @@ pub async fn organization(state: &State, actor: &Actor, id: &str, needed: Permis
     }
     let role = state.store.organization_role(&actor.user, id).await?.ok_or_else(not_found)?;
     if let Err(refusal) = permit(actor, &[role], needed) {
-        audit::refused(state, actor, needed, None, Some(id)).await?;
+        Box::pin(audit::refused(state, actor, needed, None, Some(id))).await?;
         return Err(refusal);
     }
     Ok(role)
@@ -416,7 +416,7 @@ async fn one(
             Some(function) if function != only => return Ok(None),
             None if !looks => {
                 let detail = format!("this token is for the function {only} only");
-                audit::refused(state, actor, needed, Some(project), None).await?;
+                Box::pin(audit::refused(state, actor, needed, Some(project), None)).await?;
                 return Err(Error::forbidden("insufficient_scope", detail));
             }
             // Whoever may do something to a function may see that it is there.
@@ -425,7 +425,7 @@ async fn one(
         }
     }
     if let Err(refusal) = permit(actor, &roles, needed) {
-        audit::refused(state, actor, needed, Some(project), None).await?;
+        Box::pin(audit::refused(state, actor, needed, Some(project), None)).await?;
         return Err(refusal);
     }
     Ok(Some(role))

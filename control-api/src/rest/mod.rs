@@ -5,6 +5,7 @@ mod auth;
 mod browsers;
 mod call;
 mod deployments;
+mod documented;
 mod domains;
 mod etag;
 mod functions;
@@ -70,6 +71,7 @@ impl Modify for Bearer {
 /// All endpoints and the document that describes them; content by CID, too, if there is a gateway.
 pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
     let (router, document) = endpoints().split_for_parts();
+    let document = documented::complete(document);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
@@ -97,7 +99,7 @@ async fn settle(AxumState(state): AxumState<Arc<State>>, request: Request, next:
 /// The OpenAPI 3.1 document.
 #[must_use]
 pub fn document() -> Document {
-    endpoints().into_openapi()
+    documented::complete(endpoints().into_openapi())
 }
 
 fn endpoints() -> OpenApiRouter<Arc<State>> {

@@ -209,10 +209,9 @@ impl Link {
 
     async fn run(&mut self, sqlite: &'static str, postgres: &'static str) -> Result<(), BackupError> {
         match self {
-            Self::Sqlite(link) => drop(sqlx::query(sqlite).execute(link).await.map_err(sql)?),
-            Self::Postgres(link) => drop(sqlx::query(postgres).execute(link).await.map_err(sql)?),
+            Self::Sqlite(link) => sqlx::query(sqlite).execute(link).await.map(|_| ()).map_err(sql),
+            Self::Postgres(link) => sqlx::query(postgres).execute(link).await.map(|_| ()).map_err(sql),
         }
-        Ok(())
     }
 
     async fn count(&mut self, query: &str) -> Result<i64, BackupError> {
