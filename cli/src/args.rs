@@ -1,13 +1,17 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
+pub mod admin;
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
 pub mod content;
 pub mod domains;
 pub mod gateway;
+pub mod members;
+pub mod sessions;
 pub mod sites;
 pub mod storage;
 pub mod tls;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -66,6 +70,23 @@ pub enum Command {
     /// Give functions domain names of your own
     #[command(subcommand, visible_alias = "domain")]
     Domains(domains::Domains),
+    /// Make and manage your personal access tokens
+    #[command(subcommand)]
+    Pat(tokens::Pat),
+    /// Make and manage the project's own keys
+    #[command(subcommand, visible_alias = "key")]
+    Keys(tokens::Keys),
+    /// Make and manage organizations, which own projects
+    #[command(subcommand, visible_alias = "org")]
+    Orgs(members::Orgs),
+    /// Say who belongs to the project or to an organization
+    #[command(subcommand, visible_alias = "member")]
+    Members(members::Members),
+    /// Back a server up, and make another one of it
+    #[command(subcommand)]
+    Admin(admin::Admin),
+    /// Become a member by the code of an invitation
+    Join(members::Join),
     /// Fetch content by its CID from sources that need not be trusted, and show who gave what
     Fetch(content::Fetch),
     /// Check a file, a CAR, or what others have under a CID
@@ -129,6 +150,8 @@ pub struct Up {
     pub names: domains::Names,
     #[command(flatten)]
     pub clients: Clients,
+    #[command(flatten)]
+    pub sessions: sessions::Sessions,
     #[command(flatten)]
     pub stored: storage::Stored,
     #[command(flatten)]

@@ -25,6 +25,8 @@ pub struct Environment {
     /// For gateways of this platform that want to know who asks.
     pub gateway_token: Option<String>,
     pub dns: DnsEnvironment,
+    /// For the master key in backups.
+    pub backup_passphrase: Option<Passphrase>,
     /// For places that hold content.
     pub pin_token: Option<Token>,
     config_home: Option<PathBuf>,
@@ -49,6 +51,7 @@ impl Environment {
                 DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),
             ),
             config_home: text("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| under_home(".config")),
+            backup_passphrase: text("AF_BACKUP_PASSPHRASE").map(Passphrase),
             pin_token: text("AF_PIN_TOKEN").map(Token::new),
             data_home: text("XDG_DATA_HOME").map(PathBuf::from).or_else(|| under_home(".local/share")),
         }
@@ -64,6 +67,24 @@ impl Environment {
         let home =
             self.config_home.as_ref().context("HOME is not set; set AF_API_URL and AF_TOKEN instead")?;
         Ok(home.join("af/config.json"))
+    }
+}
+
+/// A passphrase, which is not shown.
+#[derive(Clone)]
+pub struct Passphrase(String);
+
+impl std::ops::Deref for Passphrase {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }
 

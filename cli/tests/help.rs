@@ -35,6 +35,19 @@ fn help_is_as_published() {
     for command in ["add", "get", "ls", "pin", "unpin", "import", "export", "gc"] {
         all.push_str(&format!("\n$ af storage {command} --help\n{}", help(&["storage", command])));
     }
+    for (command, subcommands) in [
+        ("pat", ["create", "list", "rotate", "delete"].as_slice()),
+        ("keys", &["create", "list", "rotate", "delete"]),
+        ("admin", &["backup", "restore"]),
+        ("orgs", &["list", "create", "delete"]),
+        ("members", &["list", "invite", "role", "remove"]),
+    ] {
+        all.push_str(&format!("\n$ af {command} --help\n{}", help(&[command])));
+        for subcommand in subcommands {
+            all.push_str(&format!("\n$ af {command} {subcommand} --help\n{}", help(&[command, subcommand])));
+        }
+    }
+    all.push_str(&format!("\n$ af join --help\n{}", help(&["join"])));
     let domains = ["add", "verify", "list", "get", "update", "certificate", "remove"];
     all.push_str(&format!("\n$ af domains --help\n{}", help(&["domains"])));
     for command in domains {

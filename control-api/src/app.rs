@@ -13,6 +13,7 @@ use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
 use af_contract::{Limits, Slug, Update};
 use axum::Router;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -22,8 +23,9 @@ use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
+use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
-use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
+use crate::domain::{Clock, blocks, bootstrap, feed, signing_keys, tokens, triggers, verification};
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -90,6 +92,19 @@ pub struct ControlConfig {
     pub storage: StorageConfig,
     /// Content by CID for others, where it is served.
     pub gateway: Option<Gateway>,
+    /// Who may ask, and how.
+    pub api: ApiConfig,
+}
+
+/// Who may ask the API, and how.
+#[derive(Clone, Debug, Default)]
+pub struct ApiConfig {
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may ask: `https://app.example.com`.
+    pub origins: Vec<String>,
+    /// Short-lived tokens.
+    pub sessions: SessionConfig,
 }
 
 /// Why the control API cannot start.
@@ -144,6 +159,8 @@ pub struct State {
     pub(crate) rates: Rates,
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
+    pub(crate) api: ApiConfig,
+    pub(crate) signing_keys: signing_keys::Known,
 }
 
 impl State {
@@ -194,6 +211,8 @@ impl ControlApi {
             rates: Rates::new(config.rate_limit),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
+            api: config.api,
+            signing_keys: signing_keys::Known::default(),
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway })
     }

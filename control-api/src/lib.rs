@@ -7,8 +7,9 @@ mod listen;
 pub mod rest;
 pub mod store;
 
-pub use app::{ControlApi, ControlConfig, ControlError, StorageConfig};
+pub use app::{ApiConfig, ControlApi, ControlConfig, ControlError, StorageConfig};
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::scheduler::Callee;
+pub use domain::sessions::{SessionConfig, SharedSecret};
 pub use store::Database;

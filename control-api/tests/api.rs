@@ -8,7 +8,7 @@ use af_content::car::{self, Block};
 use af_content::unixfs::{self, Directory, Entry};
 use af_content::{DiskStore, identify};
 use af_contract::{Change, Codec, ContentId, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
+use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served, Stored};
 
@@ -30,14 +30,16 @@ fn the_openapi_document_is_the_published_one() {
     });
 }
 
-async fn nothing_but_health_answers_without_a_token() {
+async fn nothing_but_what_is_public_answers_without_a_token() {
     let served = Served::start().await;
     for (method, path) in operations() {
         let concrete = path.replace(['{', '}'], "");
         for token in [None, Some("af_live_unknown"), Some("")] {
             let (status, problem) = served.call(&method, &concrete, token, json!({})).await;
-            if path == "/health" {
+            if ["/health", "/.well-known/jwks.json"].contains(&path.as_str()) {
                 assert_eq!(status, 200);
+            } else if path.ends_with("/validate") {
+                assert_eq!((status, &problem["code"]), (400, &json!("invalid_request")), "there is no token");
             } else if path == "/v1/invitations/accept" && token.is_none() {
                 assert_eq!(status, 422, "who is new has no token yet, but needs a code");
             } else {
@@ -289,6 +291,7 @@ async fn a_sites_blocks_survive_the_next_start() {
             clock: Clock::System,
             storage: StorageConfig::default(),
             gateway: None,
+            api: ApiConfig::default(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };
@@ -317,7 +320,7 @@ async fn a_sites_blocks_survive_the_next_start() {
 }
 
 crate::on_both!(
-    nothing_but_health_answers_without_a_token,
+    nothing_but_what_is_public_answers_without_a_token,
     a_member_of_another_project_finds_nothing_here,
     lists_are_paged,
     a_slug_belongs_to_one_function_on_the_platform,

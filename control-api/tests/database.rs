@@ -6,7 +6,9 @@ mod support;
 
 use af_content::DiskStore;
 use af_contract::{Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, ControlError, DomainConfig, StorageConfig};
+use af_control_api::{
+    ApiConfig, Clock, ControlApi, ControlConfig, ControlError, DomainConfig, StorageConfig,
+};
 use support::{Engine, Stored, on};
 
 async fn build(dir: &std::path::Path, stored: &Stored) -> Result<ControlApi, ControlError> {
@@ -19,6 +21,7 @@ async fn build(dir: &std::path::Path, stored: &Stored) -> Result<ControlApi, Con
         clock: Clock::System,
         storage: StorageConfig::default(),
         gateway: None,
+        api: ApiConfig::default(),
         domains: DomainConfig::default(),
     };
     ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await

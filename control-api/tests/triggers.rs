@@ -61,6 +61,7 @@ impl Platform {
             domains: DomainConfig::default(),
             clock: Clock::Manual(clock.subscribe()),
             gateway: None,
+            api: af_control_api::ApiConfig::default(),
         };
         let control = ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await.unwrap();
         control.bootstrap(Some(TOKEN)).await.unwrap();

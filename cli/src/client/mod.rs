@@ -72,6 +72,20 @@ impl Api {
         self.json(request).await
     }
 
+    /// A request with a JSON body, to which the answer says nothing.
+    pub async fn change(&self, method: Method, path: &str, body: &Value) -> Result<(), ApiError> {
+        self.answer(self.request(method, path)?.json(body)).await.map(drop)
+    }
+
+    /// A request with a JSON body, for which nobody must be signed in.
+    pub async fn open_to_all(&self, method: Method, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let request = match &self.session.server {
+            Some(_) => self.request(method, path)?,
+            None => self.http.request(method, format!("{}{path}", self.session.api_url)),
+        };
+        self.json(request.json(body)).await
+    }
+
     /// `DELETE` of a path; null where there is nothing to say.
     pub async fn delete(&self, path: &str) -> Result<Value, ApiError> {
         let response = self.answer(self.request(Method::DELETE, path)?).await?;

@@ -1,11 +1,13 @@
 //! One module a command.
 
+mod admin;
 mod deploy;
 mod domains;
 mod fetch;
 mod functions;
 mod gateway;
 mod login;
+mod members;
 mod named;
 mod package;
 mod plan;
@@ -16,6 +18,7 @@ mod sites;
 mod sources;
 mod storage;
 mod tls;
+mod tokens;
 mod triggers;
 mod unpack;
 mod verify;
@@ -37,6 +40,12 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Sites(command) => sites::run(command, environment, output).await,
         Command::Storage(command) => storage::run(command, environment, output).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
+        Command::Pat(command) => tokens::pat(command, environment, output).await,
+        Command::Keys(command) => tokens::keys(command, environment, output).await,
+        Command::Orgs(command) => members::orgs(command, environment, output).await,
+        Command::Members(command) => members::members(command, environment, output).await,
+        Command::Admin(command) => Box::pin(admin::run(command, environment, output)).await,
+        Command::Join(options) => members::join(options, environment, output).await,
         Command::Fetch(options) => fetch::fetch(options, environment, output).await,
         Command::Verify(options) => verify::verify(options, environment, output).await,
     }

@@ -16,7 +16,7 @@ use af_content::DiskStore;
 use af_content::bitswap::Bitswap;
 use af_content::source::Fetcher;
 use af_contract::Limits;
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
@@ -101,7 +101,7 @@ fn start_log(environment: &Environment) -> anyhow::Result<()> {
 }
 
 /// Keeps a second server out of the data directory, which is made for this user only if it is not there.
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(data: &Path) -> anyhow::Result<File> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make the data directory {}", data.display()))?;
     let path = data.join("lock");
@@ -139,6 +139,11 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         clock: Clock::System,
         storage,
         gateway: None,
+        api: ApiConfig {
+            trusted_proxies: options.trusted_proxy.clone(),
+            origins: options.sessions.api_cors_origins.clone(),
+            sessions: options.sessions.config(),
+        },
     }
 }
 

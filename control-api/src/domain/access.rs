@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Actor, Error, State};
+use super::{Actor, Error, State, audit};
 use crate::store::{DomainRow, FunctionRow, ProjectRow, SiteRow};
 
 /// What members may do, the most first.
@@ -304,6 +304,17 @@ pub fn own(actor: &Actor, permission: Permission) -> Result<(), Error> {
     actor.grant.allows(permission)
 }
 
+/// What the actor alone sees of all that they do, wherever that is.
+///
+/// # Errors
+/// As for [`own`], also to look.
+pub fn own_whole(actor: &Actor, permission: Permission) -> Result<(), Error> {
+    if actor.grant.project.is_some() || actor.grant.role.is_some() {
+        return Err(Error::forbidden("insufficient_scope", "this token is for one project only"));
+    }
+    actor.grant.allows(permission)
+}
+
 /// The actor's role in a project, if it allows this.
 ///
 /// # Errors
@@ -336,7 +347,10 @@ pub async fn organization(state: &State, actor: &Actor, id: &str, needed: Permis
         return Err(not_found());
     }
     let role = state.store.organization_role(&actor.user, id).await?.ok_or_else(not_found)?;
-    permit(actor, &[role], needed)?;
+    if let Err(refusal) = permit(actor, &[role], needed) {
+        Box::pin(audit::refused(state, actor, needed, None, Some(id))).await?;
+        return Err(refusal);
+    }
     Ok(role)
 }
 
@@ -402,6 +416,7 @@ async fn one(
             Some(function) if function != only => return Ok(None),
             None if !looks => {
                 let detail = format!("this token is for the function {only} only");
+                Box::pin(audit::refused(state, actor, needed, Some(project), None)).await?;
                 return Err(Error::forbidden("insufficient_scope", detail));
             }
             // Whoever may do something to a function may see that it is there.
@@ -409,7 +424,10 @@ async fn one(
             _ => {}
         }
     }
-    permit(actor, &roles, needed)?;
+    if let Err(refusal) = permit(actor, &roles, needed) {
+        Box::pin(audit::refused(state, actor, needed, Some(project), None)).await?;
+        return Err(refusal);
+    }
     Ok(Some(role))
 }
 

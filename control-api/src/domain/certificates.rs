@@ -9,8 +9,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::access::{self, Noun};
-use super::projects::commit;
-use super::{Actor, Error, State, domains as rules, now, proof};
+use super::audit::{self, Event};
+use super::{Actor, Error, State, domains as rules, now, proof, versions};
 use crate::store::DomainRow;
 use crate::store::domains::{self, StoredCertificate};
 
@@ -99,9 +99,11 @@ async fn replace(
 ) -> Result<DomainRow, Error> {
     let mut db = state.store.begin().await?;
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
+    versions::check(actor, &rules::shown(&domain))?;
     domains::put_certificate(&mut db, id, certificate.as_ref(), now()).await?;
     let revision = rules::changed(&mut db, &domain).await?;
-    commit(db).await?;
+    let action = if certificate.is_some() { "certificate.put" } else { "certificate.delete" };
+    audit::commit(db, actor, Event::project(action, id, &domain.project_id)).await?;
     state.changes.announce(revision.unwrap_or_default());
     rules::get(state, actor, id).await
 }

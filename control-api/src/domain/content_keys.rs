@@ -6,7 +6,7 @@ use af_contract::ContentKey;
 use zeroize::Zeroizing;
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::sealing::Seal;
 use super::{Actor, Error, State, now};
 use crate::store::Connection;
@@ -123,7 +123,7 @@ pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<Rotat
             count.pins += 1;
         }
     }
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("project.rotate_content_key", project, project)).await?;
     Ok(count)
 }
 

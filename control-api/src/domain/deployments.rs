@@ -5,7 +5,7 @@ use af_content::identify;
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, id, now, triggers};
@@ -105,6 +105,8 @@ pub async fn create(
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
     }
+    audit::write(&mut db, actor, Event::project("deployment.create", &deployment.id, &function.project_id))
+        .await?;
     let revision = if preview {
         feed::put(&mut db, Kind::Function, &function.id).await?
     } else {
@@ -138,8 +140,9 @@ pub async fn rollback(
     }
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
+    let project = row.project_id.clone();
     let revision = activate(state, &mut db, row, &target).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("deployment.rollback", &target.id, &project)).await?;
     state.changes.announce(revision);
     Ok(target)
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use af_contract::DomainName;
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::proof::{self, Method};
 use super::verification::Attempts;
-use super::{Actor, Error, PAGE, Page, State, id, now, tokens};
+use super::{Actor, Error, PAGE, Page, State, id, now, tokens, versions};
 use crate::dns::Dns;
 use crate::store::domains::{self, OwnerKind};
 use crate::store::feed::{self, Kind};
@@ -205,7 +205,7 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: NewDomain)
         return Err(Error::Conflict { code: "too_many_domains", detail });
     }
     domains::insert(&mut db, &domain).await.map_err(named)?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("domain.create", &domain.id, project)).await?;
     get(state, actor, &domain.id).await
 }
 
@@ -220,6 +220,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     let mut db = state.store.begin().await?;
     let row = domains::read(&mut db, id).await?;
     let mut domain = row.ok_or_else(|| Error::not_found("domain", id))?;
+    versions::check(actor, &shown(&domain))?;
     if let Some(owner) = change.owner {
         check_owner(&mut db, &domain.project_id, &owner).await?;
         (domain.owner_kind, domain.owner_id) = (owner.kind.as_str().into(), owner.id);
@@ -230,7 +231,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     domain.updated_at = now();
     domains::update(&mut db, &domain).await?;
     let revision = changed(&mut db, &domain).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("domain.update", id, &domain.project_id)).await?;
     state.changes.announce(revision.unwrap_or_default());
     get(state, actor, id).await
 }
@@ -243,9 +244,10 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
     access::domain(state, actor, id, Noun::Domains.write()).await?;
     let mut db = state.store.begin().await?;
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
+    versions::check(actor, &shown(&domain))?;
     domains::delete(&mut db, id).await?;
     let revision = changed(&mut db, &domain).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("domain.delete", id, &domain.project_id)).await?;
     state.changes.announce(revision.unwrap_or_default());
     Ok(())
 }
@@ -302,6 +304,11 @@ pub fn ssl_status(domain: &DomainRow) -> &'static str {
         Some(_) => "ACTIVE",
         None => "PENDING",
     }
+}
+
+/// All that a domain's answer is made of, for its version: the time decides about a certificate, too.
+pub fn shown(domain: &DomainRow) -> (&DomainRow, &'static str) {
+    (domain, ssl_status(domain))
 }
 
 /// Gives a verified domain a new revision in the feed.

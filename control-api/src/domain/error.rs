@@ -17,6 +17,8 @@ pub enum Fault {
     Invalid,
     /// It is right, but not now: something else has the name, or the state does not allow it.
     Conflict,
+    /// It is not what the client wants to change.
+    Outdated,
     /// What was sent is understood and refused.
     Refused,
     /// What was sent is too large.
@@ -67,15 +69,23 @@ pub enum Error {
         /// What to do.
         detail: String,
     },
+    /// The thing is not what the client has seen.
+    #[error("it was changed since you read it; read it again, and send its ETag as If-Match")]
+    Outdated,
+    /// Something else was asked with this key.
+    #[error("this Idempotency-Key was used for another request; use another one for this")]
+    Reused,
     /// The uploaded code is refused.
     #[error(transparent)]
     Upload(#[from] UploadError),
     /// Content is not kept.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The token was used too often.
-    #[error("this token is used too often; try again in {retry_after} s")]
+    /// A token, user or address asked too often.
+    #[error("this {whose} is used too often; try again in {retry_after} s")]
     RateLimited {
+        /// Which of them.
+        whose: &'static str,
         /// Seconds, at least one.
         retry_after: u64,
     },
@@ -134,7 +144,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy => Some(1),
-            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::RateLimited { retry_after, .. } => Some(*retry_after),
             Self::TooOften { seconds } | Self::Limit { seconds, .. } => Some(*seconds),
             _ => None,
         }
@@ -149,6 +159,8 @@ impl Error {
             Self::NotFound { .. } => Fault::NotFound,
             Self::Invalid { .. } => Fault::Invalid,
             Self::Conflict { .. } => Fault::Conflict,
+            Self::Outdated => Fault::Outdated,
+            Self::Reused => Fault::Refused,
             Self::Upload(error) => error.fault(),
             Self::Storage(error) => error.fault(),
             Self::RateLimited { .. } => Fault::TooOften,
@@ -168,6 +180,8 @@ impl Error {
             | Self::Invalid { code, .. }
             | Self::Conflict { code, .. }
             | Self::Limit { code, .. } => code,
+            Self::Outdated => "precondition_failed",
+            Self::Reused => "idempotency_key_reused",
             Self::Upload(error) => error.code(),
             Self::Storage(error) => error.code(),
             Self::RateLimited { .. } => "rate_limit_exceeded",

@@ -4,8 +4,8 @@ use af_contract::{ContentId, FunctionName, RouteTable, Slug};
 use serde_json::Value;
 
 use super::access::{self, Noun};
-use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers};
+use super::audit::{self, Event};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -95,7 +95,7 @@ pub async fn create(
     }
     functions::insert(&mut db, &function).await.map_err(named)?;
     let revision = feed::put(&mut db, Kind::Function, &function.id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("function.create", &function.id, project)).await?;
     state.changes.announce(revision);
     Ok(function)
 }
@@ -113,6 +113,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     let mut db = state.store.begin().await?;
     let found = functions::read(&mut db, id).await?;
     let mut function = found.ok_or_else(|| Error::not_found("function", id))?;
+    versions::check(actor, &function)?;
     function.name = name.map_or(function.name, String::from);
     function.slug = slug.map_or(function.slug, String::from);
     function.status = status.map_or(function.status, str::to_owned);
@@ -123,7 +124,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     functions::update(&mut db, &function).await.map_err(named)?;
     triggers::schedule(state, &mut db, &function).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("function.update", id, &function.project_id)).await?;
     state.changes.announce(revision);
     Ok(function)
 }
@@ -135,11 +136,12 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String>, Error> {
     access::function(state, actor, id, Noun::Functions.write()).await?;
     let mut db = state.store.begin().await?;
-    functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
+    let function = functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
+    versions::check(actor, &function)?;
     let domains = domains::remove_of(&mut db, id).await?;
     functions::delete(&mut db, id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("function.delete", id, &function.project_id)).await?;
     state.changes.announce(revision);
     Ok(domains)
 }

@@ -6,3 +6,9 @@ use ulid::Ulid;
 pub fn new(prefix: &str) -> String {
     format!("{prefix}_{}", Ulid::generate().to_string().to_ascii_lowercase())
 }
+
+/// A new id that sorts by another moment, milliseconds since 1970 UTC.
+pub fn at(prefix: &str, moment: i64) -> String {
+    let ulid = Ulid::from_parts(u64::try_from(moment).unwrap_or_default(), Ulid::generate().random());
+    format!("{prefix}_{}", ulid.to_string().to_ascii_lowercase())
+}

@@ -1,10 +1,11 @@
 //! Invitations: whoever has the code becomes a member, as somebody who is known or as a new user.
 
 use super::access::{Grant, Noun, Role};
+use super::audit;
 use super::members::{self, Of};
-use super::projects::{checked_name, commit};
+use super::projects::checked_name;
 use super::tokens::{hash, random_letters};
-use super::{Actor, Error, PAGE, Page, State, id, now, organizations as rules, tokens};
+use super::{Actor, Call, Error, PAGE, Page, State, id, now, organizations as rules, tokens};
 use crate::store::organizations;
 use crate::store::{Connection, InvitationRow, NewToken, tokens as token_rows, users};
 
@@ -77,7 +78,7 @@ pub async fn create(
         return Err(Error::conflict("too_many_invitations", detail));
     }
     organizations::insert_invitation(&mut db, &invitation, &hash(&code)).await?;
-    commit(db).await?;
+    audit::commit(db, actor, of.event("invitation.create", &invitation.id)).await?;
     Ok((invitation, code))
 }
 
@@ -95,7 +96,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
     })?;
     let mut db = state.store.begin().await?;
     organizations::delete_invitation(&mut db, id).await?;
-    commit(db).await
+    audit::commit(db, actor, of.event("invitation.delete", id)).await
 }
 
 /// Makes whoever has the code a member: the actor, or a new user with an organization and a token of their own.
@@ -105,6 +106,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
 pub async fn accept(
     state: &State,
     actor: Option<&Actor>,
+    call: &Call,
     code: &str,
     name: Option<&str>,
 ) -> Result<Joined, Error> {
@@ -139,7 +141,14 @@ pub async fn accept(
         organizations::put_member(&mut db, of.group(), &user, role, now).await?;
     }
     organizations::delete_invitation(&mut db, &invitation.id).await?;
-    commit(db).await?;
+    let who = match actor {
+        Some(actor) => actor.clone(),
+        // Whose first request this is.
+        None => {
+            Actor { user: user.clone(), token: String::new(), grant: Grant::default(), call: call.clone() }
+        }
+    };
+    audit::commit(db, &who, of.event("invitation.accept", &invitation.id)).await?;
     Ok(Joined { user, of, role, token })
 }
 

@@ -1,7 +1,7 @@
 //! Members: who belongs to an organization or a project, and as what.
 
 use super::access::{self, Noun, Permission, Role};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::{Actor, Error, PAGE, Page, State, now};
 use crate::store::organizations::{self, Group};
 use crate::store::{Connection, MemberRow};
@@ -20,6 +20,13 @@ impl Of {
         match self {
             Self::Organization(id) => Group::Organization(id),
             Self::Project(id) => Group::Project(id),
+        }
+    }
+
+    pub(super) fn event<'a>(&'a self, action: &'static str, target: &'a str) -> Event<'a> {
+        match self {
+            Self::Organization(id) => Event::organization(action, target, id),
+            Self::Project(id) => Event::project(action, target, id),
         }
     }
 
@@ -56,7 +63,7 @@ pub async fn change(state: &State, actor: &Actor, of: &Of, user: &str, role: &st
         leave_an_owner(&mut db, of, before).await?;
     }
     organizations::put_member(&mut db, of.group(), user, role, now()).await?;
-    commit(db).await
+    audit::commit(db, actor, of.event("member.update", user)).await
 }
 
 /// Makes somebody no member any more. Everybody may leave.
@@ -74,7 +81,7 @@ pub async fn remove(state: &State, actor: &Actor, of: &Of, user: &str) -> Result
     }
     leave_an_owner(&mut db, of, before).await?;
     organizations::remove_member(&mut db, of.group(), user).await?;
-    commit(db).await
+    audit::commit(db, actor, of.event("member.delete", user)).await
 }
 
 async fn member(db: &mut Connection, of: &Of, user: &str) -> Result<Role, Error> {

@@ -1,6 +1,7 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
 pub mod access;
+pub mod audit;
 pub mod blocks;
 pub mod bootstrap;
 pub mod certificates;
@@ -14,7 +15,9 @@ mod error;
 pub mod feed;
 pub mod functions;
 mod id;
+pub mod idempotency;
 pub mod invitations;
+pub mod key_backup;
 pub mod members;
 pub mod organizations;
 pub mod places;
@@ -23,7 +26,9 @@ pub mod proof;
 pub mod rates;
 pub mod scheduler;
 pub mod sealing;
+pub mod sessions;
 pub mod settings;
+pub mod signing_keys;
 pub mod site_deployments;
 pub mod sites;
 pub mod storage;
@@ -34,7 +39,9 @@ pub mod tokens;
 pub mod triggers;
 pub mod upload;
 pub mod verification;
+pub mod versions;
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
@@ -51,6 +58,19 @@ pub struct Actor {
     pub token: String,
     /// What it may do, of what its owner may.
     pub grant: access::Grant,
+    /// The request by which they ask.
+    pub call: Call,
+}
+
+/// A request, as far as rules must know it.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// Its id in logs.
+    pub request: Option<String>,
+    /// Entity tags, of which what it changes must have one.
+    pub if_match: Option<String>,
 }
 
 /// One page of a list.

@@ -1,7 +1,8 @@
 //! Organizations: who owns projects. Everybody has one of their own.
 
 use super::access::{self, Noun};
-use super::projects::{checked_name, commit};
+use super::audit::{self, Event};
+use super::projects::checked_name;
 use super::{Actor, Error, PAGE, Page, State, id, now};
 use crate::store::{OrganizationRow, organizations};
 
@@ -36,7 +37,8 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<Organiza
     let organization = new(name)?;
     let mut db = state.store.begin().await?;
     organizations::insert(&mut db, &organization, &actor.user).await?;
-    commit(db).await?;
+    let event = Event::organization("organization.create", &organization.id, &organization.id);
+    audit::commit(db, actor, event).await?;
     Ok(organization)
 }
 
@@ -49,7 +51,7 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
     let name = checked_name("organization", name)?;
     let mut db = state.store.begin().await?;
     organizations::rename(&mut db, id, &name, now()).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::organization("organization.update", id, id)).await?;
     get(state, actor, id).await
 }
 
@@ -64,7 +66,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
         let detail = "the organization still has projects; delete them first";
         return Err(Error::conflict("organization_not_empty", detail));
     }
-    commit(db).await
+    audit::commit(db, actor, Event::organization("organization.delete", id, id)).await
 }
 
 pub(super) fn new(name: &str) -> Result<OrganizationRow, Error> {

@@ -1,7 +1,8 @@
 //! Projects: who owns functions and sites.
 
 use super::access::{self, Noun};
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::audit::{self, Event};
+use super::{Actor, Error, PAGE, Page, State, id, now, versions};
 use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a name.
@@ -53,7 +54,7 @@ pub async fn create(
     let project = new(&organization, name)?;
     let mut db = state.store.begin().await?;
     projects::insert(&mut db, &project).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("project.create", &project.id, &project.id)).await?;
     Ok(project)
 }
 
@@ -65,8 +66,10 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
     access::project(state, actor, id, Noun::Projects.write()).await?;
     let name = checked_name("project", name)?;
     let mut db = state.store.begin().await?;
+    let project = projects::read(&mut db, id).await?.ok_or_else(|| Error::not_found("project", id))?;
+    versions::check(actor, &project)?;
     projects::rename(&mut db, id, &name, now()).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("project.update", id, id)).await?;
     get(state, actor, id).await
 }
 
@@ -77,6 +80,10 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
     access::project(state, actor, id, Noun::Projects.own()).await?;
     let mut db = state.store.begin().await?;
+    let project = projects::read(&mut db, id).await?.ok_or_else(|| Error::not_found("project", id))?;
+    versions::check(actor, &project)?;
+    // While it is known whose it was.
+    audit::write(&mut db, actor, Event::project("project.delete", id, id)).await?;
     if !projects::delete_empty(&mut db, id).await? {
         let detail = "the project still has functions, sites or pins; delete them first";
         return Err(Error::conflict("project_not_empty", detail));

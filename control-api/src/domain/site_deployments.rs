@@ -3,7 +3,7 @@
 use af_contract::ContentId;
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::upload::{self, Chunks, ReceivedSite};
 use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites};
 use crate::store::{Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
@@ -54,7 +54,9 @@ pub async fn create(
         created_at: now(),
     };
     site_deployments::insert(&mut db, &deployment).await?;
+    let project = row.project_id.clone();
     let revision = activate(&mut db, row, &deployment).await?;
+    audit::write(&mut db, actor, Event::project("site_deployment.create", &deployment.id, &project)).await?;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
     Ok(deployment)
@@ -78,8 +80,9 @@ pub async fn rollback(
     let target = target.ok_or_else(|| Error::not_found("deployment", to.unwrap_or_default()))?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, site).await?.ok_or_else(|| Error::not_found("site", site))?;
+    let project = row.project_id.clone();
     let revision = activate(&mut db, row, &target).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("site_deployment.rollback", &target.id, &project)).await?;
     state.changes.announce(revision);
     Ok(target)
 }

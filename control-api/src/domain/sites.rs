@@ -3,9 +3,9 @@
 use af_contract::{FunctionName, Slug};
 
 use super::access::{self, Noun};
+use super::audit::{self, Event};
 use super::functions::{parse_slug, with_suffix};
-use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
@@ -77,7 +77,7 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: &NewSite) 
     }
     sites::insert(&mut db, &site).await.map_err(named)?;
     let revision = publish(&mut db, &site.id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("site.create", &site.id, project)).await?;
     state.changes.announce(revision);
     Ok(site)
 }
@@ -93,12 +93,13 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
     let mut db = state.store.begin().await?;
     let found = sites::read(&mut db, id).await?;
     let mut site = found.ok_or_else(|| Error::not_found("site", id))?;
+    versions::check(actor, &site)?;
     site.name = name.map_or(site.name, String::from);
     site.slug = slug.map_or(site.slug, String::from);
     site.updated_at = now();
     sites::update(&mut db, &site).await.map_err(named)?;
     let revision = publish(&mut db, id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("site.update", id, &site.project_id)).await?;
     state.changes.announce(revision);
     Ok(site)
 }
@@ -110,11 +111,12 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: &Change) -> 
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String>, Error> {
     access::site(state, actor, id, Noun::Sites.write()).await?;
     let mut db = state.store.begin().await?;
-    sites::read(&mut db, id).await?.ok_or_else(|| Error::not_found("site", id))?;
+    let site = sites::read(&mut db, id).await?.ok_or_else(|| Error::not_found("site", id))?;
+    versions::check(actor, &site)?;
     let domains = domains::remove_of(&mut db, id).await?;
     sites::delete(&mut db, id).await?;
     let revision = publish(&mut db, id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("site.delete", id, &site.project_id)).await?;
     state.changes.announce(revision);
     Ok(domains)
 }

@@ -9,6 +9,7 @@ use af_content::{CarPieces, DiskStore};
 use af_contract::{Codec, ContentId, ContentKey};
 
 use super::access::{self, Noun};
+use super::audit::{self, Event};
 use super::projects::commit;
 use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now};
 use crate::store::{Connection, storage};
@@ -160,7 +161,7 @@ pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Re
         content_keys::put_of_pin(state, &mut db, project, &pin.id, key).await?;
     }
     state.sweeper.protect(dag.keys());
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("pin.create", &text, project)).await?;
     drop(held);
     state.storage.places.reconcile(state).await?;
     get(state, actor, project, &new.cid).await
@@ -177,7 +178,7 @@ pub async fn unpin(state: &State, actor: &Actor, project: &str, cid: &ContentId)
     if !storage::delete_pin(&mut db, project, &text).await? {
         return Err(Error::not_found("pin", &text));
     }
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("pin.delete", &text, project)).await?;
     state.storage.places.reconcile(state).await
 }
 

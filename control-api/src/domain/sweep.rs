@@ -9,6 +9,7 @@ use af_content::Stored;
 use af_contract::ContentId;
 use tracing::{error, info};
 
+use super::audit::{self, Event};
 use super::projects::commit;
 use super::{Actor, Error, State, blocks, now};
 use crate::store::storage;
@@ -104,6 +105,10 @@ pub async fn by_operator(state: &State, actor: &Actor, mode: Mode) -> Result<Swe
     let operator = state.store.first_user().await?;
     if operator.is_none_or(|operator| operator.id != actor.user) {
         return Err(Error::not_found("operation", "gc"));
+    }
+    if mode == Mode::Remove {
+        let db = state.store.begin().await?;
+        audit::commit(db, actor, Event::maybe("storage.gc", "", None)).await?;
     }
     sweep(state, mode).await
 }

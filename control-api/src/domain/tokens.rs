@@ -7,8 +7,8 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use super::access::{self, Grant, Noun, Role};
-use super::projects::commit;
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::audit::{self, Event};
+use super::{Actor, Call, Error, PAGE, Page, State, id, now, sessions};
 use crate::store::{NewToken, StoreError, TokenRow, UserRow, tokens};
 
 /// What every token that is made here starts with.
@@ -77,16 +77,24 @@ impl Default for Known {
 /// # Errors
 /// When the token is unknown or expired.
 pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
+    Ok(look(state, secret).await?.actor.clone())
+}
+
+/// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it.
+///
+/// # Errors
+/// As for [`authenticate`].
+pub async fn inspect(state: &State, secret: &str) -> Result<(Actor, Option<i64>), Error> {
+    let believed = look(state, secret).await?;
+    Ok((believed.actor.clone(), believed.expires_at))
+}
+
+async fn look(state: &State, secret: &str) -> Result<Arc<Believed>, Error> {
     let (hash, now) = (hash(secret), now());
     let believed = match state.tokens.0.get(&hash) {
         Some(believed) => believed,
         None => {
-            let row = state.store.token_by_hash(&hash, now).await?.ok_or(Error::Unauthenticated)?;
-            let believed = Arc::new(Believed {
-                expires_at: row.expires_at,
-                last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
-                actor: actor(row)?,
-            });
+            let believed = Arc::new(read(state, secret, &hash, now).await?);
             state.tokens.0.insert(hash, believed.clone());
             believed
         }
@@ -99,17 +107,30 @@ pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
         believed.last_used_at.store(now, Ordering::Relaxed);
         state.store.touch_token(&believed.actor.token, now).await?;
     }
-    Ok(believed.actor.clone())
+    Ok(believed)
 }
 
-fn actor(row: TokenRow) -> Result<Actor, Error> {
+async fn read(state: &State, secret: &str, hash: &[u8; 32], now: i64) -> Result<Believed, Error> {
+    if sessions::is_jwt(secret) {
+        let (actor, until) = sessions::check(state, secret).await?;
+        return Ok(Believed { actor, expires_at: Some(until), last_used_at: AtomicI64::new(0) });
+    }
+    let row = state.store.token_by_hash(hash, now).await?.ok_or(Error::Unauthenticated)?;
+    Ok(Believed {
+        expires_at: row.expires_at,
+        last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
+        actor: actor(row)?,
+    })
+}
+
+pub(super) fn actor(row: TokenRow) -> Result<Actor, Error> {
     let grant = Grant {
         project: row.project_id,
         function: row.function_id,
         scopes: row.scopes.as_deref().map(str::parse).transpose()?,
         role: row.role.as_deref().map(str::parse).transpose()?,
     };
-    Ok(Actor { user: row.user_id, token: row.id, grant })
+    Ok(Actor { user: row.user_id, token: row.id, grant, call: Call::default() })
 }
 
 /// The user behind the actor.
@@ -192,7 +213,7 @@ pub async fn rotate(
     row.masked = masked(&secret);
     let mut db = state.store.begin().await?;
     tokens::rotate(&mut db, id, &hash(&secret), &row.masked, now() + overlap).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::maybe("token.rotate", id, row.project_id.as_deref())).await?;
     state.tokens.0.invalidate_all();
     Ok((row, secret))
 }
@@ -202,10 +223,10 @@ pub async fn rotate(
 /// # Errors
 /// When the actor has no such token.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
-    own(state, actor, id).await?;
+    let row = own(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     tokens::delete(&mut db, id).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::maybe("token.delete", id, row.project_id.as_deref())).await?;
     state.tokens.0.invalidate_all();
     Ok(())
 }
@@ -281,7 +302,7 @@ async fn make(
         return Err(Error::Limit { code: "RATE_LIMIT_EXCEEDED", detail, seconds });
     }
     tokens::insert(&mut db, NewToken { row: &row, hash: hash(&secret) }).await.map_err(duplicate)?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::maybe("token.create", &row.id, row.project_id.as_deref())).await?;
     Ok((row, secret))
 }
 

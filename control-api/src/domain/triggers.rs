@@ -5,7 +5,7 @@ use std::sync::Arc;
 use af_contract::Trigger;
 
 use super::access::{self, Noun};
-use super::projects::commit;
+use super::audit::{self, Event};
 use super::{Actor, Error, State, scheduler};
 use crate::store::triggers::{self, RunRow, ScheduledRow};
 use crate::store::{Connection, FunctionRow, Store, StoreError};
@@ -47,7 +47,7 @@ pub async fn run(
     }
     let trigger = chosen(state.store.schedule_of(&function.id).await?, path)?;
     let place = scheduler::place(state).await?;
-    let run = begin(state, &trigger).await?;
+    let run = begin(state, actor, &function, &trigger).await?;
     // A task of its own: a client that goes away must not end it.
     let started = scheduler::start(state, run, &function.slug, place);
     started.await.map_err(|error| Error::Internal(Box::new(error)))
@@ -121,7 +121,12 @@ fn chosen(mut triggers: Vec<ScheduledRow>, path: Option<&str>) -> Result<Schedul
     Err(Error::invalid("unknown_trigger", detail))
 }
 
-async fn begin(state: &State, trigger: &ScheduledRow) -> Result<RunRow, Error> {
+async fn begin(
+    state: &State,
+    actor: &Actor,
+    function: &FunctionRow,
+    trigger: &ScheduledRow,
+) -> Result<RunRow, Error> {
     let now = state.scheduler.clock.now();
     let mut db = state.store.begin().await?;
     if triggers::is_running(&mut db, trigger, now - scheduler::LONGEST).await? {
@@ -130,6 +135,6 @@ async fn begin(state: &State, trigger: &ScheduledRow) -> Result<RunRow, Error> {
     }
     let run = scheduler::new_run(trigger, now, now);
     triggers::insert_run(&mut db, &run, scheduler::KEPT).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("trigger.run", &function.id, &function.project_id)).await?;
     Ok(run)
 }

@@ -17,6 +17,7 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use tracing::{error, info, warn};
 
 use super::access::{self, Noun};
+use super::audit::{self, Event};
 use super::projects::commit;
 use super::proof::{self, Evidence, Method};
 use super::{Actor, Error, State, now};
@@ -52,10 +53,10 @@ pub(crate) struct Attempts {
 }
 
 /// Who wants to know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+#[derive(Clone, Copy)]
+enum Asked<'a> {
     /// A member. Asking often must not make a name lost sooner.
-    ByMember,
+    ByMember(&'a Actor),
     /// The clock.
     ByTime,
 }
@@ -88,7 +89,7 @@ pub async fn verify(state: &State, actor: &Actor, id: &str) -> Result<DomainRow,
     let domain = access::domain(state, actor, id, Noun::Domains.write()).await?;
     state.domains.attempts.take(&domain.id, &actor.user)?;
     let evidence = proof::look(state, &domain).await?;
-    settle(state, &domain, evidence, Asked::ByMember).await
+    settle(state, &domain, evidence, Asked::ByMember(actor)).await
 }
 
 /// Checks verified names again, for ever.
@@ -129,7 +130,7 @@ async fn settle(
     state: &State,
     before: &DomainRow,
     evidence: Evidence,
-    asked: Asked,
+    asked: Asked<'_>,
 ) -> Result<DomainRow, Error> {
     let mut db = state.store.begin().await?;
     let row = domains::read(&mut db, &before.id).await?;
@@ -157,7 +158,12 @@ async fn settle(
     let verified = domain.status == "VERIFIED";
     domain.next_check_at = verified.then(|| now().saturating_add(wait(state.domains.config.check_interval)));
     domains::update(&mut db, &domain).await?;
-    commit(db).await?;
+    match asked {
+        Asked::ByMember(actor) => {
+            audit::commit(db, actor, Event::project("domain.verify", &domain.id, &domain.project_id)).await?;
+        }
+        Asked::ByTime => commit(db).await?,
+    }
     if let Some(revision) = revision {
         state.changes.announce(revision);
     }
@@ -209,8 +215,8 @@ fn objection(method: Method, rivals: &domains::Rivals, tokens: &[String]) -> Opt
 }
 
 /// The proof is gone. A verified name is lost when that has been so for long enough.
-async fn miss(db: &mut Connection, domain: &mut DomainRow, asked: Asked) -> Result<Option<u64>, Error> {
-    if domain.status != "VERIFIED" || asked == Asked::ByMember {
+async fn miss(db: &mut Connection, domain: &mut DomainRow, asked: Asked<'_>) -> Result<Option<u64>, Error> {
+    if domain.status != "VERIFIED" || matches!(asked, Asked::ByMember(_)) {
         return Ok(None);
     }
     domain.misses += 1;

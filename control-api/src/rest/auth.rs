@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::problem::{Failure, ProblemDocument};
 use crate::app::State;
-use crate::domain::{Actor, Error, tokens};
+use crate::domain::{Actor, Call, Error, tokens};
 
 /// Nobody, where there is no header; a bad token is refused also where none is needed.
 impl OptionalFromRequestParts<Arc<State>> for Actor {
@@ -27,18 +27,28 @@ impl OptionalFromRequestParts<Arc<State>> for Actor {
 impl FromRequestParts<Arc<State>> for Actor {
     type Rejection = Failure;
 
-    /// `Bearer <token>`, or the bare token as older clients send it.
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let header = header.ok_or(Error::Unauthenticated)?.trim();
-        let token = match header.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            Some(_) => return Err(Error::Unauthenticated.into()),
-            None => header,
+        let call = parts.extensions.get::<Call>().cloned().unwrap_or_default();
+        let actor = match tokens::authenticate(state, token(parts)?).await {
+            Err(Error::Unauthenticated) => {
+                call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
+                return Err(Error::Unauthenticated.into());
+            }
+            other => other?,
         };
-        let actor = tokens::authenticate(state, token).await?;
-        state.rates.count(&actor.token)?;
-        Ok(actor)
+        state.rates.count(&actor)?;
+        Ok(Self { call, ..actor })
+    }
+}
+
+/// `Bearer <token>`, or the bare token as older clients send it.
+pub(super) fn token(parts: &Parts) -> Result<&str, Error> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = header.ok_or(Error::Unauthenticated)?.trim();
+    match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        Some(_) => Err(Error::Unauthenticated),
+        None => Ok(header),
     }
 }
 

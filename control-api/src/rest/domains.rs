@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::List;
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use crate::app::State;
 use crate::domain::domains::{self, Change, NewDomain, Owner};
@@ -118,6 +119,11 @@ pub(super) struct ByName {
 }
 
 impl Domain {
+    fn tagged(state: &State, row: DomainRow) -> Result<Tagged<Self>, Failure> {
+        let shape = |row: &DomainRow| Self::of(state, row.clone());
+        Tagged::try_of(domains::shown(&row), |(row, _)| shape(row))
+    }
+
     fn of(state: &State, row: DomainRow) -> Result<Self, Failure> {
         let records = domains::records(state, &row)?.into_iter().map(|record| Record {
             purpose: record.purpose,
@@ -179,11 +185,11 @@ pub(super) async fn create(
     actor: Actor,
     Path(project): Path<String>,
     Json(input): Json<DomainInput>,
-) -> Result<(StatusCode, axum::Json<Domain>), Failure> {
+) -> Result<(StatusCode, Tagged<Domain>), Failure> {
     let owner = Owner::new(input.function_id, input.site_id)?;
     let new = NewDomain { hostname: input.hostname, owner, method: input.verification_method };
     let domain = domains::create(&state, &actor, &project, new).await?;
-    Ok((StatusCode::CREATED, axum::Json(Domain::of(&state, domain)?)))
+    Ok((StatusCode::CREATED, Domain::tagged(&state, domain)?))
 }
 
 /// One domain, with the DNS records that it needs.
@@ -194,8 +200,8 @@ pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Domain>, Failure> {
-    Ok(axum::Json(Domain::of(&state, domains::get(&state, &actor, &id).await?)?))
+) -> Result<Tagged<Domain>, Failure> {
+    Domain::tagged(&state, domains::get(&state, &actor, &id).await?)
 }
 
 /// Makes a domain lead elsewhere, or changes how it is verified.
@@ -207,13 +213,13 @@ pub(super) async fn update(
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<DomainChange>,
-) -> Result<axum::Json<Domain>, Failure> {
+) -> Result<Tagged<Domain>, Failure> {
     let owner = match (input.function_id, input.site_id) {
         (None, None) => None,
         (function, site) => Some(Owner::new(function, site)?),
     };
     let change = Change { owner, method: input.verification_method };
-    Ok(axum::Json(Domain::of(&state, domains::update(&state, &actor, &id, change).await?)?))
+    Domain::tagged(&state, domains::update(&state, &actor, &id, change).await?)
 }
 
 /// Gives a name up. It leads nowhere from then on.
@@ -238,8 +244,8 @@ pub(super) async fn verify(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Domain>, Failure> {
-    Ok(axum::Json(Domain::of(&state, verification::verify(&state, &actor, &id).await?)?))
+) -> Result<Tagged<Domain>, Failure> {
+    Domain::tagged(&state, verification::verify(&state, &actor, &id).await?)
 }
 
 /// Gives a domain a certificate of its own, which edges use instead of getting one.
@@ -252,9 +258,9 @@ pub(super) async fn put_certificate(
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<CertificateInput>,
-) -> Result<axum::Json<Domain>, Failure> {
+) -> Result<Tagged<Domain>, Failure> {
     let certificate = Certificate { chain: input.chain, key: input.key };
-    Ok(axum::Json(Domain::of(&state, certificates::put(&state, &actor, &id, certificate).await?)?))
+    Domain::tagged(&state, certificates::put(&state, &actor, &id, certificate).await?)
 }
 
 /// Takes a domain's own certificate away, so that edges get one.
@@ -265,6 +271,6 @@ pub(super) async fn delete_certificate(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Domain>, Failure> {
-    Ok(axum::Json(Domain::of(&state, certificates::delete(&state, &actor, &id).await?)?))
+) -> Result<Tagged<Domain>, Failure> {
+    Domain::tagged(&state, certificates::delete(&state, &actor, &id).await?)
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Deleted, List};
 use crate::app::State;
@@ -127,10 +128,10 @@ pub(super) async fn create(
     actor: Actor,
     Path(project): Path<String>,
     Json(input): Json<FunctionInput>,
-) -> Result<(StatusCode, axum::Json<Function>), Failure> {
+) -> Result<(StatusCode, Tagged<Function>), Failure> {
     let new = NewFunction { name: input.name, slug: input.slug, routes: input.routes };
     let function = functions::create(&state, &actor, &project, new).await?;
-    Ok((StatusCode::CREATED, axum::Json(Function::of(&state, function)?)))
+    Ok((StatusCode::CREATED, Tagged::try_of(function, |row| Function::of(&state, row))?))
 }
 
 /// One function.
@@ -141,9 +142,9 @@ pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Function>, Failure> {
+) -> Result<Tagged<Function>, Failure> {
     let function = functions::get(&state, &actor, &id).await?;
-    Ok(axum::Json(Function::of(&state, function)?))
+    Tagged::try_of(function, |row| Function::of(&state, row))
 }
 
 /// Changes a function's name, slug, status or route table.
@@ -157,11 +158,11 @@ pub(super) async fn update(
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<FunctionChange>,
-) -> Result<axum::Json<Function>, Failure> {
+) -> Result<Tagged<Function>, Failure> {
     let FunctionChange { name, slug, status, routes } = input;
     let change = Change { name, slug, status, routes };
     let function = functions::update(&state, &actor, &id, change).await?;
-    Ok(axum::Json(Function::of(&state, function)?))
+    Tagged::try_of(function, |row| Function::of(&state, row))
 }
 
 /// Deletes a function, its deployments and its domains.

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
-use crate::domain::Actor;
 use crate::domain::invitations::{self, Joined};
 use crate::domain::members::{self, Of};
+use crate::domain::{Actor, Call};
 use crate::store::{InvitationRow, MemberRow};
 
 /// A member of an organization or a project.
@@ -143,9 +143,11 @@ impl From<Joined> for Accepted {
 pub(super) async fn accept(
     Shared(state): Shared<Arc<State>>,
     actor: Option<Actor>,
+    call: Call,
     Json(input): Json<Acceptance>,
 ) -> Result<axum::Json<Accepted>, Failure> {
-    let joined = invitations::accept(&state, actor.as_ref(), &input.code, input.name.as_deref()).await?;
+    let joined =
+        invitations::accept(&state, actor.as_ref(), &call, &input.code, input.name.as_deref()).await?;
     Ok(axum::Json(joined.into()))
 }
 

@@ -1,15 +1,22 @@
 //! REST: the whole list of routes. A handler extracts, calls `domain` and shapes the answer.
 
+mod audit;
 mod auth;
+mod browsers;
+mod call;
 mod deployments;
+mod documented;
 mod domains;
+mod etag;
 mod functions;
 mod gateway;
 mod health;
+mod idempotency;
 mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod sessions;
 mod site_deployments;
 mod sites;
 mod storage;
@@ -33,6 +40,7 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use self::call::Peer;
 use self::problem::Failure;
 use crate::app::State;
 use crate::domain::Page;
@@ -63,6 +71,7 @@ impl Modify for Bearer {
 /// All endpoints and the document that describes them; content by CID, too, if there is a gateway.
 pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
     let (router, document) = endpoints().split_for_parts();
+    let document = documented::complete(document);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
@@ -70,7 +79,10 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(JSON_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), settle))
-        .layer(middleware::map_response(problem::name_request))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
+        .layer(middleware::from_fn(etag::not_modified))
+        .layer(middleware::from_fn_with_state(state.clone(), browsers::guard))
+        .layer(middleware::from_fn_with_state(state.clone(), call::begin))
         .with_state(state)
 }
 
@@ -87,7 +99,7 @@ async fn settle(AxumState(state): AxumState<Arc<State>>, request: Request, next:
 /// The OpenAPI 3.1 document.
 #[must_use]
 pub fn document() -> Document {
-    endpoints().into_openapi()
+    documented::complete(endpoints().into_openapi())
 }
 
 fn endpoints() -> OpenApiRouter<Arc<State>> {
@@ -133,10 +145,17 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(storage::car))
         .routes(routes!(storage::key))
         .routes(routes!(storage::gc))
+        .routes(routes!(audit::of_project))
+        .routes(routes!(audit::of_organization))
+        .routes(routes!(audit::own))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))
         .routes(routes!(tokens::keys, tokens::create_key))
+        .routes(routes!(sessions::exchange))
+        .routes(routes!(sessions::validate))
+        .routes(routes!(sessions::validate_at_api))
+        .routes(routes!(sessions::jwks))
 }
 
 /// One page of a list.

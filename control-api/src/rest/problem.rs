@@ -5,15 +5,13 @@ use af_contract::{Problem, problem};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tracing::{debug, error};
-use ulid::Ulid;
 use utoipa::ToSchema;
 
+use super::call::request_id;
 use crate::domain::{Error, Fault};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The document that every error has (RFC 9457), for the OpenAPI document.
 #[derive(ToSchema)]
@@ -81,7 +79,7 @@ unreadable!(PathRejection);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let id = Ulid::generate().to_string();
+        let id = request_id();
         let (status, code, detail) = match &self {
             Self::Domain(error) => (status(error.fault()), error.code(), error.to_string()),
             Self::Gateway(error) => {
@@ -106,9 +104,6 @@ impl IntoResponse for Failure {
         let mut response = (status, axum::Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
-        if let Ok(id) = HeaderValue::try_from(id) {
-            headers.insert(REQUEST_ID, id);
-        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -131,6 +126,7 @@ fn status(fault: Fault) -> StatusCode {
         Fault::NotFound => StatusCode::NOT_FOUND,
         Fault::Invalid => StatusCode::BAD_REQUEST,
         Fault::Conflict => StatusCode::CONFLICT,
+        Fault::Outdated => StatusCode::PRECONDITION_FAILED,
         Fault::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -147,14 +143,4 @@ pub async fn unknown_path() -> Failure {
 pub async fn wrong_method() -> Failure {
     let detail = "this path has no such method; /openapi.json lists what there is".to_owned();
     Failure::Request(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-}
-
-/// Every response has an id; an error's is already the one in the log.
-pub async fn name_request(mut response: Response) -> Response {
-    if !response.headers().contains_key(REQUEST_ID)
-        && let Ok(id) = HeaderValue::try_from(Ulid::generate().to_string())
-    {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
 }

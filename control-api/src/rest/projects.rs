@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
@@ -82,9 +83,9 @@ pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Json(input): Json<ProjectInput>,
-) -> Result<(StatusCode, axum::Json<Project>), Failure> {
+) -> Result<(StatusCode, Tagged<Project>), Failure> {
     let project = projects::create(&state, &actor, input.organization_id.as_deref(), &input.name).await?;
-    Ok((StatusCode::CREATED, axum::Json(project.into())))
+    Ok((StatusCode::CREATED, Tagged::of(project, Project::from)))
 }
 
 /// One project.
@@ -95,8 +96,8 @@ pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Project>, Failure> {
-    Ok(axum::Json(projects::get(&state, &actor, &id).await?.into()))
+) -> Result<Tagged<Project>, Failure> {
+    Ok(Tagged::of(projects::get(&state, &actor, &id).await?, Project::from))
 }
 
 /// Renames a project.
@@ -109,8 +110,8 @@ pub(super) async fn rename(
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<ProjectChange>,
-) -> Result<axum::Json<Project>, Failure> {
-    Ok(axum::Json(projects::rename(&state, &actor, &id, &input.name).await?.into()))
+) -> Result<Tagged<Project>, Failure> {
+    Ok(Tagged::of(projects::rename(&state, &actor, &id, &input.name).await?, Project::from))
 }
 
 /// Deletes a project that has no functions.

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Deleted, List};
 use crate::app::State;
@@ -106,10 +107,10 @@ pub(super) async fn create(
     actor: Actor,
     Path(project): Path<String>,
     Json(input): Json<SiteInput>,
-) -> Result<(StatusCode, axum::Json<Site>), Failure> {
+) -> Result<(StatusCode, Tagged<Site>), Failure> {
     let new = NewSite { name: input.name, slug: input.slug };
     let site = sites::create(&state, &actor, &project, &new).await?;
-    Ok((StatusCode::CREATED, axum::Json(Site::of(&state, site))))
+    Ok((StatusCode::CREATED, Tagged::of(site, |row| Site::of(&state, row))))
 }
 
 /// One site.
@@ -120,9 +121,9 @@ pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Site>, Failure> {
+) -> Result<Tagged<Site>, Failure> {
     let site = sites::get(&state, &actor, &id).await?;
-    Ok(axum::Json(Site::of(&state, site)))
+    Ok(Tagged::of(site, |row| Site::of(&state, row)))
 }
 
 /// Changes a site's name or slug.
@@ -136,10 +137,10 @@ pub(super) async fn update(
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<SiteChange>,
-) -> Result<axum::Json<Site>, Failure> {
+) -> Result<Tagged<Site>, Failure> {
     let change = Change { name: input.name, slug: input.slug };
     let site = sites::update(&state, &actor, &id, &change).await?;
-    Ok(axum::Json(Site::of(&state, site)))
+    Ok(Tagged::of(site, |row| Site::of(&state, row)))
 }
 
 /// Deletes a site, its deployments and its domains.

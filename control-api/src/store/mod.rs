@@ -1,15 +1,19 @@
 //! The database: the only place with SQL. Writes go one after another, on SQLite and on PostgreSQL.
 
+pub(crate) mod audit;
+pub mod backup;
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;
 pub(crate) mod feed;
 pub(crate) mod functions;
+pub(crate) mod idempotency;
 pub(crate) mod organizations;
 pub(crate) mod pin_keys;
 pub(crate) mod placements;
 pub(crate) mod projects;
 pub(crate) mod settings;
+pub(crate) mod signing_keys;
 pub(crate) mod site_deployments;
 pub(crate) mod sites;
 pub(crate) mod slugs;
@@ -28,12 +32,14 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgConnection};
 
+pub use self::audit::AuditRow;
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
 pub use self::functions::FunctionRow;
 pub use self::organizations::{InvitationRow, MemberRow, OrganizationRow};
 pub use self::placements::PlacementRow;
 pub use self::projects::ProjectRow;
+pub use self::signing_keys::SigningKeyRow;
 pub use self::site_deployments::SiteDeploymentRow;
 pub use self::sites::SiteRow;
 pub(crate) use self::sql::{Connection, Transaction};

@@ -47,6 +47,12 @@ impl Store {
     }
 }
 
+/// The project as the transaction sees it.
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<ProjectRow>, StoreError> {
+    let query = format!("select {COLUMNS} from projects p where p.id = $1");
+    Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, project: &ProjectRow) -> Result<(), StoreError> {
     let query = "insert into projects (id, organization_id, name, created_at, updated_at)
         values ($1, $2, $3, $4, $5)";

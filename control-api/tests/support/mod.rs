@@ -11,8 +11,8 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
-use reqwest::{Client, Method};
+use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use reqwest::{Client, Method, Response};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use tokio::net::TcpListener;
@@ -122,6 +122,16 @@ impl Stored {
         }
     }
 
+    /// What the database says to statements that it refuses.
+    pub async fn try_script(&self, script: &str) -> Result<(), String> {
+        let script = sqlx::raw_sql(AssertSqlSafe(script.to_owned()));
+        let done = match &self.pool {
+            Pool::Sqlite(pool) => script.execute(pool).await.map(drop),
+            Pool::Postgres(pool) => script.execute(pool).await.map(drop),
+        };
+        done.map_err(|error| error.to_string())
+    }
+
     /// A second user with a project of their own. There is no sign-up yet, so the test writes the rows.
     async fn add_stranger(&self) {
         let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
@@ -153,29 +163,22 @@ impl Served {
     }
 
     pub async fn with(domains: DomainConfig) -> Self {
-        Self::configured(domains, StorageConfig::default()).await
+        Self::configured(domains, StorageConfig::default(), ApiConfig::default()).await
     }
 
     pub async fn storing(storage: StorageConfig) -> Self {
-        Self::configured(DomainConfig::default(), storage).await
+        Self::configured(DomainConfig::default(), storage, ApiConfig::default()).await
     }
 
-    async fn configured(domains: DomainConfig, storage: StorageConfig) -> Self {
+    pub async fn asked_through(api: ApiConfig) -> Self {
+        Self::configured(DomainConfig::default(), StorageConfig::default(), api).await
+    }
+
+    async fn configured(domains: DomainConfig, storage: StorageConfig, api: ApiConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
-        let config = ControlConfig {
-            database: stored.database.clone(),
-            master_key: dir.path().join("master.key"),
-            invoke_url: "http://{slug}.localhost:8080".into(),
-            rate_limit: limits::REQUESTS_PER_SECOND,
-            limits: Limits::default(),
-            clock: Clock::System,
-            storage,
-            gateway: None,
-            domains,
-        };
-        let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
-        let control = ControlApi::build(config, blocks).await.unwrap();
+        let config = ControlConfig { storage, api, domains, ..config(dir.path(), &stored) };
+        let control = build(config, dir.path()).await;
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
@@ -187,6 +190,19 @@ impl Served {
         let serving = control.clone();
         tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
         Self { control, stored, url, dir }
+    }
+
+    /// On a database that has everything.
+    pub async fn restored(stored: Stored, dir: tempfile::TempDir) -> Self {
+        let control = build(config(dir.path(), &stored), dir.path()).await;
+        Self::serve(control, stored, dir).await
+    }
+
+    /// Another server for the same data, which remembers nothing.
+    pub async fn again(self, api: ApiConfig) -> Self {
+        let config = ControlConfig { api, ..config(self.dir.path(), &self.stored) };
+        let control = build(config, self.dir.path()).await;
+        Self::serve(control, self.stored, self.dir).await
     }
 
     pub async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
@@ -241,15 +257,49 @@ impl Served {
     }
 
     pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        let client = client();
+        let answer = self.answer(method, path, token, &[], body).await;
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// With headers; the whole answer.
+    pub async fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Response {
         let method: Method = method.to_uppercase().parse().unwrap();
-        let mut request = client.request(method, format!("{}{path}", self.url)).json(&body);
+        let mut request = client().request(method, format!("{}{path}", self.url)).json(&body);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
     }
+}
+
+fn config(dir: &Path, stored: &Stored) -> ControlConfig {
+    ControlConfig {
+        database: stored.database.clone(),
+        master_key: dir.join("master.key"),
+        invoke_url: "http://{slug}.localhost:8080".into(),
+        rate_limit: limits::REQUESTS_PER_SECOND,
+        limits: Limits::default(),
+        clock: Clock::System,
+        storage: StorageConfig::default(),
+        gateway: None,
+        api: ApiConfig::default(),
+        domains: DomainConfig::default(),
+    }
+}
+
+async fn build(config: ControlConfig, dir: &Path) -> ControlApi {
+    let blocks = DiskStore::open(dir.join("blocks")).unwrap();
+    ControlApi::build(config, blocks).await.unwrap()
 }
 
 fn client() -> Client {

@@ -1,0 +1,46 @@
+//! `af admin …`: what operators do on the server's machine.
+
+use std::path::PathBuf;
+
+use af_control_api::Database;
+use clap::{Args as Options, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Write all that the database has to a file, while the server works. Content is not in it: its files never change, so
+    /// copy the folder "blocks" of the data directory after it
+    Backup(Backup),
+    /// Make a new server's database of a backup, on SQLite or PostgreSQL, whichever it came from. Then copy the content
+    Restore(Restore),
+}
+
+/// Which database.
+#[derive(Debug, Options)]
+pub struct Kept {
+    /// The server's data directory [default: ~/.local/share/af]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The server's PostgreSQL database [default: a SQLite file in the data directory]
+    #[arg(long, value_name = "URL", env = "AF_DATABASE_URL", hide_env_values = true)]
+    pub database: Option<Database>,
+}
+
+#[derive(Debug, Options)]
+pub struct Backup {
+    /// The file to make
+    pub file: PathBuf,
+    /// Put the master key in, sealed under the passphrase in AF_BACKUP_PASSPHRASE (12 or more characters): without the key,
+    /// settings and the keys of certificates and private functions cannot be opened
+    #[arg(long)]
+    pub with_key: bool,
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Options)]
+pub struct Restore {
+    /// The file of a backup; AF_BACKUP_PASSPHRASE opens the key in it
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub kept: Kept,
+}

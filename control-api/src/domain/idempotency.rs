@@ -1,0 +1,143 @@
+//! Requests that are sent twice and done once: whoever gives a key gets the first answer again
+//! (draft-ietf-httpapi-idempotency-key-header). Only what was done is remembered: what failed has changed nothing, and may
+//! be tried again with the same key.
+
+use super::projects::commit;
+use super::{Actor, Error, State, now};
+use crate::store::idempotency::{self, KeyRow};
+
+/// For so long an answer is given again, milliseconds: a day.
+const KEPT: i64 = 24 * 3600 * 1000;
+
+/// A request that has not ended after so long was cut by a crash, milliseconds; its key is free again.
+const LONGEST: i64 = 15 * 60 * 1000;
+
+/// Keys of one token that are remembered.
+const MOST: i64 = 10_000;
+
+/// Characters of a key.
+const KEY: std::ops::RangeInclusive<usize> = 1..=255;
+
+/// A key, if it is one.
+pub struct Key(String);
+
+/// An answer that was given before.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Of the body.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What is to be done.
+pub enum Begun {
+    /// It is the first request; whoever does it ends with [`finish`].
+    First(Working),
+    /// It was done.
+    Done(Answer),
+}
+
+/// The first request with a key.
+pub struct Working {
+    token: String,
+    key: String,
+    created_at: i64,
+}
+
+impl Key {
+    /// 1 to 255 visible characters, with or without the quotes of a structured field.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        if KEY.contains(&inner.len()) && inner.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self(inner.to_owned()));
+        }
+        let detail =
+            "an Idempotency-Key has 1 to 255 visible ASCII characters; a random UUID makes a good one";
+        Err(Error::invalid("invalid_idempotency_key", detail))
+    }
+}
+
+/// Looks whether this was asked before. `fingerprint` is of all that was asked.
+///
+/// # Errors
+/// When something else was asked with this key, the first request is at work, or the token has too many keys.
+pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -> Result<Begun, Error> {
+    let (Key(key), now) = (key, now());
+    let mut db = state.store.begin().await?;
+    idempotency::prune(&mut db, now - KEPT).await?;
+    if let Some(row) = idempotency::read(&mut db, &actor.token, &key).await? {
+        if row.fingerprint != fingerprint {
+            return Err(Error::Reused);
+        }
+        if let (Some(status), Some(sealed)) = (row.status, &row.answer) {
+            let body = state.seal.unseal_bytes(&place(&actor.token, &key), sealed);
+            let body = body.map_err(|error| Error::Internal(Box::new(error)))?.to_vec();
+            let status = u16::try_from(status).unwrap_or(500);
+            return Ok(Begun::Done(Answer { status, content_type: row.content_type, body }));
+        }
+        if row.created_at > now - LONGEST {
+            let detail =
+                "the first request with this Idempotency-Key is at work; ask again when it has ended";
+            return Err(Error::conflict("idempotency_key_in_use", detail));
+        }
+        idempotency::forget(&mut db, &actor.token, &key, row.created_at).await?;
+    } else if idempotency::count(&mut db, &actor.token).await? >= MOST {
+        let detail =
+            format!("{MOST} Idempotency-Keys of this token are remembered, each for a day; leave it out");
+        return Err(Error::Limit { code: "too_many_idempotency_keys", detail, seconds: 3600 });
+    }
+    idempotency::put(&mut db, &actor.token, &key, fingerprint, now).await?;
+    commit(db).await?;
+    Ok(Begun::First(Working { token: actor.token.clone(), key, created_at: now }))
+}
+
+/// Remembers the answer; none: nothing was done, and the key is free again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish(state: &State, working: Working, answer: Option<&Answer>) -> Result<(), Error> {
+    let Working { token, key, created_at } = working;
+    let mut db = state.store.begin().await?;
+    match answer {
+        Some(answer) => {
+            // It may show a token, of which the database has its hash only.
+            let sealed = state.seal.seal_bytes(&place(&token, &key), &answer.body);
+            let row = KeyRow {
+                fingerprint: Vec::new(),
+                status: Some(answer.status.into()),
+                content_type: answer.content_type.clone(),
+                answer: Some(sealed.map_err(|error| Error::Internal(Box::new(error)))?),
+                created_at,
+            };
+            idempotency::answer(&mut db, &token, &key, &row).await?;
+        }
+        None => idempotency::forget(&mut db, &token, &key, created_at).await?,
+    }
+    commit(db).await
+}
+
+fn place<'a>(token: &'a str, key: &'a str) -> [&'a str; 3] {
+    [token, "idempotency", key]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_visible_and_bounded() {
+        for good in ["8e03978e-40d5-43dd-bc93-6894a57f9324", "\"quoted\"", "x", &"k".repeat(255)] {
+            assert!(Key::parse(good).is_ok(), "{good}");
+        }
+        assert_eq!(Key::parse("\"quoted\"").unwrap().0, "quoted");
+        for bad in ["", "\"\"", "with space", "tab\t", "ü", &"k".repeat(256)] {
+            assert!(Key::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

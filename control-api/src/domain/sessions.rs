@@ -1,0 +1,324 @@
+//! Short-lived tokens: JWTs (RFC 7519), signed with keys of this platform (EdDSA, RFC 8037), which others can check by
+//! `/.well-known/jwks.json`, or with a secret that is shared with them (HS256).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ring::hmac;
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::access::{self, Grant, Noun};
+use super::{Actor, Call, Error, State, id, now, signing_keys, tokens};
+
+/// How long one works unless it is asked for less, seconds.
+pub const LIFE: i64 = 15 * 60;
+
+/// The longest that is believed, whoever issued it, seconds.
+const LONGEST: i64 = 60 * 60;
+
+/// The shortest, seconds.
+const SHORTEST: i64 = 60;
+
+/// Clocks may differ by so much, seconds.
+const SKEW: i64 = 60;
+
+/// Bytes.
+const SIZE: usize = 4096;
+
+/// A shared secret has at least as many bytes as the hash (RFC 7518, 3.2).
+const SECRET: usize = 32;
+
+/// How tokens are issued and checked.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Who issues them.
+    pub issuer: String,
+    /// Whom they are for.
+    pub audience: String,
+    /// For HS256; none: no such token is issued or believed.
+    pub secret: Option<SharedSecret>,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self { issuer: "af".into(), audience: "af".into(), secret: None }
+    }
+}
+
+/// A secret that other services have, too.
+#[derive(Clone)]
+pub struct SharedSecret(Zeroizing<Vec<u8>>);
+
+/// A shared secret that is none.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the shared secret has fewer than {SECRET} bytes; `openssl rand -hex 32` makes a good one")]
+pub struct BadSecret;
+
+impl std::str::FromStr for SharedSecret {
+    type Err = BadSecret;
+
+    fn from_str(text: &str) -> Result<Self, BadSecret> {
+        if text.len() < SECRET {
+            return Err(BadSecret);
+        }
+        Ok(Self(Zeroizing::new(text.as_bytes().to_vec())))
+    }
+}
+
+impl std::fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// With what a token is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// Ed25519, by a key of this platform.
+    #[default]
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// HMAC with SHA-256, by the shared secret.
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+/// What a new token is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Nothing of other projects.
+    pub project: Option<String>,
+    /// Nothing of other functions.
+    pub function: Option<String>,
+    /// Nothing else.
+    pub scopes: Option<String>,
+    /// With what it is signed.
+    pub algorithm: Algorithm,
+    /// For so long it works; 15 minutes when left out.
+    pub seconds: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: Algorithm,
+    kid: Option<String>,
+    /// Extensions that must be understood, of which we understand none.
+    crit: Option<Value>,
+}
+
+/// What a token says. Times are seconds since 1970 UTC.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: Audience,
+    sub: String,
+    exp: i64,
+    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    /// The token that it was exchanged for; without that one it is worth nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    project: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn is(&self, wanted: &str) -> bool {
+        match self {
+            Self::One(one) => one == wanted,
+            Self::Several(several) => several.iter().any(|one| one == wanted),
+        }
+    }
+}
+
+/// A token for what the actor may do, or for one project of it, and when it ends, milliseconds.
+///
+/// # Errors
+/// As for [`issue_as`].
+pub async fn issue(state: &State, actor: &Actor, project: Option<&str>) -> Result<(String, i64), Error> {
+    issue_as(state, actor, &Wanted { project: project.map(str::to_owned), ..Wanted::default() }).await
+}
+
+/// A token that may no more than the actor's own, and when it ends, milliseconds.
+///
+/// # Errors
+/// When it would be more, it is to live too long, or there is no shared secret for HS256.
+pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(String, i64), Error> {
+    if !actor.token.starts_with("tok_") {
+        let detail = "this token was issued elsewhere; exchange a personal access token or a project's key";
+        return Err(Error::forbidden("insufficient_scope", detail));
+    }
+    let seconds = wanted.seconds.unwrap_or(LIFE);
+    if !(SHORTEST..=LIFE).contains(&seconds) {
+        let detail = format!("such a token works for {SHORTEST} to {LIFE} seconds");
+        return Err(Error::invalid("invalid_expiry", detail));
+    }
+    let grant = narrowed(state, actor, wanted).await?;
+    let iat = now() / 1000;
+    let config = &state.api.sessions;
+    let claims = Claims {
+        iss: config.issuer.clone(),
+        aud: Audience::One(config.audience.clone()),
+        sub: actor.user.clone(),
+        exp: iat + seconds,
+        iat,
+        nbf: Some(iat),
+        jti: Some(id::new("jwt")),
+        tid: Some(actor.token.clone()),
+        project: grant.project,
+        function: grant.function,
+        scope: grant.scopes.map(|scopes| scopes.to_string()),
+    };
+    let jwt = match wanted.algorithm {
+        Algorithm::EdDsa => {
+            let (kid, key) = signing_keys::current(state).await?;
+            let signed = signed(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid }), &claims)?;
+            format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes())))
+        }
+        Algorithm::Hs256 => {
+            let key = shared(state).ok_or_else(|| {
+                Error::invalid("no_shared_secret", "this platform has no shared secret; ask for EdDSA")
+            })?;
+            let signed = signed(&json!({ "alg": "HS256", "typ": "JWT" }), &claims)?;
+            format!("{signed}.{}", BASE64.encode(hmac::sign(&key, signed.as_bytes())))
+        }
+    };
+    Ok((jwt, claims.exp * 1000))
+}
+
+/// Whoever shows this token.
+///
+/// # Errors
+/// When it is none of ours, has ended, or what it was exchanged for is gone.
+pub async fn authenticate(state: &State, jwt: &str) -> Result<Actor, Error> {
+    tokens::authenticate(state, jwt).await
+}
+
+/// Whether a secret has the form of a JWT.
+pub(super) fn is_jwt(secret: &str) -> bool {
+    secret.starts_with("eyJ") && secret.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// Whoever shows this token, and until when it works, milliseconds.
+pub(super) async fn check(state: &State, jwt: &str) -> Result<(Actor, i64), Error> {
+    let (algorithm, claims) = verified(state, jwt).await?;
+    let config = &state.api.sessions;
+    let now = now() / 1000;
+    let in_time = claims.exp > now.saturating_sub(SKEW)
+        && claims.nbf.unwrap_or(claims.iat) <= now + SKEW
+        && claims.iat <= now + SKEW
+        && claims.exp > claims.iat
+        && claims.exp.saturating_sub(claims.iat) <= LONGEST;
+    if claims.iss != config.issuer || !claims.aud.is(&config.audience) || !in_time {
+        return Err(Error::Unauthenticated);
+    }
+    let until = claims.exp.saturating_add(SKEW).saturating_mul(1000);
+    let (mut actor, until) = match &claims.tid {
+        Some(token) => {
+            let row = state.store.token(token).await?.filter(|row| row.user_id == claims.sub);
+            let row = row.ok_or(Error::Unauthenticated)?;
+            let until = row.expires_at.map_or(until, |expiry| expiry.min(until));
+            (tokens::actor(row)?, until)
+        }
+        // Of another service, which says who it is. Only the shared secret is anybody else's.
+        None if algorithm == Algorithm::Hs256 => {
+            let user = state.store.user(&claims.sub).await?.ok_or(Error::Unauthenticated)?;
+            let token = format!("jwt_{}", user.id);
+            (Actor { user: user.id, token, grant: Grant::default(), call: Call::default() }, until)
+        }
+        None => return Err(Error::Unauthenticated),
+    };
+    actor.grant = within(actor.grant, &claims)?;
+    Ok((actor, until))
+}
+
+/// What both the token behind it and the claims allow.
+fn within(grant: Grant, claims: &Claims) -> Result<Grant, Error> {
+    let narrower = Grant {
+        project: claims.project.clone().or_else(|| grant.project.clone()),
+        function: claims.function.clone().or_else(|| grant.function.clone()),
+        scopes: match &claims.scope {
+            Some(scope) => Some(scope.parse().map_err(|_| Error::Unauthenticated)?),
+            None => grant.scopes.clone(),
+        },
+        role: grant.role,
+    };
+    if grant.includes(&narrower) { Ok(narrower) } else { Err(Error::Unauthenticated) }
+}
+
+async fn narrowed(state: &State, actor: &Actor, wanted: &Wanted) -> Result<Grant, Error> {
+    let mut grant = actor.grant.clone();
+    if let Some(function) = &wanted.function {
+        let function = access::function(state, actor, function, Noun::Functions.read()).await?;
+        (grant.project, grant.function) = (Some(function.project_id), Some(function.id));
+    }
+    if let Some(project) = &wanted.project {
+        access::project(state, actor, project, Noun::Projects.read()).await?;
+        if wanted.function.is_some() && grant.project.as_ref() != Some(project) {
+            return Err(Error::not_found("project", project));
+        }
+        grant.project = Some(project.clone());
+    }
+    if let Some(scopes) = &wanted.scopes {
+        grant.scopes = Some(scopes.parse()?);
+    }
+    if actor.grant.includes(&grant) {
+        return Ok(grant);
+    }
+    let detail = "a token is exchanged for none that may do more than itself; sign in with another one";
+    Err(Error::forbidden("insufficient_scope", detail))
+}
+
+/// What a token says, if its signature is right. The key follows from the algorithm, and never does the token choose what
+/// kind of key one is.
+async fn verified(state: &State, jwt: &str) -> Result<(Algorithm, Claims), Error> {
+    let refused = || Error::Unauthenticated;
+    let (signed, signature) = jwt.rsplit_once('.').filter(|_| jwt.len() <= SIZE).ok_or_else(refused)?;
+    let (header, claims) = signed.split_once('.').ok_or_else(refused)?;
+    let decoded = |text: &str| BASE64.decode(text).map_err(|_| Error::Unauthenticated);
+    let header: Header = serde_json::from_slice(&decoded(header)?).map_err(|_| refused())?;
+    let signature = decoded(signature)?;
+    if header.crit.is_some() {
+        return Err(refused());
+    }
+    let good = match header.alg {
+        Algorithm::Hs256 => {
+            shared(state).is_some_and(|key| hmac::verify(&key, signed.as_bytes(), &signature).is_ok())
+        }
+        Algorithm::EdDsa => {
+            let kid = header.kid.ok_or_else(refused)?;
+            let key = signing_keys::public(state, &kid).await?.ok_or_else(refused)?;
+            UnparsedPublicKey::new(&ED25519, key).verify(signed.as_bytes(), &signature).is_ok()
+        }
+    };
+    if !good {
+        return Err(refused());
+    }
+    Ok((header.alg, serde_json::from_slice(&decoded(claims)?).map_err(|_| refused())?))
+}
+
+fn shared(state: &State) -> Option<hmac::Key> {
+    let SharedSecret(secret) = state.api.sessions.secret.as_ref()?;
+    Some(hmac::Key::new(hmac::HMAC_SHA256, secret))
+}
+
+fn signed(header: &Value, claims: &Claims) -> Result<String, Error> {
+    let claims = serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
+    Ok(format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims)))
+}

@@ -1,0 +1,422 @@
+//! All rows of a database as lines of JSON, and back into an empty database of either engine. Tables and columns are those
+//! that the database has, which are the same in both.
+//!
+//! The first line says what it is; then, for each table, a line with its name and columns, and one for each of its rows; the
+//! last line says how many rows there were, so that what was cut off is not taken for whole.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgConnection, Row, SqliteConnection};
+
+use super::{Database, POSTGRES, Store, StoreError};
+
+/// Of this form; another one has another number.
+const FORM: u32 = 1;
+
+/// The longest line, bytes: a certificate's chain, or an answer that is kept.
+const LINE: u64 = 64 << 20;
+
+/// A database that another program than ours has, or rows that are none.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file.
+    #[error("the backup cannot be read or written")]
+    File(#[from] std::io::Error),
+    /// Something else, or damaged.
+    #[error("this is no whole backup: {0}")]
+    Damaged(String),
+    /// Of another version.
+    #[error(
+        "the backup has the schema {found} and this program {known}; restore it with the version that made it, and start a newer one on it"
+    )]
+    Schema {
+        /// Of the backup.
+        found: i64,
+        /// Of this program.
+        known: i64,
+    },
+    /// There is something.
+    #[error("the database is not empty: it has {rows} rows in {table}; restore into a new one")]
+    NotEmpty {
+        /// The first table with rows.
+        table: String,
+        /// How many.
+        rows: i64,
+    },
+}
+
+/// What was written or read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The newest migration.
+    pub schema: i64,
+    /// Tables.
+    pub tables: usize,
+    /// Rows of all tables.
+    pub rows: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    af_backup: u32,
+    schema: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    table: String,
+    columns: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    end_after_rows: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Integer,
+    Text,
+    Bytes,
+}
+
+/// Names and kinds of the columns of each table.
+type Catalog = BTreeMap<String, Vec<(String, Kind)>>;
+
+/// A connection of its own, which sees one moment of the database.
+enum Link {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Writes all rows, as they are at one moment, while others go on working.
+///
+/// # Errors
+/// When the database or the file fails.
+pub async fn dump(database: &Database, out: &mut impl Write) -> Result<Summary, BackupError> {
+    let mut link = Link::open(database).await?;
+    link.run("begin", "begin isolation level repeatable read read only").await?;
+    let schema = link.count("select max(version) from _sqlx_migrations").await?;
+    line(out, &Head { af_backup: FORM, schema })?;
+    let catalog = link.catalog().await?;
+    let mut rows = 0;
+    for (table, columns) in &catalog {
+        let names = columns.iter().map(|(name, _)| name.clone()).collect();
+        line(out, &Table { table: table.clone(), columns: names })?;
+        rows += link.write(table, columns, out).await?;
+    }
+    line(out, &End { end_after_rows: rows })?;
+    Ok(Summary { schema, tables: catalog.len(), rows })
+}
+
+/// Reads all rows into an empty database, which is made where it is missing. Nothing is in it unless all is.
+///
+/// # Errors
+/// When the database is not empty, or the backup is not whole or of another version.
+pub async fn load(database: &Database, mut from: impl BufRead) -> Result<Summary, BackupError> {
+    let known = POSTGRES.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let head: Head = parse(next(&mut from)?)?;
+    if (head.af_backup, head.schema) != (FORM, known) {
+        return Err(BackupError::Schema { found: head.schema, known });
+    }
+    drop(Store::open(database).await?);
+    let mut link = Link::open(database).await?;
+    let catalog = link.catalog().await?;
+    // Outside of a transaction, where SQLite takes notice of it.
+    link.run("pragma foreign_keys = off", "select 1").await?;
+    link.run("begin immediate", "begin").await?;
+    for table in catalog.keys() {
+        let rows = link.count(&format!("select count(*) from \"{table}\"")).await?;
+        if rows > 0 {
+            return Err(BackupError::NotEmpty { table: table.clone(), rows });
+        }
+    }
+    let constraints = link.loosen().await?;
+    let rows = fill(&mut link, &catalog, &mut from).await?;
+    link.tighten(constraints).await?;
+    link.run("commit", "commit").await?;
+    Ok(Summary { schema: known, tables: catalog.len(), rows })
+}
+
+async fn fill(link: &mut Link, catalog: &Catalog, from: &mut impl BufRead) -> Result<u64, BackupError> {
+    let (mut rows, mut current) = (0, None::<(String, Vec<Kind>)>);
+    loop {
+        let text = next(from)?;
+        if text.starts_with(b"[") {
+            let values: Vec<Value> = parse(text)?;
+            let (insert, kinds) = current.as_ref().ok_or_else(|| damaged("a row is of no table"))?;
+            if values.len() != kinds.len() {
+                return Err(damaged("a row has other columns than its table"));
+            }
+            link.insert(insert, kinds, &values).await?;
+            rows += 1;
+            continue;
+        }
+        let fields: Map<String, Value> = parse(text.clone())?;
+        if fields.contains_key("end_after_rows") {
+            let End { end_after_rows } = parse(text)?;
+            return if end_after_rows == rows { Ok(rows) } else { Err(damaged("rows are missing")) };
+        }
+        current = Some(statement(catalog, &parse(text)?)?);
+    }
+}
+
+/// How rows of a table come in. Names are compared with those that there are before they become SQL.
+fn statement(catalog: &Catalog, table: &Table) -> Result<(String, Vec<Kind>), BackupError> {
+    let columns = catalog.get(&table.table).ok_or_else(|| damaged("it has a table that is unknown"))?;
+    if columns.len() != table.columns.len() {
+        return Err(damaged("a table has other columns"));
+    }
+    let kind = |wanted: &String| {
+        let found = columns.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, kind)| *kind).ok_or_else(|| damaged("a table has other columns"))
+    };
+    let kinds = table.columns.iter().map(kind).collect::<Result<_, _>>()?;
+    let names: Vec<String> = table.columns.iter().map(|name| format!("\"{name}\"")).collect();
+    let places = super::sql::places(1, names.len());
+    Ok((format!("insert into \"{}\" ({}) values ({places})", table.table, names.join(", ")), kinds))
+}
+
+impl Link {
+    async fn open(database: &Database) -> Result<Self, BackupError> {
+        Ok(match database {
+            Database::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(super::BUSY_TIMEOUT);
+                Self::Sqlite(SqliteConnection::connect_with(&options).await.map_err(sql)?)
+            }
+            Database::Postgres(options) => {
+                let mut link = PgConnection::connect_with(options).await.map_err(sql)?;
+                // A large table takes longer than any statement of the server may.
+                sqlx::query("set statement_timeout = 0").execute(&mut link).await.map_err(sql)?;
+                Self::Postgres(link)
+            }
+        })
+    }
+
+    async fn run(&mut self, sqlite: &'static str, postgres: &'static str) -> Result<(), BackupError> {
+        match self {
+            Self::Sqlite(link) => sqlx::query(sqlite).execute(link).await.map(|_| ()).map_err(sql),
+            Self::Postgres(link) => sqlx::query(postgres).execute(link).await.map(|_| ()).map_err(sql),
+        }
+    }
+
+    async fn count(&mut self, query: &str) -> Result<i64, BackupError> {
+        let query = AssertSqlSafe(query.to_owned());
+        match self {
+            Self::Sqlite(link) => sqlx::query_scalar(query).fetch_one(link).await.map_err(sql),
+            Self::Postgres(link) => sqlx::query_scalar(query).fetch_one(link).await.map_err(sql),
+        }
+    }
+
+    async fn catalog(&mut self) -> Result<Catalog, BackupError> {
+        let columns: Vec<(String, String, String)> = match self {
+            Self::Sqlite(link) => {
+                let query = "select m.name, c.name, lower(c.type) from sqlite_master m
+                    join pragma_table_info(m.name) c
+                    where m.type = 'table' and m.name not like 'sqlite%' order by m.name, c.cid";
+                sqlx::query_as(query).fetch_all(link).await.map_err(sql)?
+            }
+            Self::Postgres(link) => {
+                let query = "select table_name::text, column_name::text, data_type::text
+                    from information_schema.columns where table_schema = current_schema()
+                    order by table_name, ordinal_position";
+                sqlx::query_as(query).fetch_all(link).await.map_err(sql)?
+            }
+        };
+        let mut catalog = Catalog::new();
+        for (table, column, kind) in columns.into_iter().filter(|(table, ..)| !table.starts_with('_')) {
+            let kind = match kind.as_str() {
+                "integer" | "bigint" => Kind::Integer,
+                "text" => Kind::Text,
+                "blob" | "bytea" => Kind::Bytes,
+                other => return Err(damaged(&format!("{table}.{column} is {other}"))),
+            };
+            catalog.entry(table).or_default().push((column, kind));
+        }
+        Ok(catalog)
+    }
+
+    async fn write(
+        &mut self,
+        table: &str,
+        columns: &[(String, Kind)],
+        out: &mut impl Write,
+    ) -> Result<u64, BackupError> {
+        let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let query = AssertSqlSafe(format!("select {} from \"{table}\"", names.join(", ")));
+        let mut count = 0;
+        match self {
+            Self::Sqlite(link) => {
+                let mut rows = sqlx::query(query).fetch(link);
+                while let Some(row) = rows.try_next().await.map_err(sql)? {
+                    line(out, &of_sqlite(&row, columns)?)?;
+                    count += 1;
+                }
+            }
+            Self::Postgres(link) => {
+                let mut rows = sqlx::query(query).fetch(link);
+                while let Some(row) = rows.try_next().await.map_err(sql)? {
+                    line(out, &of_postgres(&row, columns)?)?;
+                    count += 1;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    async fn insert(&mut self, insert: &str, kinds: &[Kind], values: &[Value]) -> Result<(), BackupError> {
+        let query = AssertSqlSafe(insert.to_owned());
+        match self {
+            Self::Sqlite(link) => {
+                let mut arguments = SqliteArguments::default();
+                for (kind, value) in kinds.iter().zip(values) {
+                    match Cell::of(*kind, value)? {
+                        Cell::Integer(value) => arguments.add(value),
+                        Cell::Text(value) => arguments.add(value),
+                        Cell::Bytes(value) => arguments.add(value),
+                    }
+                    .map_err(|error| sql(sqlx::Error::Encode(error)))?;
+                }
+                sqlx::query_with(query, arguments).execute(link).await.map_err(sql)?;
+            }
+            Self::Postgres(link) => {
+                let mut arguments = PgArguments::default();
+                for (kind, value) in kinds.iter().zip(values) {
+                    match Cell::of(*kind, value)? {
+                        Cell::Integer(value) => arguments.add(value),
+                        Cell::Text(value) => arguments.add(value),
+                        Cell::Bytes(value) => arguments.add(value),
+                    }
+                    .map_err(|error| sql(sqlx::Error::Encode(error)))?;
+                }
+                sqlx::query_with(query, arguments).execute(link).await.map_err(sql)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the references between tables away, since functions and deployments refer to each other. Returns how they are
+    /// made again.
+    async fn loosen(&mut self) -> Result<Vec<String>, BackupError> {
+        let Self::Postgres(link) = self else { return Ok(Vec::new()) };
+        let query = "select c.conrelid::regclass::text, quote_ident(c.conname), pg_get_constraintdef(c.oid)
+            from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+            where c.contype = 'f' and n.nspname = current_schema()";
+        let found: Vec<(String, String, String)> =
+            sqlx::query_as(query).fetch_all(&mut *link).await.map_err(sql)?;
+        let mut again = Vec::new();
+        for (table, name, definition) in found {
+            let statement = AssertSqlSafe(format!("alter table {table} drop constraint {name}"));
+            sqlx::query(statement).execute(&mut *link).await.map_err(sql)?;
+            again.push(format!("alter table {table} add constraint {name} {definition}"));
+        }
+        Ok(again)
+    }
+
+    /// Checks that all references lead somewhere.
+    async fn tighten(&mut self, constraints: Vec<String>) -> Result<(), BackupError> {
+        match self {
+            Self::Sqlite(_) => {
+                let lost = self.count("select count(*) from pragma_foreign_key_check").await?;
+                if lost > 0 {
+                    return Err(damaged(&format!("{lost} rows refer to rows that are not there")));
+                }
+            }
+            Self::Postgres(link) => {
+                for statement in constraints {
+                    sqlx::query(AssertSqlSafe(statement)).execute(&mut *link).await.map_err(sql)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Cell {
+    Integer(Option<i64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+}
+
+impl Cell {
+    fn of(kind: Kind, value: &Value) -> Result<Self, BackupError> {
+        let lost = || damaged("a value is none of its column's");
+        Ok(match (kind, value) {
+            (Kind::Integer, Value::Null) => Self::Integer(None),
+            (Kind::Text, Value::Null) => Self::Text(None),
+            (Kind::Bytes, Value::Null) => Self::Bytes(None),
+            (Kind::Integer, value) => Self::Integer(Some(value.as_i64().ok_or_else(lost)?)),
+            (Kind::Text, value) => Self::Text(Some(value.as_str().ok_or_else(lost)?.to_owned())),
+            (Kind::Bytes, value) => {
+                Self::Bytes(Some(BASE64.decode(value.as_str().ok_or_else(lost)?).map_err(|_| lost())?))
+            }
+        })
+    }
+
+    fn shape(self) -> Value {
+        match self {
+            Self::Integer(value) => value.into(),
+            Self::Text(value) => value.into(),
+            Self::Bytes(value) => value.map(|bytes| BASE64.encode(bytes)).into(),
+        }
+    }
+}
+
+macro_rules! shape_of {
+    ($name:ident, $row:ty) => {
+        fn $name(row: &$row, columns: &[(String, Kind)]) -> Result<Vec<Value>, BackupError> {
+            let cell = |(at, (_, kind)): (usize, &(String, Kind))| {
+                Ok(match kind {
+                    Kind::Integer => Cell::Integer(row.try_get(at).map_err(sql)?),
+                    Kind::Text => Cell::Text(row.try_get(at).map_err(sql)?),
+                    Kind::Bytes => Cell::Bytes(row.try_get(at).map_err(sql)?),
+                }
+                .shape())
+            };
+            columns.iter().enumerate().map(cell).collect()
+        }
+    };
+}
+
+shape_of!(of_sqlite, SqliteRow);
+shape_of!(of_postgres, PgRow);
+
+fn line(out: &mut impl Write, value: &impl Serialize) -> Result<(), BackupError> {
+    serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
+    Ok(out.write_all(b"\n")?)
+}
+
+fn next(from: &mut impl BufRead) -> Result<Vec<u8>, BackupError> {
+    let mut text = Vec::new();
+    from.by_ref().take(LINE).read_until(b'\n', &mut text)?;
+    match text.pop() {
+        Some(b'\n') => Ok(text),
+        _ => Err(damaged("it ends early")),
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: Vec<u8>) -> Result<T, BackupError> {
+    serde_json::from_slice(&text).map_err(|_| damaged("it has a line that is none"))
+}
+
+fn damaged(what: &str) -> BackupError {
+    BackupError::Damaged(what.to_owned())
+}
+
+fn sql(error: sqlx::Error) -> BackupError {
+    BackupError::Store(error.into())
+}

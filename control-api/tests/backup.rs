@@ -1,0 +1,158 @@
+//! A backup of either engine becomes a database of either, and answers the same.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use af_control_api::store::backup::{BackupError, dump, load};
+use serde_json::{Value, json};
+use support::{Engine, OWNER, STRANGER, Served, Stored, on};
+
+/// What a member of all sees.
+async fn seen(served: &Served) -> Vec<Value> {
+    let mut all = Vec::new();
+    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let project = projects["data"][0]["id"].as_str().unwrap().to_owned();
+    for path in ["functions", "sites", "domains", "members", "keys", "audit", "storage"] {
+        let path = format!("/v1/projects/{project}/{path}");
+        let (status, page) = served.call("get", &path, Some(OWNER), Value::Null).await;
+        assert_eq!(status, 200, "{path} {page}");
+        all.push(page);
+    }
+    all.push(projects);
+    all
+}
+
+/// A server with something of most kinds, and its backup.
+async fn backed_up() -> (Served, Vec<u8>) {
+    let served = Served::start().await;
+    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let root = format!("/v1/projects/{}", projects["data"][0]["id"].as_str().unwrap());
+    let made = async |path: String, body: Value| {
+        let (status, made) = served.call("post", &path, Some(OWNER), body).await;
+        assert_eq!(status, 201, "{made}");
+        made
+    };
+    let function = made(format!("{root}/functions"), json!({ "name": "hello" })).await;
+    made(format!("{root}/sites"), json!({ "name": "pages" })).await;
+    let claim = json!({ "hostname": "www.example.com", "functionId": function["id"] });
+    made(format!("{root}/domains"), claim).await;
+    made(format!("{root}/keys"), json!({ "name": "ci", "role": "viewer" })).await;
+    made("/v1/tokens/session".into(), json!({})).await;
+    let id = function["id"].as_str().unwrap();
+    // Functions and deployments refer to each other.
+    let insert = "insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id,
+            created_at) select 'dep_1', id, 1, '-', '-', '-', 1, 'proxy', (select min(id) from users), 1 from functions;
+        update functions set current_deployment_id = 'dep_1'";
+    served.stored.script(insert).await;
+    assert!(id.starts_with("fn_"));
+    let mut file = Vec::new();
+    let summary = dump(&served.stored.database, &mut file).await.unwrap();
+    assert!(summary.rows > 15 && summary.tables > 20, "{summary:?}");
+    (served, file)
+}
+
+async fn moved(from: Engine, to: Engine) {
+    let (sent, received) = tokio::sync::oneshot::channel();
+    let story = async {
+        let (served, file) = backed_up().await;
+        assert!(sent.send((seen(&served).await, file)).is_ok());
+    };
+    Box::pin(on(from, story)).await;
+    let (before, file) = received.await.unwrap();
+    let story = async {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = Stored::new(dir.path()).await;
+        load(&stored.database, &file[..]).await.unwrap();
+        let mut again = Vec::new();
+        dump(&stored.database, &mut again).await.unwrap();
+        assert_eq!(lines(&file), lines(&again), "row for row");
+        let served = Served::restored(stored, dir).await;
+        assert_eq!(seen(&served).await, before);
+        assert_eq!(served.call("get", "/v1/projects", Some(STRANGER), Value::Null).await.0, 200);
+        let Err(BackupError::NotEmpty { .. }) = load(&served.stored.database, &file[..]).await else {
+            panic!("it went into a database that is not empty")
+        };
+        // References and the log are guarded as before.
+        let refused = served.stored.try_script("delete from audit").await.unwrap_err();
+        assert!(refused.contains("only added to"));
+        served.stored.try_script("update functions set project_id = 'prj_unknown'").await.unwrap_err();
+    };
+    Box::pin(on(to, story)).await;
+}
+
+/// Rows have no order that matters, nor have columns.
+fn lines(file: &[u8]) -> Vec<String> {
+    let mut table = (String::new(), Vec::new());
+    let mut lines = Vec::new();
+    for line in std::str::from_utf8(file).unwrap().lines() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        if let Some(name) = value["table"].as_str() {
+            let columns = value["columns"].as_array().unwrap();
+            table = (name.into(), columns.iter().map(|column| column.as_str().unwrap().to_owned()).collect());
+        } else if let Some(values) = value.as_array() {
+            let mut cells: Vec<String> =
+                table.1.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect();
+            cells.sort();
+            lines.push(format!("{}: {}", table.0, cells.join(" ")));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_becomes_postgres() {
+    moved(Engine::Sqlite, Engine::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_becomes_sqlite() {
+    moved(Engine::Postgres, Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_becomes_sqlite() {
+    moved(Engine::Sqlite, Engine::Sqlite).await;
+}
+
+/// Whatever is wrong with it, nothing of it is in the database.
+async fn what_is_no_whole_backup_leaves_nothing() {
+    let (_served, file) = backed_up().await;
+    let text = String::from_utf8(file.clone()).unwrap();
+    let all: Vec<&str> = text.lines().collect();
+    let user = all.iter().position(|line| line.contains("\"users\"")).unwrap() + 1;
+    let without = |at: usize| {
+        let kept: Vec<&str> =
+            all.iter().enumerate().filter(|(number, _)| *number != at).map(|(_, line)| *line).collect();
+        format!("{}\n", kept.join("\n")).into_bytes()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    for (what, bad) in [
+        ("cut", file[..file.len() / 2].to_vec()),
+        ("cut at a line", format!("{}\n", all[..all.len() - 1].join("\n")).into_bytes()),
+        ("a row is missing", without(user)),
+        ("a table is missing", without(user - 1)),
+        ("an unknown table", text.replace("\"users\"", "\"users\\\"; drop table users; --\"").into_bytes()),
+        ("an unknown column", text.replace("\"created_at\"", "\"createdAt\"").into_bytes()),
+        (
+            "a reference to nothing",
+            text.replacen("\"org_2\",\"usr_2\"", "\"org_2\",\"usr_9\"", 1).into_bytes(),
+        ),
+        ("nothing", Vec::new()),
+        ("no JSON", text.replace('[', "{").into_bytes()),
+    ] {
+        assert!(what == "nothing" || bad != file, "{what}");
+        assert!(load(&stored.database, &bad[..]).await.is_err(), "{what}");
+        let users = stored.rows("select id, hash from tokens").await;
+        assert!(users.is_empty(), "{what}");
+    }
+    let other = text.replacen("\"schema\":", "\"schema\":9", 1);
+    let Err(BackupError::Schema { .. }) = load(&stored.database, other.as_bytes()).await else {
+        panic!("of another version")
+    };
+    load(&stored.database, &file[..]).await.unwrap();
+}
+
+on_both!(what_is_no_whole_backup_leaves_nothing);
