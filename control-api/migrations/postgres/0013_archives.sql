@@ -6,4 +6,4 @@ alter table placements add constraint placements_state_check
 -- What the place says of it, for people.
 alter table placements add column detail text;
 -- Whether it can be removed there no more.
-alter table placements add column permanent boolean not null default false;
+alter table placements add column permanent bigint not null default 0;

@@ -28,7 +28,8 @@ pub struct PlacementRow {
     pub updated_at: i64,
 }
 
-const COLUMNS: &str = "cid, place, state, request, detail, permanent, attempts, error, next_at, updated_at";
+const COLUMNS: &str =
+    "cid, place, state, request, detail, permanent <> 0 as permanent, attempts, error, next_at, updated_at";
 
 /// What is to be held at the place `$1`: what pins say, and all that is deployed.
 const WANTED: &str = "select p.cid from pin_places w join pins p on p.id = w.pin_id where w.place = $1
@@ -87,7 +88,7 @@ pub(crate) async fn update(db: &mut Connection, row: &PlacementRow, before: &str
         updated_at = $8, detail = $9, permanent = $10 where cid = $1 and place = $2 and state = $11";
     let update = sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.state).bind(&row.request);
     let update = update.bind(row.attempts).bind(&row.error).bind(row.next_at).bind(row.updated_at);
-    update.bind(&row.detail).bind(row.permanent).bind(before).execute(db).await?;
+    update.bind(&row.detail).bind(i64::from(row.permanent)).bind(before).execute(db).await?;
     Ok(())
 }
 
@@ -96,7 +97,7 @@ pub(crate) async fn remember(db: &mut Connection, row: &PlacementRow) -> Result<
     let query =
         "update placements set request = $3, detail = $4, permanent = $5 where cid = $1 and place = $2";
     let query = sql::query(query).bind(&row.cid).bind(&row.place).bind(&row.request);
-    query.bind(&row.detail).bind(row.permanent).execute(db).await?;
+    query.bind(&row.detail).bind(i64::from(row.permanent)).execute(db).await?;
     Ok(())
 }
 
