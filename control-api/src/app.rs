@@ -16,6 +16,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::builds::{self, Builds};
 use crate::domain::changes::Changes;
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::places::{self, Places};
@@ -24,6 +25,8 @@ use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
+use crate::graphql::GraphqlConfig;
+use crate::javascript::JavaScriptBuild;
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -90,6 +93,10 @@ pub struct ControlConfig {
     pub storage: StorageConfig,
     /// Content by CID for others, where it is served.
     pub gateway: Option<Gateway>,
+    /// How GraphQL is served.
+    pub graphql: GraphqlConfig,
+    /// The platform's JavaScript build, where there is one.
+    pub javascript: Option<JavaScriptBuild>,
 }
 
 /// Why the control API cannot start.
@@ -122,6 +129,7 @@ pub enum ControlError {
 pub struct ControlApi {
     state: Arc<State>,
     gateway: Option<Gateway>,
+    graphql: GraphqlConfig,
 }
 
 /// What every domain function works on.
@@ -144,6 +152,7 @@ pub struct State {
     pub(crate) rates: Rates,
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
+    pub(crate) builds: Builds,
 }
 
 impl State {
@@ -171,6 +180,7 @@ impl ControlApi {
         let store = Box::pin(Store::open(&config.database)).await?;
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
+        builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
@@ -194,8 +204,9 @@ impl ControlApi {
             rates: Rates::new(config.rate_limit),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
+            builds: Builds::new(config.javascript),
         };
-        Ok(Self { state: Arc::new(state), gateway: config.gateway })
+        Ok(Self { state: Arc::new(state), gateway: config.gateway, graphql: config.graphql })
     }
 
     /// On the first start, makes a user, a project and a token; with `token` given, that token.
@@ -257,7 +268,7 @@ impl ControlApi {
 
     /// All endpoints.
     pub fn router(&self) -> Router {
-        rest::router(self.state.clone(), self.gateway.clone())
+        rest::router(self.state.clone(), self.gateway.clone(), self.graphql)
     }
 
     /// Serves until `stop` resolves, then lets requests finish.

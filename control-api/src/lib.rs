@@ -1,8 +1,10 @@
-//! The control plane: [`rest`] shapes, [`domain`] decides, [`store`] remembers.
+//! The control plane: [`rest`] and [`graphql`] shape, [`domain`] decides, [`store`] remembers.
 
 pub mod app;
 pub mod dns;
 pub mod domain;
+pub mod graphql;
+pub mod javascript;
 mod listen;
 pub mod rest;
 pub mod store;
@@ -11,4 +13,6 @@ pub use app::{ControlApi, ControlConfig, ControlError, StorageConfig};
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::scheduler::Callee;
+pub use graphql::GraphqlConfig;
+pub use javascript::JavaScriptBuild;
 pub use store::Database;

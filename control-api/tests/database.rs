@@ -19,6 +19,8 @@ async fn build(dir: &std::path::Path, stored: &Stored) -> Result<ControlApi, Con
         clock: Clock::System,
         storage: StorageConfig::default(),
         gateway: None,
+        graphql: af_control_api::GraphqlConfig::default(),
+        javascript: None,
         domains: DomainConfig::default(),
     };
     ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await

@@ -61,6 +61,8 @@ impl Platform {
             domains: DomainConfig::default(),
             clock: Clock::Manual(clock.subscribe()),
             gateway: None,
+            graphql: af_control_api::GraphqlConfig::default(),
+            javascript: None,
         };
         let control = ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await.unwrap();
         control.bootstrap(Some(TOKEN)).await.unwrap();

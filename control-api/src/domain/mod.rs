@@ -3,6 +3,7 @@
 pub mod access;
 pub mod blocks;
 pub mod bootstrap;
+pub mod builds;
 pub mod certificates;
 pub(crate) mod changes;
 mod clock;
@@ -23,6 +24,7 @@ pub mod proof;
 pub mod rates;
 pub mod scheduler;
 pub mod sealing;
+pub mod sessions;
 pub mod settings;
 pub mod site_deployments;
 pub mod sites;

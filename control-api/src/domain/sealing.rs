@@ -7,11 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use zeroize::Zeroizing;
 
 /// The master key, or a key that is sealed with it.
 pub struct Seal {
     key: LessSafeKey,
+    sessions: hmac::Key,
 }
 
 /// The master key, or what was sealed with it, is not what it was.
@@ -47,8 +49,15 @@ impl Seal {
     /// # Errors
     /// Never, for a key of this length.
     pub fn new(key: &[u8; 32]) -> io::Result<Self> {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(unspecified)?;
-        Ok(Self { key: LessSafeKey::new(key) })
+        let unbound = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(unspecified)?;
+        // A key of its own: nothing that is signed says anything about what is sealed.
+        let sessions = Zeroizing::new(blake3::derive_key("af control-api 2026-11-26 sessions", key));
+        Ok(Self { key: LessSafeKey::new(unbound), sessions: hmac::Key::new(hmac::HMAC_SHA256, &*sessions) })
+    }
+
+    /// What sessions are signed with.
+    pub(crate) fn session_key(&self) -> &hmac::Key {
+        &self.sessions
     }
 
     /// Seals a value for one place: it cannot be opened at another.

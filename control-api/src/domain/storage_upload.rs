@@ -91,10 +91,41 @@ pub async fn receive_file(
     chunks: Chunks,
 ) -> Result<Kept, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
+    receive_file_for(state, actor, project, NewFile { name, places: None }, chunks).await
+}
+
+/// Receives a file that is held here only, and pins it.
+///
+/// # Errors
+/// As [`receive`].
+pub async fn receive_private_file(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    name: Option<String>,
+    chunks: Chunks,
+) -> Result<Kept, Error> {
+    access::project(state, actor, project, Noun::Storage.write()).await?;
+    receive_file_for(state, actor, project, NewFile { name, places: Some(Vec::new()) }, chunks).await
+}
+
+/// How a file is kept.
+struct NewFile {
+    name: Option<String>,
+    places: Option<Vec<String>>,
+}
+
+async fn receive_file_for(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    new: NewFile,
+    chunks: Chunks,
+) -> Result<Kept, Error> {
     let incoming = incoming(state, project, chunks, file).await?;
     let (_, roots) = keep(state, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;
-    pins::pin(state, actor, project, NewPin { cid, name, places: None }).await
+    pins::pin(state, actor, project, NewPin { cid, name: new.name, places: new.places }).await
 }
 
 /// Reads what comes on a blocking thread.

@@ -1,5 +1,6 @@
 //! Tokens: of a user, or of a project. Shown once, kept as SHA-256, checked at every request.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -77,17 +78,36 @@ impl Default for Known {
 /// # Errors
 /// When the token is unknown or expired.
 pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
-    let (hash, now) = (hash(secret), now());
-    let believed = match state.tokens.0.get(&hash) {
+    let hash = hash(secret);
+    believed(state, hash, state.store.token_by_hash(&hash, now())).await
+}
+
+/// Whoever has been let in by this token before, and shows that.
+///
+/// # Errors
+/// When the token is gone or expired.
+pub(crate) async fn by_id(state: &State, id: &str) -> Result<Actor, Error> {
+    // Another hash than that of secrets, so that nobody can show an id as one.
+    let key = blake3::derive_key("af control-api 2026-11-26 tokens by their ids", id.as_bytes());
+    believed(state, key, state.store.token(id)).await
+}
+
+async fn believed(
+    state: &State,
+    key: [u8; 32],
+    row: impl Future<Output = Result<Option<TokenRow>, StoreError>>,
+) -> Result<Actor, Error> {
+    let now = now();
+    let believed = match state.tokens.0.get(&key) {
         Some(believed) => believed,
         None => {
-            let row = state.store.token_by_hash(&hash, now).await?.ok_or(Error::Unauthenticated)?;
+            let row = row.await?.ok_or(Error::Unauthenticated)?;
             let believed = Arc::new(Believed {
                 expires_at: row.expires_at,
                 last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
                 actor: actor(row)?,
             });
-            state.tokens.0.insert(hash, believed.clone());
+            state.tokens.0.insert(key, believed.clone());
             believed
         }
     };
@@ -197,17 +217,46 @@ pub async fn rotate(
     Ok((row, secret))
 }
 
-/// Deletes a token; whoever still shows it is refused from now on.
+/// Deletes a token; whoever still shows it is refused from now on. Returns what it was.
 ///
 /// # Errors
 /// When the actor has no such token.
-pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
-    own(state, actor, id).await?;
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> {
+    let row = own(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     tokens::delete(&mut db, id).await?;
     commit(db).await?;
     state.tokens.0.invalidate_all();
-    Ok(())
+    Ok(row)
+}
+
+/// What a user may still make.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Tokens that may be made in a day (UTC).
+    pub a_day: i64,
+    /// Of those, how many are left.
+    pub left: i64,
+    /// When the next day begins, milliseconds.
+    pub next_day: i64,
+    /// Tokens there are.
+    pub active: i64,
+    /// Tokens that there may be.
+    pub most_active: i64,
+}
+
+/// What the actor may still make.
+///
+/// # Errors
+/// When the token is for something else.
+pub async fn allowance(state: &State, actor: &Actor) -> Result<Allowance, Error> {
+    of_a_user(actor, Noun::Tokens.read())?;
+    let now = now();
+    let mut db = state.store.read().await?;
+    let active = tokens::count(&mut db, &actor.user, now).await?;
+    let made = tokens::made(&mut db, &actor.user, now / DAY).await?;
+    let next_day = (now / DAY + 1) * DAY;
+    Ok(Allowance { a_day: A_DAY, left: (A_DAY - made).max(0), next_day, active, most_active: ACTIVE })
 }
 
 /// A token that the actor may change: one of theirs, or a key of a project whose keys they may change.

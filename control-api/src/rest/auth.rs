@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, State as Shared};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use serde::Serialize;
@@ -10,35 +11,48 @@ use utoipa::ToSchema;
 
 use super::problem::{Failure, ProblemDocument};
 use crate::app::State;
+use crate::domain::sessions::{self, Session};
 use crate::domain::{Actor, Error, tokens};
 
-/// Nobody, where there is no header; a bad token is refused also where none is needed.
-impl OptionalFromRequestParts<Arc<State>> for Actor {
+/// Whoever shows a token or a session: `Bearer <token>`, or the bare token as older clients send it. Nobody, where there is no
+/// header; a bad token is refused also where none is needed.
+///
+/// # Errors
+/// When it is none of ours, expired, or used too often.
+pub(crate) async fn authenticate(state: &State, headers: &HeaderMap) -> Result<Option<Session>, Error> {
+    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let header = header.to_str().map_err(|_| Error::Unauthenticated)?.trim();
+    let token = match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        Some(_) => return Err(Error::Unauthenticated),
+        None => header,
+    };
+    let session = sessions::authenticate(state, token).await?;
+    state.rates.count(&session.actor.token)?;
+    Ok(Some(session))
+}
+
+impl FromRequestParts<Arc<State>> for Session {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Self>, Failure> {
-        if !parts.headers.contains_key(AUTHORIZATION) {
-            return Ok(None);
-        }
-        <Self as FromRequestParts<Arc<State>>>::from_request_parts(parts, state).await.map(Some)
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
+        Ok(authenticate(state, &parts.headers).await?.ok_or(Error::Unauthenticated)?)
     }
 }
 
 impl FromRequestParts<Arc<State>> for Actor {
     type Rejection = Failure;
 
-    /// `Bearer <token>`, or the bare token as older clients send it.
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let header = header.ok_or(Error::Unauthenticated)?.trim();
-        let token = match header.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            Some(_) => return Err(Error::Unauthenticated.into()),
-            None => header,
-        };
-        let actor = tokens::authenticate(state, token).await?;
-        state.rates.count(&actor.token)?;
-        Ok(actor)
+        Ok(<Session as FromRequestParts<Arc<State>>>::from_request_parts(parts, state).await?.actor)
+    }
+}
+
+impl OptionalFromRequestParts<Arc<State>> for Actor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Self>, Failure> {
+        Ok(authenticate(state, &parts.headers).await?.map(|session| session.actor))
     }
 }
 

@@ -17,6 +17,7 @@ mod storage_upload;
 mod tokens;
 mod triggers;
 mod upload;
+mod upload_proxy;
 
 use std::sync::Arc;
 
@@ -33,9 +34,11 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::auth::authenticate;
 use self::problem::Failure;
 use crate::app::State;
 use crate::domain::Page;
+use crate::graphql::{self, GraphqlConfig};
 
 /// JSON bodies, bytes: a route table, with escapes. Uploads have a limit of their own.
 const JSON_BYTES: usize = 2 * limits::ROUTES_BYTES;
@@ -61,10 +64,12 @@ impl Modify for Bearer {
 }
 
 /// All endpoints and the document that describes them; content by CID, too, if there is a gateway.
-pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
+pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfig) -> Router {
     let (router, document) = endpoints().split_for_parts();
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
+        .merge(upload_proxy::router())
+        .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)

@@ -1,5 +1,6 @@
 //! The database: the only place with SQL. Writes go one after another, on SQLite and on PostgreSQL.
 
+pub(crate) mod builds;
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;
@@ -27,6 +28,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgConnection};
 
+pub use self::builds::{BuildRow, DeployedRow};
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
 pub use self::functions::FunctionRow;

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{
+    Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, StorageConfig,
+};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
@@ -164,6 +166,8 @@ impl Served {
             clock: Clock::System,
             storage,
             gateway: None,
+            graphql: GraphqlConfig::default(),
+            javascript: None,
             domains,
         };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
@@ -213,6 +217,22 @@ impl Served {
         let answer = client().get(format!("{}{path}", self.url)).bearer_auth(token).send().await.unwrap();
         let status = answer.status().as_u16();
         (status, answer.bytes().await.ok().map(Vec::from))
+    }
+
+    /// A POST with headers.
+    pub async fn call_with(
+        &self,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (u16, Value) {
+        let mut request = client().post(format!("{}{path}", self.url)).bearer_auth(token).json(&body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
     pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
