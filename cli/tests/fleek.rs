@@ -232,7 +232,7 @@ async fn the_published_cli_works_unmodified() {
 fn javascript_build() -> tempfile::TempDir {
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("sdk-guest");
     let dir = tempfile::tempdir().unwrap();
-    for file in ["build.mjs", "handler.js"] {
+    for file in ["build.mjs", "handler.js", "node.js"] {
         std::fs::copy(sdk.join("js").join(file), dir.path().join(file)).unwrap();
     }
     let sum = format!("cksum <{}", sdk.join("js/package-lock.json").display());

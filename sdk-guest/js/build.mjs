@@ -41,20 +41,31 @@ async function bundleTo(outfile, input) {
     tsconfigRaw: {},
     outfile,
     logLevel: 'warning',
-    plugins: process.env.AF_JS_SEALED ? [sealed(input)] : [],
+    plugins: [node, ...(process.env.AF_JS_SEALED ? [sealed(input)] : [])],
   });
 }
+
+// What Fleek's CLI imports in every function that it bundles.
+const node = {
+  name: 'node',
+  setup(build) {
+    build.onResolve({ filter: /^node:(buffer|async_hooks|perf_hooks)$/ }, () => ({ path: join(here, 'node.js') }));
+  },
+};
 
 // A server builds code of others, which must not read its files: an import is a way to have one in the component. What they
 // send is bundled already.
 function sealed(input) {
+  const ours = new Set([input, join(here, 'handler.js'), join(here, 'node.js')]);
   const refuse = ({ path }) => ({ errors: [{ text: `${path} cannot be imported here; bundle it into the file` }] });
   return {
     name: 'sealed',
     setup(build) {
-      build.onResolve({ filter: /.*/ }, (args) => (args.importer === input && !args.path.startsWith('wasi:') ? refuse(args) : undefined));
+      build.onResolve({ filter: /.*/ }, (args) =>
+        args.importer === input && !args.path.startsWith('wasi:') ? refuse(args) : undefined,
+      );
       // Nothing of the file's own directory or those above it.
-      build.onLoad({ filter: /.*/ }, ({ path }) => (path === input || path === join(here, 'handler.js') ? undefined : refuse({ path })));
+      build.onLoad({ filter: /.*/ }, ({ path }) => (ours.has(path) ? undefined : refuse({ path })));
     },
   };
 }
