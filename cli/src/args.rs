@@ -142,6 +142,13 @@ pub struct Up {
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
+    /// The JavaScript build (sdk-guest/js with its packages installed), for clients that deploy source code: it runs code of
+    /// theirs, in a sandbox, in a child process with limits [default: such deployments fail]
+    #[arg(long, value_name = "DIR")]
+    pub javascript_build: Option<PathBuf>,
+    /// GraphQL at /graphql does not tell its schema
+    #[arg(long)]
+    pub no_graphql_introspection: bool,
     #[command(flatten)]
     pub content: content::Sources,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 //! that reads either.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -22,6 +23,8 @@ pub struct Environment {
     pub project: Option<String>,
     pub no_color: bool,
     pub log: Option<String>,
+    /// Where other programs are.
+    pub path: OsString,
     /// For gateways of this platform that want to know who asks.
     pub gateway_token: Option<String>,
     pub dns: DnsEnvironment,
@@ -46,6 +49,7 @@ impl Environment {
             project: text("AF_PROJECT_ID"),
             no_color: text("NO_COLOR").is_some(),
             log: text("AF_LOG"),
+            path: std::env::var_os("PATH").unwrap_or_default(),
             gateway_token: text("AF_GATEWAY_TOKEN"),
             dns: DnsEnvironment(
                 DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::domain::builds::{self, Builds};
 use crate::domain::changes::Changes;
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::places::{self, Places};
@@ -26,6 +27,8 @@ use crate::domain::sealing::Seal;
 use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{Clock, blocks, bootstrap, feed, signing_keys, tokens, triggers, verification};
+use crate::graphql::GraphqlConfig;
+use crate::javascript::JavaScriptBuild;
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -94,6 +97,10 @@ pub struct ControlConfig {
     pub gateway: Option<Gateway>,
     /// Who may ask, and how.
     pub api: ApiConfig,
+    /// How GraphQL is served.
+    pub graphql: GraphqlConfig,
+    /// The platform's JavaScript build, where there is one.
+    pub javascript: Option<JavaScriptBuild>,
 }
 
 /// Who may ask the API, and how.
@@ -137,6 +144,7 @@ pub enum ControlError {
 pub struct ControlApi {
     state: Arc<State>,
     gateway: Option<Gateway>,
+    graphql: GraphqlConfig,
 }
 
 /// What every domain function works on.
@@ -161,6 +169,7 @@ pub struct State {
     pub(crate) changes: Changes,
     pub(crate) api: ApiConfig,
     pub(crate) signing_keys: signing_keys::Known,
+    pub(crate) builds: Builds,
 }
 
 impl State {
@@ -188,6 +197,7 @@ impl ControlApi {
         let store = Box::pin(Store::open(&config.database)).await?;
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
+        builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
@@ -213,8 +223,9 @@ impl ControlApi {
             changes: Changes::new(revision),
             api: config.api,
             signing_keys: signing_keys::Known::default(),
+            builds: Builds::new(config.javascript),
         };
-        Ok(Self { state: Arc::new(state), gateway: config.gateway })
+        Ok(Self { state: Arc::new(state), gateway: config.gateway, graphql: config.graphql })
     }
 
     /// On the first start, makes a user, a project and a token; with `token` given, that token.
@@ -276,7 +287,7 @@ impl ControlApi {
 
     /// All endpoints.
     pub fn router(&self) -> Router {
-        rest::router(self.state.clone(), self.gateway.clone())
+        rest::router(self.state.clone(), self.gateway.clone(), self.graphql)
     }
 
     /// Serves until `stop` resolves, then lets requests finish.

@@ -1,8 +1,10 @@
-//! The control plane: [`rest`] shapes, [`domain`] decides, [`store`] remembers.
+//! The control plane: [`rest`] and [`graphql`] shape, [`domain`] decides, [`store`] remembers.
 
 pub mod app;
 pub mod dns;
 pub mod domain;
+pub mod graphql;
+pub mod javascript;
 mod listen;
 pub mod rest;
 pub mod store;
@@ -12,4 +14,6 @@ pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::scheduler::Callee;
 pub use domain::sessions::{SessionConfig, SharedSecret};
+pub use graphql::GraphqlConfig;
+pub use javascript::JavaScriptBuild;
 pub use store::Database;

@@ -292,6 +292,8 @@ async fn a_sites_blocks_survive_the_next_start() {
             storage: StorageConfig::default(),
             gateway: None,
             api: ApiConfig::default(),
+            graphql: af_control_api::GraphqlConfig::default(),
+            javascript: None,
             rate_limit: limits::REQUESTS_PER_SECOND,
             domains: DomainConfig::default(),
         };

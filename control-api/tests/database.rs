@@ -22,6 +22,8 @@ async fn build(dir: &std::path::Path, stored: &Stored) -> Result<ControlApi, Con
         storage: StorageConfig::default(),
         gateway: None,
         api: ApiConfig::default(),
+        graphql: af_control_api::GraphqlConfig::default(),
+        javascript: None,
         domains: DomainConfig::default(),
     };
     ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await

@@ -62,6 +62,8 @@ impl Platform {
             clock: Clock::Manual(clock.subscribe()),
             gateway: None,
             api: af_control_api::ApiConfig::default(),
+            graphql: af_control_api::GraphqlConfig::default(),
+            javascript: None,
         };
         let control = ControlApi::build(config, DiskStore::open(dir.join("blocks")).unwrap()).await.unwrap();
         control.bootstrap(Some(TOKEN)).await.unwrap();

@@ -1,5 +1,5 @@
 // Builds a JavaScript function into a component: node build.mjs INPUT.js OUTPUT.wasm
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +13,7 @@ async function main([input, output]) {
   const work = await mkdtemp(join(tmpdir(), 'af-js-'));
   try {
     const bundle = join(work, 'bundle.js');
-    await bundleTo(bundle, resolve(input));
+    await bundleTo(bundle, await realpath(resolve(input)));
     const { component } = await componentize({
       sourcePath: bundle,
       witPath: process.env.AF_WIT ?? join(here, '../wit'),
@@ -38,9 +38,36 @@ async function bundleTo(outfile, input) {
     external: ['wasi:*'],
     mainFields: ['module', 'main'],
     target: 'es2022',
+    tsconfigRaw: {},
     outfile,
     logLevel: 'warning',
+    plugins: [node, ...(process.env.AF_JS_SEALED ? [sealed(input)] : [])],
   });
+}
+
+// What Fleek's CLI imports in every function that it bundles.
+const node = {
+  name: 'node',
+  setup(build) {
+    build.onResolve({ filter: /^node:(buffer|async_hooks|perf_hooks)$/ }, () => ({ path: join(here, 'node.js') }));
+  },
+};
+
+// A server builds code of others, which must not read its files: an import is a way to have one in the component. What they
+// send is bundled already.
+function sealed(input) {
+  const ours = new Set([input, join(here, 'handler.js'), join(here, 'node.js')]);
+  const refuse = ({ path }) => ({ errors: [{ text: `${path} cannot be imported here; bundle it into the file` }] });
+  return {
+    name: 'sealed',
+    setup(build) {
+      build.onResolve({ filter: /.*/ }, (args) =>
+        args.importer === input && !args.path.startsWith('wasi:') ? refuse(args) : undefined,
+      );
+      // Nothing of the file's own directory or those above it.
+      build.onLoad({ filter: /.*/ }, ({ path }) => (ours.has(path) ? undefined : refuse({ path })));
+    },
+  };
 }
 
 try {

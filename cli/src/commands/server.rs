@@ -16,7 +16,10 @@ use af_content::DiskStore;
 use af_content::bitswap::Bitswap;
 use af_content::source::Fetcher;
 use af_contract::Limits;
-use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{
+    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, JavaScriptBuild,
+    StorageConfig,
+};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
@@ -63,7 +66,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     #[cfg(feature = "bitswap")]
     let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
     let blocks = Fetcher::new(blocks, others);
-    let control = ControlConfig { gateway, ..control_config(&options, &data, &urls.functions, stored) };
+    let javascript = javascript_build(&options, environment)?;
+    let control =
+        ControlConfig { gateway, javascript, ..control_config(&options, &data, &urls.functions, stored) };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
     #[cfg(feature = "bitswap")]
@@ -144,7 +149,24 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
             origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
         },
+        graphql: GraphqlConfig { introspection: !options.no_graphql_introspection },
+        javascript: None,
     }
+}
+
+fn javascript_build(options: &Up, environment: &Environment) -> anyhow::Result<Option<JavaScriptBuild>> {
+    let Some(dir) = &options.javascript_build else { return Ok(None) };
+    let dir =
+        dir.canonicalize().with_context(|| format!("--javascript-build {} is not there", dir.display()))?;
+    for part in ["build.mjs", "node_modules"] {
+        if !dir.join(part).exists() {
+            bail!(
+                "--javascript-build {} has no {part}; run `npm ci` in a copy of sdk-guest/js",
+                dir.display()
+            );
+        }
+    }
+    Ok(Some(JavaScriptBuild { dir, path: environment.path.clone() }))
 }
 
 fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {

@@ -35,6 +35,8 @@ pub struct Wanted {
     pub settings: Changes,
     /// It answers at its preview host only; the function goes on with what it runs.
     pub preview: bool,
+    /// `dep_…`: of the build that it comes from.
+    pub id: Option<String>,
 }
 
 /// The deployment, if the actor is a member of its function's project.
@@ -88,6 +90,10 @@ pub async fn create(
             blocks::blocking(move || upload::receive(&store, &claim, chunks)).await??
         }
         Origin::Sources => upload::fetch(&state.sources, claim).await?,
+        Origin::Built(component) => {
+            let store = state.blocks.clone();
+            blocks::blocking(move || upload::built(&store, &claim, &component)).await??
+        }
     };
     if wanted.concurrency.is_some_and(|many| many > 1) && content.code.world == World::Proxy02 {
         let detail = "an instance of a WASI 0.2 component works for one request at a time; leave the concurrency out, or build the component for WASI 0.3";
@@ -96,11 +102,14 @@ pub async fn create(
 
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
-    let preview = wanted.preview;
+    let (preview, build) = (wanted.preview, wanted.id.clone());
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
-    let deployment = insert(&mut db, &function, &manifest, manifest_id).await?;
+    let deployment = insert(&mut db, &function, &manifest, manifest_id, build.as_deref()).await?;
+    if let Some(build) = &build {
+        store::builds::finish(&mut db, build, "BUILT", None, now()).await?;
+    }
     store::settings::insert(&mut db, &deployment.id, &sealed).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
@@ -199,9 +208,10 @@ async fn insert(
     function: &FunctionRow,
     manifest: &Manifest,
     manifest_id: ContentId,
+    build: Option<&str>,
 ) -> Result<DeploymentRow, Error> {
     let deployment = DeploymentRow {
-        id: id::new("dep"),
+        id: build.map_or_else(|| id::new("dep"), str::to_owned),
         function_id: manifest.function.clone(),
         slug: function.slug.clone(),
         number: deployments::last_number(db, &manifest.function).await? + 1,

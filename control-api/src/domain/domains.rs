@@ -164,6 +164,20 @@ pub async fn list(
     Ok(Page::of(domains, |domain| domain.id.clone()))
 }
 
+/// The domains of several sites of a project, oldest first.
+///
+/// # Errors
+/// When the actor may not see the project's domains.
+pub async fn of_sites(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    sites: &[String],
+) -> Result<Vec<DomainRow>, Error> {
+    access::project(state, actor, project, Noun::Domains.read()).await?;
+    Ok(state.store.domains_of_owners(project, sites).await?)
+}
+
 /// Claims a name. It leads somewhere once it is verified.
 ///
 /// # Errors

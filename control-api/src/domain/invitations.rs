@@ -144,9 +144,13 @@ pub async fn accept(
     let who = match actor {
         Some(actor) => actor.clone(),
         // Whose first request this is.
-        None => {
-            Actor { user: user.clone(), token: String::new(), grant: Grant::default(), call: call.clone() }
-        }
+        None => Actor {
+            user: user.clone(),
+            token: String::new(),
+            grant: Grant::default(),
+            call: call.clone(),
+            about: None,
+        },
     };
     audit::commit(db, &who, of.event("invitation.accept", &invitation.id)).await?;
     Ok(Joined { user, of, role, token })

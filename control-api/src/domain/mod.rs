@@ -4,6 +4,7 @@ pub mod access;
 pub mod audit;
 pub mod blocks;
 pub mod bootstrap;
+pub mod builds;
 pub mod certificates;
 pub(crate) mod changes;
 mod clock;
@@ -60,6 +61,8 @@ pub struct Actor {
     pub grant: access::Grant,
     /// The request by which they ask.
     pub call: Call,
+    /// The project that requests are about which do not say, where a session says it.
+    pub about: Option<String>,
 }
 
 /// A request, as far as rules must know it.

@@ -138,7 +138,13 @@ mod tests {
     use crate::domain::Call;
 
     fn actor(user: &str, token: &str) -> Actor {
-        Actor { user: user.into(), token: token.into(), grant: Default::default(), call: Call::default() }
+        Actor {
+            user: user.into(),
+            token: token.into(),
+            grant: Default::default(),
+            call: Call::default(),
+            about: None,
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::access::{self, Grant, Noun};
-use super::{Actor, Call, Error, State, id, now, signing_keys, tokens};
+use super::{Actor, Call, Error, State, id, now, projects, signing_keys, tokens};
 
 /// How long one works unless it is asked for less, seconds.
 pub const LIFE: i64 = 15 * 60;
@@ -85,9 +85,26 @@ pub enum Algorithm {
     Hs256,
 }
 
+/// Who asks, and about which project where the request does not say.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Who asks.
+    pub actor: Actor,
+    /// `prj_…`
+    pub project: Option<String>,
+}
+
+impl From<Actor> for Session {
+    fn from(actor: Actor) -> Self {
+        Self { project: actor.about.clone(), actor }
+    }
+}
+
 /// What a new token is to be.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// The project that requests are about which do not say; the token may do as much as it could without.
+    pub about: Option<String>,
     /// Nothing of other projects.
     pub project: Option<String>,
     /// Nothing of other functions.
@@ -129,6 +146,9 @@ struct Claims {
     function: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    /// The project that requests are about which do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,6 +204,7 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
         project: grant.project,
         function: grant.function,
         scope: grant.scopes.map(|scopes| scopes.to_string()),
+        about: wanted.about.clone(),
     };
     let jwt = match wanted.algorithm {
         Algorithm::EdDsa => {
@@ -202,12 +223,36 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
     Ok((jwt, claims.exp * 1000))
 }
 
-/// Whoever shows this token.
+/// Trades a token for one that lives for minutes, and is about a project where requests do not say.
 ///
 /// # Errors
-/// When it is none of ours, has ended, or what it was exchanged for is gone.
-pub async fn authenticate(state: &State, jwt: &str) -> Result<Actor, Error> {
-    tokens::authenticate(state, jwt).await
+/// When the token is unknown or expired, or its owner has no such project.
+pub async fn open(state: &State, secret: &str, project: Option<&str>) -> Result<String, Error> {
+    let actor = tokens::authenticate(state, secret).await?;
+    if let Some(project) = project {
+        access::project(state, &actor, project, Noun::Projects.read()).await?;
+    }
+    let wanted = Wanted { about: project.map(str::to_owned), ..Wanted::default() };
+    Ok(issue_as(state, &actor, &wanted).await?.0)
+}
+
+/// Which project a request is about: the one that it says, or of the session, or of the token, or the only one there is.
+///
+/// # Errors
+/// When there are several.
+pub async fn project(state: &State, session: &Session, said: Option<&str>) -> Result<String, Error> {
+    let known = said.or(session.project.as_deref()).or(session.actor.grant.project.as_deref());
+    if let Some(project) = known {
+        return Ok(project.to_owned());
+    }
+    let mut mine = projects::list(state, &session.actor, "").await?.items.into_iter();
+    match (mine.next(), mine.next()) {
+        (Some(only), None) => Ok(only.id),
+        _ => {
+            let detail = "say which project this is about: with the header X-Project-Id";
+            Err(Error::invalid("project_required", detail))
+        }
+    }
 }
 
 /// Whether a secret has the form of a JWT.
@@ -240,11 +285,13 @@ pub(super) async fn check(state: &State, jwt: &str) -> Result<(Actor, i64), Erro
         None if algorithm == Algorithm::Hs256 => {
             let user = state.store.user(&claims.sub).await?.ok_or(Error::Unauthenticated)?;
             let token = format!("jwt_{}", user.id);
-            (Actor { user: user.id, token, grant: Grant::default(), call: Call::default() }, until)
+            let (grant, call) = (Grant::default(), Call::default());
+            (Actor { user: user.id, token, grant, call, about: None }, until)
         }
         None => return Err(Error::Unauthenticated),
     };
     actor.grant = within(actor.grant, &claims)?;
+    actor.about = claims.about;
     Ok((actor, until))
 }
 

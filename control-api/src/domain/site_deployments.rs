@@ -8,6 +8,9 @@ use super::upload::{self, Chunks, ReceivedSite};
 use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites};
 use crate::store::{Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
 
+/// Deployments of a site that are shown with it.
+const NEWEST: i64 = 10;
+
 /// A site's deployments, newest first. `before` is the cursor: a deployment's number.
 ///
 /// # Errors
@@ -21,6 +24,35 @@ pub async fn list(
     access::site(state, actor, site, Noun::Deployments.read()).await?;
     let items = state.store.site_deployments_of(site, before.unwrap_or(i64::MAX), PAGE).await?;
     Ok(Page::of(items, |deployment| deployment.number.to_string()))
+}
+
+/// One deployment of a site.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<SiteDeploymentRow, Error> {
+    let not_found = || Error::not_found("deployment", id);
+    let deployment = state.store.site_deployment(id).await?.ok_or_else(not_found)?;
+    let needed = Noun::Deployments.read();
+    access::site(state, actor, &deployment.site_id, needed).await.map_err(|error| match error {
+        Error::NotFound { .. } => not_found(),
+        error => error,
+    })?;
+    Ok(deployment)
+}
+
+/// The ten newest deployments of each of a project's sites, newest first.
+///
+/// # Errors
+/// When the actor may not see the project's deployments.
+pub async fn newest(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    sites: &[String],
+) -> Result<Vec<SiteDeploymentRow>, Error> {
+    access::project(state, actor, project, Noun::Deployments.read()).await?;
+    Ok(state.store.newest_site_deployments(project, sites, NEWEST).await?)
 }
 
 /// Receives a directory and makes it what the site serves.

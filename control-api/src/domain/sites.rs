@@ -51,6 +51,16 @@ pub async fn list(
     Ok(Page::of(sites, |site| site.id.clone()))
 }
 
+/// A project's site with this slug.
+///
+/// # Errors
+/// When the actor is not a member of the project, or it has no such site.
+pub async fn by_slug(state: &State, actor: &Actor, project: &str, slug: &str) -> Result<SiteRow, Error> {
+    access::project(state, actor, project, Noun::Sites.read()).await?;
+    let found = state.store.site_by_slug(project, slug).await?;
+    found.ok_or_else(|| Error::not_found("site", slug))
+}
+
 /// Makes a site without files. It answers once it is deployed.
 ///
 /// # Errors

@@ -94,11 +94,47 @@ pub async fn receive_file(
     chunks: Chunks,
 ) -> Result<Kept, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
+    let new = NewFile { name, profile, places: None };
+    Box::pin(receive_file_for(state, actor, project, new, chunks)).await
+}
+
+/// Receives a file that is held here only, and pins it.
+///
+/// # Errors
+/// As [`receive`].
+pub async fn receive_private_file(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    name: Option<String>,
+    chunks: Chunks,
+) -> Result<Kept, Error> {
+    access::project(state, actor, project, Noun::Storage.write()).await?;
+    let new = NewFile { name, profile: Profile::default(), places: Some(Vec::new()) };
+    Box::pin(receive_file_for(state, actor, project, new, chunks)).await
+}
+
+/// How a file is kept.
+struct NewFile {
+    name: Option<String>,
+    profile: Profile,
+    places: Option<Vec<String>>,
+}
+
+async fn receive_file_for(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    new: NewFile,
+    chunks: Chunks,
+) -> Result<Kept, Error> {
+    let profile = new.profile;
     let read = move |blocks: &DiskStore, chunks| file(profile, blocks, chunks);
     let incoming = incoming(state, project, chunks, read).await?;
     let (_, roots) = keep(state, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;
-    pins::pin(state, actor, project, NewPin { cid, name, places: None, key: None }).await
+    let new = NewPin { cid, name: new.name, places: new.places, key: None };
+    pins::pin(state, actor, project, new).await
 }
 
 /// Reads what comes on a blocking thread.

@@ -80,6 +80,18 @@ pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
     Ok(look(state, secret).await?.actor.clone())
 }
 
+/// Whoever has been let in by this token before, if it still is one.
+///
+/// # Errors
+/// When the token is gone or expired.
+pub(crate) async fn by_id(state: &State, id: &str) -> Result<Actor, Error> {
+    let row = state.store.token(id).await?.ok_or(Error::Unauthenticated)?;
+    if row.expires_at.is_some_and(|expiry| expiry <= now()) {
+        return Err(Error::Unauthenticated);
+    }
+    actor(row)
+}
+
 /// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it.
 ///
 /// # Errors
@@ -130,7 +142,7 @@ pub(super) fn actor(row: TokenRow) -> Result<Actor, Error> {
         scopes: row.scopes.as_deref().map(str::parse).transpose()?,
         role: row.role.as_deref().map(str::parse).transpose()?,
     };
-    Ok(Actor { user: row.user_id, token: row.id, grant, call: Call::default() })
+    Ok(Actor { user: row.user_id, token: row.id, grant, call: Call::default(), about: None })
 }
 
 /// The user behind the actor.
@@ -218,17 +230,46 @@ pub async fn rotate(
     Ok((row, secret))
 }
 
-/// Deletes a token; whoever still shows it is refused from now on.
+/// Deletes a token; whoever still shows it is refused from now on. Returns what it was.
 ///
 /// # Errors
 /// When the actor has no such token.
-pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
+pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> {
     let row = own(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     tokens::delete(&mut db, id).await?;
     audit::commit(db, actor, Event::maybe("token.delete", id, row.project_id.as_deref())).await?;
     state.tokens.0.invalidate_all();
-    Ok(())
+    Ok(row)
+}
+
+/// What a user may still make.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Tokens that may be made in a day (UTC).
+    pub a_day: i64,
+    /// Of those, how many are left.
+    pub left: i64,
+    /// When the next day begins, milliseconds.
+    pub next_day: i64,
+    /// Tokens there are.
+    pub active: i64,
+    /// Tokens that there may be.
+    pub most_active: i64,
+}
+
+/// What the actor may still make.
+///
+/// # Errors
+/// When the token is for something else.
+pub async fn allowance(state: &State, actor: &Actor) -> Result<Allowance, Error> {
+    of_a_user(actor, Noun::Tokens.read())?;
+    let now = now();
+    let mut db = state.store.read().await?;
+    let active = tokens::count(&mut db, &actor.user, now).await?;
+    let made = tokens::made(&mut db, &actor.user, now / DAY).await?;
+    let next_day = (now / DAY + 1) * DAY;
+    Ok(Allowance { a_day: A_DAY, left: (A_DAY - made).max(0), next_day, active, most_active: ACTIVE })
 }
 
 /// A token that the actor may change: one of theirs, or a key of a project whose keys they may change.

@@ -42,6 +42,8 @@ pub enum Origin {
     Client(Chunks),
     /// This server's sources of content have it.
     Sources,
+    /// This server has built the component.
+    Built(Bytes),
 }
 
 /// What the client says that it sends.
@@ -275,10 +277,40 @@ fn stored(blocks: &DiskStore, claim: &Claim) -> Result<Received, UploadError> {
         blocks.dag(&root, &mut ids)?;
     }
     let staging = blocks.stage().map_err(UploadError::Storage)?;
+    restage(blocks, &staging, ids)?;
+    let content = inspect(&staging, claim)?;
+    staging.sync().map_err(UploadError::Storage)?;
+    Ok(Received { content, staging })
+}
+
+/// Stages blocks that are here.
+pub(super) fn restage(
+    blocks: &DiskStore,
+    staging: &Staging,
+    ids: BTreeSet<ContentId>,
+) -> Result<(), UploadError> {
     for id in ids {
         let bytes = blocks.block(&id).map_err(UploadError::Storage)?.ok_or(FileReadError::Missing(id))?;
         staging.put(&Block { id, bytes }).map_err(UploadError::Storage)?;
     }
+    Ok(())
+}
+
+/// Judges a function that was built here, and whose assets are here. Blocking.
+///
+/// # Errors
+/// When it is no function.
+pub fn built(blocks: &DiskStore, claim: &Claim, component: &Bytes) -> Result<Received, UploadError> {
+    let staging = blocks.stage().map_err(UploadError::Storage)?;
+    if let Some(assets) = &claim.assets {
+        let mut ids = BTreeSet::new();
+        blocks.dag(assets, &mut ids)?;
+        restage(blocks, &staging, ids)?;
+    }
+    let staged = unixfs::import(&component[..], |block| staging.put(&block).map_err(std::io::Error::other));
+    staged.map_err(|source| {
+        UploadError::Storage(StoreError::Io { action: "staging", path: claim.cid.to_string().into(), source })
+    })?;
     let content = inspect(&staging, claim)?;
     staging.sync().map_err(UploadError::Storage)?;
     Ok(Received { content, staging })

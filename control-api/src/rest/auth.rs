@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, State as Shared};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use serde::Serialize;
@@ -10,17 +11,54 @@ use utoipa::ToSchema;
 
 use super::problem::{Failure, ProblemDocument};
 use crate::app::State;
+use crate::domain::sessions::Session;
 use crate::domain::{Actor, Call, Error, tokens};
 
-/// Nobody, where there is no header; a bad token is refused also where none is needed.
-impl OptionalFromRequestParts<Arc<State>> for Actor {
+/// Whoever shows a token or a session: `Bearer <token>`, or the bare token as older clients send it. Nobody, where there is no
+/// header; a bad token is refused also where none is needed.
+///
+/// # Errors
+/// When it is none of ours, expired, or used too often.
+pub(crate) async fn authenticate(
+    state: &State,
+    headers: &HeaderMap,
+    call: Call,
+) -> Result<Option<Session>, Error> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return Ok(None);
+    }
+    let actor = match tokens::authenticate(state, token(headers)?).await {
+        Err(Error::Unauthenticated) => {
+            call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
+            return Err(Error::Unauthenticated);
+        }
+        other => other?,
+    };
+    state.rates.count(&actor)?;
+    Ok(Some(Actor { call, ..actor }.into()))
+}
+
+/// `Bearer <token>`, or the bare token as older clients send it.
+pub(super) fn token(headers: &HeaderMap) -> Result<&str, Error> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = header.ok_or(Error::Unauthenticated)?.trim();
+    match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        Some(_) => Err(Error::Unauthenticated),
+        None => Ok(header),
+    }
+}
+
+fn call(parts: &Parts) -> Call {
+    parts.extensions.get::<Call>().cloned().unwrap_or_default()
+}
+
+impl FromRequestParts<Arc<State>> for Session {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Self>, Failure> {
-        if !parts.headers.contains_key(AUTHORIZATION) {
-            return Ok(None);
-        }
-        <Self as FromRequestParts<Arc<State>>>::from_request_parts(parts, state).await.map(Some)
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
+        let session = authenticate(state, &parts.headers, call(parts)).await?;
+        Ok(session.ok_or(Error::Unauthenticated)?)
     }
 }
 
@@ -28,27 +66,15 @@ impl FromRequestParts<Arc<State>> for Actor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
-        let call = parts.extensions.get::<Call>().cloned().unwrap_or_default();
-        let actor = match tokens::authenticate(state, token(parts)?).await {
-            Err(Error::Unauthenticated) => {
-                call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
-                return Err(Error::Unauthenticated.into());
-            }
-            other => other?,
-        };
-        state.rates.count(&actor)?;
-        Ok(Self { call, ..actor })
+        Ok(<Session as FromRequestParts<Arc<State>>>::from_request_parts(parts, state).await?.actor)
     }
 }
 
-/// `Bearer <token>`, or the bare token as older clients send it.
-pub(super) fn token(parts: &Parts) -> Result<&str, Error> {
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let header = header.ok_or(Error::Unauthenticated)?.trim();
-    match header.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
-        Some(_) => Err(Error::Unauthenticated),
-        None => Ok(header),
+impl OptionalFromRequestParts<Arc<State>> for Actor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Self>, Failure> {
+        Ok(authenticate(state, &parts.headers, call(parts)).await?.map(|session| session.actor))
     }
 }
 

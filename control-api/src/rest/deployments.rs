@@ -268,6 +268,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         triggers: input.triggers.as_deref().map(self::triggers).transpose()?.unwrap_or_default(),
         settings: settings(headers)?,
         preview: input.preview,
+        id: None,
     };
     Ok((claim, wanted))
 }

@@ -34,7 +34,7 @@ pub(super) async fn once(Shared(state): Shared<Arc<State>>, request: Request, ne
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let actor = match auth::token(&parts) {
+    let actor = match auth::token(&parts.headers) {
         Ok(token) => tokens::authenticate(&state, token).await.ok(),
         Err(_) => None,
     };

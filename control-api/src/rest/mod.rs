@@ -24,6 +24,7 @@ mod storage_upload;
 mod tokens;
 mod triggers;
 mod upload;
+mod upload_proxy;
 
 use std::sync::Arc;
 
@@ -40,10 +41,12 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::auth::authenticate;
 pub use self::call::Peer;
 use self::problem::Failure;
 use crate::app::State;
 use crate::domain::Page;
+use crate::graphql::{self, GraphqlConfig};
 
 /// JSON bodies, bytes: a route table, with escapes. Uploads have a limit of their own.
 const JSON_BYTES: usize = 2 * limits::ROUTES_BYTES;
@@ -69,11 +72,13 @@ impl Modify for Bearer {
 }
 
 /// All endpoints and the document that describes them; content by CID, too, if there is a gateway.
-pub fn router(state: Arc<State>, gateway: Option<Gateway>) -> Router {
+pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfig) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = documented::complete(document);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
+        .merge(upload_proxy::router())
+        .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)

@@ -127,7 +127,7 @@ pub(super) async fn exchange(
 ) -> Result<(StatusCode, axum::Json<Session>), Failure> {
     let SessionInput { project_id: project, function_id: function, scopes, algorithm, expires_in } = input;
     let algorithm = algorithm.unwrap_or_default();
-    let wanted = Wanted { project, function, scopes, algorithm, seconds: expires_in };
+    let wanted = Wanted { about: None, project, function, scopes, algorithm, seconds: expires_in };
     let (token, expires_at) = sessions::issue_as(&state, &actor, &wanted).await?;
     Ok((StatusCode::CREATED, axum::Json(Session { token, token_type: "Bearer", expires_at })))
 }

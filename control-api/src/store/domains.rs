@@ -107,6 +107,20 @@ impl Store {
         Ok(query.bind(project).bind(hostname).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
+    /// A project's domains that lead to these, of which there are 100 at most.
+    pub(crate) async fn domains_of_owners(
+        &self,
+        project: &str,
+        owners: &[String],
+    ) -> Result<Vec<DomainRow>, StoreError> {
+        let places = sql::places(2, owners.len());
+        let query =
+            format!("{SELECT} where d.project_id = $1 and d.owner_id in ({places}) order by d.id limit 1000");
+        let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(project);
+        let query = owners.iter().fold(query, |query, owner| query.bind(owner));
+        Ok(query.fetch_all(&self.reader).await?)
+    }
+
     /// Verified domains that are to be checked again by `now`, the longest due first.
     pub(crate) async fn due_domains(&self, now: i64, limit: i64) -> Result<Vec<DomainRow>, StoreError> {
         let query = format!("{SELECT} where d.next_check_at <= $1 order by d.next_check_at limit $2");

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub mod backup;
+pub(crate) mod builds;
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;
@@ -33,6 +34,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection as _, PgConnection};
 
 pub use self::audit::AuditRow;
+pub use self::builds::{BuildRow, DeployedRow};
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
 pub use self::functions::FunctionRow;

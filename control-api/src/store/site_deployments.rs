@@ -48,6 +48,25 @@ impl Store {
         Ok(query.bind(site).bind(before).bind(limit).fetch_all(&self.reader).await?)
     }
 
+    /// The newest of each of these sites of a project, newest first.
+    pub(crate) async fn newest_site_deployments(
+        &self,
+        project: &str,
+        sites: &[String],
+        each: i64,
+    ) -> Result<Vec<SiteDeploymentRow>, StoreError> {
+        let places = sql::places(3, sites.len());
+        let query = format!(
+            "select {COLUMNS} from (select d.*, row_number() over (partition by d.site_id order by d.number desc) as place
+                from site_deployments d join sites s on s.id = d.site_id
+                where s.project_id = $1 and d.site_id in ({places})) numbered
+             where place <= $2 order by site_id, number desc"
+        );
+        let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(project).bind(each);
+        let query = sites.iter().fold(query, |query, site| query.bind(site));
+        Ok(query.fetch_all(&self.reader).await?)
+    }
+
     /// Id and directory of every deployment, `limit` at a time, in the order of ids.
     pub(crate) async fn site_roots(
         &self,

@@ -33,6 +33,16 @@ impl Store {
         Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
+    pub(crate) async fn site_by_slug(
+        &self,
+        project: &str,
+        slug: &str,
+    ) -> Result<Option<SiteRow>, StoreError> {
+        let query = format!("{SELECT} where s.slug = $1 and s.project_id = $2");
+        let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(slug).bind(project);
+        Ok(query.fetch_optional(&self.reader).await?)
+    }
+
     /// A project's sites, all or the one with a name.
     pub(crate) async fn sites_of(
         &self,

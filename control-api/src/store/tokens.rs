@@ -113,6 +113,12 @@ pub(crate) async fn count_made(db: &mut Connection, user: &str, day: i64) -> Res
     Ok(sql::query_scalar(query).bind(user).bind(day).fetch_one(db).await?)
 }
 
+/// How many tokens a user made on a day.
+pub(crate) async fn made(db: &mut Connection, user: &str, day: i64) -> Result<i64, StoreError> {
+    let query = "select tokens_made from users where id = $1 and tokens_day = $2";
+    Ok(sql::query_scalar(query).bind(user).bind(day).fetch_optional(db).await?.unwrap_or_default())
+}
+
 pub(crate) async fn insert(db: &mut Connection, token: NewToken<'_>) -> Result<(), StoreError> {
     let query = "insert into tokens (id, user_id, name, hash, masked, project_id, function_id, scopes, role,
             expires_at, created_at)

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
-use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{
+    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, StorageConfig,
+};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
@@ -178,7 +180,7 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
         let config = ControlConfig { storage, api, domains, ..config(dir.path(), &stored) };
-        let control = build(config, dir.path()).await;
+        let control = Box::pin(build(config, dir.path())).await;
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
@@ -194,14 +196,14 @@ impl Served {
 
     /// On a database that has everything.
     pub async fn restored(stored: Stored, dir: tempfile::TempDir) -> Self {
-        let control = build(config(dir.path(), &stored), dir.path()).await;
+        let control = Box::pin(build(config(dir.path(), &stored), dir.path())).await;
         Self::serve(control, stored, dir).await
     }
 
     /// Another server for the same data, which remembers nothing.
     pub async fn again(self, api: ApiConfig) -> Self {
         let config = ControlConfig { api, ..config(self.dir.path(), &self.stored) };
-        let control = build(config, self.dir.path()).await;
+        let control = Box::pin(build(config, self.dir.path())).await;
         Self::serve(control, self.stored, self.dir).await
     }
 
@@ -256,6 +258,22 @@ impl Served {
         (status, answer.bytes().await.ok().map(Vec::from))
     }
 
+    /// A POST with headers.
+    pub async fn call_with(
+        &self,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (u16, Value) {
+        let mut request = client().post(format!("{}{path}", self.url)).bearer_auth(token).json(&body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
     pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
         let answer = self.answer(method, path, token, &[], body).await;
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
@@ -292,6 +310,8 @@ fn config(dir: &Path, stored: &Stored) -> ControlConfig {
         clock: Clock::System,
         storage: StorageConfig::default(),
         gateway: None,
+        graphql: GraphqlConfig::default(),
+        javascript: None,
         api: ApiConfig::default(),
         domains: DomainConfig::default(),
     }
@@ -299,7 +319,7 @@ fn config(dir: &Path, stored: &Stored) -> ControlConfig {
 
 async fn build(config: ControlConfig, dir: &Path) -> ControlApi {
     let blocks = DiskStore::open(dir.join("blocks")).unwrap();
-    ControlApi::build(config, blocks).await.unwrap()
+    Box::pin(ControlApi::build(config, blocks)).await.unwrap()
 }
 
 fn client() -> Client {

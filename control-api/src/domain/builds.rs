@@ -1,0 +1,347 @@
+//! Deployments by CID, of what a project has stored or this server's sources have: a component at once, JavaScript once it is
+//! built, where this server can build it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use af_content::unixfs;
+use af_contract::{Blake3Hash, ContentId};
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
+use tracing::{error, info};
+
+use super::access::{self, Noun};
+use super::component::ComponentError;
+use super::deployments::{self, Wanted};
+use super::projects::commit;
+use super::upload::{Claim, Origin, UploadError};
+use super::{Actor, Error, PAGE, Page, State, blocks, id, now};
+use crate::javascript::{BuildError, JavaScriptBuild, SOURCE_BYTES};
+use crate::store::{BuildRow, DeployedRow, FunctionRow, builds};
+
+/// Builds at a time: each takes a core and hundreds of megabytes.
+const AT_ONCE: usize = 1;
+
+/// Builds that wait for that.
+const WAITING: usize = 16;
+
+/// Deployments of a function that are shown with it.
+const NEWEST: i64 = 10;
+
+const UNAVAILABLE: &str = "this is source code, and this server has no JavaScript build; build it into a component first, or have the operator start the server with --javascript-build";
+
+/// What is being built.
+pub(crate) struct Builds {
+    javascript: Option<JavaScriptBuild>,
+    turns: Semaphore,
+    places: Arc<Semaphore>,
+    changed: watch::Sender<u64>,
+}
+
+/// What is to be deployed.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// A component, or JavaScript.
+    pub cid: ContentId,
+    /// BLAKE3 of the component.
+    pub blake3: Option<Blake3Hash>,
+    /// A directory of files that the function may read.
+    pub assets: Option<ContentId>,
+}
+
+impl Source {
+    /// From the texts of a request.
+    ///
+    /// # Errors
+    /// When one is none.
+    pub fn parse(cid: Option<&str>, blake3: Option<&str>, assets: Option<&str>) -> Result<Self, Error> {
+        let content_id =
+            |text: &str| ContentId::parse(text).map_err(|error| Error::invalid("invalid_cid", error));
+        let cid =
+            cid.ok_or_else(|| Error::invalid("invalid_cid", "say with its CID what is to be deployed"))?;
+        let blake3 = blake3.map(|text| text.parse().map_err(|error| Error::invalid("invalid_blake3", error)));
+        Ok(Self {
+            cid: content_id(cid)?,
+            blake3: blake3.transpose()?,
+            assets: assets.map(content_id).transpose()?,
+        })
+    }
+}
+
+impl Builds {
+    pub(crate) fn new(javascript: Option<JavaScriptBuild>) -> Self {
+        Self {
+            javascript,
+            turns: Semaphore::new(AT_ONCE),
+            places: Arc::new(Semaphore::new(WAITING)),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Changes whenever a build has begun or ended.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// What was being built when the server ended is built no more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn recover(store: &crate::store::Store) -> Result<(), crate::store::StoreError> {
+    let mut db = store.begin().await?;
+    builds::interrupt(&mut db, "the server was stopped while this was being built; deploy it again", now())
+        .await?;
+    Ok(db.commit().await?)
+}
+
+/// Deploys content by its CID. A component is what the function runs when this returns; JavaScript is being built then, or has
+/// failed for a reason that the row tells.
+///
+/// # Errors
+/// When there is no function that the actor may see, the project has no such content and nobody else has, or it is refused.
+pub async fn trigger(
+    state: &Arc<State>,
+    actor: &Actor,
+    function: &str,
+    source: Source,
+) -> Result<DeployedRow, Error> {
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    for cid in std::iter::once(source.cid).chain(source.assets) {
+        own(state, &row.project_id, &cid).await?;
+    }
+    let claim = Claim { cid: source.cid, blake3: source.blake3, assets: source.assets, key: None };
+    let made =
+        Box::pin(deployments::create(state, actor, function, claim, Wanted::default(), Origin::Sources))
+            .await;
+    let id = match made {
+        Ok(deployment) => deployment.id,
+        Err(Error::Upload(UploadError::Component(ComponentError::NotWasm(_)))) => {
+            Box::pin(start(state, actor, &row, source)).await?
+        }
+        Err(error) => return Err(error),
+    };
+    state.builds.announce();
+    state.store.deployed(&id).await?.ok_or_else(|| Error::not_found("deployment", &id))
+}
+
+/// A deployment, or what is to be one.
+///
+/// # Errors
+/// When there is none that the actor may see.
+pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeployedRow, Error> {
+    let not_found = || Error::not_found("deployment", id);
+    let deployed = state.store.deployed(id).await?.ok_or_else(not_found)?;
+    let needed = Noun::Deployments.read();
+    access::function(state, actor, &deployed.function_id, needed).await.map_err(|error| match error {
+        Error::NotFound { .. } => not_found(),
+        error => error,
+    })?;
+    Ok(deployed)
+}
+
+/// A function's deployments and builds, newest first; with `cid`, those of that content. `before` is the cursor: an id.
+///
+/// # Errors
+/// When there is no function that the actor may see.
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    cid: Option<&str>,
+    before: &str,
+) -> Result<Page<DeployedRow>, Error> {
+    access::function(state, actor, function, Noun::Deployments.read()).await?;
+    // Ids are of digits and letters behind their prefix.
+    let before = if before.is_empty() { "dep_~" } else { before };
+    let items = state.store.deployed_of(function, cid, before, PAGE).await?;
+    Ok(Page::of(items, |deployed| deployed.id.clone()))
+}
+
+/// Several deployments of a project at once, by their ids; those that are no more are left out.
+///
+/// # Errors
+/// When the actor may not see the project's deployments.
+pub async fn several(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    ids: &[String],
+) -> Result<Vec<DeployedRow>, Error> {
+    if actor.grant.function.is_some() {
+        // Of one function, so there is one.
+        let mut found = Vec::new();
+        for id in ids {
+            found.push(get(state, actor, id).await?);
+        }
+        return Ok(found);
+    }
+    access::project(state, actor, project, Noun::Deployments.read()).await?;
+    Ok(state.store.deployed_in(project, ids).await?)
+}
+
+/// What the newest build of each of a project's functions has come to; none for those that were never built.
+///
+/// # Errors
+/// When the actor may not see the project's functions.
+pub async fn newest(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    functions: &[String],
+) -> Result<Vec<(String, String)>, Error> {
+    access::project(state, actor, project, Noun::Functions.read()).await?;
+    Ok(state.store.newest_builds(functions).await?)
+}
+
+/// The ten newest deployments of each of a project's functions, newest first.
+///
+/// # Errors
+/// When the actor may not see the project's deployments.
+pub async fn newest_deployed(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    functions: &[String],
+) -> Result<Vec<DeployedRow>, Error> {
+    match &actor.grant.function {
+        Some(only) => access::function(state, actor, only, Noun::Deployments.read()).await.map(drop)?,
+        None => access::project(state, actor, project, Noun::Deployments.read()).await.map(drop)?,
+    }
+    Ok(state.store.newest_deployed(project, functions, NEWEST).await?)
+}
+
+/// What a function is doing: `ACTIVE`, `INACTIVE`, `DEPLOYING` or `FAILED`.
+#[must_use]
+pub fn status(function: &FunctionRow, newest_build: Option<&str>) -> &'static str {
+    match newest_build {
+        _ if function.status == "INACTIVE" => "INACTIVE",
+        Some("DEPLOYING") => "DEPLOYING",
+        // One that runs something goes on with that.
+        Some("FAILED") if function.current_deployment_id.is_none() => "FAILED",
+        _ => "ACTIVE",
+    }
+}
+
+/// Nobody gets what is here for knowing its CID. What is not here, this server's sources may have for everybody.
+async fn own(state: &State, project: &str, cid: &ContentId) -> Result<(), Error> {
+    let text = cid.to_string();
+    let theirs =
+        state.store.pin(project, &text).await?.is_some() || state.store.is_deployed(project, &text).await?;
+    let cid = *cid;
+    if theirs || !blocks::disk(state, move |blocks| blocks.has(&cid)).await? {
+        return Ok(());
+    }
+    Err(Error::not_found("pin", &text))
+}
+
+/// Begins to build source code, or tells why that cannot be.
+async fn start(
+    state: &Arc<State>,
+    actor: &Actor,
+    function: &FunctionRow,
+    source: Source,
+) -> Result<String, Error> {
+    let build = state.builds.javascript.clone();
+    let place = state.builds.places.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
+    let now = now();
+    let row = BuildRow {
+        id: id::new("dep"),
+        function_id: function.id.clone(),
+        source_cid: source.cid.to_string(),
+        assets_cid: source.assets.map(|assets| assets.to_string()),
+        status: if build.is_some() { "DEPLOYING" } else { "FAILED" }.into(),
+        reason: build.is_none().then(|| UNAVAILABLE.into()),
+        author_id: actor.user.clone(),
+        created_at: now,
+        updated_at: now,
+    };
+    let mut db = state.store.begin().await?;
+    if builds::is_deploying(&mut db, &function.id).await? {
+        let detail = "the function is being built already; wait until that has ended";
+        return Err(Error::conflict("deployment_in_progress", detail));
+    }
+    builds::insert(&mut db, &row).await?;
+    commit(db).await?;
+    if let Some(build) = build {
+        let (state, actor, id) = (state.clone(), actor.clone(), row.id.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            Box::pin(finish(&state, &actor, &build, row, source)).await;
+            state.builds.announce();
+        });
+        return Ok(id);
+    }
+    Ok(row.id)
+}
+
+/// Builds, deploys, and writes down what became of it.
+async fn finish(state: &State, actor: &Actor, build: &JavaScriptBuild, row: BuildRow, source: Source) {
+    let Err(error) = make(state, actor, build, &row, source).await else {
+        info!(deployment = %row.id, "source code was built and deployed");
+        return;
+    };
+    let reason = match &error {
+        Failed::Build(BuildError::Io(_)) | Failed::Domain(Error::Store(_) | Error::Internal(_)) => {
+            error!(deployment = %row.id, %error, source = ?std::error::Error::source(&error), "source code could not be built");
+            "the server could not build this; its log says why".to_owned()
+        }
+        error => error.to_string(),
+    };
+    let written = async {
+        let mut db = state.store.begin().await?;
+        builds::finish(&mut db, &row.id, "FAILED", Some(&reason), now()).await?;
+        commit(db).await
+    };
+    if let Err(error) = written.await {
+        error!(deployment = %row.id, %error, "a build's end could not be written down; the next start does so");
+    }
+}
+
+/// Why source code did not become a deployment.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Domain(#[from] Error),
+}
+
+async fn make(
+    state: &State,
+    actor: &Actor,
+    build: &JavaScriptBuild,
+    row: &BuildRow,
+    source: Source,
+) -> Result<(), Failed> {
+    let code = read(state, source.cid).await?;
+    let turn = state.builds.turns.acquire().await.map_err(|error| Error::Internal(Box::new(error)))?;
+    let component = Bytes::from(build.build(&code).await?);
+    drop(turn);
+    let file = component.clone();
+    let summary = blocks::blocking(move || unixfs::import(&file[..], |_| Ok(()))).await?;
+    let summary = summary.map_err(|error| Error::Internal(Box::new(error)))?;
+    let claim = Claim { cid: summary.root, blake3: Some(summary.blake3), assets: source.assets, key: None };
+    let wanted = Wanted { id: Some(row.id.clone()), ..Wanted::default() };
+    let origin = Origin::Built(component);
+    Box::pin(deployments::create(state, actor, &row.function_id, claim, wanted, origin)).await?;
+    Ok(())
+}
+
+/// The source file, which is here.
+async fn read(state: &State, cid: ContentId) -> Result<Vec<u8>, Error> {
+    let store = state.blocks.clone();
+    let read = move || {
+        let staging = store.stage().map_err(UploadError::Storage)?;
+        let mut ids = BTreeSet::new();
+        store.dag(&cid, &mut ids)?;
+        super::upload::restage(&store, &staging, ids)?;
+        let mut inspection = staging.inspect().map_err(UploadError::Storage)?;
+        Ok::<_, UploadError>(inspection.file(&cid, SOURCE_BYTES)?)
+    };
+    Ok(blocks::blocking(read).await??)
+}

@@ -1,0 +1,150 @@
+//! What happens to a deployment, told as it happens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_graphql::{Context, ID, SimpleObject};
+use futures::{Stream, stream};
+use tokio::sync::watch;
+
+use super::asker::{actor, state};
+use super::failure::{Failure, Result};
+use super::functions::af::Status;
+use super::scalars::Date;
+use crate::app::State;
+use crate::domain::{Actor, Error, builds, tokens};
+use crate::store::DeployedRow;
+
+/// Subscriptions of one token.
+const PER_TOKEN: usize = 20;
+
+/// Subscriptions of all.
+const ALL: usize = 2_000;
+
+/// Between two looks whether the token still counts.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// What has become of a deployment.
+#[derive(SimpleObject)]
+struct DeploymentStatusUpdate {
+    deployment_id: ID,
+    status: Status,
+    /// Why it failed.
+    reason: Option<String>,
+    timestamp: Date,
+}
+
+/// How many subscriptions there are, by token.
+#[derive(Clone, Default)]
+pub(super) struct Places(Arc<Mutex<HashMap<String, usize>>>);
+
+/// Given back when the subscription ends.
+struct Place {
+    places: Places,
+    token: String,
+}
+
+impl Places {
+    fn take(&self, token: &str) -> std::result::Result<Place, Error> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let mine = taken.entry(token.to_owned()).or_default();
+        if *mine >= PER_TOKEN || all >= ALL {
+            let detail = format!("a token has at most {PER_TOKEN} subscriptions; end one first");
+            return Err(Error::Limit { code: "too_many_subscriptions", detail, seconds: 1 });
+        }
+        *mine += 1;
+        Ok(Place { places: self.clone(), token: token.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = taken.get_mut(&self.token) {
+            *mine -= 1;
+            if *mine == 0 {
+                taken.remove(&self.token);
+            }
+        }
+    }
+}
+
+/// A deployment that somebody watches.
+struct Watched {
+    state: Arc<State>,
+    actor: Actor,
+    id: String,
+    last: Option<DeployedRow>,
+    committed: watch::Receiver<u64>,
+    built: watch::Receiver<u64>,
+    ended: bool,
+    _place: Place,
+}
+
+impl Watched {
+    /// The next thing that happens.
+    async fn next(&mut self) -> std::result::Result<DeployedRow, Error> {
+        loop {
+            // Whoever may not look any more is told so: a member who left, a token that was deleted.
+            tokens::by_id(&self.state, &self.actor.token).await?;
+            let now = builds::get(&self.state, &self.actor, &self.id).await?;
+            let told =
+                self.last.as_ref().is_some_and(|last| last.status == now.status && last.reason == now.reason);
+            if !told {
+                self.last = Some(now.clone());
+                return Ok(now);
+            }
+            tokio::select! {
+                _ = self.committed.changed() => {}
+                _ = self.built.changed() => {}
+                () = tokio::time::sleep(RECHECK) => {}
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Subscription;
+
+#[async_graphql::Subscription]
+impl Subscription {
+    /// The status of a function's deployment: now, and whenever it has changed.
+    async fn deployment_status(
+        &self,
+        ctx: &Context<'_>,
+        deployment_id: ID,
+    ) -> Result<impl Stream<Item = Result<DeploymentStatusUpdate>> + use<>> {
+        let (state, actor) = (state(ctx)?.clone(), actor(ctx)?.clone());
+        let places = ctx.data::<Places>().map_err(|error| Error::Internal(error.message.into()))?;
+        let place = places.take(&actor.token)?;
+        let watched = Watched {
+            committed: state.changes.subscribe(),
+            built: state.builds.subscribe(),
+            state,
+            actor,
+            id: deployment_id.0,
+            last: None,
+            ended: false,
+            _place: place,
+        };
+        Ok(stream::unfold(watched, |mut watched| async move {
+            if watched.ended {
+                return None;
+            }
+            let next = watched.next().await;
+            watched.ended = next.is_err();
+            Some((next.map(update).map_err(Failure::named("AF")), watched))
+        }))
+    }
+}
+
+fn update(row: DeployedRow) -> DeploymentStatusUpdate {
+    DeploymentStatusUpdate {
+        deployment_id: ID(row.id),
+        status: Status::of(&row.status),
+        reason: row.reason,
+        timestamp: Date(row.updated_at),
+    }
+}

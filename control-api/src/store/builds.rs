@@ -1,0 +1,190 @@
+//! Builds: source code that is to become a deployment. And deployments with them, as clients see both: one list.
+
+use sqlx::AssertSqlSafe;
+
+use super::sql::{self, Connection};
+use super::{Store, StoreError};
+
+/// Ids in one statement.
+const IDS: usize = 500;
+
+/// A deployment, or source code on its way to be one.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeployedRow {
+    /// `dep_…`
+    pub id: String,
+    /// `fn_…`
+    pub function_id: String,
+    /// What was sent: source code, or the component.
+    pub cid: String,
+    /// Of the component.
+    pub blake3: Option<String>,
+    /// The directory of files that it may read.
+    pub assets_cid: Option<String>,
+    /// `DEPLOYING`, `FAILED`, or what its function is while this is what it runs: `ACTIVE` or `INACTIVE`.
+    pub status: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Milliseconds.
+    pub created_at: i64,
+    /// Milliseconds.
+    pub updated_at: i64,
+}
+
+/// Source code on its way to be a deployment.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct BuildRow {
+    /// `dep_…`: of the deployment that it is to be.
+    pub id: String,
+    /// `fn_…`
+    pub function_id: String,
+    /// The source code.
+    pub source_cid: String,
+    /// The directory of files that it may read.
+    pub assets_cid: Option<String>,
+    /// `DEPLOYING`, `BUILT` or `FAILED`.
+    pub status: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// `usr_…`
+    pub author_id: String,
+    /// Milliseconds.
+    pub created_at: i64,
+    /// Milliseconds.
+    pub updated_at: i64,
+}
+
+const DEPLOYMENTS: &str =
+    "select d.id, d.function_id, coalesce(b.source_cid, d.code_cid) as cid, d.blake3, d.assets_cid,
+    case when f.current_deployment_id = d.id then f.status else 'INACTIVE' end as status, b.reason,
+    d.created_at, coalesce(b.updated_at, d.created_at) as updated_at
+    from deployments d join functions f on f.id = d.function_id left join builds b on b.id = d.id";
+
+const BUILDS: &str =
+    "select b.id, b.function_id, b.source_cid as cid, cast(null as text) as blake3, b.assets_cid,
+    b.status, b.reason, b.created_at, b.updated_at
+    from builds b join functions f on f.id = b.function_id where b.status <> 'BUILT'";
+
+impl Store {
+    pub(crate) async fn deployed(&self, id: &str) -> Result<Option<DeployedRow>, StoreError> {
+        let query = format!("{DEPLOYMENTS} where d.id = $1 union all {BUILDS} and b.id = $1");
+        Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    /// Those of a function, newest first; `before` is an id, exclusive; with `cid`, those of that content.
+    pub(crate) async fn deployed_of(
+        &self,
+        function: &str,
+        cid: Option<&str>,
+        before: &str,
+        limit: i64,
+    ) -> Result<Vec<DeployedRow>, StoreError> {
+        let query = format!(
+            "select * from (select * from ({DEPLOYMENTS} where d.function_id = $1 and d.id < $2
+                and ($3 is null or coalesce(b.source_cid, d.code_cid) = $3) order by d.id desc limit $4) built
+             union all select * from ({BUILDS} and b.function_id = $1 and b.id < $2
+                and ($3 is null or b.source_cid = $3) order by b.id desc limit $4) unbuilt) deployed
+             order by id desc limit $4"
+        );
+        let query = sql::query_as(AssertSqlSafe(query)).bind(function).bind(before).bind(cid).bind(limit);
+        Ok(query.fetch_all(&self.reader).await?)
+    }
+
+    /// Those with these ids that are of a project's functions.
+    pub(crate) async fn deployed_in(
+        &self,
+        project: &str,
+        ids: &[String],
+    ) -> Result<Vec<DeployedRow>, StoreError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(IDS) {
+            let places = sql::places(2, ids.len());
+            let query = format!("{DEPLOYMENTS} where f.project_id = $1 and d.id in ({places})");
+            let query = sql::query_as(AssertSqlSafe(query)).bind(project);
+            found.extend(each_of(query, ids).fetch_all(&self.reader).await?);
+        }
+        Ok(found)
+    }
+
+    /// The newest of each of these functions of a project, newest first.
+    pub(crate) async fn newest_deployed(
+        &self,
+        project: &str,
+        functions: &[String],
+        each: i64,
+    ) -> Result<Vec<DeployedRow>, StoreError> {
+        let mut found = Vec::new();
+        for functions in functions.chunks(IDS) {
+            let places = sql::places(3, functions.len());
+            let query = format!(
+                "select id, function_id, cid, blake3, assets_cid, status, reason, created_at, updated_at from
+                 (select u.*, row_number() over (partition by u.function_id order by u.id desc) as place from
+                   ({DEPLOYMENTS} where f.project_id = $1 and d.function_id in ({places})
+                    union all {BUILDS} and f.project_id = $1 and b.function_id in ({places})) u) numbered
+                 where place <= $2 order by function_id, id desc"
+            );
+            let query = sql::query_as(AssertSqlSafe(query)).bind(project).bind(each);
+            found.extend(each_of(query, functions).fetch_all(&self.reader).await?);
+        }
+        Ok(found)
+    }
+
+    /// The status of the newest build of each of these functions that has one.
+    pub(crate) async fn newest_builds(
+        &self,
+        functions: &[String],
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let mut found = Vec::new();
+        for functions in functions.chunks(IDS) {
+            let places = sql::places(1, functions.len());
+            let query = format!(
+                "select function_id, status from builds where id in
+                 (select max(id) from builds where function_id in ({places}) group by function_id)"
+            );
+            let query = each_of(sql::query_as(AssertSqlSafe(query)), functions);
+            found.extend(query.fetch_all(&self.reader).await?);
+        }
+        Ok(found)
+    }
+}
+
+fn each_of<R>(query: sql::Query<R>, ids: &[String]) -> sql::Query<R> {
+    ids.iter().fold(query, |query, id| query.bind(id))
+}
+
+pub(crate) async fn insert(db: &mut Connection, row: &BuildRow) -> Result<(), StoreError> {
+    let query = "insert into builds
+        (id, function_id, source_cid, assets_cid, status, reason, author_id, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let insert = sql::query(query).bind(&row.id).bind(&row.function_id).bind(&row.source_cid);
+    let insert = insert.bind(&row.assets_cid).bind(&row.status).bind(&row.reason).bind(&row.author_id);
+    insert.bind(row.created_at).bind(row.updated_at).execute(db).await?;
+    Ok(())
+}
+
+/// Whether a function has a build that has not ended.
+pub(crate) async fn is_deploying(db: &mut Connection, function: &str) -> Result<bool, StoreError> {
+    let query = "select id from builds where function_id = $1 and status = 'DEPLOYING' limit 1";
+    let found: Option<String> = sql::query_scalar(query).bind(function).fetch_optional(db).await?;
+    Ok(found.is_some())
+}
+
+pub(crate) async fn finish(
+    db: &mut Connection,
+    id: &str,
+    status: &str,
+    reason: Option<&str>,
+    now: i64,
+) -> Result<(), StoreError> {
+    let query = "update builds set status = $2, reason = $3, updated_at = $4 where id = $1";
+    sql::query(query).bind(id).bind(status).bind(reason).bind(now).execute(db).await?;
+    Ok(())
+}
+
+/// Ends what was being built when the server ended.
+pub(crate) async fn interrupt(db: &mut Connection, reason: &str, now: i64) -> Result<(), StoreError> {
+    let query =
+        "update builds set status = 'FAILED', reason = $1, updated_at = $2 where status = 'DEPLOYING'";
+    sql::query(query).bind(reason).bind(now).execute(db).await?;
+    Ok(())
+}
