@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use af_content::sink::Token;
+use af_control_api::providers::{Secret, Variables};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,10 @@ pub struct Environment {
     /// For gateways of this platform that want to know who asks.
     pub gateway_token: Option<String>,
     pub dns: DnsEnvironment,
+    /// AF_MASTER_KEY and AF_MASTER_KEY_PREVIOUS.
+    pub master_key: Variables,
+    /// Of a machine identity at an Infisical server: its id and its secret.
+    pub infisical: Option<(String, Secret)>,
     /// For places that hold content.
     pub pin_token: Option<Token>,
     config_home: Option<PathBuf>,
@@ -45,6 +50,13 @@ impl Environment {
             no_color: text("NO_COLOR").is_some(),
             log: text("AF_LOG"),
             gateway_token: text("AF_GATEWAY_TOKEN"),
+            master_key: Variables(
+                [MASTER_KEY, MASTER_KEY_PREVIOUS]
+                    .iter()
+                    .filter_map(|name| Some(((*name).to_owned(), text(name)?.into())))
+                    .collect(),
+            ),
+            infisical: text(INFISICAL_CLIENT_ID).zip(text(INFISICAL_CLIENT_SECRET).map(Secret::from)),
             dns: DnsEnvironment(
                 DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),
             ),
@@ -66,6 +78,17 @@ impl Environment {
         Ok(home.join("af/config.json"))
     }
 }
+
+/// The master key of a server, unless it is in a file.
+pub const MASTER_KEY: &str = "AF_MASTER_KEY";
+
+/// The master key before, until everything is sealed with the new one.
+const MASTER_KEY_PREVIOUS: &str = "AF_MASTER_KEY_PREVIOUS";
+
+/// Of a machine identity, as Infisical's own client has them.
+pub const INFISICAL_CLIENT_ID: &str = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID";
+/// Its secret.
+pub const INFISICAL_CLIENT_SECRET: &str = "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET";
 
 /// Credentials for the zone of a server's domain, under the names that other programs know.
 const DNS_VARIABLES: [&str; 9] = [

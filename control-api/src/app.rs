@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +17,12 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::changes::Changes;
 use crate::domain::domains::{DomainConfig, Domains};
+use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
-use crate::domain::sealing::Seal;
 use crate::domain::sweep::{self, Sweeper};
-use crate::domain::{Clock, blocks, bootstrap, feed, tokens, triggers, verification};
+use crate::domain::{Clock, blocks, bootstrap, feed, rotation, settings, tokens, triggers, verification};
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -74,8 +73,8 @@ pub(crate) struct Storage {
 pub struct ControlConfig {
     /// Where everything but content is kept.
     pub database: Database,
-    /// The file of the key that settings are sealed with; made on the first start.
-    pub master_key: PathBuf,
+    /// What the keys of projects are sealed with.
+    pub master_key: MasterKey,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
     pub invoke_url: String,
     /// Requests of one token per second, twice as many at once.
@@ -99,13 +98,24 @@ pub enum ControlError {
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     /// The master key.
-    #[error("the master key in {path} cannot be read or made")]
+    #[error("the master key {key} cannot be read or made")]
     MasterKey {
-        /// Its file.
-        path: PathBuf,
+        /// Where it is.
+        key: MasterKey,
         /// Why.
         source: std::io::Error,
     },
+    /// Another one than what the database was sealed with.
+    #[error(
+        "the master key {0} is not the one that the database was sealed with; give the one that was there before, or restore it from a backup"
+    )]
+    OtherMasterKey(MasterKey),
+    /// What is sealed.
+    #[error("what is sealed in the database cannot be brought up to date: {0}")]
+    Sealed(crate::domain::Error),
+    /// A rotation that was cut off.
+    #[error("the rotation of the master key cannot be finished")]
+    Rotation(#[from] rotation::RotationError),
     /// The block store.
     #[error("the block store cannot be used")]
     Blocks(#[from] af_content::StoreError),
@@ -131,7 +141,7 @@ pub struct State {
     /// Whoever else may have content.
     pub(crate) sources: Fetcher,
     pub(crate) limits: Limits,
-    pub(crate) seal: Seal,
+    pub(crate) keys: Keyring,
     pub(crate) domains: Domains,
     pub(crate) scheduler: Scheduler,
     pub(crate) storage: Storage,
@@ -172,11 +182,17 @@ impl ControlApi {
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
         let revision = store.latest_revision().await?;
-        let path = config.master_key;
-        let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
+        let key = config.master_key;
+        let keys =
+            Keyring::open(&key).map_err(|source| ControlError::MasterKey { key: key.clone(), source })?;
+        if !rotation::opens(&store, &keys).await? {
+            return Err(ControlError::OtherMasterKey(key));
+        }
+        settings::recover(&store, &keys).await.map_err(ControlError::Sealed)?;
+        rotation::resume(&store, &keys, &key).await?;
         let state = State {
             store,
-            seal,
+            keys,
             scheduler: Scheduler::new(config.clock),
             blocks,
             sources,

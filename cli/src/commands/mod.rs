@@ -6,10 +6,12 @@ mod fetch;
 mod functions;
 mod gateway;
 mod login;
+mod master_key;
 mod named;
 mod package;
 mod plan;
 mod routes;
+mod secrets;
 mod server;
 mod settings;
 mod sites;
@@ -36,6 +38,9 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Functions(command) => functions::run(command, environment, output).await,
         Command::Sites(command) => sites::run(command, environment, output).await,
         Command::Storage(command) => storage::run(command, environment, output).await,
+        Command::Env(command) => secrets::env(command, environment, output).await,
+        Command::Secrets(command) => secrets::secrets(command, environment, output).await,
+        Command::Admin(command) => Box::pin(master_key::admin(command, environment, output)).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
         Command::Fetch(options) => fetch::fetch(options, environment, output).await,
         Command::Verify(options) => verify::verify(options, environment, output).await,

@@ -16,7 +16,7 @@ use af_content::DiskStore;
 use af_content::bitswap::Bitswap;
 use af_content::source::Fetcher;
 use af_contract::Limits;
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listeners::{Bound, Urls};
 use self::running::{Running, follow};
-use super::{gateway, sources, tls};
+use super::{gateway, master_key, sources, tls};
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -63,7 +63,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     #[cfg(feature = "bitswap")]
     let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
     let blocks = Fetcher::new(blocks, others);
-    let control = ControlConfig { gateway, ..control_config(&options, &data, &urls.functions, stored) };
+    let master_key = master_key::find(&options.master_key, environment, &data).await?;
+    let config = control_config(&options, &data, &urls.functions, stored);
+    let control = ControlConfig { gateway, master_key, ..config };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
     #[cfg(feature = "bitswap")]
@@ -125,8 +127,8 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         ..Limits::default()
     };
     ControlConfig {
-        database: options.database.clone().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite"))),
-        master_key: data.join("master.key"),
+        database: master_key::database(options.database.as_ref(), data),
+        master_key: data.join("master.key").into(),
         invoke_url: invoke_url.to_owned(),
         rate_limit: options.api_rate_limit,
         limits,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
-use crate::domain::{Actor, content_keys, projects};
+use crate::domain::{Actor, project_keys, projects};
 use crate::store::ProjectRow;
 
 /// A project: who owns functions.
@@ -134,6 +134,6 @@ pub(super) async fn rotate_content_key(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Rotated>, Failure> {
-    let deployments = content_keys::rotate(&state, &actor, &id).await?;
+    let deployments = project_keys::rotate(&state, &actor, &id).await?;
     Ok(axum::Json(Rotated { deployments }))
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
-use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, StorageConfig};
+use af_control_api::{Clock, ControlApi, ControlConfig, Database, DomainConfig, MasterKey, StorageConfig};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
@@ -155,22 +155,46 @@ impl Served {
     async fn configured(domains: DomainConfig, storage: StorageConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
-        let config = ControlConfig {
-            database: stored.database.clone(),
-            master_key: dir.path().join("master.key"),
-            invoke_url: "http://{slug}.localhost:8080".into(),
-            rate_limit: limits::REQUESTS_PER_SECOND,
-            limits: Limits::default(),
-            clock: Clock::System,
-            storage,
-            gateway: None,
-            domains,
-        };
+        let config = ControlConfig { storage, domains, ..Self::config(dir.path(), &stored) };
         let blocks = DiskStore::open(dir.path().join("blocks")).unwrap();
         let control = ControlApi::build(config, blocks).await.unwrap();
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
+    }
+
+    /// All defaults.
+    pub fn config(dir: &Path, stored: &Stored) -> ControlConfig {
+        ControlConfig {
+            database: stored.database.clone(),
+            master_key: dir.join("master.key").into(),
+            invoke_url: "http://{slug}.localhost:8080".into(),
+            rate_limit: limits::REQUESTS_PER_SECOND,
+            limits: Limits::default(),
+            clock: Clock::System,
+            storage: StorageConfig::default(),
+            gateway: None,
+            domains: DomainConfig::default(),
+        }
+    }
+
+    /// Where everything is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Another program on the same data. What the one before had in memory is gone.
+    pub async fn restart(self) -> Self {
+        let key = self.dir.path().join("master.key").into();
+        self.restart_with(key).await
+    }
+
+    /// As [`Self::restart`], with another master key.
+    pub async fn restart_with(self, master_key: MasterKey) -> Self {
+        let blocks = DiskStore::open(self.dir.path().join("blocks")).unwrap();
+        let config = ControlConfig { master_key, ..Self::config(self.dir.path(), &self.stored) };
+        let control = ControlApi::build(config, blocks).await.unwrap();
+        Self::serve(control, self.stored, self.dir).await
     }
 
     pub async fn serve(control: ControlApi, stored: Stored, dir: tempfile::TempDir) -> Self {
@@ -198,6 +222,21 @@ impl Served {
             request = request.header("af-content-key", key.to_hex());
         }
         let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// With changes of a function's settings.
+    pub async fn upload_with(
+        &self,
+        path: &str,
+        token: &str,
+        settings: &Value,
+        body: Vec<u8>,
+    ) -> (u16, Value) {
+        use base64::Engine;
+        let settings = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(settings.to_string());
+        let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        let answer = request.header("af-settings", settings).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
