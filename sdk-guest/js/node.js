@@ -122,3 +122,6 @@ export class AsyncLocalStorage {
 
 export const performance = globalThis.performance;
 export const PerformanceObserver = globalThis.PerformanceObserver;
+
+// The same code reads the settings of a function from here, and puts them here itself.
+globalThis.process ??= { env: {} };
