@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -80,9 +80,16 @@ impl JavaScriptBuild {
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let said = run(child).await?;
         if let Some(said) = said {
-            return Err(BuildError::Refused(said.replace(&*work.path().to_string_lossy(), "")));
+            return Err(BuildError::Refused(self.without_paths(&said, work.path())));
         }
         Ok(tokio::fs::read(&output).await?)
+    }
+
+    /// What is said to whoever deploys tells nothing of where things are here.
+    fn without_paths(&self, said: &str, work: &Path) -> String {
+        let packages = self.dir.join("node_modules").canonicalize().ok();
+        let places = packages.as_deref().into_iter().chain([self.dir.as_path(), work]);
+        places.fold(said.to_owned(), |said, place| said.replace(&*place.to_string_lossy(), ""))
     }
 }
 
@@ -117,5 +124,25 @@ async fn run(mut child: Child) -> Result<Option<String>, BuildError> {
                 .into())
         }
         None => Err(BuildError::Ended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_server_are_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(packages.path(), dir.path().join("node_modules")).unwrap();
+        let build = JavaScriptBuild { dir: dir.path().to_owned(), path: OsString::new() };
+        let said = format!(
+            "{}/wizer: {}/build.mjs: /work/function.js:1: wrong",
+            packages.path().canonicalize().unwrap().display(),
+            dir.path().display()
+        );
+        let told = build.without_paths(&said, Path::new("/work"));
+        assert_eq!(told, "/wizer: /build.mjs: /function.js:1: wrong");
     }
 }
