@@ -12,7 +12,7 @@ use af_content::bitswap::{Bitswap, Config, Identity, Multiaddr};
 use af_content::source::SourceError;
 use af_content::unixfs::Export;
 use af_contract::ContentId;
-use support::{Home, Server, car_of, deploy, guest, refused};
+use support::{Home, Server, car_of, deploy, guest, ok, refused};
 
 const LISTEN: [&str; 2] = ["--bitswap-listen", "/ip4/127.0.0.1/tcp/0"];
 
@@ -84,6 +84,23 @@ async fn strangers_get_nothing_unless_that_was_said() {
     let server = home.up(&["--bitswap-peer", &named]);
     assert!(peer(&server)[0].starts_with("/p2p/"), "it listens nowhere");
     assert!(matches!(fetch(&stranger, root).await, Err(SourceError::Unreachable(_))), "only who is named");
+}
+
+#[test]
+fn people_fetch_and_verify_from_a_peer() {
+    let home = Home::new();
+    let server = home.up(&[&LISTEN[..], &["--bitswap-serve", "anyone"]].concat());
+    deploy(&home, "good", "hello-rust", &[]);
+    let file = std::fs::read(guest("hello-rust")).unwrap();
+    let root = car_of(&file).0.root.to_string();
+    let (peer, out) = (peer(&server).remove(0), home.data().with_file_name("fetched.wasm"));
+    let said = ok(home.af().args(["fetch", &root, "--bitswap-peer", &peer, "-o"]).arg(&out));
+    assert!(said.contains("bitswap") && std::fs::read(&out).unwrap() == file, "{said}");
+    let said = ok(home.af().args(["verify", &root, "--bitswap-peer", &peer]));
+    assert!(said.contains("every block is what its CID says"), "{said}");
+    drop(server);
+    let (code, text) = refused(home.af().args(["fetch", &root, "--bitswap-peer", &peer]));
+    assert!(code == 1 && text.contains("bitswap"), "{text}");
 }
 
 #[test]

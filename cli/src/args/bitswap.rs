@@ -1,4 +1,4 @@
-//! The options of `af up` for bitswap.
+//! The options for bitswap.
 
 use af_content::bitswap::{Multiaddr, PeerAddress, Serve};
 use clap::{Args as Options, ValueEnum};
@@ -17,6 +17,15 @@ pub struct Bitswap {
     /// content of all projects
     #[arg(long, value_name = "WHO", value_enum, default_value = "peers")]
     pub bitswap_serve: Served,
+}
+
+/// Whom a command asks that is no server.
+#[derive(Debug, Options)]
+pub struct Peers {
+    /// An IPFS peer to ask by bitswap, such as /ip4/127.0.0.1/tcp/4001/p2p/12D3Koo…, after all sources; may be given
+    /// several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bitswap_peer: Vec<PeerAddress>,
 }
 
 /// Who gets blocks.

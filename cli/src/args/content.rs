@@ -82,6 +82,9 @@ pub struct Fetch {
     pub cid: ContentId,
     #[command(flatten)]
     pub sources: Sources,
+    #[cfg(feature = "bitswap")]
+    #[command(flatten)]
+    pub peers: super::bitswap::Peers,
     /// Where the file or folder goes; - for standard output [default: nowhere, it is only verified]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
@@ -113,6 +116,9 @@ pub struct Verify {
     pub profile: Option<Profile>,
     #[command(flatten)]
     pub sources: Sources,
+    #[cfg(feature = "bitswap")]
+    #[command(flatten)]
+    pub peers: super::bitswap::Peers,
 }
 
 #[cfg(test)]

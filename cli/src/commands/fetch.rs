@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use af_content::DiskStore;
+#[cfg(feature = "bitswap")]
+use af_content::bitswap::{Bitswap, Config, Identity, Serve};
 use af_content::source::{DagBounds, DagSummary, Fetcher, Progress};
 use af_content::unixfs::{ExportError, Node};
 use af_contract::{Blake3Hash, Codec, ContentId};
@@ -111,9 +113,17 @@ impl Fetched {
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        let fetcher = Fetcher::new(DiskStore::open(dir)?, sources::all(&options.sources, &[], environment)?);
+        let store = DiskStore::open(dir)?;
+        let others = sources::all(&options.sources, &[], environment)?;
+        #[cfg(feature = "bitswap")]
+        let node = peers(options, &store).await?;
+        #[cfg(feature = "bitswap")]
+        let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
+        let fetcher = Fetcher::new(store, others);
         if !fetcher.has_sources() && options.blocks.is_none() {
-            bail!("say whom to ask with --source, such as --source gateway=https://trustless-gateway.link");
+            bail!(
+                "say whom to ask: --source gateway=https://trustless-gateway.link, or another one of --help"
+            );
         }
         let began = Instant::now();
         let bar = output.spinner("fetching");
@@ -133,6 +143,10 @@ impl Fetched {
             let (store, id, most) = (fetcher.store().clone(), options.cid, bounds(options).bytes);
             tokio::task::spawn_blocking(move || blake3_of(&store, id, most)).await??
         };
+        #[cfg(feature = "bitswap")]
+        if let Some(node) = node {
+            node.stop().await;
+        }
         Ok(Self { fetcher, blake3, id: options.cid, dag, took, written, _temporary: temporary })
     }
 
@@ -156,6 +170,18 @@ impl Fetched {
         });
         output.result(&value, &output.fields(&fields));
     }
+}
+
+/// A peer that asks those of the options, and gives nothing to anybody.
+#[cfg(feature = "bitswap")]
+async fn peers(options: &Fetch, store: &DiskStore) -> anyhow::Result<Option<Bitswap>> {
+    if options.peers.bitswap_peer.is_empty() {
+        return Ok(None);
+    }
+    let mut config = Config::new(Identity::ephemeral());
+    config.peers.clone_from(&options.peers.bitswap_peer);
+    config.serve = Serve::Nobody;
+    Ok(Some(Bitswap::start(config, store.clone()).await?))
 }
 
 fn bounds(options: &Fetch) -> DagBounds {

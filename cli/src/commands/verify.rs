@@ -39,7 +39,16 @@ pub async fn verify(options: Verify, environment: &Environment, output: &Output)
     if options.profile.is_some() {
         bail!("--profile is for a file here; a CID has its blocks already");
     }
-    let fetch = Fetch { cid, sources: options.sources, output: None, car: false, blocks: None, max_mb: 4096 };
+    let fetch = Fetch {
+        cid,
+        sources: options.sources,
+        #[cfg(feature = "bitswap")]
+        peers: options.peers,
+        output: None,
+        car: false,
+        blocks: None,
+        max_mb: 4096,
+    };
     let fetched = Fetched::new(&fetch, environment, output).await?;
     expect("CID", options.cid.as_ref(), &cid)?;
     match (&options.blake3, &fetched.blake3) {
