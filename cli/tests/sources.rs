@@ -55,6 +55,43 @@ async fn a_function_is_deployed_by_its_cid_and_answers_without_the_network() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_deployed_by_its_cid_and_a_file_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("index.html"), "<h1>from elsewhere</h1>").unwrap();
+    std::fs::write(dir.path().join("style.css"), "h1 { color: red }").unwrap();
+    let mut blocks = Blocks::new();
+    let mut keep = |block: af_content::car::Block| {
+        blocks.insert(block.id, block.bytes);
+        Ok::<(), std::io::Error>(())
+    };
+    let folder = unixfs::folder::import(dir.path(), &mut keep).unwrap();
+    let (file, more) = imported(&guest("hello-rust"));
+    blocks.extend(more);
+    let home = Home::new();
+    let honest = FakeGateway::start(Manner::Honest, &blocks).await;
+    let server = home.up(&["--source", &honest.source()]);
+    let deploy = |cid: &ContentId| {
+        let mut af = home.af();
+        af.args(["--json", "sites", "deploy", "--create", "-n", "pages", "--cid", &cid.to_string()]);
+        af
+    };
+    let deployed: Value = serde_json::from_str(&ok(&mut deploy(&folder.root))).unwrap();
+    assert_eq!(deployed["deployment"]["cid"], folder.root.to_string());
+    let page = server.get("pages", "/").await;
+    assert_eq!(
+        (page.status().as_u16(), page.text().await.unwrap().as_str()),
+        (200, "<h1>from elsewhere</h1>")
+    );
+    let said = refused(&mut deploy(&file.root));
+    assert!(said.contains("director"), "{said}");
+    let nowhere = af_content::identify(af_contract::Codec::DagPb, b"nobody has this");
+    assert!(refused(&mut deploy(&nowhere)).contains(&nowhere.to_string()));
+    assert_eq!(server.get("pages", "/style.css").await.text().await.unwrap(), "h1 { color: red }");
+    let both = refused(home.af().args(["sites", "deploy", "--path", ".", "--cid", &folder.root.to_string()]));
+    assert!(both.contains("cannot be used with"), "{both}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_rots_or_is_lost_on_the_disk_is_fetched_again() {
     let (code, blocks) = imported(&guest("hello-rust"));
     let home = Home::new();

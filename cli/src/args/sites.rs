@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use af_contract::ContentId;
 use clap::{Args as Options, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub enum Sites {
     /// Make a site; it answers once it is deployed
     Create(CreateSite),
-    /// Send a folder and make it what the site serves
+    /// Send a folder, or name the CID of one, and make it what the site serves
     Deploy(DeploySite),
     /// List the project's sites
     List,
@@ -46,6 +47,9 @@ pub struct DeploySite {
     /// its buildCommand]
     #[arg(short, long, value_name = "DIR")]
     pub path: Option<PathBuf>,
+    /// Instead of a folder, the CID of a directory that the server fetches from its sources of content, such as IPFS
+    #[arg(long, value_name = "CID", conflicts_with = "path", value_parser = ContentId::parse)]
+    pub cid: Option<ContentId>,
     /// The site's name or id [default: the only site of af.config]
     #[arg(short, long, alias = "site-id")]
     pub name: Option<String>,

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use af_content::unixfs::folder::Folder;
 use af_runtime::site::Redirects;
 use anyhow::{Context, bail};
 use reqwest::Method;
@@ -50,19 +51,18 @@ async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Res
     let file = ProjectFile::here().await?;
     let name = chosen(options.name.as_deref(), &file)?;
     let mut steps = Steps::default();
-    let dir = match (&options.path, file.site(&name)) {
-        (Some(path), _) => path.clone(),
-        (None, Some(entry)) => steps.time("build", build(entry).await)?,
-        (None, None) => bail!(
-            "say which folder to deploy with --path DIR, or name the site and its distDir in af.config.json"
-        ),
+    let (root, folder, package) = match options.cid {
+        Some(cid) => (cid, None, Package::elsewhere(cid).1),
+        None => {
+            let (folder, package) = folder(options, &file, &name, &mut steps).await?;
+            (folder.root, Some(folder), package)
+        }
     };
-    check_redirects(&dir)?;
-    let (folder, package) = steps.time("hash", Package::read_site(&dir))?;
     let site = site(api, &name, options.create).await?;
     let bar = output.progress(package.size());
     let path = format!("/v1/sites/{}/deployments", text(&site, "id"));
-    let query = vec![("cid", folder.root.to_string())];
+    let mut query = vec![("cid", root.to_string())];
+    query.extend(options.cid.map(|_| ("fetch", "true".to_owned())));
     let body = package.into_body(bar.clone());
     let uploaded = api.upload(Upload { path, query, settings: None, content_key: None, body }).await;
     bar.finish_and_clear();
@@ -72,15 +72,36 @@ async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Res
     steps
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but not served", text(&deployment, "id")))?;
-    let value = json!({ "url": url, "deployment": deployment, "leftOut": folder.hidden, "milliseconds": steps.millis() });
+    let left_out = folder.as_ref().map(|folder| folder.hidden);
+    let value =
+        json!({ "url": url, "deployment": deployment, "leftOut": left_out, "milliseconds": steps.millis() });
+    let files = folder.as_ref().map_or_else(|| text(&deployment, "cid").to_owned(), describe);
     let fields = [
         ("URL", url.to_owned()),
-        ("files", describe(&folder)),
+        ("files", files),
         ("deployment", text(&deployment, "id").to_owned()),
         ("time", steps.to_string()),
     ];
     output.result(&value, &output.fields(&fields));
     Ok(())
+}
+
+/// Reads the folder that is meant.
+async fn folder(
+    options: &DeploySite,
+    file: &ProjectFile,
+    name: &str,
+    steps: &mut Steps,
+) -> anyhow::Result<(Folder, Package)> {
+    let dir = match (&options.path, file.site(name)) {
+        (Some(path), _) => path.clone(),
+        (None, Some(entry)) => steps.time("build", build(entry).await)?,
+        (None, None) => bail!(
+            "say which folder to deploy with --path DIR, or name the site and its distDir in af.config.json"
+        ),
+    };
+    check_redirects(&dir)?;
+    steps.time("hash", Package::read_site(&dir))
 }
 
 /// What the edge would find out when somebody asks for a page that is not there.

@@ -55,7 +55,7 @@ pub async fn newest(
     Ok(state.store.newest_site_deployments(project, sites, NEWEST).await?)
 }
 
-/// Receives a directory and makes it what the site serves.
+/// Receives a directory, or fetches it where nothing is sent, and makes it what the site serves.
 ///
 /// # Errors
 /// When there is no site that the actor may see, or the upload is refused; nothing is kept then.
@@ -64,13 +64,17 @@ pub async fn create(
     actor: &Actor,
     site: &str,
     root: ContentId,
-    chunks: Chunks,
+    chunks: Option<Chunks>,
 ) -> Result<SiteDeploymentRow, Error> {
     access::site(state, actor, site, Noun::Deployments.write()).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
-    let store = state.blocks.clone();
-    let received = blocks::blocking(move || upload::receive_site(&store, &root, chunks)).await?;
-    let ReceivedSite { tree, staging } = received?;
+    let ReceivedSite { tree, staging } = match chunks {
+        Some(chunks) => {
+            let store = state.blocks.clone();
+            blocks::blocking(move || upload::receive_site(&store, &root, chunks)).await??
+        }
+        None => upload::fetch_site(&state.sources, root).await?,
+    };
 
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;

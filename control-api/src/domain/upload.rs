@@ -326,7 +326,33 @@ pub fn receive_site(
     chunks: Chunks,
 ) -> Result<ReceivedSite, UploadError> {
     let limit = Limit { bytes: ASSETS_BYTES, error: || UploadError::SiteTooLarge };
-    let staging = stage(blocks, std::slice::from_ref(root), &limit, chunks)?;
+    site(root, stage(blocks, std::slice::from_ref(root), &limit, chunks)?)
+}
+
+/// Fetches, verifies and judges a site that others have. What was fetched stays for another attempt.
+///
+/// # Errors
+/// When it cannot be had, is no directory, or no site may be like it.
+pub async fn fetch_site(sources: &Fetcher, root: ContentId) -> Result<ReceivedSite, Error> {
+    let bounds = DagBounds { bytes: ASSETS_BYTES, blocks: FETCHED_BLOCKS };
+    sources.dag(root, bounds, &mut |_| {}).await.map_err(|error| match *error {
+        FetchError::Exceeded(_) => UploadError::SiteTooLarge,
+        _ => UploadError::from(error),
+    })?;
+    let store = sources.store().clone();
+    Ok(blocking(move || stored_site(&store, &root)).await??)
+}
+
+/// Judges a site whose blocks are all here, and stages them.
+fn stored_site(blocks: &DiskStore, root: &ContentId) -> Result<ReceivedSite, UploadError> {
+    let mut ids = BTreeSet::new();
+    blocks.dag(root, &mut ids)?;
+    let staging = blocks.stage().map_err(UploadError::Storage)?;
+    restage(blocks, &staging, ids)?;
+    site(root, staging)
+}
+
+fn site(root: &ContentId, staging: Staging) -> Result<ReceivedSite, UploadError> {
     let mut inspection = staging.inspect().map_err(UploadError::Storage)?;
     let tree = inspection.tree(root)?;
     inspection.finish()?;

@@ -44,8 +44,11 @@ pub(super) struct SiteDeployment {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SiteClaim {
-    /// CIDv1 of the directory: the root of the CAR.
+    /// CID of the directory: the root of the CAR.
     cid: String,
+    /// `true`: there is no body; the server fetches the directory from its sources.
+    #[serde(default)]
+    fetch: bool,
 }
 
 /// Which deployments.
@@ -95,7 +98,7 @@ pub(super) async fn list(
     Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }
 
-/// Deploys a directory, sent as a CAR (version 1) with its UnixFS blocks.
+/// Deploys a directory, sent as a CAR (version 1) with its UnixFS blocks, or fetched by the server.
 #[utoipa::path(post, path = "/v1/sites/{site}/deployments", tag = "sites",
     params(("site" = String, Path), SiteClaim),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
@@ -116,7 +119,10 @@ pub(super) async fn create(
     };
     let work = {
         let state = state.clone();
-        |chunks| async move { site_deployments::create(&state, &actor, &site, root, chunks).await }
+        move |chunks| async move {
+            let chunks = (!claim.fetch).then_some(chunks);
+            Box::pin(site_deployments::create(&state, &actor, &site, root, chunks)).await
+        }
     };
     let deployment = upload::receive(body, work).await?;
     Ok((StatusCode::CREATED, axum::Json(SiteDeployment::of(&state, deployment).await?)))
