@@ -28,7 +28,7 @@ use crate::output::Output;
 const BLOCKS: usize = 1 << 20;
 
 /// Blocks of a file between whoever fetches them and whoever writes them.
-const BLOCKS_TO_WRITE: usize = 4;
+const BLOCKS_TO_WRITE: usize = 2;
 
 /// Fetches, verifies, and writes.
 pub async fn fetch(options: Fetch, environment: &Environment, output: &Output) -> anyhow::Result<()> {

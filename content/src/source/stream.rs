@@ -13,11 +13,11 @@ use crate::pieces::Pieces;
 use crate::traversal::DagBounds;
 use crate::unixfs::{Exceeded, Export, ExportError, Node, NodeError};
 
-/// Blocks on their way, or here before their turn: 8 MiB of the usual size.
-const AHEAD: usize = 8;
+/// Blocks on their way, or here before their turn: 6 MiB of the usual size.
+const AHEAD: usize = 6;
 
 /// Blocks that were there lately: a file often has the same one again and again, of zeros mostly.
-const RECENT: usize = 4;
+const RECENT: usize = 2;
 
 /// Why a stream ends early. What came before was verified.
 #[derive(Debug, thiserror::Error)]
