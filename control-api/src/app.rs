@@ -18,8 +18,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::builds::{self, Builds};
-use crate::domain::changes::Changes;
+use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
+use crate::domain::edges::Edges;
 use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
@@ -170,6 +171,7 @@ pub struct State {
     pub(crate) api: ApiConfig,
     pub(crate) signing_keys: signing_keys::Known,
     pub(crate) builds: Builds,
+    pub(crate) edges: Edges,
 }
 
 impl State {
@@ -224,6 +226,7 @@ impl ControlApi {
             api: config.api,
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
+            edges: Edges::default(),
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway, graphql: config.graphql })
     }
@@ -266,6 +269,14 @@ impl ControlApi {
         scheduler::run(self.state.clone(), callee, stop).await;
     }
 
+    /// Notices what other servers of the same database commit, until `stop` resolves.
+    pub async fn follow_others(&self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = changes::follow(&self.state) => {}
+            () = stop => {}
+        }
+    }
+
     /// Checks verified domains again and again, until `stop` resolves.
     pub async fn watch_domains(&self, stop: impl Future<Output = ()>) {
         // A check that is cut leaves everything as it was.
@@ -292,6 +303,10 @@ impl ControlApi {
 
     /// Serves until `stop` resolves, then lets requests finish.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        listen::serve(listener, self.router(), stop).await;
+        let stopped = async {
+            stop.await;
+            self.state.changes.end();
+        };
+        listen::serve(listener, self.router(), stopped).await;
     }
 }

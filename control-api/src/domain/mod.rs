@@ -12,6 +12,7 @@ pub mod component;
 pub mod content_keys;
 pub mod deployments;
 pub mod domains;
+pub mod edges;
 mod error;
 pub mod feed;
 pub mod functions;

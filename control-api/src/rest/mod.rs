@@ -7,6 +7,7 @@ mod call;
 mod deployments;
 mod documented;
 mod domains;
+mod edges;
 mod etag;
 mod functions;
 mod gateway;
@@ -28,7 +29,7 @@ mod upload_proxy;
 
 use std::sync::Arc;
 
-use af_content::gateway::Gateway;
+use af_content::gateway::{Access, Gateway};
 use af_contract::limits;
 use axum::extract::{DefaultBodyLimit, Request, State as AxumState};
 use axum::middleware::Next;
@@ -75,9 +76,12 @@ impl Modify for Bearer {
 pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfig) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = documented::complete(document);
+    // What an edge may read is decided before.
+    let content = Gateway::new(state.blocks.clone(), Access::Public);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
         .merge(upload_proxy::router())
+        .merge(edges::protocol(content))
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
@@ -157,6 +161,8 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))
         .routes(routes!(tokens::keys, tokens::create_key))
+        .routes(routes!(edges::list, edges::create))
+        .routes(routes!(edges::delete))
         .routes(routes!(sessions::exchange))
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))

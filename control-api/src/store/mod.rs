@@ -6,6 +6,7 @@ pub(crate) mod builds;
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;
+pub(crate) mod edges;
 pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod idempotency;
@@ -37,6 +38,7 @@ pub use self::audit::AuditRow;
 pub use self::builds::{BuildRow, DeployedRow};
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
+pub use self::edges::{EdgeRow, FeedKeyRow};
 pub use self::functions::FunctionRow;
 pub use self::organizations::{InvitationRow, MemberRow, OrganizationRow};
 pub use self::placements::PlacementRow;
@@ -150,6 +152,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether other servers may use the same database.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.writer, sql::Pool::Postgres(_))
+    }
+
     /// Opens or makes the database and applies the migrations that it lacks.
     ///
     /// # Errors
