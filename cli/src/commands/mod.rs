@@ -3,6 +3,7 @@
 mod admin;
 mod deploy;
 mod domains;
+mod edges;
 mod fetch;
 mod functions;
 mod gateway;
@@ -33,6 +34,9 @@ use crate::output::Output;
 pub async fn run(command: Command, environment: &Environment, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Up(options) => Box::pin(server::up(*options, environment, output)).await,
+        Command::Control(options) => Box::pin(server::roles::control(*options, environment, output)).await,
+        Command::Edge(options) => Box::pin(server::roles::edge(*options, environment, output)).await,
+        Command::Edges(command) => edges::run(command, environment, output).await,
         Command::Login(options) => login::login(options, environment, output).await,
         Command::Whoami => login::whoami(environment, output).await,
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
