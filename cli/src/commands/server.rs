@@ -17,8 +17,7 @@ use af_content::bitswap::Bitswap;
 use af_content::source::Fetcher;
 use af_contract::Limits;
 use af_control_api::{
-    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, JavaScriptBuild,
-    StorageConfig,
+    ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, GraphqlConfig, JavaScriptBuild, StorageConfig,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
@@ -32,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listeners::{Bound, Urls};
 use self::running::{Running, follow};
-use super::{gateway, sources, tls};
+use super::{admin, gateway, master_key, sources, tls};
 use crate::args::{COMPILE_WORKER, Clients, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
@@ -67,8 +66,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
     let blocks = Fetcher::new(blocks, others);
     let javascript = javascript_build(&options, environment)?;
-    let control =
-        ControlConfig { gateway, javascript, ..control_config(&options, &data, &urls.functions, stored) };
+    let master_key = master_key::find(&options.master_key, environment, &data).await?;
+    let others = control_config(&options, &data, &urls.functions, stored);
+    let control = ControlConfig { gateway, javascript, master_key, ..others };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
     #[cfg(feature = "bitswap")]
@@ -130,8 +130,8 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
         ..Limits::default()
     };
     ControlConfig {
-        database: options.database.clone().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite"))),
-        master_key: data.join("master.key"),
+        database: admin::database(options.database.as_ref(), data),
+        master_key: data.join("master.key").into(),
         invoke_url: invoke_url.to_owned(),
         rate_limit: options.api_rate_limit,
         limits,
