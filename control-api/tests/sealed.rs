@@ -210,7 +210,10 @@ async fn a_change_is_written_down_by_name_and_done_once_for_each_key() {
     // A session may what its token may.
     let first = scene.change(&scene.session, &keyed, json!({ "SHORT": "hunter2", "SECRET": null })).await;
     assert_eq!((first.0, &first.1["changed"]), (200, &json!(["SECRET", "SHORT"])), "{}", first.1);
-    assert_eq!(scene.change(&scene.session, &keyed, json!({ "SHORT": "hunter2", "SECRET": null })).await, first);
+    assert_eq!(
+        scene.change(&scene.session, &keyed, json!({ "SHORT": "hunter2", "SECRET": null })).await,
+        first
+    );
     let (status, said) =
         scene.change(&scene.session, &keyed, json!({ "SHORT": "hunter3", "SECRET": null })).await;
     assert_eq!((status, &said["code"]), (422, &json!("idempotency_key_reused")));

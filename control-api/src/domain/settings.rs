@@ -2,32 +2,28 @@
 //! are sealed with the project's key, copied into each deployment, and opened for the edges; settings are shown to members,
 //! too, secrets to nobody.
 
+mod change;
+mod former;
+
 use std::collections::{BTreeMap, HashMap};
 
-use af_content::car::Block;
 use af_contract::{Blake3Hash, SettingName, SettingValue, setting};
-use tracing::error;
 
+pub use self::change::{Changed, change};
+pub(crate) use self::former::recover;
 use super::access::{self, Noun, Permission};
 use super::audit::{self, Event};
-use super::master_key::Keyring;
 use super::project_keys::{self, internal};
 use super::sealing::Seal;
-use super::{Actor, Error, State, blocks, deployments, now, projects};
-use crate::store::settings::{self as rows, DeployedRow, FormerRow};
-use crate::store::{Connection, DeploymentRow, FunctionRow, SettingRow, Store, StoreError, functions};
+use super::{Actor, Error, State, now};
+use crate::store::settings::{self as rows, DeployedRow};
+use crate::store::{Connection, FunctionRow, SettingRow, StoreError};
 
 /// What changes: new values, or none for one that goes.
 pub type Changes = BTreeMap<SettingName, Option<SettingValue>>;
 
 /// Values as they are stored, by name.
 pub(super) type Rows = BTreeMap<SettingName, SettingRow>;
-
-/// Functions that one change deploys again, at most: each is a manifest that is written and synced while others wait.
-const FUNCTIONS: usize = 1000;
-
-/// Values from before that are sealed anew at a time.
-const BATCH: i64 = 1000;
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +52,6 @@ pub struct Listed {
     pub value: Option<String>,
     /// Who gave it.
     pub author: Option<String>,
-}
-
-/// What a change came to.
-#[derive(Debug, Default)]
-pub struct Changed {
-    /// Names of what is another one now, or gone.
-    pub names: Vec<SettingName>,
-    /// What was deployed again, with its function.
-    pub deployments: Vec<(FunctionRow, DeploymentRow)>,
 }
 
 /// Whose values, found and permitted.
@@ -111,85 +98,6 @@ pub async fn list(state: &State, actor: &Actor, owner: Owner<'_>, kind: Kind) ->
         listed.push(Listed { value: value.transpose().map_err(internal)?, author, row });
     }
     Ok(listed)
-}
-
-/// Changes an owner's settings or secrets, and deploys each function again that the change concerns: same code, another
-/// manifest. All or nothing. What is a secret stays one, also when it is given a value as a setting.
-///
-/// # Errors
-/// When there is no such owner that the actor may change, what is to go is not there, or a function would have too much.
-pub async fn change(
-    state: &State,
-    actor: &Actor,
-    owner: Owner<'_>,
-    kind: Kind,
-    changes: Changes,
-    message: Option<&str>,
-) -> Result<Changed, Error> {
-    let whose = whose(state, actor, owner, Noun::Secrets.write()).await?;
-    let message = message.map(deployments::checked_message).transpose()?;
-    if changes.is_empty() {
-        return Err(Error::invalid(
-            "invalid_settings",
-            "there is nothing to change; name a value to set or to unset",
-        ));
-    }
-    let committing = state.committing.lock().await;
-    let mut db = state.store.begin().await?;
-    let mut own = by_name(rows::of_owner(&mut db, &whose.id).await?)?;
-    let inherited = match &whose.function {
-        Some(_) => by_name(rows::of_owner(&mut db, &whose.project).await?)?,
-        None => Rows::new(),
-    };
-    let message = message.unwrap_or_else(|| described(&whose, kind, &changes));
-    for name in changes.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name) {
-        if own.get(name).is_none_or(|row| row.secret != (kind == Kind::Secret)) {
-            return Err(Error::not_found(
-                if kind == Kind::Secret { "secret" } else { "setting" },
-                name.as_str(),
-            ));
-        }
-    }
-    let author = &actor.user;
-    let place = Place { owner: &whose.id, project: &whose.project, author };
-    let names = apply(state, &mut db, &place, (&mut own, &inherited), changes, Given::As(kind)).await?;
-    if names.is_empty() {
-        return Ok(Changed::default());
-    }
-    write(&mut db, actor, &place, &own, &names).await?;
-    check(&own, None)?;
-
-    let concerned = match &whose.function {
-        Some(function) => functions::read(&mut db, &function.id).await?.into_iter().collect(),
-        None => of_project(&mut db, &whose.project).await?,
-    };
-    let mut changed = Changed { names, ..Changed::default() };
-    let (mut manifests, mut newest) = (Vec::new(), 0);
-    for function in concerned.into_iter().filter(|function| function.current_deployment_id.is_some()) {
-        let all = match &whose.function {
-            Some(_) => laid_over(&inherited, &own),
-            None => {
-                let its = by_name(rows::of_owner(&mut db, &function.id).await?)?;
-                if changed.names.iter().all(|name| its.contains_key(name)) {
-                    continue;
-                }
-                laid_over(&own, &its)
-            }
-        };
-        check(&all, Some(&function))?;
-        let made = deployments::again(state, &mut db, actor, &function, &all, &message).await?;
-        manifests.push(made.manifest);
-        newest = made.revision;
-        changed.deployments.push((function, made.deployment));
-    }
-    if manifests.is_empty() {
-        projects::commit(db).await?;
-    } else {
-        let staging = stage(state, manifests).await?;
-        blocks::commit(state, db, staging, &committing).await?;
-        state.changes.announce(newest);
-    }
-    Ok(changed)
 }
 
 /// The values of a function's next deployment. What the deployment changes is the function's from then on, but not if it is
@@ -240,58 +148,6 @@ pub(super) fn open(
     let seal = known.get(&row.project_id).ok_or_else(|| Error::not_found("project", &row.project_id))?;
     let value = seal.unseal(&[owner, &row.name], &row.sealed).map_err(internal)?;
     Ok((name, SettingValue::new(value)))
-}
-
-/// Seals values from before, which are sealed with the master key, with the keys of their projects. Those of what functions run
-/// become the functions' own.
-///
-/// # Errors
-/// When the database fails. What cannot be opened stays as it is.
-pub(crate) async fn recover(store: &Store, keys: &Keyring) -> Result<(), Error> {
-    let (mut after, mut failed) = ((String::new(), String::new()), 0);
-    loop {
-        let mut db = store.begin().await?;
-        let batch = rows::former(&mut db, (&after.0, &after.1), BATCH).await?;
-        let Some(last) = batch.last() else { break };
-        after = (last.deployment_id.clone(), last.name.clone());
-        let mut known = HashMap::new();
-        for row in batch {
-            if !known.contains_key(&row.project_id) {
-                known.insert(row.project_id.clone(), project_keys::of(keys, &mut db, &row.project_id).await?);
-            }
-            let seal = known.get(&row.project_id);
-            let Some(renewed) = seal.and_then(|seal| renew(keys, seal, &row)) else {
-                failed += 1;
-                continue;
-            };
-            rows::renew(&mut db, &row.deployment_id, &renewed).await?;
-            if row.current {
-                rows::put(&mut db, &row.project_id, &renewed).await?;
-            }
-        }
-        projects::commit(db).await?;
-    }
-    if failed > 0 {
-        error!(
-            failed,
-            "settings of deployments cannot be opened with this master key; they stay as they are"
-        );
-    }
-    Ok(())
-}
-
-fn renew(keys: &Keyring, seal: &Seal, row: &FormerRow) -> Option<SettingRow> {
-    let value = keys.unseal_bytes(&[&row.function_id, &row.name], &row.sealed).ok()?;
-    Some(SettingRow {
-        sealed: seal.seal_bytes(&[&row.function_id, &row.name], &value).ok()?,
-        // Manifests name it by this.
-        digest: blake3::hash(&row.sealed).as_bytes().to_vec(),
-        owner_id: row.function_id.clone(),
-        name: row.name.clone(),
-        secret: true,
-        author_id: row.author_id.clone(),
-        updated_at: row.created_at,
-    })
 }
 
 /// Whose values change, and by whom.
@@ -389,29 +245,6 @@ async fn whose(state: &State, actor: &Actor, owner: Owner<'_>, needed: Permissio
     }
 }
 
-async fn of_project(db: &mut Connection, project: &str) -> Result<Vec<FunctionRow>, Error> {
-    let most = i64::try_from(FUNCTIONS).unwrap_or(i64::MAX);
-    let deployed = functions::deployed(db, project, most + 1).await?;
-    if deployed.len() > FUNCTIONS {
-        let detail = format!(
-            "the project has more than {FUNCTIONS} functions, which are too many to be deployed again at once; set it for each function that needs it"
-        );
-        return Err(Error::conflict("too_many_functions", detail));
-    }
-    Ok(deployed)
-}
-
-async fn stage(state: &State, manifests: Vec<Block>) -> Result<af_content::Staging, Error> {
-    blocks::disk(state, move |store| {
-        let staging = store.stage()?;
-        for manifest in &manifests {
-            staging.put(manifest)?;
-        }
-        Ok(staging)
-    })
-    .await
-}
-
 /// Whether a function may have all these; lengths say it, nothing is opened.
 fn check(all: &Rows, function: Option<&FunctionRow>) -> Result<(), Error> {
     let sizes = all.iter().map(|(name, row)| (name, Seal::length(&row.sealed)));
@@ -434,22 +267,4 @@ fn by_name(rows: Vec<SettingRow>) -> Result<Rows, Error> {
 fn parse(name: &str) -> Result<SettingName, Error> {
     let bad = |_| StoreError::Value { what: "setting's name", value: name.to_owned() };
     Ok(SettingName::parse(name).map_err(bad)?)
-}
-
-/// `project secrets A, B set, C unset`: why functions were deployed again.
-fn described(whose: &Whose, kind: Kind, changes: &Changes) -> String {
-    const SHOWN: usize = 5;
-    let listed = |set: bool| {
-        let names = changes.iter().filter(|(_, value)| value.is_some() == set);
-        let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
-        let more = names.len().saturating_sub(SHOWN);
-        let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!names.is_empty()).then(|| format!("{shown}{more} {}", if set { "set" } else { "unset" }))
-    };
-    let project = if whose.function.is_none() { "project " } else { "" };
-    let noun = if kind == Kind::Secret { "secret" } else { "setting" };
-    let plural = if changes.len() > 1 { "s" } else { "" };
-    let parts: Vec<String> = [true, false].into_iter().filter_map(listed).collect();
-    format!("{project}{noun}{plural} {}", parts.join(", "))
 }
