@@ -7,7 +7,9 @@ pub mod content;
 pub mod domains;
 pub mod edges;
 pub mod gateway;
+pub mod master_key;
 pub mod members;
+pub mod secrets;
 pub mod server;
 pub mod sessions;
 pub mod sites;
@@ -67,6 +69,12 @@ pub enum Command {
     /// Store files, and say where they are held
     #[command(subcommand)]
     Storage(Storage),
+    /// Set what functions are told, in the open
+    #[command(subcommand)]
+    Env(secrets::Env),
+    /// Set what functions are told and nobody else is
+    #[command(subcommand, visible_alias = "secret")]
+    Secrets(secrets::Secrets),
     /// Give functions domain names of your own
     #[command(subcommand, visible_alias = "domain")]
     Domains(domains::Domains),
@@ -181,11 +189,17 @@ pub struct Deploy {
     /// [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CONCURRENCY)))]
     pub concurrency: Option<u32>,
-    /// Settings of the function, kept sealed: its environment and wasi:config have them. Those of the
-    /// deployment before stay
+    /// Why; shown in lists of deployments
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// What the component was built from, such as a commit; shown in lists of deployments
+    #[arg(long, value_name = "HASH")]
+    pub source_hash: Option<String>,
+    /// Secrets of the function: its environment and wasi:config have them. Those of the deployment before stay, as do those
+    /// of `af env` and `af secrets`, which keep values out of the shell's history
     #[arg(short, long, value_name = "NAME=VALUE", num_args = 1..)]
     pub env: Vec<String>,
-    /// A file of settings in dotenv format
+    /// A file of secrets in dotenv format
     #[arg(long = "env-file", alias = "envFile", value_name = "FILE")]
     pub env_file: Option<PathBuf>,
     /// A host that the function may send requests to, such as api.example.com or *.example.com; may be

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +20,15 @@ use crate::domain::builds::{self, Builds};
 use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
+use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
-use crate::domain::sealing::Seal;
 use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
-use crate::domain::{Clock, blocks, bootstrap, feed, signing_keys, tokens, triggers, verification};
+use crate::domain::{
+    Clock, blocks, bootstrap, feed, rotation, settings, signing_keys, tokens, triggers, verification,
+};
 use crate::graphql::GraphqlConfig;
 use crate::javascript::JavaScriptBuild;
 use crate::store::{Database, Store, StoreError};
@@ -80,8 +81,8 @@ pub(crate) struct Storage {
 pub struct ControlConfig {
     /// Where everything but content is kept.
     pub database: Database,
-    /// The file of the key that settings are sealed with; made on the first start.
-    pub master_key: PathBuf,
+    /// What the keys of projects are sealed with.
+    pub master_key: MasterKey,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
     pub invoke_url: String,
     /// Requests of one token per second, twice as many at once.
@@ -122,13 +123,24 @@ pub enum ControlError {
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     /// The master key.
-    #[error("the master key in {path} cannot be read or made")]
+    #[error("the master key {key} cannot be read or made")]
     MasterKey {
-        /// Its file.
-        path: PathBuf,
+        /// Where it is.
+        key: MasterKey,
         /// Why.
         source: std::io::Error,
     },
+    /// None, or another one than what the database was sealed with.
+    #[error(
+        "the master key {0} is missing or is not the one that the database was sealed with; give the one that was there before, or restore it from a backup (docs/secrets.md says what to do where it is lost)"
+    )]
+    OtherMasterKey(MasterKey),
+    /// What is sealed.
+    #[error("what is sealed in the database cannot be brought up to date: {0}")]
+    Sealed(crate::domain::Error),
+    /// A rotation that was cut off.
+    #[error("the rotation of the master key cannot be finished")]
+    Rotation(#[from] rotation::RotationError),
     /// The block store.
     #[error("the block store cannot be used")]
     Blocks(#[from] af_content::StoreError),
@@ -155,7 +167,7 @@ pub struct State {
     /// Whoever else may have content.
     pub(crate) sources: Fetcher,
     pub(crate) limits: Limits,
-    pub(crate) seal: Seal,
+    pub(crate) keys: Keyring,
     pub(crate) domains: Domains,
     pub(crate) scheduler: Scheduler,
     pub(crate) storage: Storage,
@@ -187,6 +199,20 @@ impl State {
     }
 }
 
+/// Reads the master key, and ends what a crash has cut off: nothing is sealed with another one then.
+async fn keys(store: &Store, key: MasterKey) -> Result<Keyring, ControlError> {
+    if !Keyring::is_there(&key) && rotation::is_sealed(store).await? {
+        return Err(ControlError::OtherMasterKey(key));
+    }
+    let keys = Keyring::open(&key).map_err(|source| ControlError::MasterKey { key: key.clone(), source })?;
+    if !rotation::opens(store, &keys).await? {
+        return Err(ControlError::OtherMasterKey(key));
+    }
+    settings::recover(store, &keys).await.map_err(ControlError::Sealed)?;
+    rotation::resume(store, &keys, &key).await?;
+    Ok(keys)
+}
+
 impl ControlApi {
     /// Opens the database, brings its schema up to date and undoes what a crash left half done. Content is kept in the store
     /// of `blocks`, and what is deployed by its CID is fetched by it.
@@ -201,11 +227,10 @@ impl ControlApi {
         triggers::recover(&store).await?;
         builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
-        let path = config.master_key;
-        let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
+        let keys = Box::pin(keys(&store, config.master_key)).await?;
         let state = State {
             store,
-            seal,
+            keys,
             scheduler: Scheduler::new(config.clock),
             blocks,
             sources,

@@ -6,12 +6,14 @@ pub mod domain;
 pub mod graphql;
 pub mod javascript;
 mod listen;
+pub mod providers;
 pub mod rest;
 pub mod store;
 
 pub use app::{ApiConfig, ControlApi, ControlConfig, ControlError, StorageConfig};
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
+pub use domain::master_key::{Key, MasterKey};
 pub use domain::scheduler::Callee;
 pub use domain::sessions::{SessionConfig, SharedSecret};
 pub use graphql::GraphqlConfig;

@@ -15,7 +15,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// What is as large as the platform.
-const LARGE: [&str; 12] = [
+const LARGE: [&str; 15] = [
     "functions",
     "deployments",
     "sites",
@@ -28,6 +28,9 @@ const LARGE: [&str; 12] = [
     "pins",
     "project_blocks",
     "schedule",
+    "settings",
+    "deployment_settings",
+    "project_keys",
 ];
 
 /// The statements that sqlx was given.
@@ -128,9 +131,19 @@ async fn use_everything(served: &Served) {
         "invitations",
         "storage",
         "storage/usage",
+        "settings",
+        "secrets",
     ] {
         call("get", &format!("{project}/{path}"), Value::Null).await;
     }
+    for owner in [&project, &function] {
+        for (kind, value) in [("settings", json!("a")), ("secrets", json!("b")), ("secrets", Value::Null)] {
+            let name = if kind == "settings" { "MODE" } else { "KEY" };
+            call("patch", &format!("{owner}/{kind}"), json!({ "values": { name: value } })).await;
+        }
+        call("get", &format!("{owner}/settings"), Value::Null).await;
+    }
+    call("post", &format!("{project}/rotate-content-key"), json!({})).await;
     for path in [&function, &site, &domain, &organization, &project] {
         call("get", path, Value::Null).await;
         served.call("get", path, Some(STRANGER), Value::Null).await;

@@ -15,7 +15,7 @@ use url::Url;
 
 #[cfg(feature = "bitswap")]
 use super::bitswap;
-use super::{content, domains, gateway, sessions, storage, tls};
+use super::{content, domains, gateway, master_key, sessions, storage, tls};
 
 /// `af up`
 #[derive(Debug, Options)]
@@ -133,6 +133,8 @@ pub struct Controlling {
     /// GraphQL at /graphql does not tell its schema
     #[arg(long)]
     pub no_graphql_introspection: bool,
+    #[command(flatten)]
+    pub master_key: master_key::Source,
     #[command(flatten)]
     pub names: domains::Names,
     #[command(flatten)]

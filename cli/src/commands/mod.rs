@@ -8,11 +8,13 @@ mod fetch;
 mod functions;
 mod gateway;
 mod login;
+mod master_key;
 mod members;
 mod named;
 mod package;
 mod plan;
 mod routes;
+mod secrets;
 mod server;
 mod settings;
 mod sites;
@@ -43,6 +45,8 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Functions(command) => functions::run(command, environment, output).await,
         Command::Sites(command) => sites::run(command, environment, output).await,
         Command::Storage(command) => storage::run(command, environment, output).await,
+        Command::Env(command) => secrets::env(command, environment, output).await,
+        Command::Secrets(command) => secrets::secrets(command, environment, output).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
         Command::Pat(command) => tokens::pat(command, environment, output).await,
         Command::Keys(command) => tokens::keys(command, environment, output).await,

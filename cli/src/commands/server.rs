@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use af_contract::Limits;
 use af_control_api::{
-    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, JavaScriptBuild,
+    ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, GraphqlConfig, JavaScriptBuild,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
@@ -31,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 use self::content::Content;
 use self::listeners::{Bound, Urls, bind_api};
 use self::running::{Running, Triggered, follow};
-use super::tls;
+use super::{admin, master_key, tls};
 use crate::args::COMPILE_WORKER;
 use crate::args::server::{Clients, Controlling, Node, Serving, Up};
 use crate::config::{Config, Environment, Server};
@@ -53,8 +53,8 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let content = Content::open(node, &data, &[], environment).await?;
     let mut config = edge_config(node, serving, &data, urls.https_port, environment)?;
     config.gateway = content.gateway.clone();
-    let config_of_control = control_config(node, controlling, &content, &data, &urls.functions, environment)?;
-    let control = ControlApi::build(config_of_control, content.blocks.clone()).await?;
+    let planned = control_config(node, controlling, &content, &data, &urls.functions, environment).await?;
+    let control = ControlApi::build(planned, content.blocks.clone()).await?;
     let edge = Edge::build(&config, content.blocks.clone())?;
     content.watch(&edge);
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
@@ -115,7 +115,7 @@ pub(super) fn lock(data: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn control_config(
+async fn control_config(
     node: &Node,
     options: &Controlling,
     content: &Content,
@@ -130,8 +130,8 @@ fn control_config(
         ..Limits::default()
     };
     Ok(ControlConfig {
-        database: options.database.clone().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite"))),
-        master_key: data.join("master.key"),
+        database: admin::database(options.database.as_ref(), data),
+        master_key: master_key::find(&options.master_key, environment, data).await?,
         invoke_url: invoke_url.to_owned(),
         rate_limit: options.api_rate_limit,
         limits,

@@ -29,6 +29,9 @@ const SEEN: i64 = 15 * 1000;
 /// Of one installation.
 const EDGES: i64 = 10_000;
 
+/// The id of the one key of the feed.
+const FEED: &str = "feed";
+
 /// Bytes of an edge's name.
 const NAME: usize = 64;
 
@@ -88,7 +91,8 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge,
     let key = feed_key(state).await?;
     let edge = id::new("edge");
     let token = JoinToken::new(&edge, &key.public).map_err(internal)?;
-    let sealed = state.seal.seal_bytes(&place(&edge), token.secret()).map_err(internal)?;
+    let mut db = state.store.begin().await?;
+    let sealed = state.keys.seal_bytes(&place(&edge), token.secret()).map_err(internal)?;
     let row = EdgeRow {
         id: edge,
         name: name.to_owned(),
@@ -100,7 +104,6 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge,
         seen_at: None,
         revision: 0,
     };
-    let mut db = state.store.begin().await?;
     if edges::is_name_taken(&mut db, name).await? {
         let detail = format!("there is an edge {name}; remove it first, or choose another name");
         return Err(Error::Conflict { code: "edge_name_taken", detail });
@@ -139,7 +142,7 @@ pub async fn join(state: &State, request: &JoinRequest) -> Result<JoinAnswer, Er
     let refused = || Error::Unauthenticated;
     let row = state.store.edge(&request.edge).await?.ok_or_else(refused)?;
     let sealed = row.join_sealed.filter(|_| row.join_expires_at > now()).ok_or_else(refused)?;
-    let secret = state.seal.unseal_bytes(&place(&row.id), &sealed).map_err(internal)?;
+    let secret = state.keys.unseal_bytes(&place(&row.id), &sealed).map_err(internal)?;
     request.verify(&secret).map_err(|_| refused())?;
     let key = feed_key(state).await?;
     let mut db = state.store.begin().await?;
@@ -253,7 +256,7 @@ async fn open(state: &State) -> Result<FeedKey, Error> {
         Some(row) => row,
         None => make(state).await?,
     };
-    let document = state.seal.unseal_bytes(&["feed", "feed-key"], &row.sealed).map_err(internal)?;
+    let document = state.keys.unseal_bytes(&place_of_feed_key(FEED), &row.sealed).map_err(internal)?;
     let pair = KeyPair::from_pkcs8(&document).map_err(internal)?;
     Ok(FeedKey { public: pair.public(), pair, epoch: row.epoch })
 }
@@ -261,9 +264,9 @@ async fn open(state: &State) -> Result<FeedKey, Error> {
 async fn make(state: &State) -> Result<FeedKeyRow, Error> {
     let document = KeyPair::generate().map_err(internal)?;
     let public = KeyPair::from_pkcs8(&document).map_err(internal)?.public();
-    let sealed = state.seal.seal_bytes(&["feed", "feed-key"], &document).map_err(internal)?;
-    let row = FeedKeyRow { epoch: id::new("epoch"), public: public.bytes().to_vec(), sealed };
     let mut db = state.store.begin().await?;
+    let sealed = state.keys.seal_bytes(&place_of_feed_key(FEED), &document).map_err(internal)?;
+    let row = FeedKeyRow { epoch: id::new("epoch"), public: public.bytes().to_vec(), sealed };
     edges::insert_feed_key(&mut db, &row, now()).await?;
     commit(db).await?;
     let there = state.store.feed_key().await?;
@@ -280,8 +283,14 @@ async fn operator(state: &State, actor: &Actor) -> Result<(), Error> {
     }
 }
 
-fn place(edge: &str) -> [&str; 2] {
+/// Where the secret of an edge's token to join can be opened.
+pub(super) fn place(edge: &str) -> [&str; 2] {
     [edge, "edge-join"]
+}
+
+/// Where the key of the feed can be opened.
+pub(super) fn place_of_feed_key(id: &str) -> [&str; 2] {
+    [id, "feed-key"]
 }
 
 fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {

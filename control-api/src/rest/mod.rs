@@ -17,6 +17,7 @@ mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod secrets;
 mod sessions;
 mod site_deployments;
 mod sites;
@@ -66,7 +67,7 @@ impl Modify for Bearer {
             .title("Alternate Futures functions")
             .version("1")
             .description(Some(
-                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains and tokens.",
+                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens.",
             ))
             .build();
     }
@@ -128,6 +129,10 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(members::project_invitations, members::project_invite))
         .routes(routes!(members::accept))
         .routes(routes!(members::take_back))
+        .routes(routes!(secrets::project_secrets, secrets::change_project_secrets))
+        .routes(routes!(secrets::project_settings, secrets::change_project_settings))
+        .routes(routes!(secrets::function_secrets, secrets::change_function_secrets))
+        .routes(routes!(secrets::function_settings, secrets::change_function_settings))
         .routes(routes!(functions::list, functions::create))
         .routes(routes!(functions::get, functions::update, functions::delete))
         .routes(routes!(deployments::list))

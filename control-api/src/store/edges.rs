@@ -115,3 +115,41 @@ pub(crate) async fn insert_feed_key(
     insert.bind(at).execute(db).await?;
     Ok(())
 }
+
+/// The key of the feed, sealed, by its id.
+pub(crate) async fn sealed_feed_keys(
+    db: &mut Connection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query = "select id, sealed from feed_keys where id > $1 order by id limit $2";
+    Ok(sql::query_as(query).bind(after).bind(limit).fetch_all(db).await?)
+}
+
+/// The same key, sealed otherwise.
+pub(crate) async fn replace_feed_key(db: &mut Connection, id: &str, sealed: &[u8]) -> Result<(), StoreError> {
+    sql::query("update feed_keys set sealed = $2 where id = $1").bind(id).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
+/// Secrets of tokens to join, sealed, in the order of the edges' ids.
+pub(crate) async fn join_secrets(
+    db: &mut Connection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query = "select id, join_sealed from edges
+        where join_sealed is not null and id > $1 order by id limit $2";
+    Ok(sql::query_as(query).bind(after).bind(limit).fetch_all(db).await?)
+}
+
+/// The same secret, sealed otherwise.
+pub(crate) async fn replace_join_secret(
+    db: &mut Connection,
+    id: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "update edges set join_sealed = $2 where id = $1 and join_sealed is not null";
+    sql::query(query).bind(id).bind(sealed).execute(db).await?;
+    Ok(())
+}

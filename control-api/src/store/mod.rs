@@ -43,6 +43,7 @@ pub use self::functions::FunctionRow;
 pub use self::organizations::{InvitationRow, MemberRow, OrganizationRow};
 pub use self::placements::PlacementRow;
 pub use self::projects::ProjectRow;
+pub use self::settings::SettingRow;
 pub use self::signing_keys::SigningKeyRow;
 pub use self::site_deployments::SiteDeploymentRow;
 pub use self::sites::SiteRow;

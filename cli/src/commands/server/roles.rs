@@ -32,7 +32,7 @@ pub async fn control(options: Control, environment: &Environment, output: &Outpu
     let _lock = lock(&data)?;
     let (listener, api) = bind_api(controlling).await?;
     let content = Content::open(node, &data, &[], environment).await?;
-    let config = control_config(node, controlling, &content, &data, &functions, environment)?;
+    let config = control_config(node, controlling, &content, &data, &functions, environment).await?;
     let control = ControlApi::build(config, content.blocks.clone()).await?;
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
 
