@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+mod support;
 #[path = "support/tampering.rs"]
 mod tampering;
-mod support;
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Home, Server, deploy, ok, refused};
+use support::{Home, Server, deploy, free_port, guest, ok, refused};
 use tampering::{Tampering, Way};
 
 /// Asks until the answer is as it should be: the feed is followed within a second, and a test has more patience.
@@ -28,8 +28,9 @@ async fn says(edge: &Server, slug: &str, path: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-fn control(home: &Home) -> Server {
-    home.role(home.af(), "control", &["--functions-url", "http://{slug}.localhost"])
+/// A control plane whose clients find functions at this port.
+fn control(home: &Home, port: u16) -> Server {
+    home.role(home.af(), "control", &["--functions-url", &format!("http://{{slug}}.localhost:{port}")])
 }
 
 /// A token to join with.
@@ -38,8 +39,10 @@ fn token(control: &Home, name: &str) -> String {
     made["joinToken"].as_str().unwrap().to_owned()
 }
 
-fn edge(home: &Home, url: &str, token: Option<&str>) -> Server {
-    home.role(joining(home, token), "edge", &["--control", url, "--metrics-listen", "127.0.0.1:0"])
+fn edge(home: &Home, url: &str, token: Option<&str>, port: u16) -> Server {
+    let listen = format!("127.0.0.1:{port}");
+    let options = ["--control", url, "--metrics-listen", "127.0.0.1:0", "--listen", &listen];
+    home.role(joining(home, token), "edge", &options)
 }
 
 fn joining(home: &Home, token: Option<&str>) -> Command {
@@ -55,12 +58,14 @@ const HELLO: &str = "Hello from Rust and WASI 0.2!\n";
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_follow_and_go_on_alone_also_after_a_restart() {
     let (home, one, two) = (Home::new(), Home::new(), Home::new());
-    let plane = control(&home);
+    let port = free_port();
+    let plane = control(&home, port);
     let (first, second) = (token(&home, "one"), token(&home, "two"));
-    let edges = [edge(&one, &plane.api, Some(&first)), edge(&two, &plane.api, Some(&second))];
+    let edges = [edge(&one, &plane.api, Some(&first), port), edge(&two, &plane.api, Some(&second), 0)];
     deploy_to(&home, "hello", "hello-rust");
     for edge in &edges {
-        eventually("both edges serve it", async || says(edge, "hello", "/").await == (200, HELLO.to_owned())).await;
+        eventually("both edges serve it", async || says(edge, "hello", "/").await == (200, HELLO.to_owned()))
+            .await;
     }
     let listed = ok(home.af().args(["--json", "edges", "list"]));
     let listed: Value = serde_json::from_str(&listed).unwrap();
@@ -79,15 +84,15 @@ async fn edges_follow_and_go_on_alone_also_after_a_restart() {
     drop(plane);
     let [stays, restarts] = edges;
     assert!(restarts.stop().success());
-    let restarts = edge(&two, &api, None);
+    let restarts = edge(&two, &api, None, 0);
     assert_eq!(says(&restarts, "hello", "/").await, (200, HELLO.to_owned()));
     assert_eq!(says(&stays, "hello", "/").await.0, 200);
     let metrics = restarts.metrics().await;
     assert!(metrics.contains("af_feed_contact_seconds 0"), "{metrics}");
     // It comes back, and what changes arrives.
-    let port = api.rsplit_once(':').unwrap().1.to_owned();
-    let listen = format!("127.0.0.1:{port}");
-    let _plane = home.role(home.af(), "control", &["--api-listen", &listen]);
+    let functions = format!("http://{{slug}}.localhost:{port}");
+    let listen = api.strip_prefix("http://").unwrap();
+    let _plane = home.role(home.af(), "control", &["--api-listen", listen, "--functions-url", &functions]);
     deploy_to(&home, "more", "hello-rust");
     for edge in [&stays, &restarts] {
         eventually("what is new arrives", async || says(edge, "more", "/").await.0 == 200).await;
@@ -98,12 +103,14 @@ async fn edges_follow_and_go_on_alone_also_after_a_restart() {
 async fn settings_reach_edges_and_lie_nowhere_in_clear() {
     const SECRET: &str = "the-secret-value-of-this-test";
     let (home, one) = (Home::new(), Home::new());
-    let plane = control(&home);
-    let edge_token = token(&home, "one");
-    let edge = edge(&one, &plane.api, Some(&edge_token));
-    ok(home.af().args(["functions", "deploy", "--create", "-n", "env", "--env", &format!("GREETING={SECRET}"), "-p"])
-        .arg(support::guest("interfaces")));
-    eventually("the setting is there", async || says(&edge, "env", "/config?GREETING").await.1.contains(SECRET)).await;
+    let port = free_port();
+    let plane = control(&home, port);
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
+    deploy(&home, "env", "hostile", &["--env", &format!("KEY={SECRET}")]);
+    assert!(says(&edge, "env", "/environment").await.1.contains(SECRET));
+    let restarted = edge.stop().success().then(|| self::edge(&one, &plane.api, None, port)).unwrap();
+    assert!(says(&restarted, "env", "/environment").await.1.contains(SECRET), "also from the disk");
+    let edge = restarted;
     assert!(edge.stop().success());
     for home in [&home, &one] {
         for file in walk(&home.data()) {
@@ -126,10 +133,15 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_no_edge_is_told_nothing() {
     let (home, one, two) = (Home::new(), Home::new(), Home::new());
-    let plane = control(&home);
+    let port = free_port();
+    let plane = control(&home, port);
     let token = token(&home, "one");
     let start = |home: &Home, token: Option<&str>, control: &str| {
-        refused(joining(home, token).args(["edge", "--listen", "127.0.0.1:0", "--control", control, "--data-dir"]).arg(home.data()))
+        refused(
+            joining(home, token)
+                .args(["edge", "--listen", "127.0.0.1:0", "--control", control, "--data-dir"])
+                .arg(home.data()),
+        )
     };
     let (_, text) = start(&one, None, &plane.api);
     assert!(text.contains("af edges add"), "{text}");
@@ -137,11 +149,11 @@ async fn who_is_no_edge_is_told_nothing() {
     assert!(code == 2, "{text}");
     // A token of another control plane.
     let other_home = Home::new();
-    let other = control(&other_home);
+    let other = control(&other_home, 0);
     let foreign = self::token(&other_home, "x");
     let (_, text) = start(&one, Some(&foreign), &plane.api);
     assert!(text.contains("401"), "{text}");
-    let edge = self::edge(&one, &plane.api, Some(&token));
+    let edge = self::edge(&one, &plane.api, Some(&token), port);
     // The token counts once.
     let (_, text) = start(&two, Some(&token), &plane.api);
     assert!(text.contains("401"), "{text}");
@@ -164,30 +176,33 @@ async fn who_is_no_edge_is_told_nothing() {
     deploy_to(&home, "before", "hello-rust");
     eventually("it arrives", async || says(&edge, "before", "/").await.0 == 200).await;
     ok(home.af().args(["edges", "remove", "one"]));
-    deploy_to(&home, "after", "hello-rust");
+    let mut waiting = deploying(&home, "after");
     eventually("it is refused", async || one.logged().contains("401")).await;
     assert_eq!(says(&edge, "before", "/").await.0, 200);
     assert_eq!(says(&edge, "after", "/").await.0, 404);
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
     drop(other);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_in_between_changes_or_repeats_does_not_count() {
     let (home, one) = (Home::new(), Home::new());
-    let plane = control(&home);
+    let port = free_port();
+    let plane = control(&home, port);
     let between = Tampering::start(&plane.api).await;
-    let edge = edge(&one, &between.url(), Some(&token(&home, "one")));
+    let edge = edge(&one, &between.url(), Some(&token(&home, "one")), port);
     deploy_to(&home, "first", "hello-rust");
     eventually("it arrives", async || says(&edge, "first", "/").await.0 == 200).await;
     for way in [Way::Changes, Way::Repeats, Way::Cuts] {
         between.go(way);
         let name = format!("while-{way:?}").to_lowercase();
-        deploy_to(&home, &name, "hello-rust");
+        let mut waiting = deploying(&home, &name);
         eventually("something was tampered with", async || between.count(way) > 2).await;
         assert_eq!(says(&edge, &name, "/").await.0, 404, "{way:?}");
         assert_eq!(says(&edge, "first", "/").await.0, 200, "{way:?}");
         between.go(Way::Honest);
-        eventually("then it arrives", async || says(&edge, &name, "/").await.0 == 200).await;
+        assert!(waiting.wait().unwrap().success(), "then it arrives");
     }
     assert!(one.logged().contains("does not count"), "{}", one.logged());
 }
@@ -195,12 +210,15 @@ async fn what_somebody_in_between_changes_or_repeats_does_not_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_control_plane_is_followed_and_what_it_lacks_is_gone() {
     let (home, one, again) = (Home::new(), Home::new(), Home::new());
-    let plane = control(&home);
-    let edge = edge(&one, &plane.api, Some(&token(&home, "one")));
+    let port = free_port();
+    let plane = control(&home, port);
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
     deploy_to(&home, "kept", "hello-rust");
     let backup = home.data().with_file_name("backup");
     let mut af = home.af();
-    af.env("AF_BACKUP_PASSPHRASE", "correct horse battery").args(["admin", "backup", "--with-key"]).arg(&backup);
+    af.env("AF_BACKUP_PASSPHRASE", "correct horse battery")
+        .args(["admin", "backup", "--with-key"])
+        .arg(&backup);
     ok(af.arg("--data-dir").arg(home.data()));
     deploy_to(&home, "lost", "hello-rust");
     eventually("both are there", async || says(&edge, "lost", "/").await.0 == 200).await;
@@ -215,7 +233,13 @@ async fn a_restored_control_plane_is_followed_and_what_it_lacks_is_gone() {
     assert_eq!(says(&edge, "kept", "/").await.0, 200);
 }
 
-/// Without waiting for it to answer: the control plane has no edge.
 fn deploy_to(home: &Home, name: &str, guest: &str) {
-    deploy(home, name, guest);
+    deploy(home, name, guest, &[]);
+}
+
+/// A deploy that goes on until an edge answers.
+fn deploying(home: &Home, name: &str) -> Child {
+    let mut af = home.af();
+    af.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest("hello-rust"));
+    af.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
