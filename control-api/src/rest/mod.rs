@@ -77,7 +77,6 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfi
     let document = documented::complete(document);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
-        .merge(upload_proxy::router())
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
@@ -161,6 +160,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))
         .routes(routes!(sessions::jwks))
+        .merge(upload_proxy::router())
 }
 
 /// One page of a list.
