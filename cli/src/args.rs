@@ -1,6 +1,7 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
 pub mod admin;
+pub mod audit;
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
 pub mod content;
@@ -82,6 +83,8 @@ pub enum Command {
     /// Say who belongs to the project or to an organization
     #[command(subcommand, visible_alias = "member")]
     Members(members::Members),
+    /// Show who did what in the project or an organization
+    Audit(audit::Audit),
     /// Back a server up, and make another one of it
     #[command(subcommand)]
     Admin(admin::Admin),
