@@ -48,6 +48,14 @@ struct Incoming {
     broken: Option<Broken>,
 }
 
+/// Refuses whoever may send nothing to a project, before anything of theirs is read.
+///
+/// # Errors
+/// When the actor is not a member.
+pub async fn allowed(state: &State, actor: &Actor, project: &str) -> Result<(), Error> {
+    access::project(state, actor, project, Noun::Storage.write()).await.map(drop)
+}
+
 /// Receives blocks of a project. What they are of is said by pinning it.
 ///
 /// # Errors

@@ -148,6 +148,9 @@ async fn private(
     body: Body,
 ) -> Result<(StatusCode, Shown<Uploaded>), Failure> {
     let project = project(&state, &session, &headers).await?;
+    if let Err(error) = storage_upload::allowed(&state, &session.actor, &project).await {
+        return Err(upload::refuse(body, error).await);
+    }
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let unreadable = |error: multer::Error| Error::from(StorageError::Form(error.to_string()));
     let boundary = multer::parse_boundary(kind).map_err(unreadable)?;
@@ -178,7 +181,10 @@ async fn duplicity(
     let project = project(&state, &session, &headers).await?;
     match storage::get(&state, &session.actor, &project, &content_id(&cid)?).await {
         Ok(_) => Ok((StatusCode::CONFLICT, Shown(Duplicity { duplicate: true }))),
-        Err(Error::NotFound { .. }) => Ok((StatusCode::OK, Shown(Duplicity { duplicate: false }))),
+        // Not the project.
+        Err(Error::NotFound { what: "pin", .. }) => {
+            Ok((StatusCode::OK, Shown(Duplicity { duplicate: false })))
+        }
         Err(error) => Err(error.into()),
     }
 }
