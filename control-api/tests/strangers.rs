@@ -244,4 +244,53 @@ async fn members_of_other_projects_find_nothing_and_cannot_tell_that_it_is_there
     }
 }
 
-on_both! { members_of_other_projects_find_nothing_and_cannot_tell_that_it_is_there }
+async fn what_is_only_here_is_deployed_by_nobody_for_knowing_its_cid() {
+    let served = Served::start().await;
+    let real = everything(&served).await;
+    let cid = of(&real, "cid").unwrap();
+    let root = "/v1/projects/prj_2";
+    let make = async |noun: &str| {
+        let (_, made) =
+            served.call("post", &format!("{root}/{noun}"), Some(STRANGER), json!({ "name": "mine" })).await;
+        made["id"].as_str().unwrap().to_owned()
+    };
+    let function = format!("/v1/functions/{}/deployments", make("functions").await);
+    let site = format!("/v1/sites/{}/deployments", make("sites").await);
+    let nothing = NOTHING[9].1;
+    let fetch = async |path: &str, cid: &str, assets: &str| {
+        let path = format!("{path}?cid={cid}&fetch=true{assets}");
+        let (status, said) = served.upload(&path, STRANGER, Vec::new()).await;
+        (status, said["code"].clone())
+    };
+    let not_there = (422, json!("content_source_missing"));
+    for path in [&function, &site] {
+        assert_eq!(fetch(path, nothing, "").await, not_there);
+        assert_eq!(fetch(path, cid, "").await, not_there, "{path}");
+    }
+    // Nor in a directory of theirs, of which they send the root only.
+    let entry = af_content::unixfs::Entry { name: "stolen".into(), id: cid.parse().unwrap(), size: 100 };
+    let mut blocks = Vec::new();
+    let mut keep = |block| {
+        blocks.push(block);
+        Ok(())
+    };
+    let (wrapped, _) = af_content::unixfs::Directory::write(&[entry], &mut keep).unwrap();
+    let mut car = af_content::car::encode_header(&[wrapped]);
+    for block in &blocks {
+        car.extend(af_content::car::encode_block_prefix(&block.id, block.bytes.len()));
+        car.extend_from_slice(&block.bytes);
+    }
+    let (status, said) = served.upload(&format!("{root}/storage/blocks"), STRANGER, car).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(fetch(&site, &wrapped.to_string(), "").await, not_there);
+    assert_eq!(fetch(&function, nothing, &format!("&assets={wrapped}")).await, not_there);
+
+    // Whose it is may.
+    let owners = format!("/v1/functions/{}/deployments?cid={cid}&fetch=true", of(&real, "function").unwrap());
+    assert_eq!(served.upload(&owners, OWNER, Vec::new()).await.0, 201);
+}
+
+on_both! {
+    members_of_other_projects_find_nothing_and_cannot_tell_that_it_is_there,
+    what_is_only_here_is_deployed_by_nobody_for_knowing_its_cid,
+}

@@ -81,7 +81,7 @@ pub async fn create(
     wanted: Wanted,
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
-    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let project = access::function(state, actor, function, Noun::Deployments.write()).await?.project_id;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
@@ -89,7 +89,7 @@ pub async fn create(
             let store = state.blocks.clone();
             blocks::blocking(move || upload::receive(&store, &claim, chunks)).await??
         }
-        Origin::Sources => upload::fetch(&state.sources, claim).await?,
+        Origin::Sources => Box::pin(upload::fetch(state, &project, claim)).await?,
         Origin::Built(component) => {
             let store = state.blocks.clone();
             blocks::blocking(move || upload::built(&store, &claim, &component)).await??

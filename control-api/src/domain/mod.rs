@@ -14,6 +14,7 @@ pub mod deployments;
 pub mod domains;
 mod error;
 pub mod feed;
+mod foreign;
 pub mod functions;
 mod id;
 pub mod idempotency;

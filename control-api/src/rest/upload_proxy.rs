@@ -134,7 +134,7 @@ async fn finish(
     Ok(Uploaded::of(kept.pin.cid, kept.pin.bytes))
 }
 
-/// Stores and pins a file, sent as a form, that is held at no other place than here. `hash`, which the SDKs send too, is of no
+/// Stores and pins a file, sent as a form, that is held here only; it is not encrypted. `hash`, which the SDKs send too, is of no
 /// use, since the answer's CID is made of the bytes.
 #[utoipa::path(post, path = "/upload/private", tag = "upload proxy",
     request_body(content = Vec<u8>, content_type = "multipart/form-data"), responses(
