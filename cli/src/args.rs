@@ -1,6 +1,7 @@
 //! The command line: every command and option, with the spellings that older clients had.
 
 pub mod admin;
+pub mod audit;
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
 pub mod content;
@@ -93,6 +94,8 @@ pub enum Command {
     /// Say which servers are edges of this platform; for its operator
     #[command(subcommand)]
     Edges(edges::Edges),
+    /// Show who did what in the project or an organization
+    Audit(audit::Audit),
     /// Back a server up, and make another one of it
     #[command(subcommand)]
     Admin(admin::Admin),

@@ -95,3 +95,29 @@ fn whoever_has_the_code_joins() {
     let (_, why) = refused(other.af().args(["functions", "list"]));
     assert!(why.contains("no project"), "{why}");
 }
+
+#[test]
+fn the_audit_log_is_shown_and_exported() {
+    let home = Home::new();
+    let _server = home.up(&[]);
+    assert!(ok(home.af().arg("audit")).contains("nothing was done yet"));
+    for name in ["one", "two", "three"] {
+        ok(home.af().args(["functions", "create", "-n", name]));
+    }
+    let newest = json(&home, &["audit", "--limit", "2"]);
+    let actions: Vec<&str> = newest.as_array().unwrap().iter().map(|entry| text(&entry["action"])).collect();
+    assert_eq!(actions, ["function.create"; 2]);
+    let organization = text(&json(&home, &["orgs", "list"])[0]["id"]).to_owned();
+    let shown = ok(home.af().args(["audit", "--organization", &organization]));
+    assert_eq!(shown.matches("function.create").count(), 3, "{shown}");
+
+    let file = home.data().join("audit.ndjson");
+    let project = text(&newest[0]["projectId"]).to_owned();
+    let said = ok(home.af().args(["audit", "--project", &project, "--export"]).arg(&file));
+    assert!(said.contains("3 entries"), "{said}");
+    let exported = std::fs::read_to_string(&file).unwrap();
+    let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    assert_eq!((exported.lines().count(), &first["id"]), (3, &newest[0]["id"]));
+    let (_, why) = refused(home.af().args(["audit", "--project", "prj_none"]));
+    assert!(why.contains("there is no project"), "{why}");
+}

@@ -112,8 +112,18 @@ impl Api {
         self.answer(self.request(Method::GET, path)?).await
     }
 
+    /// The same, in the form that is asked for.
+    pub async fn download_as(&self, path: &str, accept: &str) -> Result<Response, ApiError> {
+        self.answer(self.request(Method::GET, path)?.header("accept", accept)).await
+    }
+
     /// All pages of a list.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>, ApiError> {
+        self.list_up_to(path, usize::MAX).await
+    }
+
+    /// The first `most` items of a list.
+    pub async fn list_up_to(&self, path: &str, most: usize) -> Result<Vec<Value>, ApiError> {
         let mut items = Vec::new();
         let mut after = None::<String>;
         loop {
@@ -124,6 +134,10 @@ impl Api {
             let mut page = self.json(request).await?;
             if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
                 items.extend(data);
+            }
+            if items.len() >= most {
+                items.truncate(most);
+                return Ok(items);
             }
             match page.get("next").and_then(Value::as_str) {
                 Some(next) => after = Some(next.to_owned()),

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod admin;
+mod audit;
 mod deploy;
 mod domains;
 mod edges;
@@ -52,6 +53,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Keys(command) => tokens::keys(command, environment, output).await,
         Command::Orgs(command) => members::orgs(command, environment, output).await,
         Command::Members(command) => members::members(command, environment, output).await,
+        Command::Audit(options) => audit::audit(options, environment, output).await,
         Command::Admin(command) => Box::pin(admin::run(command, environment, output)).await,
         Command::Join(options) => members::join(options, environment, output).await,
         Command::Fetch(options) => fetch::fetch(options, environment, output).await,

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{error, info};
 
 use super::access::{self, Noun};
+use super::audit::{self, Event};
 use super::component::ComponentError;
 use super::deployments::{self, Wanted};
 use super::projects::commit;
@@ -266,7 +267,7 @@ async fn start(
         return Err(Error::conflict("deployment_in_progress", detail));
     }
     builds::insert(&mut db, &row).await?;
-    commit(db).await?;
+    audit::commit(db, actor, Event::project("build.create", &row.id, &function.project_id)).await?;
     if let Some(build) = build {
         let (state, actor, id) = (state.clone(), actor.clone(), row.id.clone());
         tokio::spawn(async move {

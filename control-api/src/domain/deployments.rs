@@ -112,7 +112,7 @@ pub async fn create(
     wanted: Wanted,
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
-    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let project = access::function(state, actor, function, Noun::Deployments.write()).await?.project_id;
     if !wanted.settings.is_empty() {
         access::function(state, actor, function, Noun::Secrets.write()).await?;
     }
@@ -128,7 +128,7 @@ pub async fn create(
             let store = state.blocks.clone();
             blocks::blocking(move || upload::receive(&store, &claim, chunks)).await??
         }
-        Origin::Sources => upload::fetch(&state.sources, claim).await?,
+        Origin::Sources => Box::pin(upload::fetch(state, &project, claim)).await?,
         Origin::Built(component) => {
             let store = state.blocks.clone();
             blocks::blocking(move || upload::built(&store, &claim, &component)).await??

@@ -15,6 +15,7 @@ pub mod domains;
 pub mod edges;
 mod error;
 pub mod feed;
+mod foreign;
 pub mod functions;
 mod id;
 pub mod idempotency;

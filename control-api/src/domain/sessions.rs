@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::access::{self, Grant, Noun};
+use super::audit::{self, Event};
 use super::{Actor, Call, Error, State, id, now, projects, signing_keys, tokens};
 
 /// How long one works unless it is asked for less, seconds.
@@ -190,6 +191,7 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
         return Err(Error::invalid("invalid_expiry", detail));
     }
     let grant = narrowed(state, actor, wanted).await?;
+    let jti = id::new("jwt");
     let iat = now() / 1000;
     let config = &state.api.sessions;
     let claims = Claims {
@@ -199,7 +201,7 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
         exp: iat + seconds,
         iat,
         nbf: Some(iat),
-        jti: Some(id::new("jwt")),
+        jti: Some(jti.clone()),
         tid: Some(actor.token.clone()),
         project: grant.project,
         function: grant.function,
@@ -220,6 +222,8 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
             format!("{signed}.{}", BASE64.encode(hmac::sign(&key, signed.as_bytes())))
         }
     };
+    let project = claims.project.as_deref().or(actor.grant.project.as_deref());
+    audit::commit(state.store.begin().await?, actor, Event::maybe("session.create", &jti, project)).await?;
     Ok((jwt, claims.exp * 1000))
 }
 

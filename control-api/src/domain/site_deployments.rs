@@ -66,14 +66,14 @@ pub async fn create(
     root: ContentId,
     chunks: Option<Chunks>,
 ) -> Result<SiteDeploymentRow, Error> {
-    access::site(state, actor, site, Noun::Deployments.write()).await?;
+    let project = access::site(state, actor, site, Noun::Deployments.write()).await?.project_id;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let ReceivedSite { tree, staging } = match chunks {
         Some(chunks) => {
             let store = state.blocks.clone();
             blocks::blocking(move || upload::receive_site(&store, &root, chunks)).await??
         }
-        None => upload::fetch_site(&state.sources, root).await?,
+        None => Box::pin(upload::fetch_site(state, &project, root)).await?,
     };
 
     let committing = state.committing.lock().await;

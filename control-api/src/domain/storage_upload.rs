@@ -10,6 +10,7 @@ use af_contract::ContentId;
 use bytes::{Buf, Bytes};
 
 use super::access::{self, Noun};
+use super::audit::{self, Event};
 use super::storage::{self as pins, Kept, NewPin, room};
 use super::upload::{Broken, Chunks, UploadError};
 use super::{Actor, Error, State, StorageError, blocks, now};
@@ -47,6 +48,14 @@ struct Incoming {
     broken: Option<Broken>,
 }
 
+/// Refuses whoever may send nothing to a project, before anything of theirs is read.
+///
+/// # Errors
+/// When the actor is not a member.
+pub async fn allowed(state: &State, actor: &Actor, project: &str) -> Result<(), Error> {
+    access::project(state, actor, project, Noun::Storage.write()).await.map(drop)
+}
+
 /// Receives blocks of a project. What they are of is said by pinning it.
 ///
 /// # Errors
@@ -54,7 +63,7 @@ struct Incoming {
 pub async fn receive(state: &State, actor: &Actor, project: &str, chunks: Chunks) -> Result<Received, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
     let incoming = incoming(state, project, chunks, car).await?;
-    Ok(keep(state, project, incoming).await?.0)
+    Ok(keep(state, actor, project, incoming).await?.0)
 }
 
 /// Receives a whole CAR and pins its roots.
@@ -69,7 +78,7 @@ pub async fn receive_car(
 ) -> Result<Vec<Kept>, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
     let incoming = incoming(state, project, chunks, car).await?;
-    let (_, roots) = keep(state, project, incoming).await?;
+    let (_, roots) = keep(state, actor, project, incoming).await?;
     if roots.is_empty() {
         return Err(StorageError::NoRoot.into());
     }
@@ -131,7 +140,7 @@ async fn receive_file_for(
     let profile = new.profile;
     let read = move |blocks: &DiskStore, chunks| file(profile, blocks, chunks);
     let incoming = incoming(state, project, chunks, read).await?;
-    let (_, roots) = keep(state, project, incoming).await?;
+    let (_, roots) = keep(state, actor, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;
     let new = NewPin { cid, name: new.name, places: new.places, key: None };
     pins::pin(state, actor, project, new).await
@@ -156,7 +165,12 @@ fn most_loose(state: &State) -> u64 {
 }
 
 /// Makes the blocks the project's, and visible.
-async fn keep(state: &State, project: &str, incoming: Incoming) -> Result<(Received, Vec<ContentId>), Error> {
+async fn keep(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    incoming: Incoming,
+) -> Result<(Received, Vec<ContentId>), Error> {
     let Incoming { staging, blocks: came, roots, broken } = incoming;
     let held = state.committing.lock().await;
     let mut db = state.store.begin().await?;
@@ -165,6 +179,9 @@ async fn keep(state: &State, project: &str, incoming: Incoming) -> Result<(Recei
     if storage::sent_bytes(&mut db, project).await? > most_loose(state) {
         return Err(StorageError::TooManyLoose.into());
     }
+    // What a client says that they are of.
+    let target = roots.first().map(ContentId::to_string).unwrap_or_default();
+    audit::write(&mut db, actor, Event::project("blocks.create", &target, project)).await?;
     blocks::commit(state, db, staging, &held).await?;
     match broken {
         Some(broken) => Err(UploadError::Broken(broken).into()),

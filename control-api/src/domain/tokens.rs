@@ -284,7 +284,10 @@ async fn own(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> 
                 error => error,
             })?;
         }
-        _ if row.user_id == actor.user => of_a_user(actor, Noun::Tokens.write())?,
+        // For a project's key, tokens of whoever made it are not there.
+        _ if row.user_id == actor.user && actor.grant.role.is_none() => {
+            of_a_user(actor, Noun::Tokens.write())?
+        }
         _ => return Err(not_found()),
     }
     Ok(row)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use af_content::car::{Block, CarDecoder, CarError};
 use af_content::private::{self, Cipher, PrivateError, PrivateTreeError};
-use af_content::source::{DagBounds, FetchError, Fetcher};
+use af_content::source::{DagBounds, FetchError};
 use af_content::unixfs::{self, ExportError, NodeError, Tree, TreeError};
 use af_content::{DiskStore, FileReadError, Inspection, Staging, StoreError};
 use af_contract::private::{FORMAT, Private};
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::blocks::blocking;
 use super::component::{self, ComponentError, Judged};
-use super::{Error, Fault};
+use super::{Error, Fault, State, foreign};
 
 /// What a CAR may have beyond the files themselves: headers, a CID for each block, and the nodes that link a
 /// component's leaves.
@@ -259,16 +259,16 @@ pub fn receive(blocks: &DiskStore, claim: &Claim, chunks: Chunks) -> Result<Rece
     Ok(Received { content, staging })
 }
 
-/// Fetches, verifies and judges a function whose content others have. What was fetched stays for another attempt.
+/// Fetches, verifies and judges a function whose content the project or this server's sources have. What was fetched stays for another attempt.
 ///
 /// # Errors
 /// When it cannot be had, is not what was claimed, or is no function.
-pub async fn fetch(sources: &Fetcher, claim: Claim) -> Result<Received, Error> {
+pub async fn fetch(state: &State, project: &str, claim: Claim) -> Result<Received, Error> {
     for root in claim.roots() {
         let bounds = DagBounds { bytes: claim.most_bytes(), blocks: FETCHED_BLOCKS };
-        sources.dag(root, bounds, &mut |_| {}).await.map_err(UploadError::from)?;
+        foreign::fetch(state, project, root, bounds).await?.map_err(UploadError::from)?;
     }
-    let store = sources.store().clone();
+    let store = state.blocks.clone();
     Ok(blocking(move || stored(&store, &claim)).await??)
 }
 
@@ -335,13 +335,13 @@ pub fn receive_site(
 ///
 /// # Errors
 /// When it cannot be had, is no directory, or no site may be like it.
-pub async fn fetch_site(sources: &Fetcher, root: ContentId) -> Result<ReceivedSite, Error> {
+pub async fn fetch_site(state: &State, project: &str, root: ContentId) -> Result<ReceivedSite, Error> {
     let bounds = DagBounds { bytes: ASSETS_BYTES, blocks: FETCHED_BLOCKS };
-    sources.dag(root, bounds, &mut |_| {}).await.map_err(|error| match *error {
+    foreign::fetch(state, project, root, bounds).await?.map_err(|error| match *error {
         FetchError::Exceeded(_) => UploadError::SiteTooLarge,
         _ => UploadError::from(error),
     })?;
-    let store = sources.store().clone();
+    let store = state.blocks.clone();
     Ok(blocking(move || stored_site(&store, &root)).await??)
 }
 

@@ -18,6 +18,9 @@ const TAGGED: [&str; 5] = [
     "/v1/domains/{domain}/certificate",
 ];
 
+/// Paths of the upload proxy, which name no project.
+const UPLOAD_PROXY: [&str; 5] = ["/store", "/upload", "/upload/private", "/duplicity/{cid}", "/delete/{cid}"];
+
 /// Completes a document.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
@@ -28,6 +31,9 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             }
             if operation.request_body.is_some() {
                 body(operation);
+            }
+            if UPLOAD_PROXY.contains(&path.as_str()) {
+                parameter(operation, project());
             }
             if TAGGED.contains(&path.as_str()) {
                 tagged(&method, operation);
@@ -83,6 +89,12 @@ fn body(operation: &mut Operation) {
     add(operation, "415", "The body is of another type than the operation takes.");
 }
 
+fn project() -> Parameter {
+    text("X-Project-Id", ParameterIn::Header)
+        .description(Some("Which project this is about; left out: the token's, or the only one there is."))
+        .build()
+}
+
 fn tagged(method: &HttpMethod, operation: &mut Operation) {
     if let Some(RefOr::T(done)) = operation.responses.responses.get_mut("200") {
         let shown = *method != HttpMethod::Delete || done.headers.contains_key("etag");
@@ -104,16 +116,26 @@ fn tagged(method: &HttpMethod, operation: &mut Operation) {
     add(operation, "412", "It was changed since.");
 }
 
-/// Whatever fails is told by a problem document (RFC 9457).
+/// Whatever fails is told by a problem document (RFC 9457), unless the operation says otherwise.
 fn problems(operation: &mut Operation) {
     let failed = operation.responses.responses.iter_mut().filter(|(status, _)| status.as_str() >= "400");
     for (_, response) in failed {
         if let RefOr::T(response) = response {
+            if response.content.values().any(is_answer) {
+                continue;
+            }
             response.content.clear();
             let problem = Content::new(Some(Ref::from_schema_name("Problem")));
             response.content.insert(PROBLEM.into(), RefOr::T(problem));
         }
     }
+}
+
+/// 409 of `/duplicity/{cid}` is an answer.
+fn is_answer(content: &RefOr<Content>) -> bool {
+    let problem = Ref::from_schema_name("Problem");
+    let RefOr::T(content) = content else { return false };
+    matches!(&content.schema, Some(RefOr::Ref(known)) if *known != problem)
 }
 
 fn add(operation: &mut Operation, status: &str, description: &str) {

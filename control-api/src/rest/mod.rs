@@ -81,7 +81,6 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfi
     let content = Gateway::new(state.blocks.clone(), Access::Public);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
-        .merge(upload_proxy::router())
         .merge(edges::protocol(content))
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
@@ -172,6 +171,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))
         .routes(routes!(sessions::jwks))
+        .merge(upload_proxy::router())
 }
 
 /// One page of a list.

@@ -3,20 +3,21 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Json as Shown;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{delete, get, post};
-use axum::{Json as Shown, Router};
 use cid::Cid;
 use cid::multihash::Multihash;
 use futures::TryStreamExt;
 use ring::digest::{Context, SHA256};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::problem::{Failure, Json, Path};
+use super::problem::{Failure, Json, Path, ProblemDocument};
 use super::storage::content_id;
 use super::upload;
 use crate::app::State;
@@ -28,13 +29,13 @@ use crate::domain::{Error, StorageError, storage, storage_upload};
 const CAR_CODEC: u64 = 0x0202;
 const SHA_256: u64 = 0x12;
 
-pub(super) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route("/store", post(store))
-        .route("/upload", post(finish))
-        .route("/upload/private", post(private))
-        .route("/duplicity/{cid}", get(duplicity))
-        .route("/delete/{cid}", delete(unpin))
+pub(super) fn router() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::new()
+        .routes(routes!(store))
+        .routes(routes!(finish))
+        .routes(routes!(private))
+        .routes(routes!(duplicity))
+        .routes(routes!(unpin))
 }
 
 async fn project(state: &State, session: &Session, headers: &HeaderMap) -> Result<String, Error> {
@@ -42,7 +43,12 @@ async fn project(state: &State, session: &Session, headers: &HeaderMap) -> Resul
     sessions::project(state, session, said).await
 }
 
-/// Some blocks of what is being uploaded. Answers the CID of the CAR.
+/// Receives some blocks of a file or folder, as a CAR (version 1). Answers the CID of the CAR.
+#[utoipa::path(post, path = "/store", tag = "upload proxy",
+    request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
+    (status = 200, body = String), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument), (status = 413, body = ProblemDocument),
+    (status = 503, body = ProblemDocument)))]
 async fn store(
     Shared(state): Shared<Arc<State>>,
     session: Session,
@@ -67,37 +73,84 @@ async fn store(
 }
 
 /// All blocks are there.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Finished {
     /// Name of the file or folder.
     basename: Option<String>,
+    /// CID of its root.
     root_cid: String,
 }
 
-/// Pins what was sent.
+/// What is pinned.
+#[derive(Serialize, ToSchema)]
+struct Uploaded {
+    /// Of its root: the published SDK reads this, the older platform's documentation says `pin`.
+    cid: String,
+    pin: UploadedPin,
+    /// Always false.
+    duplicate: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct UploadedPin {
+    cid: String,
+    /// Of all its blocks, each once, bytes.
+    size: i64,
+}
+
+/// Whether content need not be sent.
+#[derive(Serialize, ToSchema)]
+struct Duplicity {
+    duplicate: bool,
+}
+
+/// What is pinned no more.
+#[derive(Serialize, ToSchema)]
+struct Unpinned {
+    cid: String,
+}
+
+impl Uploaded {
+    fn of(cid: String, size: i64) -> Shown<Self> {
+        Shown(Self { pin: UploadedPin { cid: cid.clone(), size }, cid, duplicate: false })
+    }
+}
+
+/// Pins a file or folder, all of whose blocks were sent.
+#[utoipa::path(post, path = "/upload", tag = "upload proxy", request_body = Finished, responses(
+    (status = 200, body = Uploaded), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
 async fn finish(
     Shared(state): Shared<Arc<State>>,
     session: Session,
     headers: HeaderMap,
     Json(input): Json<Finished>,
-) -> Result<Shown<Value>, Failure> {
+) -> Result<Shown<Uploaded>, Failure> {
     let project = project(&state, &session, &headers).await?;
     let name = input.basename.filter(|name| !name.is_empty());
     let new = NewPin { cid: content_id(&input.root_cid)?, name, places: None, key: None };
     let kept = storage::pin(&state, &session.actor, &project, new).await?;
-    Ok(Shown(pinned(&kept.pin.cid, kept.pin.bytes)))
+    Ok(Uploaded::of(kept.pin.cid, kept.pin.bytes))
 }
 
-/// A file as it is, that is held nowhere but here: `hash`, which the SDKs send too, is of no use, since the answer's CID is
-/// made of the bytes.
+/// Stores and pins a file, sent as a form, that is held here only; it is not encrypted. `hash`, which the SDKs send too, is of no
+/// use, since the answer's CID is made of the bytes.
+#[utoipa::path(post, path = "/upload/private", tag = "upload proxy",
+    request_body(content = Vec<u8>, content_type = "multipart/form-data"), responses(
+    (status = 201, body = Uploaded), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument), (status = 413, body = ProblemDocument),
+    (status = 503, body = ProblemDocument)))]
 async fn private(
     Shared(state): Shared<Arc<State>>,
     session: Session,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Shown<Value>), Failure> {
+) -> Result<(StatusCode, Shown<Uploaded>), Failure> {
     let project = project(&state, &session, &headers).await?;
+    if let Err(error) = storage_upload::allowed(&state, &session.actor, &project).await {
+        return Err(upload::refuse(body, error).await);
+    }
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let unreadable = |error: multer::Error| Error::from(StorageError::Form(error.to_string()));
     let boundary = multer::parse_boundary(kind).map_err(unreadable)?;
@@ -110,39 +163,43 @@ async fn private(
             storage_upload::receive_private_file(&state, &actor, &project, name, chunks).await
         })
         .await?;
-        return Ok((StatusCode::CREATED, Shown(pinned(&kept.pin.cid, kept.pin.bytes))));
+        return Ok((StatusCode::CREATED, Uploaded::of(kept.pin.cid, kept.pin.bytes)));
     }
     Err(StorageError::NoFile.into())
 }
 
-/// The published SDK reads `cid`, the documentation says `pin`.
-fn pinned(cid: &str, size: i64) -> Value {
-    json!({ "cid": cid, "pin": { "cid": cid, "size": size }, "duplicate": false })
-}
-
-/// 409 where the project has it, so that it need not be sent.
+/// Says by 409 that the project has the content, so that it need not be sent.
+#[utoipa::path(get, path = "/duplicity/{cid}", tag = "upload proxy", params(("cid" = String, Path)), responses(
+    (status = 200, body = Duplicity), (status = 409, body = Duplicity), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
 async fn duplicity(
     Shared(state): Shared<Arc<State>>,
     session: Session,
     headers: HeaderMap,
     Path(cid): Path<String>,
-) -> Result<(StatusCode, Shown<Value>), Failure> {
+) -> Result<(StatusCode, Shown<Duplicity>), Failure> {
     let project = project(&state, &session, &headers).await?;
     match storage::get(&state, &session.actor, &project, &content_id(&cid)?).await {
-        Ok(_) => Ok((StatusCode::CONFLICT, Shown(json!({ "duplicate": true })))),
-        Err(Error::NotFound { .. }) => Ok((StatusCode::OK, Shown(json!({ "duplicate": false })))),
+        Ok(_) => Ok((StatusCode::CONFLICT, Shown(Duplicity { duplicate: true }))),
+        // Not the project.
+        Err(Error::NotFound { what: "pin", .. }) => {
+            Ok((StatusCode::OK, Shown(Duplicity { duplicate: false })))
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Gives a pin up.
+#[utoipa::path(delete, path = "/delete/{cid}", tag = "upload proxy", params(("cid" = String, Path)), responses(
+    (status = 200, body = Unpinned), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
 async fn unpin(
     Shared(state): Shared<Arc<State>>,
     session: Session,
     headers: HeaderMap,
     Path(cid): Path<String>,
-) -> Result<Shown<Value>, Failure> {
+) -> Result<Shown<Unpinned>, Failure> {
     let project = project(&state, &session, &headers).await?;
     storage::unpin(&state, &session.actor, &project, &content_id(&cid)?).await?;
-    Ok(Shown(json!({ "cid": cid })))
+    Ok(Shown(Unpinned { cid }))
 }

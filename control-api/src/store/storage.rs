@@ -183,6 +183,36 @@ pub(crate) async fn known(
     Ok(known)
 }
 
+/// Which of these blocks others have sent or deployed, and the project has not.
+pub(crate) async fn only_others(
+    db: &mut Connection,
+    project: &str,
+    ids: &[ContentId],
+) -> Result<Vec<ContentId>, StoreError> {
+    let mut others = Vec::new();
+    for ids in ids.chunks(IDS) {
+        let places = sql::places(2, ids.len());
+        let query = format!(
+            "select distinct cid from (
+                select cid from project_blocks where cid in ({places})
+                union all select code_cid from deployments where code_cid in ({places})
+                union all select assets_cid from deployments where assets_cid in ({places})
+                union all select root_cid from site_deployments where root_cid in ({places})) known
+             where cid not in (select cid from project_blocks where project_id = $1 and cid in ({places}))
+             and not exists (select 1 from deployments d join functions f on f.id = d.function_id
+                where f.project_id = $1 and (d.code_cid = known.cid or d.assets_cid = known.cid))
+             and not exists (select 1 from site_deployments d join sites s on s.id = d.site_id
+                where s.project_id = $1 and d.root_cid = known.cid)"
+        );
+        let query = sql::query_as(AssertSqlSafe(query)).bind(project);
+        let rows: Vec<(String,)> = each(query, ids).fetch_all(&mut *db).await?;
+        for (cid,) in rows {
+            others.push(parse("content id", &cid)?);
+        }
+    }
+    Ok(others)
+}
+
 /// Which of these blocks any project has sent.
 pub(crate) async fn known_by_any(
     db: &mut Connection,

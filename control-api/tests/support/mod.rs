@@ -285,6 +285,15 @@ impl Served {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
+    /// A POST of bytes with headers; the whole answer.
+    pub async fn post(&self, path: &str, token: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response {
+        let mut request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
     /// The bytes; none where the answer broke off.
     pub async fn download(&self, path: &str, token: &str) -> (u16, Option<Vec<u8>>) {
         let answer = client().get(format!("{}{path}", self.url)).bearer_auth(token).send().await.unwrap();

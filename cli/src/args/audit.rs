@@ -1,0 +1,22 @@
+//! `af audit`
+
+use std::path::PathBuf;
+
+use clap::Args as Options;
+
+/// Whose entries, and how many.
+#[derive(Debug, Options)]
+pub struct Audit {
+    /// What was done in this project [default: the project that you work in]
+    #[arg(long, value_name = "ID", conflicts_with = "organization")]
+    pub project: Option<String>,
+    /// What was done in this organization and its projects, those that are gone included
+    #[arg(long, value_name = "ID")]
+    pub organization: Option<String>,
+    /// So many entries, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Write all entries to a file, one JSON object a line, the newest first
+    #[arg(long, value_name = "FILE", conflicts_with = "limit")]
+    pub export: Option<PathBuf>,
+}
