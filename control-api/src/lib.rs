@@ -14,6 +14,6 @@ pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::scheduler::Callee;
 pub use domain::sessions::{SessionConfig, SharedSecret};
-pub use graphql::GraphqlConfig;
+pub use graphql::{GraphqlConfig, SocketConfig};
 pub use javascript::JavaScriptBuild;
 pub use store::Database;

@@ -5,14 +5,10 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use support::statements::Statements;
 use support::{Engine, OWNER, STRANGER, Served, on};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// What is as large as the platform.
 const LARGE: [&str; 12] = [
@@ -29,42 +25,6 @@ const LARGE: [&str; 12] = [
     "project_blocks",
     "schedule",
 ];
-
-/// The statements that sqlx was given.
-#[derive(Clone, Default)]
-struct Statements(Arc<Mutex<BTreeSet<String>>>);
-
-#[derive(Default)]
-struct Said {
-    summary: String,
-    statement: String,
-}
-
-impl Visit for Said {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "summary" => value.clone_into(&mut self.summary),
-            "db.statement" => value.trim().clone_into(&mut self.statement),
-            _ => {}
-        }
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Statements {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() != "sqlx::query" {
-            return;
-        }
-        let mut said = Said::default();
-        event.record(&mut said);
-        let statement = if said.statement.is_empty() { said.summary } else { said.statement };
-        self.0.lock().unwrap().insert(statement);
-    }
-}
 
 /// 100,000 functions of 1,000 projects, each with a deployment and a place in the feed, and 10,000 tokens.
 const MANY: &str = "
@@ -156,33 +116,88 @@ async fn use_everything(served: &Served) {
     }
 }
 
+/// What is recorded is the whole program's, so one after another.
 #[tokio::test]
-async fn nothing_looks_at_all_functions() {
-    let statements = Statements::default();
-    let subscriber = tracing_subscriber::registry().with(statements.clone());
-    let _set = tracing::subscriber::set_global_default(subscriber);
-    on(
-        Engine::Sqlite,
-        Box::pin(async {
-            let served = Served::start().await;
-            served.stored.script(MANY).await;
-            statements.0.lock().unwrap().clear();
-            use_everything(&served).await;
-            let statements = statements.0.lock().unwrap().clone();
-            assert!(statements.len() > 60, "{}", statements.len());
-            let mut slow = Vec::new();
-            for statement in statements.iter().filter(|statement| !looks_at_all(statement)) {
-                for step in served.stored.plan(statement).await {
-                    let scanned = step.strip_prefix("SCAN ").and_then(|rest| rest.split_whitespace().next());
-                    if scanned.is_some_and(|table| names_large(statement, table)) {
-                        slow.push(format!("{step}: {statement}"));
-                    }
-                }
+async fn statements_are_few_and_look_at_little() {
+    let statements = Statements::recorded();
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        on(engine, Box::pin(a_list_sends_as_many_statements_whatever_its_length(&statements))).await;
+    }
+    on(Engine::Sqlite, Box::pin(nothing_looks_at_all_functions(&statements))).await;
+}
+
+async fn nothing_looks_at_all_functions(statements: &Statements) {
+    let served = Served::start().await;
+    served.stored.script(MANY).await;
+    statements.take();
+    use_everything(&served).await;
+    let statements = BTreeSet::from_iter(statements.take());
+    assert!(statements.len() > 60, "{}", statements.len());
+    let mut slow = Vec::new();
+    for statement in statements.iter().filter(|statement| !looks_at_all(statement)) {
+        for step in served.stored.plan(statement).await {
+            let scanned = step.strip_prefix("SCAN ").and_then(|rest| rest.split_whitespace().next());
+            if scanned.is_some_and(|table| names_large(statement, table)) {
+                slow.push(format!("{step}: {statement}"));
             }
-            assert!(slow.is_empty(), "{slow:#?}");
-        }),
-    )
-    .await;
+        }
+    }
+    assert!(slow.is_empty(), "{slow:#?}");
+}
+
+/// Everything that an item of a list may ask for besides.
+const NESTED: &str = "{
+    afFunctions { data { status currentDeployment { cid } deployments { cid status } invokeUrl routes } }
+    sites(where: {}) { data { domains { hostname zone { id } } primaryDomain { hostname } deployments { cid } zones { id } } }
+    domains { data { zone { id status } dnsConfigs { value } } }
+    projects { data { id name } } personalAccessTokens { data { id } } pins { data { cid } }
+}";
+
+async fn a_list_sends_as_many_statements_whatever_its_length(statements: &Statements) {
+    let served = Served::start().await;
+    let asked = async || {
+        statements.take();
+        let (status, answer) = served.call("post", "/graphql", Some(OWNER), json!({ "query": NESTED })).await;
+        assert_eq!((status, &answer["errors"]), (200, &Value::Null), "{answer}");
+        (statements.take(), answer["data"].clone())
+    };
+    let make = async |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let mutation = format!(
+                "mutation {{ f: createAFFunction(data: {{ name: \"f-{number}\" }}) {{ id }} s: createSite(data: {{ name: \"s-{number}\" }}) {{ id }} }}"
+            );
+            let made = served.call("post", "/graphql", Some(OWNER), json!({ "query": mutation })).await.1;
+            let (function, site) = (&made["data"]["f"]["id"], &made["data"]["s"]["id"]);
+            let domain = format!(
+                "mutation {{ createDomain(input: {{ hostname: \"s{number}.example.com\", siteId: {site} }}) {{ id }} }}"
+            );
+            let made = served.call("post", "/graphql", Some(OWNER), json!({ "query": domain })).await.1;
+            assert!(made["data"]["createDomain"]["id"].is_string(), "{made}");
+            // Deployed, as far as lists see it.
+            let function = function.as_str().unwrap();
+            let cid = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+            let rows = format!(
+                "insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at)
+                    values ('dep_{number}', '{function}', 1, '{cid}', '{cid}', 'd7', 1, 'wasi:http/proxy@0.2', 'usr_2', 0);
+                 update functions set current_deployment_id = 'dep_{number}' where id = '{function}';"
+            );
+            served.stored.script(&rows).await;
+        }
+    };
+    make(10..12).await;
+    asked().await;
+    let (few, shown) = asked().await;
+    assert_eq!(shown["afFunctions"]["data"].as_array().unwrap().len(), 2);
+    make(12..42).await;
+    asked().await;
+    let (many, shown) = asked().await;
+    let function = &shown["afFunctions"]["data"][31];
+    assert!(
+        function["currentDeployment"]["cid"].is_string() && function["deployments"][0]["cid"].is_string()
+    );
+    assert_eq!(shown["sites"]["data"][31]["domains"][0]["hostname"], "s41.example.com");
+    assert_eq!(few.len(), many.len(), "{few:#?} {many:#?}");
+    assert!(many.len() < 30, "{many:#?}");
 }
 
 /// Whether a plan's name of a table is that of a large one, or an alias of it.

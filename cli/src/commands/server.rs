@@ -149,7 +149,10 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
             origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
         },
-        graphql: GraphqlConfig { introspection: !options.no_graphql_introspection },
+        graphql: GraphqlConfig {
+            introspection: !options.no_graphql_introspection,
+            ..GraphqlConfig::default()
+        },
         javascript: None,
     }
 }

@@ -124,7 +124,7 @@ fn check<K: Clone + Eq + Hash>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) ->
 
 /// Who is counted as one: an IPv4 address, or an IPv6 network of 64 bits. This machine is not counted: behind a proxy here
 /// that is not trusted to say more, it is everybody.
-fn network(address: IpAddr) -> Option<IpAddr> {
+pub(crate) fn network(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         address if address.is_loopback() => None,
         IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into()),

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 
 use crate::app::State;
 use crate::domain::sessions::{self, Session};
-use crate::domain::{Actor, Error};
+use crate::domain::{Actor, Call, Error};
 
 /// What a request says besides its document.
 #[derive(Clone, Debug, Default)]
@@ -15,15 +15,16 @@ pub(super) struct Asker {
     pub(super) session: Option<Session>,
     project: Option<String>,
     organization: Option<String>,
+    call: Call,
 }
 
 impl Asker {
-    pub(super) fn new(session: Option<Session>, headers: &HeaderMap) -> Self {
+    pub(super) fn new(session: Option<Session>, headers: &HeaderMap, call: Call) -> Self {
         let header = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?.trim();
             (!value.is_empty()).then(|| value.to_owned())
         };
-        Self { session, project: header("x-project-id"), organization: header("x-organization-id") }
+        Self { session, project: header("x-project-id"), organization: header("x-organization-id"), call }
     }
 }
 
@@ -31,13 +32,27 @@ impl Asker {
     /// Counts an operation that did not come in a request of its own.
     ///
     /// # Errors
-    /// When the token was used too often.
+    /// When the address or the token asks too often.
     pub(super) fn count(&self, state: &State) -> Result<(), Error> {
-        match &self.session {
-            Some(session) => state.rates.count(&session.actor),
-            None => Ok(()),
-        }
+        self.call.address.map_or(Ok(()), |address| state.rates.address(address))?;
+        self.session.as_ref().map_or(Ok(()), |session| state.rates.count(&session.actor))
     }
+
+    /// Counts a token that is none, shown in an operation.
+    ///
+    /// # Errors
+    /// When there were too many of them from this address.
+    pub(super) fn failed(&self, state: &State) -> Result<(), Error> {
+        self.call.address.map_or(Ok(()), |address| state.rates.failed(address))
+    }
+}
+
+/// Whoever asks, signed in or not.
+///
+/// # Errors
+/// When the request was given nobody.
+pub(super) fn asker<'c>(ctx: &Context<'c>) -> Result<&'c Asker, Error> {
+    ctx.data::<Asker>().map_err(missing)
 }
 
 /// What resolvers work on.
@@ -50,7 +65,7 @@ pub(super) fn state<'c>(ctx: &Context<'c>) -> Result<&'c Arc<State>, Error> {
 /// # Errors
 /// When nobody is signed in.
 pub(super) fn actor<'c>(ctx: &Context<'c>) -> Result<&'c Actor, Error> {
-    let asker = ctx.data::<Asker>().map_err(missing)?;
+    let asker = asker(ctx)?;
     asker.session.as_ref().map(|session| &session.actor).ok_or(Error::Unauthenticated)
 }
 
@@ -59,7 +74,7 @@ pub(super) fn actor<'c>(ctx: &Context<'c>) -> Result<&'c Actor, Error> {
 /// # Errors
 /// When nobody is signed in, or there are several.
 pub(super) async fn project(ctx: &Context<'_>) -> Result<String, Error> {
-    let asker = ctx.data::<Asker>().map_err(missing)?;
+    let asker = asker(ctx)?;
     let session = asker.session.as_ref().ok_or(Error::Unauthenticated)?;
     sessions::project(state(ctx)?, session, asker.project.as_deref()).await
 }

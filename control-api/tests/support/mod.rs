@@ -4,6 +4,8 @@
 
 pub mod dns;
 pub mod postgres;
+pub mod socket;
+pub mod statements;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -66,6 +68,12 @@ pub struct Stored {
     _postgres: Option<Postgres>,
 }
 
+/// The place of the one who writes.
+pub enum Held {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
 #[derive(Clone)]
 enum Pool {
     Sqlite(SqlitePool),
@@ -113,6 +121,19 @@ impl Stored {
         let query = AssertSqlSafe(format!("explain query plan {statement}"));
         let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(pool).await.unwrap();
         steps.into_iter().map(|(_, _, _, step)| step).collect()
+    }
+
+    /// Keeps everybody else from writing until it is dropped.
+    pub async fn hold(&self) -> Held {
+        match &self.pool {
+            Pool::Sqlite(pool) => Held::Sqlite(pool.begin_with("begin immediate").await.unwrap()),
+            Pool::Postgres(pool) => {
+                let mut held = pool.begin().await.unwrap();
+                let lock = "select pg_advisory_xact_lock(4702394921427289928)";
+                sqlx::query(lock).execute(&mut *held).await.unwrap();
+                Held::Postgres(held)
+            }
+        }
     }
 
     /// Several statements without values.
@@ -177,10 +198,25 @@ impl Served {
     }
 
     async fn configured(domains: DomainConfig, storage: StorageConfig, api: ApiConfig) -> Self {
+        Self::changed(|config| {
+            config.domains = domains;
+            config.storage = storage;
+            config.api = api;
+        })
+        .await
+    }
+
+    /// With a configuration that differs from the tests' own.
+    pub async fn changed(change: impl FnOnce(&mut ControlConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
-        let config = ControlConfig { storage, api, domains, ..config(dir.path(), &stored) };
-        let control = Box::pin(build(config, dir.path())).await;
+        let mut config = Box::new(config(dir.path(), &stored));
+        change(&mut config);
+        Box::pin(Self::first(config, stored, dir)).await
+    }
+
+    async fn first(config: Box<ControlConfig>, stored: Stored, dir: tempfile::TempDir) -> Self {
+        let control = Box::pin(build(*config, dir.path())).await;
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
@@ -225,6 +261,11 @@ impl Served {
         }
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// A WebSocket to a path, in the protocol of GraphQL.
+    pub async fn socket(&self, path: &str) -> socket::Socket {
+        socket::Socket::open(self.url.strip_prefix("http://").unwrap(), path).await
     }
 
     /// JSON, with the key of the content that it is about.
