@@ -18,7 +18,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use af_contract::{ContentId, HostPattern, StoreName, Trigger, limits};
-use af_control_api::Database;
+use af_control_api::{Database, RedisUrl};
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::builder::TypedValueParser;
@@ -142,6 +142,10 @@ pub struct Up {
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
+    /// A Redis, redis://USER:PASSWORD@HOST:PORT/DATABASE or rediss:// with TLS, in which servers count those requests together
+    /// [default: each counts alone, as it does while Redis does not answer]
+    #[arg(long, value_name = "URL", env = "AF_REDIS_URL", hide_env_values = true)]
+    pub redis: Option<RedisUrl>,
     /// The JavaScript build (sdk-guest/js with its packages installed), for clients that deploy source code: it runs code of
     /// theirs, in a sandbox, in a child process with limits [default: such deployments fail]
     #[arg(long, value_name = "DIR")]

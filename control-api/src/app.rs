@@ -4,6 +4,7 @@ use std::future::Future;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use af_content::DiskStore;
@@ -29,6 +30,7 @@ use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{Clock, blocks, bootstrap, feed, signing_keys, tokens, triggers, verification};
 use crate::graphql::GraphqlConfig;
 use crate::javascript::JavaScriptBuild;
+use crate::redis::{RedisUrl, SharedRates};
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -112,6 +114,8 @@ pub struct ApiConfig {
     pub origins: Vec<String>,
     /// Short-lived tokens.
     pub sessions: SessionConfig,
+    /// Where rates are counted together with other servers. `None`: in this process.
+    pub redis: Option<RedisUrl>,
 }
 
 /// Why the control API cannot start.
@@ -137,6 +141,9 @@ pub enum ControlError {
     /// The resolver.
     #[error("the DNS resolver cannot be set up")]
     Dns(#[from] hickory_resolver::net::NetError),
+    /// Of Redis.
+    #[error("the address of Redis cannot be used")]
+    Redis(#[from] ::redis::RedisError),
 }
 
 /// The control API. Cheap to clone.
@@ -145,6 +152,7 @@ pub struct ControlApi {
     state: Arc<State>,
     gateway: Option<Gateway>,
     graphql: GraphqlConfig,
+    counted_alone: Option<Arc<AtomicU64>>,
 }
 
 /// What every domain function works on.
@@ -201,6 +209,8 @@ impl ControlApi {
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
+        let shared = config.api.redis.as_ref().map(SharedRates::new).transpose()?.map(Arc::new);
+        let counted_alone = shared.as_ref().map(|shared| shared.alone());
         let state = State {
             store,
             seal,
@@ -218,14 +228,15 @@ impl ControlApi {
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
-            rates: Rates::new(config.rate_limit),
+            rates: Rates::new(config.rate_limit, shared),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
             api: config.api,
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
         };
-        Ok(Self { state: Arc::new(state), gateway: config.gateway, graphql: config.graphql })
+        let state = Arc::new(state);
+        Ok(Self { state, gateway: config.gateway, graphql: config.graphql, counted_alone })
     }
 
     /// On the first start, makes a user, a project and a token; with `token` given, that token.
@@ -247,6 +258,12 @@ impl ControlApi {
     /// When the database fails.
     pub async fn updates_since(&self, known: u64) -> Result<Vec<Update>, ControlError> {
         Ok(feed::since(&self.state, known).await?)
+    }
+
+    /// How often rates that others count, too, were counted in this process because Redis did not answer; none without Redis.
+    #[must_use]
+    pub fn counted_alone(&self) -> Option<Arc<AtomicU64>> {
+        self.counted_alone.clone()
     }
 
     /// Changes whenever something was committed that edges must know; its value is the newest revision.

@@ -6,6 +6,7 @@ pub mod domain;
 pub mod graphql;
 pub mod javascript;
 mod listen;
+pub mod redis;
 pub mod rest;
 pub mod store;
 
@@ -16,4 +17,5 @@ pub use domain::scheduler::Callee;
 pub use domain::sessions::{SessionConfig, SharedSecret};
 pub use graphql::{GraphqlConfig, SocketConfig};
 pub use javascript::JavaScriptBuild;
+pub use redis::RedisUrl;
 pub use store::Database;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bitswap")]
 mod peer;
+mod rates;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -44,6 +45,7 @@ pub struct Metrics {
     sources: Sources,
     #[cfg(feature = "bitswap")]
     peer: peer::Peer,
+    rates: rates::Rates,
 }
 
 /// Sources of content, which count for themselves.
@@ -94,6 +96,7 @@ impl Default for Metrics {
             sources: Sources::default(),
             #[cfg(feature = "bitswap")]
             peer: peer::Peer::default(),
+            rates: rates::Rates::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -103,6 +106,7 @@ impl Default for Metrics {
         metrics.registry.register_collector(Box::new(metrics.sources.clone()));
         #[cfg(feature = "bitswap")]
         metrics.registry.register_collector(Box::new(metrics.peer.clone()));
+        metrics.registry.register_collector(Box::new(metrics.rates.clone()));
         metrics
     }
 }
@@ -299,6 +303,12 @@ impl Metrics {
     pub fn watch_peer(&self, counters: Arc<Counters>) {
         // It is one peer from its start to its end.
         let _first = self.peer.0.set(counters);
+    }
+
+    /// Tells also how often the control API of this process counted rates alone that it shares with others.
+    pub fn watch_rates(&self, alone: Arc<AtomicU64>) {
+        // It is one control API from its start to its end.
+        let _first = self.rates.0.set(alone);
     }
 
     /// All of them, as [`CONTENT_TYPE`].

@@ -71,6 +71,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         ControlConfig { gateway, javascript, ..control_config(&options, &data, &urls.functions, stored) };
     let control = ControlApi::build(control, blocks.clone()).await?;
     let edge = Edge::build(&config, blocks)?;
+    if let Some(alone) = control.counted_alone() {
+        edge.watch_rates(alone);
+    }
     #[cfg(feature = "bitswap")]
     if let Some(node) = &node {
         edge.watch_peer(node.counters());
@@ -148,6 +151,7 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
             trusted_proxies: options.trusted_proxy.clone(),
             origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
+            redis: options.redis.clone(),
         },
         graphql: GraphqlConfig {
             introspection: !options.no_graphql_introspection,

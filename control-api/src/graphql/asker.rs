@@ -33,17 +33,25 @@ impl Asker {
     ///
     /// # Errors
     /// When the address or the token asks too often.
-    pub(super) fn count(&self, state: &State) -> Result<(), Error> {
-        self.call.address.map_or(Ok(()), |address| state.rates.address(address))?;
-        self.session.as_ref().map_or(Ok(()), |session| state.rates.count(&session.actor))
+    pub(super) async fn count(&self, state: &State) -> Result<(), Error> {
+        if let Some(address) = self.call.address {
+            state.rates.address(address).await?;
+        }
+        match &self.session {
+            Some(session) => state.rates.count(&session.actor).await,
+            None => Ok(()),
+        }
     }
 
     /// Counts a token that is none, shown in an operation.
     ///
     /// # Errors
     /// When there were too many of them from this address.
-    pub(super) fn failed(&self, state: &State) -> Result<(), Error> {
-        self.call.address.map_or(Ok(()), |address| state.rates.failed(address))
+    pub(super) async fn failed(&self, state: &State) -> Result<(), Error> {
+        match self.call.address {
+            Some(address) => state.rates.failed(address).await,
+            None => Ok(()),
+        }
     }
 }
 

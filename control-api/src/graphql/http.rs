@@ -111,7 +111,7 @@ pub(super) async fn post(
         Operations::Batch(requests) => {
             // The first one is counted.
             for _ in requests.iter().skip(1) {
-                if let Err(error) = asker.count(&endpoint.state) {
+                if let Err(error) = asker.count(&endpoint.state).await {
                     return refused(answer, error);
                 }
             }

@@ -175,7 +175,7 @@ impl Mutation {
         let state = state(ctx)?;
         let opened = sessions::open(state, &data.personal_access_token, project).await;
         if matches!(opened, Err(Error::Unauthenticated)) {
-            asker(ctx)?.failed(state)?;
+            asker(ctx)?.failed(state).await?;
         }
         Ok(opened?)
     }

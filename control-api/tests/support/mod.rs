@@ -4,6 +4,7 @@
 
 pub mod dns;
 pub mod postgres;
+pub mod redis;
 pub mod socket;
 pub mod statements;
 
