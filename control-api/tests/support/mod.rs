@@ -19,7 +19,7 @@ use af_control_api::{
 };
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 use tokio::net::TcpListener;
 
 use self::postgres::Postgres;
@@ -92,10 +92,16 @@ impl Stored {
             }
             Engine::Postgres => {
                 let postgres = tokio::task::spawn_blocking(Postgres::new).await.unwrap();
-                let pool = Pool::Postgres(PgPool::connect_lazy(&postgres.url).unwrap());
-                Self { database: postgres.url.parse().unwrap(), pool, _postgres: Some(postgres) }
+                let database: Database = postgres.url.parse().unwrap();
+                let Database::Postgres(options) = &database else { panic!() };
+                let pool = Pool::Postgres(PgPool::connect_lazy_with((**options).clone()));
+                Self { database, pool, _postgres: Some(postgres) }
             }
         }
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
     }
 
     /// Rows of a text and bytes.
@@ -116,12 +122,34 @@ impl Stored {
         }
     }
 
-    /// How SQLite would answer a statement, step by step.
+    /// How the database would answer a statement, whatever its values are, step by step.
     pub async fn plan(&self, statement: &str) -> Vec<String> {
-        let Pool::Sqlite(pool) = &self.pool else { panic!("only SQLite's are read") };
-        let query = AssertSqlSafe(format!("explain query plan {statement}"));
-        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(pool).await.unwrap();
-        steps.into_iter().map(|(_, _, _, step)| step).collect()
+        match &self.pool {
+            Pool::Sqlite(pool) => {
+                let query = AssertSqlSafe(format!("explain query plan {statement}"));
+                let steps: Vec<(i64, i64, i64, String)> =
+                    sqlx::query_as(query).fetch_all(pool).await.unwrap();
+                steps.into_iter().map(|(_, _, _, step)| step).collect()
+            }
+            Pool::Postgres(pool) => {
+                let values = (1..40).rev().find(|place| statement.contains(&format!("${place}")));
+                let values = vec!["null"; values.unwrap_or_default()].join(", ");
+                let values = if values.is_empty() { values } else { format!("({values})") };
+                let mut db = pool.acquire().await.unwrap();
+                // The program says which type such a value has.
+                let statement = (1..9).fold(statement.to_owned(), |said, place| {
+                    said.replace(&format!("${place} is null"), &format!("${place}::text is null"))
+                });
+                let prepare =
+                    format!("set plan_cache_mode = force_generic_plan; prepare planned as {statement}");
+                let prepared = sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *db).await;
+                prepared.unwrap_or_else(|error| panic!("{statement}: {error}"));
+                let query = AssertSqlSafe(format!("explain execute planned{values}"));
+                let steps = sqlx::raw_sql(query).fetch_all(&mut *db).await.unwrap();
+                sqlx::raw_sql("deallocate planned").execute(&mut *db).await.unwrap();
+                steps.iter().map(|step| step.get::<String, _>(0).trim().to_owned()).collect()
+            }
+        }
     }
 
     /// Keeps everybody else from writing until it is dropped.
