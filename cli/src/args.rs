@@ -142,6 +142,15 @@ pub struct Up {
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
+    /// Functions that a project may have, and as many sites
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub max_functions_per_project: u32,
+    /// Projects that an organization may have
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    pub max_projects_per_organization: u32,
+    /// Organizations that a user may own
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub max_organizations_per_user: u32,
     /// A Redis, redis://USER:PASSWORD@HOST:PORT/DATABASE or rediss:// with TLS, in which servers count those requests together
     /// [default: each counts alone, as it does while Redis does not answer]
     #[arg(long, value_name = "URL", env = "AF_REDIS_URL", hide_env_values = true)]

@@ -22,6 +22,7 @@ use crate::domain::builds::{self, Builds};
 use crate::domain::changes::Changes;
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::places::{self, Places};
+use crate::domain::quotas::Quotas;
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sealing::Seal;
@@ -114,6 +115,8 @@ pub struct ApiConfig {
     pub origins: Vec<String>,
     /// Short-lived tokens.
     pub sessions: SessionConfig,
+    /// How many things one user can make.
+    pub quotas: Quotas,
     /// Where rates are counted together with other servers. `None`: in this process.
     pub redis: Option<RedisUrl>,
 }

@@ -13,6 +13,7 @@ pub mod store;
 pub use app::{ApiConfig, ControlApi, ControlConfig, ControlError, StorageConfig};
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
+pub use domain::quotas::Quotas;
 pub use domain::scheduler::Callee;
 pub use domain::sessions::{SessionConfig, SharedSecret};
 pub use graphql::{GraphqlConfig, SocketConfig};

@@ -18,7 +18,7 @@ use af_content::source::Fetcher;
 use af_contract::Limits;
 use af_control_api::{
     ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, JavaScriptBuild,
-    StorageConfig,
+    Quotas, StorageConfig,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
@@ -152,6 +152,12 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
             origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
             redis: options.redis.clone(),
+            quotas: Quotas {
+                functions: options.max_functions_per_project,
+                sites: options.max_functions_per_project,
+                projects: options.max_projects_per_organization,
+                organizations: options.max_organizations_per_user,
+            },
         },
         graphql: GraphqlConfig {
             introspection: !options.no_graphql_introspection,

@@ -24,6 +24,7 @@ pub mod organizations;
 pub mod places;
 pub mod projects;
 pub mod proof;
+pub mod quotas;
 pub mod rates;
 pub mod scheduler;
 pub mod sealing;
