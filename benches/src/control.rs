@@ -46,7 +46,7 @@ pub struct Options {
 /// Prints a table.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let start = |dir| {
-        let mut arguments = vec!["--api-rate-limit", RATE];
+        let mut arguments = vec!["--api-rate-limit", RATE, "--max-functions-per-project", "4000000000"];
         if let Some(database) = &options.database {
             arguments.extend(["--database", database]);
         }

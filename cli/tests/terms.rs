@@ -13,6 +13,20 @@ fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
     answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
+/// Nobody is let in without being counted, nor kept out, where Redis does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_redis_is_away_says_so_and_goes_on() {
+    let home = Home::new();
+    // Nothing listens at port 1.
+    let server = home.up(&["--redis", "redis://127.0.0.1:1", "--metrics-listen", "127.0.0.1:0"]);
+    let me = http().get(format!("{}/v1/me", server.api)).bearer_auth(server.token());
+    assert_eq!(me.send().await.unwrap().status(), 200);
+    let counted = server.metrics().await;
+    let alone = counted.lines().find_map(|line| line.strip_prefix("af_control_rates_alone_total "));
+    assert!(alone.unwrap().parse::<u64>().unwrap() >= 1, "{counted}");
+    assert!(home.logged().contains("this process counts rates alone"), "{}", home.logged());
+}
+
 #[tokio::test]
 async fn the_edge_answers_browsers_for_a_function() {
     let home = Home::new();

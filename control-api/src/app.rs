@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use af_content::DiskStore;
@@ -22,6 +23,7 @@ use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
+use crate::domain::quotas::Quotas;
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sessions::SessionConfig;
@@ -31,6 +33,7 @@ use crate::domain::{
 };
 use crate::graphql::GraphqlConfig;
 use crate::javascript::JavaScriptBuild;
+use crate::redis::{RedisUrl, SharedRates};
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
@@ -114,6 +117,10 @@ pub struct ApiConfig {
     pub origins: Vec<String>,
     /// Short-lived tokens.
     pub sessions: SessionConfig,
+    /// How many things one user can make.
+    pub quotas: Quotas,
+    /// Where rates are counted together with other servers. `None`: in this process.
+    pub redis: Option<RedisUrl>,
 }
 
 /// Why the control API cannot start.
@@ -150,6 +157,9 @@ pub enum ControlError {
     /// The resolver.
     #[error("the DNS resolver cannot be set up")]
     Dns(#[from] hickory_resolver::net::NetError),
+    /// Of Redis.
+    #[error("the address of Redis cannot be used")]
+    Redis(#[from] ::redis::RedisError),
 }
 
 /// The control API. Cheap to clone.
@@ -158,6 +168,7 @@ pub struct ControlApi {
     state: Arc<State>,
     gateway: Option<Gateway>,
     graphql: GraphqlConfig,
+    counted_alone: Option<Arc<AtomicU64>>,
 }
 
 /// What every domain function works on.
@@ -228,6 +239,8 @@ impl ControlApi {
         builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let keys = Box::pin(keys(&store, config.master_key)).await?;
+        let shared = config.api.redis.as_ref().map(SharedRates::new).transpose()?.map(Arc::new);
+        let counted_alone = shared.as_ref().map(|shared| shared.alone());
         let state = State {
             store,
             keys,
@@ -245,7 +258,7 @@ impl ControlApi {
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: Semaphore::new(UPLOADS),
-            rates: Rates::new(config.rate_limit),
+            rates: Rates::new(config.rate_limit, shared),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
             api: config.api,
@@ -253,7 +266,8 @@ impl ControlApi {
             builds: Builds::new(config.javascript),
             edges: Edges::default(),
         };
-        Ok(Self { state: Arc::new(state), gateway: config.gateway, graphql: config.graphql })
+        let state = Arc::new(state);
+        Ok(Self { state, gateway: config.gateway, graphql: config.graphql, counted_alone })
     }
 
     /// On the first start, makes a user, a project and a token; with `token` given, that token.
@@ -275,6 +289,12 @@ impl ControlApi {
     /// When the database fails.
     pub async fn updates_since(&self, known: u64) -> Result<Vec<Update>, ControlError> {
         Ok(feed::since(&self.state, known).await?)
+    }
+
+    /// How often rates that others count, too, were counted in this process because Redis did not answer; none without Redis.
+    #[must_use]
+    pub fn counted_alone(&self) -> Option<Arc<AtomicU64>> {
+        self.counted_alone.clone()
     }
 
     /// Changes whenever something was committed that edges must know; its value is the newest revision.

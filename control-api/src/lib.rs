@@ -7,6 +7,7 @@ pub mod graphql;
 pub mod javascript;
 mod listen;
 pub mod providers;
+pub mod redis;
 pub mod rest;
 pub mod store;
 
@@ -14,8 +15,10 @@ pub use app::{ApiConfig, ControlApi, ControlConfig, ControlError, StorageConfig}
 pub use domain::Clock;
 pub use domain::domains::DomainConfig;
 pub use domain::master_key::{Key, MasterKey};
+pub use domain::quotas::Quotas;
 pub use domain::scheduler::Callee;
 pub use domain::sessions::{SessionConfig, SharedSecret};
-pub use graphql::GraphqlConfig;
+pub use graphql::{GraphqlConfig, SocketConfig};
 pub use javascript::JavaScriptBuild;
+pub use redis::RedisUrl;
 pub use store::Database;

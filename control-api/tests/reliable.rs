@@ -1,10 +1,10 @@
-//! Requests that come twice, and changes of what the client has not seen.
+//! Requests that come twice, changes of what the client has not seen, and more than there may be.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
 mod support;
 
-use af_control_api::ApiConfig;
+use af_control_api::{ApiConfig, Quotas};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
 
@@ -194,7 +194,42 @@ async fn whoever_shows_many_tokens_that_are_none_is_refused() {
     assert_eq!(ask("198.51.100.8", OWNER).await, (200, false));
 }
 
+async fn what_anybody_can_make_has_a_quota() {
+    let served = Served::changed(|config| {
+        config.api.quotas = Quotas { functions: 1, sites: 1, projects: 2, organizations: 2 };
+    })
+    .await;
+    let projects = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await.1;
+    let project = projects["data"][0]["id"].as_str().unwrap().to_owned();
+    let organization = projects["data"][0]["organizationId"].clone();
+    for (path, body) in [
+        (format!("/v1/projects/{project}/functions"), json!({ "name": "one" })),
+        (format!("/v1/projects/{project}/sites"), json!({ "name": "pages" })),
+        ("/v1/projects".to_owned(), json!({ "name": "second", "organizationId": organization })),
+        ("/v1/organizations".to_owned(), json!({ "name": "second" })),
+    ] {
+        let (status, made) = served.call("post", &path, Some(OWNER), body.clone()).await;
+        assert_eq!(status, 201, "{path}: {made}");
+        let another = json!({ "name": "other", "organizationId": body["organizationId"] });
+        let another = if path == "/v1/projects" { another } else { json!({ "name": "other" }) };
+        let (status, refused) = served.call("post", &path, Some(OWNER), another.clone()).await;
+        assert_eq!((status, &refused["code"]), (409, &json!("quota_exceeded")), "{path}: {refused}");
+        // What is deleted makes room, and others have their own.
+        if path.ends_with("functions") {
+            let gone = format!("/v1/functions/{}", made["id"].as_str().unwrap());
+            served.call("delete", &gone, Some(OWNER), Value::Null).await;
+            assert_eq!(served.call("post", &path, Some(OWNER), another).await.0, 201);
+        }
+    }
+    let query = json!({ "query": "mutation { createAFFunction(data: { name: \"more\" }) { id } }" });
+    let refused = served.call_with("/graphql", OWNER, &[("x-project-id", &project)], query.clone()).await.1;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "quota_exceeded", "{refused}");
+    let theirs = served.call("post", "/graphql", Some(STRANGER), query).await.1;
+    assert!(theirs["data"]["createAFFunction"]["id"].is_string(), "{theirs}");
+}
+
 on_both!(
+    what_anybody_can_make_has_a_quota,
     browsers_are_told_what_they_may_do,
     whoever_shows_many_tokens_that_are_none_is_refused,
     what_is_sent_twice_is_done_once,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 #[cfg(feature = "bitswap")]
 use af_content::bitswap::Counters;
@@ -201,6 +202,11 @@ impl Edge {
     #[cfg(feature = "bitswap")]
     pub fn watch_peer(&self, counters: Arc<Counters>) {
         self.metrics.watch_peer(counters);
+    }
+
+    /// Tells in the metrics also how often the control API of this process counted rates alone that it shares with others.
+    pub fn watch_rates(&self, alone: Arc<AtomicU64>) {
+        self.metrics.watch_rates(alone);
     }
 
     /// Serves metrics and this edge's health until `stop` is cancelled.

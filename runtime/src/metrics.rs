@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bitswap")]
 mod peer;
+mod rates;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -45,6 +46,7 @@ pub struct Metrics {
     sources: Sources,
     #[cfg(feature = "bitswap")]
     peer: peer::Peer,
+    rates: rates::Rates,
 }
 
 /// How far an edge that is a process of its own knows the feed.
@@ -104,6 +106,7 @@ impl Default for Metrics {
             sources: Sources::default(),
             #[cfg(feature = "bitswap")]
             peer: peer::Peer::default(),
+            rates: rates::Rates::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -114,6 +117,7 @@ impl Default for Metrics {
         metrics.registry.register_collector(Box::new(metrics.sources.clone()));
         #[cfg(feature = "bitswap")]
         metrics.registry.register_collector(Box::new(metrics.peer.clone()));
+        metrics.registry.register_collector(Box::new(metrics.rates.clone()));
         metrics
     }
 }
@@ -342,6 +346,12 @@ impl Metrics {
     pub fn watch_peer(&self, counters: Arc<Counters>) {
         // It is one peer from its start to its end.
         let _first = self.peer.0.set(counters);
+    }
+
+    /// Tells also how often the control API of this process counted rates alone that it shares with others.
+    pub fn watch_rates(&self, alone: Arc<AtomicU64>) {
+        // It is one control API from its start to its end.
+        let _first = self.rates.0.set(alone);
     }
 
     /// All of them, as [`CONTENT_TYPE`].

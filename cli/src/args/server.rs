@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use af_contract::edge::JoinToken;
 use af_contract::limits;
-use af_control_api::Database;
+use af_control_api::{Database, RedisUrl};
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::Args as Options;
@@ -126,6 +126,19 @@ pub struct Controlling {
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
+    /// Functions that a project may have, and as many sites
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub max_functions_per_project: u32,
+    /// Projects that an organization may have
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    pub max_projects_per_organization: u32,
+    /// Organizations that a user may own
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub max_organizations_per_user: u32,
+    /// A Redis, redis://USER:PASSWORD@HOST:PORT/DATABASE or rediss:// with TLS, in which servers count those requests together
+    /// [default: each counts alone, as it does while Redis does not answer]
+    #[arg(long, value_name = "URL", env = "AF_REDIS_URL", hide_env_values = true)]
+    pub redis: Option<RedisUrl>,
     /// The JavaScript build (sdk-guest/js with its packages installed), for clients that deploy source code: it runs code of
     /// theirs, in a sandbox, in a child process with limits [default: such deployments fail]
     #[arg(long, value_name = "DIR")]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use af_contract::Limits;
 use af_control_api::{
-    ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, GraphqlConfig, JavaScriptBuild,
+    ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, GraphqlConfig, JavaScriptBuild, Quotas,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
@@ -56,6 +56,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let planned = control_config(node, controlling, &content, &data, &urls.functions, environment).await?;
     let control = ControlApi::build(planned, content.blocks.clone()).await?;
     let edge = Edge::build(&config, content.blocks.clone())?;
+    if let Some(alone) = control.counted_alone() {
+        edge.watch_rates(alone);
+    }
     content.watch(&edge);
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
     let known = follow(&control, &edge, 0).await?;
@@ -148,8 +151,18 @@ async fn control_config(
             trusted_proxies: node.trusted_proxy.clone(),
             origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
+            redis: options.redis.clone(),
+            quotas: Quotas {
+                functions: options.max_functions_per_project,
+                sites: options.max_functions_per_project,
+                projects: options.max_projects_per_organization,
+                organizations: options.max_organizations_per_user,
+            },
         },
-        graphql: GraphqlConfig { introspection: !options.no_graphql_introspection },
+        graphql: GraphqlConfig {
+            introspection: !options.no_graphql_introspection,
+            ..GraphqlConfig::default()
+        },
         javascript: javascript_build(options, environment)?,
     })
 }

@@ -91,7 +91,7 @@ pub(super) async fn refused(
     project: Option<&str>,
     organization: Option<&str>,
 ) -> Result<(), Error> {
-    if !state.rates.is_noted(&actor.token) {
+    if !state.rates.is_noted(&actor.token).await {
         return Ok(());
     }
     let target = project.or(organization).unwrap_or_default();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers, versions};
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, quotas, triggers, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -89,6 +89,8 @@ pub async fn create(
         updated_at: now,
     };
     let mut db = state.store.begin().await?;
+    let count = functions::count(&mut db, project).await?;
+    quotas::check(count, state.api.quotas.functions, "a project", "functions")?;
     if slug.is_none() && slugs::is_taken(&mut db, &function.slug).await? {
         // Somebody else has a function of this name; only the host name has to differ.
         function.slug = with_suffix(&function.slug, &function.id);

@@ -28,6 +28,7 @@ pub mod places;
 pub mod project_keys;
 pub mod projects;
 pub mod proof;
+pub mod quotas;
 pub mod rates;
 pub mod rotation;
 pub mod scheduler;

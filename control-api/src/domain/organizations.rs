@@ -3,7 +3,7 @@
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::projects::checked_name;
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::{Actor, Error, PAGE, Page, State, id, now, quotas};
 use crate::store::{OrganizationRow, organizations};
 
 /// The organization, if the actor is a member.
@@ -36,6 +36,8 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<Organiza
     access::own(actor, Noun::Organizations.write())?;
     let organization = new(name)?;
     let mut db = state.store.begin().await?;
+    let count = organizations::count_owned(&mut db, &actor.user).await?;
+    quotas::check(count, state.api.quotas.organizations, "a user", "organizations of their own")?;
     organizations::insert(&mut db, &organization, &actor.user).await?;
     let event = Event::organization("organization.create", &organization.id, &organization.id);
     audit::commit(db, actor, event).await?;

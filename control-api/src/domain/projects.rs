@@ -2,7 +2,7 @@
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, PAGE, Page, State, id, now, versions};
+use super::{Actor, Error, PAGE, Page, State, id, now, quotas, versions};
 use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a name.
@@ -53,6 +53,8 @@ pub async fn create(
     access::organization(state, actor, &organization, Noun::Projects.write()).await?;
     let project = new(&organization, name)?;
     let mut db = state.store.begin().await?;
+    let count = projects::count(&mut db, &organization).await?;
+    quotas::check(count, state.api.quotas.projects, "an organization", "projects")?;
     projects::insert(&mut db, &project).await?;
     audit::commit(db, actor, Event::project("project.create", &project.id, &project.id)).await?;
     Ok(project)

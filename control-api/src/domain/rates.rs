@@ -1,8 +1,9 @@
-//! How often one address, user and token may ask. Counted in this process (GCRA).
+//! How often one address, user and token may ask: GCRA, counted in this process, or together with other servers.
 
-use std::hash::Hash;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::limits;
@@ -11,6 +12,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use moka::sync::Cache;
 
 use super::{Actor, Error};
+use crate::redis::SharedRates;
 
 /// What may come at once, in seconds' worth of the rate.
 const BURST_SECONDS: u32 = 2;
@@ -34,51 +36,98 @@ const REFUSALS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 /// Keys of one kind that are remembered before those that were not used lately are forgotten.
 const REMEMBERED: usize = 10_000;
 
+/// What is counted. The name is part of the keys in a shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Requests of an address.
+    Addresses,
+    /// Tokens that are none, shown by an address.
+    Failures,
+    /// Requests with a token.
+    Tokens,
+    /// Requests of a user.
+    Users,
+    /// What a token was refused, in the audit log.
+    Refusals,
+}
+
+/// One more of something.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell<'k> {
+    /// Of what.
+    pub counted: Counted,
+    /// Whose: an address or an id.
+    pub key: &'k str,
+    /// How often that may be.
+    pub quota: Quota,
+}
+
+/// It is too early for one of the cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Early {
+    /// Which of them, from 0.
+    pub cell: usize,
+    /// Until it is not.
+    pub wait: Duration,
+}
+
+/// Counts by the generic cell rate algorithm.
+pub trait Limiter {
+    /// Why it cannot be asked now.
+    type Away;
+
+    /// Takes all cells, or none where it is too early for one; then the first such is told. In memory, those before that one
+    /// are taken, too.
+    fn take(&self, cells: &[Cell<'_>]) -> impl Future<Output = Result<Result<(), Early>, Self::Away>> + Send;
+}
+
 /// All rates.
 pub struct Rates {
-    tokens: DefaultKeyedRateLimiter<String>,
-    users: DefaultKeyedRateLimiter<String>,
-    addresses: DefaultKeyedRateLimiter<IpAddr>,
-    failures: DefaultKeyedRateLimiter<IpAddr>,
-    refusals: DefaultKeyedRateLimiter<String>,
+    memory: Memory,
+    /// What other servers count with, too. While it is away, this process counts alone: whoever asks is neither let in
+    /// without being counted nor kept out.
+    shared: Option<Arc<SharedRates>>,
+    tokens: Quota,
+    users: Quota,
+    addresses: Quota,
     guessers: Cache<IpAddr, ()>,
 }
 
 impl Rates {
     /// So many requests a second for each token.
-    pub fn new(per_second: NonZeroU32) -> Self {
+    pub fn new(per_second: NonZeroU32, shared: Option<Arc<SharedRates>>) -> Self {
         let per_second = per_second.min(limits::REQUESTS_PER_SECOND);
         let guessers = Cache::builder().max_capacity(REMEMBERED as u64).time_to_live(PENANCE).build();
-        Self {
-            tokens: RateLimiter::keyed(quota(per_second)),
-            users: RateLimiter::keyed(quota(per_second.saturating_mul(TOKENS_OF_USER))),
-            addresses: RateLimiter::keyed(quota(per_second.saturating_mul(TOKENS_OF_ADDRESS))),
-            failures: RateLimiter::keyed(Quota::per_minute(FAILURES)),
-            refusals: RateLimiter::keyed(Quota::per_minute(REFUSALS)),
-            guessers,
-        }
+        let tokens = quota(per_second);
+        let users = quota(per_second.saturating_mul(TOKENS_OF_USER));
+        let addresses = quota(per_second.saturating_mul(TOKENS_OF_ADDRESS));
+        Self { memory: Memory::new(tokens, users, addresses), shared, tokens, users, addresses, guessers }
     }
 
     /// Counts one request of an address, before anybody knows whose it is.
     ///
     /// # Errors
     /// When it sends too many, or showed too many tokens that are none.
-    pub fn address(&self, address: IpAddr) -> Result<(), Error> {
+    pub async fn address(&self, address: IpAddr) -> Result<(), Error> {
         let Some(address) = network(address) else { return Ok(()) };
         if self.guessers.contains_key(&address) {
             return Err(guessed());
         }
-        check(&self.addresses, &address)
-            .map_err(|seconds| Error::RateLimited { whose: "address", retry_after: seconds })
+        let key = address.to_string();
+        let taken =
+            self.take(&[Cell { counted: Counted::Addresses, key: &key, quota: self.addresses }]).await;
+        taken.map_err(|early| early.error("address"))
     }
 
     /// Counts a token that is none.
     ///
     /// # Errors
     /// When there were too many of them.
-    pub fn failed(&self, address: IpAddr) -> Result<(), Error> {
+    pub async fn failed(&self, address: IpAddr) -> Result<(), Error> {
         let Some(address) = network(address) else { return Ok(()) };
-        check(&self.failures, &address).map_err(|_| {
+        let (key, quota) = (address.to_string(), Quota::per_minute(FAILURES));
+        let taken = self.take(&[Cell { counted: Counted::Failures, key: &key, quota }]).await;
+        taken.map_err(|_| {
             self.guessers.insert(address, ());
             guessed()
         })
@@ -88,18 +137,82 @@ impl Rates {
     ///
     /// # Errors
     /// When either was used too often.
-    pub fn count(&self, actor: &Actor) -> Result<(), Error> {
-        for (limiter, key, whose) in
-            [(&self.tokens, &actor.token, "token"), (&self.users, &actor.user, "user")]
-        {
-            check(limiter, key).map_err(|seconds| Error::RateLimited { whose, retry_after: seconds })?;
-        }
-        Ok(())
+    pub async fn count(&self, actor: &Actor) -> Result<(), Error> {
+        let cells = [
+            Cell { counted: Counted::Tokens, key: &actor.token, quota: self.tokens },
+            Cell { counted: Counted::Users, key: &actor.user, quota: self.users },
+        ];
+        self.take(&cells).await.map_err(|early| early.error(if early.cell == 0 { "token" } else { "user" }))
     }
 
     /// Whether what a token was refused is to be written down.
-    pub fn is_noted(&self, token: &str) -> bool {
-        check(&self.refusals, &token.to_owned()).is_ok()
+    pub async fn is_noted(&self, token: &str) -> bool {
+        let quota = Quota::per_minute(REFUSALS);
+        self.take(&[Cell { counted: Counted::Refusals, key: token, quota }]).await.is_ok()
+    }
+
+    async fn take(&self, cells: &[Cell<'_>]) -> Result<(), Early> {
+        if let Some(shared) = &self.shared
+            && let Ok(taken) = Box::pin(shared.take(cells)).await
+        {
+            return taken;
+        }
+        let Ok(taken) = self.memory.take(cells).await;
+        taken
+    }
+}
+
+impl Early {
+    fn error(self, whose: &'static str) -> Error {
+        Error::RateLimited { whose, retry_after: self.wait.as_secs() + 1 }
+    }
+}
+
+/// Counts in this process.
+struct Memory {
+    addresses: DefaultKeyedRateLimiter<String>,
+    failures: DefaultKeyedRateLimiter<String>,
+    tokens: DefaultKeyedRateLimiter<String>,
+    users: DefaultKeyedRateLimiter<String>,
+    refusals: DefaultKeyedRateLimiter<String>,
+}
+
+impl Memory {
+    fn new(tokens: Quota, users: Quota, addresses: Quota) -> Self {
+        Self {
+            addresses: RateLimiter::keyed(addresses),
+            failures: RateLimiter::keyed(Quota::per_minute(FAILURES)),
+            tokens: RateLimiter::keyed(tokens),
+            users: RateLimiter::keyed(users),
+            refusals: RateLimiter::keyed(Quota::per_minute(REFUSALS)),
+        }
+    }
+
+    fn check(&self, cells: &[Cell<'_>]) -> Result<(), Early> {
+        for (cell, taken) in cells.iter().enumerate() {
+            let limiter = match taken.counted {
+                Counted::Addresses => &self.addresses,
+                Counted::Failures => &self.failures,
+                Counted::Tokens => &self.tokens,
+                Counted::Users => &self.users,
+                Counted::Refusals => &self.refusals,
+            };
+            if limiter.len() > REMEMBERED {
+                limiter.retain_recent();
+            }
+            let checked = limiter.check_key(&taken.key.to_owned());
+            let now = || DefaultClock::default().now();
+            checked.map_err(|early| Early { cell, wait: early.wait_time_from(now()) })?;
+        }
+        Ok(())
+    }
+}
+
+impl Limiter for Memory {
+    type Away = Infallible;
+
+    async fn take(&self, cells: &[Cell<'_>]) -> Result<Result<(), Early>, Infallible> {
+        Ok(self.check(cells))
     }
 }
 
@@ -114,73 +227,12 @@ fn guessed() -> Error {
     Error::Limit { code: "too_many_failures", detail, seconds: PENANCE.as_secs() }
 }
 
-/// Seconds to wait, where it is too early.
-fn check<K: Clone + Eq + Hash>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), u64> {
-    if limiter.len() > REMEMBERED {
-        limiter.retain_recent();
-    }
-    limiter.check_key(key).map_err(|early| early.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
-}
-
 /// Who is counted as one: an IPv4 address, or an IPv6 network of 64 bits. This machine is not counted: behind a proxy here
 /// that is not trusted to say more, it is everybody.
-fn network(address: IpAddr) -> Option<IpAddr> {
+pub(crate) fn network(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         address if address.is_loopback() => None,
         IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into()),
         address => Some(address),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::Call;
-
-    fn actor(user: &str, token: &str) -> Actor {
-        Actor {
-            user: user.into(),
-            token: token.into(),
-            grant: Default::default(),
-            call: Call::default(),
-            about: None,
-        }
-    }
-
-    #[test]
-    fn tokens_do_not_share_a_rate_but_their_users_do() {
-        let rates = Rates::new(NonZeroU32::MIN);
-        let one = actor("usr_1", "one");
-        assert!(rates.count(&one).is_ok() && rates.count(&one).is_ok());
-        assert!(matches!(rates.count(&one), Err(Error::RateLimited { whose: "token", retry_after: 1 })));
-        assert!(rates.count(&actor("usr_2", "two")).is_ok());
-        for number in 0..6 {
-            assert!(rates.count(&actor("usr_1", &number.to_string())).is_ok(), "{number}");
-        }
-        let another = rates.count(&actor("usr_1", "another"));
-        assert!(matches!(another, Err(Error::RateLimited { whose: "user", .. })));
-    }
-
-    #[test]
-    fn networks_share_a_rate_and_this_machine_has_none() {
-        let rates = Rates::new(NonZeroU32::MIN);
-        let address = |text: &str| rates.address(text.parse().unwrap());
-        for number in 0..20 {
-            assert!(address(&format!("2001:db8::{number}")).is_ok());
-        }
-        assert!(matches!(address("2001:db8::ffff"), Err(Error::RateLimited { whose: "address", .. })));
-        assert!(address("2001:db8:0:1::1").is_ok());
-        assert!((0..1000).all(|_| address("127.0.0.1").is_ok() && address("::ffff:127.0.0.1").is_ok()));
-    }
-
-    #[test]
-    fn whoever_guesses_is_refused_before_anything_is_looked_up() {
-        let rates = Rates::new(limits::REQUESTS_PER_SECOND);
-        let address = "192.0.2.1".parse().unwrap();
-        for _ in 0..FAILURES.get() {
-            assert!(rates.failed(address).is_ok() && rates.address(address).is_ok());
-        }
-        assert!(matches!(rates.failed(address), Err(Error::Limit { code: "too_many_failures", .. })));
-        assert!(rates.address(address).is_err() && rates.address("192.0.2.2".parse().unwrap()).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 
 use crate::app::State;
 use crate::domain::sessions::{self, Session};
-use crate::domain::{Actor, Error};
+use crate::domain::{Actor, Call, Error};
 
 /// What a request says besides its document.
 #[derive(Clone, Debug, Default)]
@@ -15,15 +15,16 @@ pub(super) struct Asker {
     pub(super) session: Option<Session>,
     project: Option<String>,
     organization: Option<String>,
+    call: Call,
 }
 
 impl Asker {
-    pub(super) fn new(session: Option<Session>, headers: &HeaderMap) -> Self {
+    pub(super) fn new(session: Option<Session>, headers: &HeaderMap, call: Call) -> Self {
         let header = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?.trim();
             (!value.is_empty()).then(|| value.to_owned())
         };
-        Self { session, project: header("x-project-id"), organization: header("x-organization-id") }
+        Self { session, project: header("x-project-id"), organization: header("x-organization-id"), call }
     }
 }
 
@@ -31,13 +32,35 @@ impl Asker {
     /// Counts an operation that did not come in a request of its own.
     ///
     /// # Errors
-    /// When the token was used too often.
-    pub(super) fn count(&self, state: &State) -> Result<(), Error> {
+    /// When the address or the token asks too often.
+    pub(super) async fn count(&self, state: &State) -> Result<(), Error> {
+        if let Some(address) = self.call.address {
+            state.rates.address(address).await?;
+        }
         match &self.session {
-            Some(session) => state.rates.count(&session.actor),
+            Some(session) => state.rates.count(&session.actor).await,
             None => Ok(()),
         }
     }
+
+    /// Counts a token that is none, shown in an operation.
+    ///
+    /// # Errors
+    /// When there were too many of them from this address.
+    pub(super) async fn failed(&self, state: &State) -> Result<(), Error> {
+        match self.call.address {
+            Some(address) => state.rates.failed(address).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whoever asks, signed in or not.
+///
+/// # Errors
+/// When the request was given nobody.
+pub(super) fn asker<'c>(ctx: &Context<'c>) -> Result<&'c Asker, Error> {
+    ctx.data::<Asker>().map_err(missing)
 }
 
 /// What resolvers work on.
@@ -50,7 +73,7 @@ pub(super) fn state<'c>(ctx: &Context<'c>) -> Result<&'c Arc<State>, Error> {
 /// # Errors
 /// When nobody is signed in.
 pub(super) fn actor<'c>(ctx: &Context<'c>) -> Result<&'c Actor, Error> {
-    let asker = ctx.data::<Asker>().map_err(missing)?;
+    let asker = asker(ctx)?;
     asker.session.as_ref().map(|session| &session.actor).ok_or(Error::Unauthenticated)
 }
 
@@ -59,7 +82,7 @@ pub(super) fn actor<'c>(ctx: &Context<'c>) -> Result<&'c Actor, Error> {
 /// # Errors
 /// When nobody is signed in, or there are several.
 pub(super) async fn project(ctx: &Context<'_>) -> Result<String, Error> {
-    let asker = ctx.data::<Asker>().map_err(missing)?;
+    let asker = asker(ctx)?;
     let session = asker.session.as_ref().ok_or(Error::Unauthenticated)?;
     sessions::project(state(ctx)?, session, asker.project.as_deref()).await
 }

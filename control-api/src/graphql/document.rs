@@ -1,4 +1,10 @@
-//! What is looked at in a document before it is parsed.
+//! What is looked at in a document before the library does anything with it that can take long: its brackets before it is
+//! parsed, and how much it is, once it is parsed and before it is validated.
+
+use std::collections::HashMap;
+
+use async_graphql::Positioned;
+use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 
 /// How many brackets are open at the same time, at most; those in strings and comments do not count.
 pub(super) fn nesting(document: &str) -> usize {
@@ -22,6 +28,76 @@ pub(super) fn nesting(document: &str) -> usize {
         place += 1;
     }
     most
+}
+
+/// What an operation selects, with every fragment as often as it is spread. The library walks through them that often, more
+/// than once, in one go: thirty fragments that each spread the next one twice are a billion selections in a kilobyte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Selections.
+    pub(super) all: usize,
+    /// Of them, fields of the operation itself.
+    pub(super) roots: usize,
+}
+
+impl Size {
+    /// More than anything may be: fragments in a circle, or too deep within each other.
+    const ENDLESS: Self = Self { all: usize::MAX, roots: usize::MAX };
+
+    /// Of a selection set of the document, as deep as `depth` selection sets. Each fragment is looked at once.
+    pub(super) fn of(document: &ExecutableDocument, set: &Positioned<SelectionSet>, depth: usize) -> Self {
+        Sizes { document, depth, known: HashMap::new() }.set(set, 0)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { all: self.all.saturating_add(other.all), roots: self.roots.saturating_add(other.roots) }
+    }
+}
+
+struct Sizes<'d> {
+    document: &'d ExecutableDocument,
+    depth: usize,
+    /// Of fragments; those that are being looked at are endless.
+    known: HashMap<&'d str, Size>,
+}
+
+impl<'d> Sizes<'d> {
+    fn set(&mut self, set: &'d Positioned<SelectionSet>, depth: usize) -> Size {
+        if depth > self.depth {
+            return Size::ENDLESS;
+        }
+        let sizes = set.node.items.iter().map(|selection| self.selection(&selection.node, depth));
+        sizes.fold(Size::default(), Size::plus)
+    }
+
+    fn selection(&mut self, selection: &'d Selection, depth: usize) -> Size {
+        match selection {
+            Selection::Field(field) => {
+                let within = self.set(&field.node.selection_set, depth + 1);
+                Size { all: within.all.saturating_add(1), roots: 1 }
+            }
+            Selection::InlineFragment(fragment) => {
+                let within = self.set(&fragment.node.selection_set, depth + 1);
+                within.plus(Size { all: 1, roots: 0 })
+            }
+            Selection::FragmentSpread(spread) => {
+                let within = self.fragment(spread.node.fragment_name.node.as_str(), depth + 1);
+                within.plus(Size { all: 1, roots: 0 })
+            }
+        }
+    }
+
+    fn fragment(&mut self, name: &'d str, depth: usize) -> Size {
+        if let Some(known) = self.known.get(name) {
+            return *known;
+        }
+        // One that is missing is refused by whoever validates.
+        let Some(fragment) = self.document.fragments.get(name) else { return Size::default() };
+        self.known.insert(name, Size::ENDLESS);
+        let size = self.set(&fragment.node.selection_set, depth);
+        self.known.insert(name, size);
+        size
+    }
 }
 
 fn until(bytes: &[u8], from: usize, end: impl Fn(&[u8]) -> bool) -> usize {
@@ -77,5 +153,34 @@ mod tests {
         ] {
             assert_eq!(nesting(document), most, "{document}");
         }
+    }
+
+    fn size(document: &str) -> Size {
+        let document = async_graphql::parser::parse_query(document).unwrap();
+        let (_, operation) = document.operations.iter().next().unwrap();
+        Size::of(&document, &operation.node.selection_set, 32)
+    }
+
+    #[test]
+    fn fragments_count_as_often_as_they_are_spread() {
+        for (document, all, roots) in [
+            ("{ a }", 1, 1),
+            ("{ a { b c } d }", 4, 2),
+            ("{ ... { a b } ...f ...f } fragment f on Query { c { d } }", 9, 4),
+            ("{ ...missing }", 1, 0),
+        ] {
+            assert_eq!(size(document), Size { all, roots }, "{document}");
+        }
+        let circle = "{ a ...f } fragment f on Query { a ...g } fragment g on Query { a ...f }";
+        assert_eq!(size(circle).all, usize::MAX);
+        let deep = format!("{{ {}a{} }}", "a { ".repeat(40), " }".repeat(40));
+        assert_eq!(size(&deep).all, usize::MAX);
+        let mut bomb = "{ ...f0 }".to_owned();
+        for number in 0..30 {
+            let next = number + 1;
+            bomb.push_str(&format!(" fragment f{number} on Query {{ ...f{next} ...f{next} }}"));
+        }
+        bomb.push_str(" fragment f30 on Query { a }");
+        assert!(size(&bomb).all > 1 << 30, "{:?}", size(&bomb));
     }
 }

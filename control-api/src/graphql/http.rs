@@ -11,11 +11,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::asker::Asker;
 use super::failure::Failure;
 use super::negotiation::Answer;
+use super::places::Places;
 use super::transport::{self, Operations, Unreadable};
 use super::{Parsed, Schema, events, loaders, socket};
 use crate::app::State;
@@ -27,19 +27,21 @@ use crate::rest::authenticate;
 pub(super) struct Endpoint {
     pub(super) state: Arc<State>,
     pub(super) schema: Schema,
-    /// Places of connections that were taken over.
-    pub(super) sockets: Arc<Semaphore>,
+    /// Places of WebSockets that have not said yet who they are, by their address.
+    pub(super) handshakes: Places,
+    /// Those that have, by their user.
+    pub(super) sockets: Places,
 }
 
 impl Endpoint {
     /// Who asks, by the headers. Nobody, where there is no token: some operations need none.
     pub(super) async fn asker(&self, headers: &HeaderMap, call: Call) -> Result<Asker, Error> {
-        let session = authenticate(&self.state, headers, call).await?;
-        Ok(Asker::new(session, headers))
+        let session = authenticate(&self.state, headers, call.clone()).await?;
+        Ok(Asker::new(session, headers, call))
     }
 
     /// Gives a request what its resolvers need.
-    fn equip(&self, request: Request, asker: &Asker) -> Request {
+    pub(super) fn equip(&self, request: Request, asker: &Asker) -> Request {
         let request = request.data(self.state.clone()).data(asker.clone());
         match &asker.session {
             Some(session) => request.data(loaders::loader(&self.state, &session.actor)),
@@ -109,7 +111,7 @@ pub(super) async fn post(
         Operations::Batch(requests) => {
             // The first one is counted.
             for _ in requests.iter().skip(1) {
-                if let Err(error) = asker.count(&endpoint.state) {
+                if let Err(error) = asker.count(&endpoint.state).await {
                     return refused(answer, error);
                 }
             }
@@ -128,7 +130,7 @@ pub(super) async fn post(
 
 async fn execute(endpoint: &Endpoint, answer: Answer, parsed: Parsed) -> Response {
     if answer == Answer::Events {
-        return events::respond(endpoint.schema.stream(parsed, None));
+        return events::respond(endpoint.schema.stream(parsed));
     }
     one(answer, execute_one(endpoint, parsed).await)
 }

@@ -10,6 +10,7 @@ mod functions;
 mod http;
 mod loaders;
 mod negotiation;
+mod places;
 mod projects;
 mod scalars;
 mod sites;
@@ -19,24 +20,19 @@ mod subscriptions;
 mod tokens;
 mod transport;
 
-use std::any::TypeId;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::{OperationType, Selection};
-use async_graphql::{
-    Data, Executor, MergedObject, Pos, Request, Response, Schema as GraphqlSchema, ServerError,
-};
+use async_graphql::{MergedObject, Request, Response, Schema as GraphqlSchema, ServerError};
 use axum::Router;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::sync::Semaphore;
 
-use self::asker::Asker;
-use self::failure::Failure;
-use self::subscriptions::{Places, Subscription};
+use self::document::Size;
+use self::places::Places;
+use self::subscriptions::Subscription;
 use crate::app::State;
-use crate::domain::Error;
 
 /// Fields within each other. Introspection alone goes deeper.
 const DEPTH: usize = 10;
@@ -50,6 +46,16 @@ const COMPLEXITY: usize = 20_000;
 /// Fragments and selections within each other, before anything is counted.
 const RECURSION: usize = 32;
 
+/// Selections, with every fragment as often as it is spread, before anything is counted. The largest document of the published
+/// clients has 150.
+const SELECTIONS: usize = 4_000;
+
+/// Fields of a mutation itself, each of which may do as much as a request of its own.
+const MUTATIONS: usize = 20;
+
+/// Those of a query, each of which may read several pages.
+const QUERIES: usize = 50;
+
 /// Bytes of a document; the largest of the published clients has 1,500.
 const DOCUMENT_BYTES: usize = 32 << 10;
 
@@ -59,23 +65,62 @@ const NESTING: usize = 64;
 /// Directives of a field.
 const DIRECTIVES: usize = 8;
 
-/// A query needs milliseconds.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A deployment may fetch its content from far away, and goes on when its client is answered before.
-const MUTATION_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// How GraphQL is served.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphqlConfig {
     /// Whether the schema tells about itself.
     pub introspection: bool,
+    /// What a query may take.
+    pub query_timeout: Duration,
+    /// What a mutation may take; what it has begun goes on when its client is told that it takes too long.
+    pub mutation_timeout: Duration,
+    /// WebSockets.
+    pub sockets: SocketConfig,
+}
+
+/// What WebSockets may do.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketConfig {
+    /// Connections at the same time.
+    pub all: usize,
+    /// Of one user, and of one address that has not said who it is.
+    pub per_user: usize,
+    /// Operations of one connection at the same time.
+    pub operations: usize,
+    /// Until a connection has said who it is.
+    pub patience: Duration,
+    /// Between two pings; who answers none of two is gone.
+    pub ping: Duration,
+    /// A connection without operations is ended after so long.
+    pub idle: Duration,
 }
 
 impl Default for GraphqlConfig {
     fn default() -> Self {
-        // The schema is published with the source.
-        Self { introspection: true }
+        Self {
+            // The schema is published with the source.
+            introspection: true,
+            // It needs milliseconds.
+            query_timeout: Duration::from_secs(10),
+            // A deployment may fetch its content from far away.
+            mutation_timeout: Duration::from_secs(120),
+            sockets: SocketConfig::default(),
+        }
+    }
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            all: 1_000,
+            // Tabs of a browser.
+            per_user: 20,
+            operations: 40,
+            patience: Duration::from_secs(10),
+            // Proxies end connections that are silent for a minute.
+            ping: Duration::from_secs(25),
+            idle: Duration::from_secs(5 * 60),
+        }
     }
 }
 
@@ -108,33 +153,34 @@ type Limited = GraphqlSchema<Query, Mutation, Subscription>;
 struct Schema {
     usual: Limited,
     introspecting: Limited,
+    config: GraphqlConfig,
 }
 
 impl Schema {
     fn new(config: GraphqlConfig) -> Self {
+        let places: Places = subscriptions::places();
         let build = |depth| {
             let schema = GraphqlSchema::build(Query::default(), Mutation::default(), Subscription);
-            let schema = schema.limit_depth(depth).limit_complexity(COMPLEXITY).data(Places::default());
+            let schema = schema.limit_depth(depth).limit_complexity(COMPLEXITY).data(places.clone());
             let schema = schema.limit_recursive_depth(RECURSION).limit_directives(DIRECTIVES);
             if config.introspection { schema.finish() } else { schema.disable_introspection().finish() }
         };
-        Self { usual: build(DEPTH), introspecting: build(INTROSPECTION_DEPTH) }
+        Self { usual: build(DEPTH), introspecting: build(INTROSPECTION_DEPTH), config }
     }
 
     /// Executes a query or mutation.
     async fn execute(&self, parsed: Parsed) -> Response {
-        let limit = parsed.limit();
+        let limit = self.limit(&parsed);
         let schema = if parsed.introspects { &self.introspecting } else { &self.usual };
         let executing = Box::pin(schema.execute(parsed.request));
         tokio::time::timeout(limit, executing).await.unwrap_or_else(|_| too_long(limit))
     }
 
-    /// Executes anything, with what a connection has besides the request.
-    fn stream(&self, parsed: Parsed, connection: Option<Arc<Data>>) -> BoxStream<'static, Response> {
-        let (limit, kind) = (parsed.limit(), parsed.kind);
+    /// Executes anything.
+    fn stream(&self, parsed: Parsed) -> BoxStream<'static, Response> {
+        let (limit, kind) = (self.limit(&parsed), parsed.kind);
         let schema = if parsed.introspects { &self.introspecting } else { &self.usual };
-        let mut responses =
-            schema.execute_stream_with_session_data(parsed.request, connection.unwrap_or_default());
+        let mut responses = schema.execute_stream(parsed.request).boxed();
         if kind == OperationType::Subscription {
             return responses;
         }
@@ -144,48 +190,18 @@ impl Schema {
         };
         stream::once(once).filter_map(std::future::ready).boxed()
     }
+
+    fn limit(&self, parsed: &Parsed) -> Duration {
+        match parsed.kind {
+            OperationType::Mutation => self.config.mutation_timeout,
+            _ => self.config.query_timeout,
+        }
+    }
 }
 
 fn too_long(limit: Duration) -> Response {
-    let detail = format!("this took longer than {} s; ask for less at once", limit.as_secs());
+    let detail = format!("this took longer than {} s; ask for less at once", limit.as_secs_f32());
     Response::from_errors(vec![ServerError::new(detail, None)])
-}
-
-/// For connections of WebSocket.
-impl Executor for Schema {
-    async fn execute(&self, request: Request) -> Response {
-        match Parsed::new(request) {
-            Ok(parsed) => Self::execute(self, parsed).await,
-            Err(refused) => *refused,
-        }
-    }
-
-    fn execute_stream(
-        &self,
-        request: Request,
-        connection: Option<Arc<Data>>,
-    ) -> BoxStream<'static, Response> {
-        if let Err(error) = counted(connection.as_deref()) {
-            let error = async_graphql::Error::from(Failure::from(error)).into_server_error(Pos::default());
-            return stream::once(std::future::ready(Response::from_errors(vec![error]))).boxed();
-        }
-        match Parsed::new(request) {
-            Ok(parsed) => self.stream(parsed, connection),
-            Err(refused) => stream::once(std::future::ready(*refused)).boxed(),
-        }
-    }
-}
-
-/// Counts an operation of a connection as a request of its own.
-fn counted(connection: Option<&Data>) -> Result<(), Error> {
-    let Some(connection) = connection else { return Ok(()) };
-    let asker = connection.get(&TypeId::of::<Asker>()).and_then(|asker| asker.downcast_ref::<Asker>());
-    let state =
-        connection.get(&TypeId::of::<Arc<State>>()).and_then(|state| state.downcast_ref::<Arc<State>>());
-    match (asker, state) {
-        (Some(asker), Some(state)) => asker.count(state),
-        _ => Ok(()),
-    }
 }
 
 /// A request whose document can be read.
@@ -221,6 +237,24 @@ impl Parsed {
             ));
         };
         let kind = operation.node.ty;
+        let size = document
+            .operations
+            .iter()
+            .map(|(_, operation)| Size::of(document, &operation.node.selection_set, RECURSION))
+            .max_by_key(|size| size.all)
+            .unwrap_or_default();
+        if size.all > SELECTIONS {
+            let detail = format!(
+                "an operation has at most {SELECTIONS} selections, with all fragments where they are spread, and \
+                 {RECURSION} within each other"
+            );
+            return Err(refuse(detail));
+        }
+        let fields = Size::of(document, &operation.node.selection_set, RECURSION).roots;
+        let most = if kind == OperationType::Mutation { MUTATIONS } else { QUERIES };
+        if fields > most {
+            return Err(refuse(format!("such an operation has at most {most} fields itself; send several")));
+        }
         let introspects = document.operations.iter().all(|(_, operation)| {
             operation.node.selection_set.node.items.iter().all(|selection| match &selection.node {
                 Selection::Field(field) => field.node.name.node.starts_with("__"),
@@ -228,10 +262,6 @@ impl Parsed {
             })
         });
         Ok(Self { request, kind, introspects })
-    }
-
-    fn limit(&self) -> Duration {
-        if self.kind == OperationType::Mutation { MUTATION_TIMEOUT } else { QUERY_TIMEOUT }
     }
 }
 
@@ -245,8 +275,13 @@ pub fn sdl() -> String {
 
 /// `/graphql`.
 pub(crate) fn router(state: &Arc<State>, config: GraphqlConfig) -> Router<Arc<State>> {
-    let sockets = Arc::new(Semaphore::new(socket::SOCKETS));
-    let endpoint = http::Endpoint { state: state.clone(), schema: Schema::new(config), sockets };
+    let SocketConfig { all, per_user, .. } = config.sockets;
+    let endpoint = http::Endpoint {
+        state: state.clone(),
+        schema: Schema::new(config),
+        handshakes: Places::new(per_user, all),
+        sockets: Places::new(per_user, all),
+    };
     let methods = axum::routing::get(http::get).post(http::post);
     Router::new().route("/graphql", methods.with_state(endpoint))
 }

@@ -1,31 +1,30 @@
-//! GraphQL over WebSocket, by the protocol `graphql-transport-ws`.
+//! GraphQL over WebSocket, by the protocol `graphql-transport-ws`: what a connection may do, and when it is ended.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_graphql::http::{WebSocket as Protocol, WebSocketProtocols, WsMessage};
-use async_graphql::{Data, Error as GraphqlError};
+use async_graphql::{Data, Error as GraphqlError, Executor, Pos, Request, Response as Executed};
+use axum::body::Bytes;
 use axum::extract::WebSocketUpgrade;
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::stream::{self, BoxStream};
 use futures::{SinkExt, StreamExt, future};
 use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Duration, Instant};
 
 use super::failure::Failure;
 use super::http::Endpoint;
-use super::loaders;
+use super::places::Place;
+use super::{Parsed, SocketConfig};
+use crate::domain::rates::network;
 use crate::domain::{Call, Error};
 
 const PROTOCOL: &str = "graphql-transport-ws";
-
-/// Connections at the same time.
-pub(super) const SOCKETS: usize = 1_000;
-
-/// Until a connection has said who it is.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of a message, bytes.
 const MESSAGE_BYTES: usize = 256 << 10;
@@ -36,8 +35,17 @@ const UNREAD_BYTES: usize = 1 << 20;
 /// Until a client that does not read is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the protocol says that.
+/// Pings that a client may leave without an answer.
+const UNANSWERED: u32 = 2;
+
+/// Of a reason for the end, bytes: what is left in a control frame (RFC 6455, section 5.5).
+const REASON_BYTES: usize = 123;
+
+/// How the protocol says that a client did not say who it is in time.
 const INITIALISATION_TIMEOUT: u16 = 4408;
+
+/// RFC 6455: the server goes away.
+const GOING_AWAY: u16 = 1001;
 
 /// Takes over a connection.
 pub(super) fn serve(
@@ -52,82 +60,193 @@ pub(super) fn serve(
         let detail = "this WebSocket speaks graphql-transport-ws; ask for it in Sec-WebSocket-Protocol";
         return (StatusCode::BAD_REQUEST, detail).into_response();
     }
-    let Ok(place) = endpoint.sockets.clone().try_acquire_owned() else {
+    // This machine is everybody who comes through a proxy here, and nobody's address.
+    let place = match call.address.and_then(network) {
+        Some(address) => endpoint.handshakes.take(&address.to_string()).map(Some),
+        None => Some(None),
+    };
+    let Some(place) = place else {
         return (StatusCode::SERVICE_UNAVAILABLE, "there are too many WebSockets; try again later")
             .into_response();
     };
-    upgrade.on_upgrade(move |socket| async move {
-        Box::pin(converse(endpoint, socket, headers, call)).await;
-        drop(place);
-    })
+    upgrade.on_upgrade(move |socket| Box::pin(Conversation::new(endpoint, headers, call, place).run(socket)))
 }
 
-async fn converse(endpoint: Endpoint, socket: WebSocket, headers: HeaderMap, call: Call) {
-    let (mut sink, messages) = socket.split();
-    let known = Arc::new(AtomicBool::new(false));
-    let texts = messages.take_while(|message| future::ready(message.is_ok())).filter_map(|message| {
-        future::ready(match message {
-            Ok(Message::Text(text)) => Some(text.as_bytes().to_vec()),
-            Ok(Message::Binary(bytes)) => Some(bytes.to_vec()),
-            _ => None,
-        })
-    });
-    let (schema, knows) = (endpoint.schema.clone(), known.clone());
-    let begin = move |payload| async move {
-        let data = connection(&endpoint, headers, call, &payload).await?;
-        knows.store(true, Ordering::Relaxed);
-        Ok(data)
-    };
-    let responses = Protocol::new(schema, texts, WebSocketProtocols::GraphQLWS).on_connection_init(begin);
-    let mut responses = std::pin::pin!(responses);
-    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
-    let mut waits = true;
-    loop {
-        let message = tokio::select! {
-            message = responses.next() => message,
-            () = &mut patience, if waits => {
-                waits = false;
-                if known.load(Ordering::Relaxed) { continue }
-                Some(WsMessage::Close(INITIALISATION_TIMEOUT, "Connection initialisation timeout".into()))
-            }
-        };
-        let (message, last) = match message {
-            Some(WsMessage::Text(text)) => (Message::Text(text.into()), false),
-            Some(WsMessage::Close(code, reason)) => {
-                (Message::Close(Some(CloseFrame { code, reason: reason.into() })), true)
-            }
-            None => break,
-        };
-        let sent = tokio::time::timeout(WRITE_TIMEOUT, sink.send(message)).await;
-        if last || !matches!(sent, Ok(Ok(()))) {
-            break;
-        }
-    }
-}
-
-/// Who is connected: by the handshake's headers, or by what the first message says under the same names.
-async fn connection(
-    endpoint: &Endpoint,
-    mut headers: HeaderMap,
+/// One connection. Cheap to clone.
+#[derive(Clone)]
+struct Conversation {
+    endpoint: Endpoint,
     call: Call,
-    payload: &Value,
-) -> Result<Data, GraphqlError> {
-    let said = |name: &str| {
-        let mut fields = payload.as_object()?.iter();
-        fields.find(|(known, _)| known.eq_ignore_ascii_case(name))?.1.as_str()
-    };
-    for name in [AUTHORIZATION.as_str(), "x-project-id"] {
-        if let Some(value) = said(name) {
-            let value = HeaderValue::from_str(value).map_err(|_| Failure::from(Error::Unauthenticated))?;
-            headers.insert(axum::http::HeaderName::from_bytes(name.as_bytes())?, value);
+    /// Who is connected, once the first message has said it: each operation shows it again, so that whoever was let in once is
+    /// not let in for ever.
+    headers: Arc<OnceLock<HeaderMap>>,
+    handshake: HeaderMap,
+    /// Its address's place, until that is known.
+    waiting: Arc<Mutex<Option<Place>>>,
+    operations: Arc<Semaphore>,
+    /// Something came since the last ping.
+    heard: Arc<AtomicBool>,
+    /// An operation came since the last ping.
+    asked: Arc<AtomicBool>,
+}
+
+impl Conversation {
+    fn new(endpoint: Endpoint, handshake: HeaderMap, call: Call, place: Option<Place>) -> Self {
+        let operations = Arc::new(Semaphore::new(endpoint.schema.config.sockets.operations));
+        let (headers, heard, asked) = (Arc::default(), Arc::default(), Arc::default());
+        let waiting = Arc::new(Mutex::new(place));
+        Self { endpoint, call, headers, handshake, waiting, operations, heard, asked }
+    }
+
+    async fn run(self, socket: WebSocket) {
+        let config = self.endpoint.schema.config.sockets;
+        let (mut sink, messages) = socket.split();
+        let heard = self.heard.clone();
+        let messages = messages.take_while(|message| future::ready(message.is_ok()));
+        let texts = messages.filter_map(move |message| {
+            heard.store(true, Ordering::Relaxed);
+            future::ready(match message {
+                Ok(Message::Text(text)) => Some(text.as_bytes().to_vec()),
+                Ok(Message::Binary(bytes)) => Some(bytes.to_vec()),
+                _ => None,
+            })
+        });
+        let begin = {
+            let this = self.clone();
+            move |payload| async move { this.begin(&payload).await }
+        };
+        let responses = Protocol::new(self.clone(), texts, WebSocketProtocols::GraphQLWS);
+        let mut responses = std::pin::pin!(responses.on_connection_init(begin));
+        let mut patience = std::pin::pin!(tokio::time::sleep(config.patience));
+        let mut pings = tokio::time::interval_at(Instant::now() + config.ping, config.ping);
+        let mut watch = Watch { unanswered: 0, idle_since: Instant::now() };
+        loop {
+            let message = tokio::select! {
+                message = responses.next() => match message {
+                    Some(message) => written(message),
+                    None => break,
+                },
+                () = &mut patience, if self.headers.get().is_none() => {
+                    close(INITIALISATION_TIMEOUT, "Connection initialisation timeout")
+                }
+                _ = pings.tick() => watch.tick(&self, &config),
+            };
+            let last = matches!(message, Message::Close(_));
+            let sent = tokio::time::timeout(WRITE_TIMEOUT, sink.send(message)).await;
+            if last || !matches!(sent, Ok(Ok(()))) {
+                break;
+            }
         }
     }
-    let asker = endpoint.asker(&headers, call).await.map_err(Failure::from)?;
-    let mut data = Data::default();
-    data.insert(endpoint.state.clone());
-    if let Some(session) = &asker.session {
-        data.insert(loaders::loader(&endpoint.state, &session.actor));
+
+    /// Who is connected: by the handshake's headers, or by what the first message says under the same names.
+    async fn begin(&self, payload: &Value) -> Result<Data, GraphqlError> {
+        let mut headers = self.handshake.clone();
+        let said = |name: &str| {
+            let mut fields = payload.as_object()?.iter();
+            fields.find(|(known, _)| known.eq_ignore_ascii_case(name))?.1.as_str()
+        };
+        for name in [AUTHORIZATION, HeaderName::from_static("x-project-id")] {
+            if let Some(value) = said(name.as_str()) {
+                let value =
+                    HeaderValue::from_str(value).map_err(|_| Failure::from(Error::Unauthenticated))?;
+                headers.insert(name, value);
+            }
+        }
+        let asker = self.endpoint.asker(&headers, self.call.clone()).await.map_err(Failure::from)?;
+        let who = match (&asker.session, self.call.address.and_then(network)) {
+            (Some(session), _) => Some(session.actor.user.clone()),
+            (None, address) => address.map(|address| address.to_string()),
+        };
+        let mut data = Data::default();
+        if let Some(who) = who {
+            let place = self.endpoint.sockets.take(&who);
+            data.insert(place.ok_or_else(|| GraphqlError::new("there are too many WebSockets; close one"))?);
+        }
+        self.headers.get_or_init(|| headers);
+        drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Ok(data)
     }
-    data.insert(asker);
-    Ok(data)
+
+    /// An operation, as if it had come in a request of its own: counted, and with a token that still is one.
+    async fn operation(self, request: Request) -> Result<BoxStream<'static, Executed>, Error> {
+        let headers = self.headers.get().ok_or(Error::Unauthenticated)?;
+        if let Some(address) = self.call.address {
+            self.endpoint.state.rates.address(address).await?;
+        }
+        let asker = self.endpoint.asker(headers, self.call.clone()).await?;
+        Ok(match Parsed::new(self.endpoint.equip(request, &asker)) {
+            Ok(parsed) => self.endpoint.schema.stream(parsed),
+            Err(refused) => once(*refused),
+        })
+    }
+}
+
+impl Executor for Conversation {
+    async fn execute(&self, request: Request) -> Executed {
+        let mut responses = self.execute_stream(request, None);
+        responses.next().await.unwrap_or_default()
+    }
+
+    fn execute_stream(&self, request: Request, _: Option<Arc<Data>>) -> BoxStream<'static, Executed> {
+        self.asked.store(true, Ordering::Relaxed);
+        let Ok(place) = self.operations.clone().try_acquire_owned() else {
+            let most = self.endpoint.schema.config.sockets.operations;
+            let detail =
+                format!("a connection has at most {most} operations at the same time; end one first");
+            return once(failed(Error::Limit { code: "too_many_operations", detail, seconds: 1 }));
+        };
+        let operation = Box::pin(self.clone().operation(request));
+        let responses = stream::once(operation)
+            .flat_map(|started| started.unwrap_or_else(|error| once(failed(error))))
+            .map(move |response| {
+                let _until_it_ends = &place;
+                response
+            });
+        responses.boxed()
+    }
+}
+
+/// Whether anybody is there, and wants something.
+struct Watch {
+    unanswered: u32,
+    idle_since: Instant,
+}
+
+impl Watch {
+    fn tick(&mut self, conversation: &Conversation, config: &SocketConfig) -> Message {
+        let running = conversation.operations.available_permits() < config.operations;
+        if conversation.asked.swap(false, Ordering::Relaxed) || running {
+            self.idle_since = Instant::now();
+        } else if self.idle_since.elapsed() >= config.idle {
+            return close(GOING_AWAY, "nothing was asked for a long time");
+        }
+        self.unanswered =
+            if conversation.heard.swap(false, Ordering::Relaxed) { 0 } else { self.unanswered + 1 };
+        if self.unanswered > UNANSWERED {
+            return close(GOING_AWAY, "pings were not answered");
+        }
+        Message::Ping(Bytes::new())
+    }
+}
+
+fn once(response: Executed) -> BoxStream<'static, Executed> {
+    stream::once(future::ready(response)).boxed()
+}
+
+fn failed(error: Error) -> Executed {
+    Executed::from_errors(vec![GraphqlError::from(Failure::from(error)).into_server_error(Pos::default())])
+}
+
+fn written(message: WsMessage) -> Message {
+    match message {
+        WsMessage::Text(text) => Message::Text(text.into()),
+        WsMessage::Close(code, reason) => close(code, &reason),
+    }
+}
+
+fn close(code: u16, reason: &str) -> Message {
+    let end = (0..=REASON_BYTES.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    let reason = Utf8Bytes::from(reason.get(..end.unwrap_or_default()).unwrap_or_default());
+    Message::Close(Some(CloseFrame { code, reason }))
 }

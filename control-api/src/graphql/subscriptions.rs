@@ -1,7 +1,6 @@
 //! What happens to a deployment, told as it happens.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::{Context, ID, SimpleObject};
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use super::asker::{actor, state};
 use super::failure::{Failure, Result};
 use super::functions::af::Status;
+use super::places::{Place, Places};
 use super::scalars::Date;
 use crate::app::State;
 use crate::domain::{Actor, Error, builds, tokens};
@@ -25,6 +25,11 @@ const ALL: usize = 2_000;
 /// Between two looks whether the token still counts.
 const RECHECK: Duration = Duration::from_secs(5);
 
+/// Those of a schema.
+pub(super) fn places() -> Places {
+    Places::new(PER_TOKEN, ALL)
+}
+
 /// What has become of a deployment.
 #[derive(SimpleObject)]
 struct DeploymentStatusUpdate {
@@ -33,42 +38,6 @@ struct DeploymentStatusUpdate {
     /// Why it failed.
     reason: Option<String>,
     timestamp: Date,
-}
-
-/// How many subscriptions there are, by token.
-#[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<String, usize>>>);
-
-/// Given back when the subscription ends.
-struct Place {
-    places: Places,
-    token: String,
-}
-
-impl Places {
-    fn take(&self, token: &str) -> std::result::Result<Place, Error> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let mine = taken.entry(token.to_owned()).or_default();
-        if *mine >= PER_TOKEN || all >= ALL {
-            let detail = format!("a token has at most {PER_TOKEN} subscriptions; end one first");
-            return Err(Error::Limit { code: "too_many_subscriptions", detail, seconds: 1 });
-        }
-        *mine += 1;
-        Ok(Place { places: self.clone(), token: token.to_owned() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mine) = taken.get_mut(&self.token) {
-            *mine -= 1;
-            if *mine == 0 {
-                taken.remove(&self.token);
-            }
-        }
-    }
 }
 
 /// A deployment that somebody watches.
@@ -118,7 +87,10 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<DeploymentStatusUpdate>> + use<>> {
         let (state, actor) = (state(ctx)?.clone(), actor(ctx)?.clone());
         let places = ctx.data::<Places>().map_err(|error| Error::Internal(error.message.into()))?;
-        let place = places.take(&actor.token)?;
+        let place = places.take(&actor.token).ok_or_else(|| {
+            let detail = format!("a token has at most {PER_TOKEN} subscriptions; end one first");
+            Error::Limit { code: "too_many_subscriptions", detail, seconds: 1 }
+        })?;
         let watched = Watched {
             committed: state.changes.subscribe(),
             built: state.builds.subscribe(),

@@ -2,12 +2,12 @@
 
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
-use super::asker::{actor, state};
+use super::asker::{actor, asker, state};
 use super::failure::Result;
 use super::projects::one_id;
 use super::scalars::{Date, Listing, PaginationInput};
-use crate::domain::sessions;
 use crate::domain::tokens::{self, Wanted};
+use crate::domain::{Error, sessions};
 use crate::store::{TokenRow, UserRow};
 
 /// A token without its secret.
@@ -172,7 +172,12 @@ impl Mutation {
         data: LoginWithPersonalAccessTokenDataInput,
     ) -> Result<String> {
         let project = data.project_id.as_ref().map(|project| project.as_str()).filter(|id| !id.is_empty());
-        Ok(sessions::open(state(ctx)?, &data.personal_access_token, project).await?)
+        let state = state(ctx)?;
+        let opened = sessions::open(state, &data.personal_access_token, project).await;
+        if matches!(opened, Err(Error::Unauthenticated)) {
+            asker(ctx)?.failed(state).await?;
+        }
+        Ok(opened?)
     }
 
     /// Makes a token.

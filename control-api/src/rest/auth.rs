@@ -29,12 +29,14 @@ pub(crate) async fn authenticate(
     }
     let actor = match tokens::authenticate(state, token(headers)?).await {
         Err(Error::Unauthenticated) => {
-            call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
+            if let Some(address) = call.address {
+                state.rates.failed(address).await?;
+            }
             return Err(Error::Unauthenticated);
         }
         other => other?,
     };
-    state.rates.count(&actor)?;
+    state.rates.count(&actor).await?;
     Ok(Some(Actor { call, ..actor }.into()))
 }
 

@@ -59,7 +59,11 @@ pub(super) async fn begin(Shared(state): Shared<Arc<State>>, mut request: Reques
     let if_match = (!if_match.is_empty()).then(|| if_match.join(","));
     request.extensions_mut().insert(Call { address, request: Some(id.clone()), if_match });
     let answered = REQUEST.scope(id.clone(), async {
-        match address.map_or(Ok(()), |address| state.rates.address(address)) {
+        let counted = match address {
+            Some(address) => state.rates.address(address).await,
+            None => Ok(()),
+        };
+        match counted {
             Ok(()) => next.run(request).await,
             Err(early) => Failure::from(early).into_response(),
         }

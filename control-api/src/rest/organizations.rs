@@ -56,7 +56,8 @@ pub(super) async fn list(
 /// Makes an organization with you as its owner.
 #[utoipa::path(post, path = "/v1/organizations", tag = "organizations", request_body = OrganizationInput,
     responses((status = 201, body = Organization), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

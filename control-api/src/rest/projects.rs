@@ -78,7 +78,8 @@ pub(super) async fn list(
 /// Makes a project of an organization of yours.
 #[utoipa::path(post, path = "/v1/projects", tag = "projects", request_body = ProjectInput, responses(
     (status = 201, body = Project), (status = 400, body = ProblemDocument),
-    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

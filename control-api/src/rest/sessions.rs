@@ -178,7 +178,9 @@ async fn answer(
     match tokens::inspect(state, &token).await {
         Ok((actor, expires_at)) => Ok(axum::Json(Validity::of(actor, expires_at))),
         Err(Error::Unauthenticated) => {
-            call.address.map_or(Ok(()), |address| state.rates.failed(address))?;
+            if let Some(address) = call.address {
+                state.rates.failed(address).await?;
+            }
             Ok(axum::Json(Validity::default()))
         }
         Err(error) => Err(error.into()),

@@ -70,6 +70,12 @@ pub(crate) async fn deployed(
     Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(project).bind(limit).fetch_all(db).await?)
 }
 
+/// As the transaction sees it.
+pub(crate) async fn count(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from functions where project_id = $1";
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, function: &FunctionRow) -> Result<(), StoreError> {
     let query = "insert into functions (id, project_id, name, slug, status, routes, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8)";

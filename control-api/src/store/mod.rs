@@ -97,6 +97,10 @@ impl FromStr for Database {
         let options = options.application_name("af").options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", "60s"),
+            // What is joined is a page, and what belongs to it is looked up by key. Left to itself, the planner reads all
+            // 100,000 functions to join one change of the feed with them: it takes a page for as large as it may be.
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
         ]);
         Ok(Self::Postgres(Box::new(options)))
     }

@@ -173,6 +173,12 @@ impl Store {
     }
 }
 
+/// Organizations that a user owns, as the transaction sees it.
+pub(crate) async fn count_owned(db: &mut Connection, user: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from organization_members where user_id = $1 and role = 'owner'";
+    Ok(sql::query_scalar(query).bind(user).fetch_one(db).await?)
+}
+
 pub(crate) async fn insert(
     db: &mut Connection,
     organization: &OrganizationRow,

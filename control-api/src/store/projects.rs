@@ -53,6 +53,12 @@ pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<Project
     Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
+/// As the transaction sees it.
+pub(crate) async fn count(db: &mut Connection, organization: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from projects where organization_id = $1";
+    Ok(sql::query_scalar(query).bind(organization).fetch_one(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, project: &ProjectRow) -> Result<(), StoreError> {
     let query = "insert into projects (id, organization_id, name, created_at, updated_at)
         values ($1, $2, $3, $4, $5)";

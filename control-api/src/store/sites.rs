@@ -66,6 +66,12 @@ pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<SiteRow
     Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
+/// As the transaction sees it.
+pub(crate) async fn count(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from sites where project_id = $1";
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, site: &SiteRow) -> Result<(), StoreError> {
     let query = "insert into sites (id, project_id, name, slug, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6)";

@@ -4,6 +4,9 @@
 
 pub mod dns;
 pub mod postgres;
+pub mod redis;
+pub mod socket;
+pub mod statements;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -17,7 +20,7 @@ use af_control_api::{
 };
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 use tokio::net::TcpListener;
 
 use self::postgres::Postgres;
@@ -67,6 +70,12 @@ pub struct Stored {
     _postgres: Option<Postgres>,
 }
 
+/// The place of the one who writes.
+pub enum Held {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
 #[derive(Clone)]
 enum Pool {
     Sqlite(SqlitePool),
@@ -84,10 +93,16 @@ impl Stored {
             }
             Engine::Postgres => {
                 let postgres = tokio::task::spawn_blocking(Postgres::new).await.unwrap();
-                let pool = Pool::Postgres(PgPool::connect_lazy(&postgres.url).unwrap());
-                Self { database: postgres.url.parse().unwrap(), pool, _postgres: Some(postgres) }
+                let database: Database = postgres.url.parse().unwrap();
+                let Database::Postgres(options) = &database else { panic!() };
+                let pool = Pool::Postgres(PgPool::connect_lazy_with((**options).clone()));
+                Self { database, pool, _postgres: Some(postgres) }
             }
         }
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
     }
 
     /// Rows of a text and bytes.
@@ -108,12 +123,47 @@ impl Stored {
         }
     }
 
-    /// How SQLite would answer a statement, step by step.
+    /// How the database would answer a statement, whatever its values are, step by step.
     pub async fn plan(&self, statement: &str) -> Vec<String> {
-        let Pool::Sqlite(pool) = &self.pool else { panic!("only SQLite's are read") };
-        let query = AssertSqlSafe(format!("explain query plan {statement}"));
-        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(pool).await.unwrap();
-        steps.into_iter().map(|(_, _, _, step)| step).collect()
+        match &self.pool {
+            Pool::Sqlite(pool) => {
+                let query = AssertSqlSafe(format!("explain query plan {statement}"));
+                let steps: Vec<(i64, i64, i64, String)> =
+                    sqlx::query_as(query).fetch_all(pool).await.unwrap();
+                steps.into_iter().map(|(_, _, _, step)| step).collect()
+            }
+            Pool::Postgres(pool) => {
+                let values = (1..40).rev().find(|place| statement.contains(&format!("${place}")));
+                let values = vec!["null"; values.unwrap_or_default()].join(", ");
+                let values = if values.is_empty() { values } else { format!("({values})") };
+                let mut db = pool.acquire().await.unwrap();
+                // The program says which type such a value has.
+                let statement = (1..9).fold(statement.to_owned(), |said, place| {
+                    said.replace(&format!("${place} is null"), &format!("${place}::text is null"))
+                });
+                let prepare =
+                    format!("set plan_cache_mode = force_generic_plan; prepare planned as {statement}");
+                let prepared = sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *db).await;
+                prepared.unwrap_or_else(|error| panic!("{statement}: {error}"));
+                let query = AssertSqlSafe(format!("explain execute planned{values}"));
+                let steps = sqlx::raw_sql(query).fetch_all(&mut *db).await.unwrap();
+                sqlx::raw_sql("deallocate planned").execute(&mut *db).await.unwrap();
+                steps.iter().map(|step| step.get::<String, _>(0).trim().to_owned()).collect()
+            }
+        }
+    }
+
+    /// Keeps everybody else from writing until it is dropped.
+    pub async fn hold(&self) -> Held {
+        match &self.pool {
+            Pool::Sqlite(pool) => Held::Sqlite(pool.begin_with("begin immediate").await.unwrap()),
+            Pool::Postgres(pool) => {
+                let mut held = pool.begin().await.unwrap();
+                let lock = "select pg_advisory_xact_lock(4702394921427289928)";
+                sqlx::query(lock).execute(&mut *held).await.unwrap();
+                Held::Postgres(held)
+            }
+        }
     }
 
     /// Several statements without values.
@@ -178,10 +228,25 @@ impl Served {
     }
 
     async fn configured(domains: DomainConfig, storage: StorageConfig, api: ApiConfig) -> Self {
+        Self::changed(|config| {
+            config.domains = domains;
+            config.storage = storage;
+            config.api = api;
+        })
+        .await
+    }
+
+    /// With a configuration that differs from the tests' own.
+    pub async fn changed(change: impl FnOnce(&mut ControlConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
-        let config = ControlConfig { storage, api, domains, ..config(dir.path(), &stored) };
-        let control = Box::pin(build(config, dir.path())).await;
+        let mut config = Box::new(config(dir.path(), &stored));
+        change(&mut config);
+        Box::pin(Self::first(config, stored, dir)).await
+    }
+
+    async fn first(config: Box<ControlConfig>, stored: Stored, dir: tempfile::TempDir) -> Self {
+        let control = Box::pin(build(*config, dir.path())).await;
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
@@ -244,6 +309,11 @@ impl Served {
         }
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// A WebSocket to a path, in the protocol of GraphQL.
+    pub async fn socket(&self, path: &str) -> socket::Socket {
+        socket::Socket::open(self.url.strip_prefix("http://").unwrap(), path).await
     }
 
     /// JSON, with the key of the content that it is about.

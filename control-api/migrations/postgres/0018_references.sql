@@ -1,0 +1,7 @@
+-- What refers to a row that is deleted is looked for then: without these, in all functions and sites.
+create index functions_by_current_deployment on functions (current_deployment_id)
+  where current_deployment_id is not null;
+create index sites_by_current_deployment on sites (current_deployment_id)
+  where current_deployment_id is not null;
+-- The feed is joined with names, and an index serves only comparisons in its own collation: the feed's, and SQLite's.
+alter table domains alter column hostname type text collate "C";
