@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use af_content::sink::Token;
+use af_control_api::providers::{Secret, Variables};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,10 @@ pub struct Environment {
     pub dns: DnsEnvironment,
     /// For the master key in backups.
     pub backup_passphrase: Option<Passphrase>,
+    /// AF_MASTER_KEY and AF_MASTER_KEY_PREVIOUS.
+    pub master_key: Variables,
+    /// Of a machine identity at an Infisical server: its id and its secret.
+    pub infisical: Option<(String, Secret)>,
     /// For places that hold content.
     pub pin_token: Option<Token>,
     config_home: Option<PathBuf>,
@@ -51,6 +56,13 @@ impl Environment {
             log: text("AF_LOG"),
             path: std::env::var_os("PATH").unwrap_or_default(),
             gateway_token: text("AF_GATEWAY_TOKEN"),
+            master_key: Variables(
+                [MASTER_KEY, MASTER_KEY_PREVIOUS]
+                    .iter()
+                    .filter_map(|name| Some(((*name).to_owned(), text(name)?.into())))
+                    .collect(),
+            ),
+            infisical: text(INFISICAL_CLIENT_ID).zip(text(INFISICAL_CLIENT_SECRET).map(Secret::from)),
             dns: DnsEnvironment(
                 DNS_VARIABLES.iter().filter_map(|name| text(name).map(|value| (*name, value))).collect(),
             ),
@@ -91,6 +103,16 @@ impl std::fmt::Debug for Passphrase {
         f.write_str("***")
     }
 }
+/// The master key of a server, unless it is in a file.
+pub const MASTER_KEY: &str = "AF_MASTER_KEY";
+
+/// The master key before, until everything is sealed with the new one.
+const MASTER_KEY_PREVIOUS: &str = "AF_MASTER_KEY_PREVIOUS";
+
+/// Of a machine identity, as Infisical's own client has them.
+pub const INFISICAL_CLIENT_ID: &str = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID";
+/// Its secret.
+pub const INFISICAL_CLIENT_SECRET: &str = "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET";
 
 /// Credentials for the zone of a server's domain, under the names that other programs know.
 const DNS_VARIABLES: [&str; 9] = [

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Home, guest, ok, refused};
+use support::{Home, deploy, guest, ok, refused};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -85,4 +85,69 @@ fn what_is_no_backup_is_refused() {
     fs::write(&file, "no backup").unwrap();
     refused(&mut admin(&home, "restore", &file, &[]));
     assert!(!home.data().join("af.sqlite").exists());
+}
+
+/// A server that is made of a backup answers as the first one did.
+async fn assert_answers(home: &Home, from: &Home, variables: &[(&str, &str)], answer: &str) {
+    copy(&from.data().join("blocks"), &home.data().join("blocks"));
+    let mut af = home.af();
+    af.envs(variables.iter().copied());
+    let server = home.up_as(af, &[]);
+    assert_eq!(server.get("hello", "/environment").await.text().await.unwrap(), answer);
+    assert!(server.stop().success());
+}
+
+#[tokio::test]
+async fn a_backup_has_the_master_key_wherever_it_comes_from_also_while_it_is_rotated() {
+    let [home, filed, given, rotating] = [(); 4].map(|()| Home::new());
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second, third] = ["first", "second", "third"].map(|name| dir.path().join(name));
+    let (key, other) = ("11".repeat(32), "22".repeat(32));
+    let (key, other) = (("AF_MASTER_KEY", key.as_str()), ("AF_MASTER_KEY", other.as_str()));
+    let mut af = home.af();
+    af.env(key.0, key.1);
+    let server = home.up_as(af, &[]);
+    deploy(&home, "hello", "hostile", &["--env", "NAME=kept"]);
+    let answer = server.get("hello", "/environment").await.text().await.unwrap();
+    assert!(answer.contains("kept"), "{answer}");
+    let run = |home: &Home, action: &str, file: &Path, key: Option<(&str, &str)>| {
+        let with_key: &[&str] = if action == "backup" { &["--with-key"] } else { &[] };
+        let mut af = admin(home, action, file, with_key);
+        af.env("AF_BACKUP_PASSPHRASE", PASSPHRASE).envs(key);
+        af
+    };
+    let (_, why) = refused(&mut run(&home, "backup", &first, None));
+    assert!(why.contains("cannot put the master key in"), "{why}");
+    let (_, why) = refused(&mut run(&home, "backup", &first, Some(other)));
+    assert!(why.contains("not the one that the database was sealed with") && !first.exists(), "{why}");
+    ok(&mut run(&home, "backup", &first, Some(key)));
+    assert!(server.stop().success());
+
+    // A server that gets its key from elsewhere has to get this one; one that does not has it in a file.
+    let (_, why) = refused(&mut run(&given, "restore", &first, Some(other)));
+    assert!(why.contains("another than the one that was given"), "{why}");
+    assert!(ok(&mut run(&given, "restore", &first, Some(key))).contains(r#""masterKey": true"#));
+    let file = given.data().join("master.key");
+    assert!(!file.exists());
+    assert_answers(&given, &home, &[key], &answer).await;
+    assert!(!file.exists());
+    ok(&mut run(&filed, "restore", &first, None));
+    let file = filed.data().join("master.key");
+    assert_eq!(fs::read(&file).unwrap(), [0x11; 32]);
+    assert_answers(&filed, &home, &[], &answer).await;
+
+    // As a rotation begins; whoever gets both keys ends it.
+    fs::write(filed.data().join("master.key.next"), [0x33; 32]).unwrap();
+    ok(&mut run(&filed, "backup", &second, None));
+    ok(&mut run(&rotating, "restore", &second, None));
+    let [file, next] = ["master.key", "master.key.next"].map(|name| rotating.data().join(name));
+    assert_eq!((fs::read(&file).unwrap(), fs::read(&next).unwrap()), (vec![0x11; 32], vec![0x33; 32]));
+    assert_answers(&rotating, &home, &[], &answer).await;
+    assert!(!next.exists() && fs::read(&file).unwrap() == [0x33; 32]);
+    ok(rotating.af().args(["admin", "rotate-master-key", "--data-dir"]).arg(rotating.data()));
+    ok(&mut run(&rotating, "backup", &third, None));
+    let last = Home::new();
+    ok(&mut run(&last, "restore", &third, None));
+    assert_eq!(fs::read(&file).unwrap(), fs::read(last.data().join("master.key")).unwrap());
+    assert_answers(&last, &home, &[], &answer).await;
 }

@@ -89,7 +89,11 @@ async fn settings_are_sealed_and_belong_to_a_deployment() {
         assert_eq!(code, 1, "{args:?}: {said}");
     }
     server.kill();
-    let found = Command::new("grep").arg("-rl").arg("secret").arg(home.data()).output().unwrap();
+    let found = Command::new("grep")
+        .args(["-rl", "-e", "first secret", "-e", "second secret"])
+        .arg(home.data())
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8(found.stdout).unwrap(), "", "no file has a value");
     assert!(!home.logged().contains("secret"));
     let server = home.up(&[]);

@@ -220,13 +220,21 @@ async fn a_private_function_answers_and_nothing_that_is_stored_tells_what_it_is(
     fs::remove_dir_all(home.data().join("artifacts")).unwrap();
     let server = home.up(&["--cpu-limit-ms", "5000"]);
     assert_answers(&server, "files").await;
-    // Without the master key nothing can be read, and that is said.
     server.kill();
-    fs::remove_file(home.data().join("master.key")).unwrap();
-    let server = home.up(&[]);
-    let answer = server.get("files", "/").await;
-    assert_eq!(answer.status(), 503);
-    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "content_key_missing");
+    assert_nothing_without_key(&home);
+}
+
+/// Without the master key nothing can be read, and that is said; no other one is made.
+fn assert_nothing_without_key(home: &Home) {
+    let key = home.data().join("master.key");
+    fs::remove_file(&key).unwrap();
+    let mut up = home.af();
+    let (_, said) = refused(
+        up.args(["up", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(home.data()),
+    );
+    assert!(said.contains("the master key in") && said.contains("is missing or is not the one"), "{said}");
+    assert!(!key.exists());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ pub mod car;
 pub mod disk;
 pub mod gateway;
 pub mod hash;
+pub mod pieces;
 pub mod private;
 pub mod serving;
 pub mod sink;

@@ -4,6 +4,7 @@ pub mod capability;
 pub mod content_id;
 pub mod cors;
 pub mod domain_name;
+pub mod edge;
 pub mod feed;
 pub mod guest_world;
 pub mod limits;

@@ -78,17 +78,33 @@ impl SettingValue {
 /// # Errors
 /// When a value is too long, or there are too many.
 pub fn check(settings: &Settings) -> Result<(), SettingError> {
-    if settings.len() > SETTINGS {
-        return Err(SettingError::Count(settings.len()));
-    }
-    let mut total = 0;
     for (name, value) in settings {
-        if value.0.len() > SETTING_BYTES || value.0.contains('\0') {
-            return Err(SettingError::Value(name.clone(), value.0.len()));
-        }
-        total += name.0.len() + value.0.len();
+        check_value(name, value)?;
     }
-    if total > SETTINGS_BYTES { Err(SettingError::Total(total)) } else { Ok(()) }
+    check_sizes(settings.iter().map(|(name, value)| (name, value.0.len())))
+}
+
+/// Whether a setting may have this value.
+///
+/// # Errors
+/// When it is too long, or has a NUL byte.
+pub fn check_value(name: &SettingName, value: &SettingValue) -> Result<(), SettingError> {
+    let fits = value.0.len() <= SETTING_BYTES && !value.0.contains('\0');
+    if fits { Ok(()) } else { Err(SettingError::Value(name.clone(), value.0.len())) }
+}
+
+/// Whether a function may have settings with values of these lengths, in bytes, all together.
+///
+/// # Errors
+/// When there are too many, or they are too long together.
+pub fn check_sizes<'a>(settings: impl Iterator<Item = (&'a SettingName, usize)>) -> Result<(), SettingError> {
+    let (count, total) =
+        settings.fold((0, 0), |(count, total), (name, length)| (count + 1, total + name.0.len() + length));
+    match () {
+        () if count > SETTINGS => Err(SettingError::Count(count)),
+        () if total > SETTINGS_BYTES => Err(SettingError::Total(total)),
+        () => Ok(()),
+    }
 }
 
 impl std::borrow::Borrow<str> for SettingName {

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,16 +18,19 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::builds::{self, Builds};
-use crate::domain::changes::Changes;
+use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
+use crate::domain::edges::Edges;
+use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::quotas::Quotas;
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
-use crate::domain::sealing::Seal;
 use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
-use crate::domain::{Clock, blocks, bootstrap, feed, signing_keys, tokens, triggers, verification};
+use crate::domain::{
+    Clock, blocks, bootstrap, feed, rotation, settings, signing_keys, tokens, triggers, verification,
+};
 use crate::graphql::GraphqlConfig;
 use crate::javascript::JavaScriptBuild;
 use crate::redis::{RedisUrl, SharedRates};
@@ -82,8 +84,8 @@ pub(crate) struct Storage {
 pub struct ControlConfig {
     /// Where everything but content is kept.
     pub database: Database,
-    /// The file of the key that settings are sealed with; made on the first start.
-    pub master_key: PathBuf,
+    /// What the keys of projects are sealed with.
+    pub master_key: MasterKey,
     /// Where functions answer, with `{slug}` in it: `http://{slug}.localhost:8080`.
     pub invoke_url: String,
     /// Requests of one token per second, twice as many at once.
@@ -128,13 +130,24 @@ pub enum ControlError {
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     /// The master key.
-    #[error("the master key in {path} cannot be read or made")]
+    #[error("the master key {key} cannot be read or made")]
     MasterKey {
-        /// Its file.
-        path: PathBuf,
+        /// Where it is.
+        key: MasterKey,
         /// Why.
         source: std::io::Error,
     },
+    /// None, or another one than what the database was sealed with.
+    #[error(
+        "the master key {0} is missing or is not the one that the database was sealed with; give the one that was there before, or restore it from a backup (docs/secrets.md says what to do where it is lost)"
+    )]
+    OtherMasterKey(MasterKey),
+    /// What is sealed.
+    #[error("what is sealed in the database cannot be brought up to date: {0}")]
+    Sealed(crate::domain::Error),
+    /// A rotation that was cut off.
+    #[error("the rotation of the master key cannot be finished")]
+    Rotation(#[from] rotation::RotationError),
     /// The block store.
     #[error("the block store cannot be used")]
     Blocks(#[from] af_content::StoreError),
@@ -165,7 +178,7 @@ pub struct State {
     /// Whoever else may have content.
     pub(crate) sources: Fetcher,
     pub(crate) limits: Limits,
-    pub(crate) seal: Seal,
+    pub(crate) keys: Keyring,
     pub(crate) domains: Domains,
     pub(crate) scheduler: Scheduler,
     pub(crate) storage: Storage,
@@ -181,6 +194,7 @@ pub struct State {
     pub(crate) api: ApiConfig,
     pub(crate) signing_keys: signing_keys::Known,
     pub(crate) builds: Builds,
+    pub(crate) edges: Edges,
 }
 
 impl State {
@@ -194,6 +208,20 @@ impl State {
         let label = preview_label(deployment, &Slug::parse(slug).ok()?)?;
         Some(self.invoke_url(&label))
     }
+}
+
+/// Reads the master key, and ends what a crash has cut off: nothing is sealed with another one then.
+async fn keys(store: &Store, key: MasterKey) -> Result<Keyring, ControlError> {
+    if !Keyring::is_there(&key) && rotation::is_sealed(store).await? {
+        return Err(ControlError::OtherMasterKey(key));
+    }
+    let keys = Keyring::open(&key).map_err(|source| ControlError::MasterKey { key: key.clone(), source })?;
+    if !rotation::opens(store, &keys).await? {
+        return Err(ControlError::OtherMasterKey(key));
+    }
+    settings::recover(store, &keys).await.map_err(ControlError::Sealed)?;
+    rotation::resume(store, &keys, &key).await?;
+    Ok(keys)
 }
 
 impl ControlApi {
@@ -210,13 +238,12 @@ impl ControlApi {
         triggers::recover(&store).await?;
         builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
-        let path = config.master_key;
-        let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
+        let keys = Box::pin(keys(&store, config.master_key)).await?;
         let shared = config.api.redis.as_ref().map(SharedRates::new).transpose()?.map(Arc::new);
         let counted_alone = shared.as_ref().map(|shared| shared.alone());
         let state = State {
             store,
-            seal,
+            keys,
             scheduler: Scheduler::new(config.clock),
             blocks,
             sources,
@@ -237,6 +264,7 @@ impl ControlApi {
             api: config.api,
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
+            edges: Edges::default(),
         };
         let state = Arc::new(state);
         Ok(Self { state, gateway: config.gateway, graphql: config.graphql, counted_alone })
@@ -286,6 +314,14 @@ impl ControlApi {
         scheduler::run(self.state.clone(), callee, stop).await;
     }
 
+    /// Notices what other servers of the same database commit, until `stop` resolves.
+    pub async fn follow_others(&self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = changes::follow(&self.state) => {}
+            () = stop => {}
+        }
+    }
+
     /// Checks verified domains again and again, until `stop` resolves.
     pub async fn watch_domains(&self, stop: impl Future<Output = ()>) {
         // A check that is cut leaves everything as it was.
@@ -312,6 +348,10 @@ impl ControlApi {
 
     /// Serves until `stop` resolves, then lets requests finish.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        listen::serve(listener, self.router(), stop).await;
+        let stopped = async {
+            stop.await;
+            self.state.changes.end();
+        };
+        listen::serve(listener, self.router(), stopped).await;
     }
 }

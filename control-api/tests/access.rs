@@ -110,6 +110,7 @@ async fn a_viewer_changes_nothing() {
                 "keys" => json!({ "name": "key" }),
                 "invitations" | "usr_2" => json!({ "role": "viewer" }),
                 "pins" => json!({ "cid": CID }),
+                "secrets" | "settings" => json!({ "values": { "NAME": "value" } }),
                 _ => json!({}),
             };
             let (status, said) = scene.call(&viewer, method, &path, body).await;

@@ -77,6 +77,9 @@ async fn a_member_of_another_project_finds_nothing_here() {
         ("post" | "put", path) if path.ends_with("/invitations") || path.ends_with("/members/{user}") => {
             json!({ "role": "viewer" })
         }
+        ("patch", path) if path.ends_with("/secrets") || path.ends_with("/settings") => {
+            json!({ "values": { "NAME": "value" } })
+        }
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
     };
@@ -285,7 +288,7 @@ async fn a_sites_blocks_survive_the_next_start() {
     let build = async || {
         let config = ControlConfig {
             database: stored.database.clone(),
-            master_key: dir.path().join("master.key"),
+            master_key: dir.path().join("master.key").into(),
             invoke_url: "http://{slug}.localhost:8080".into(),
             limits: Limits::default(),
             clock: Clock::System,

@@ -13,7 +13,9 @@ async fn seen(served: &Served) -> Vec<Value> {
     let mut all = Vec::new();
     let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
     let project = projects["data"][0]["id"].as_str().unwrap().to_owned();
-    for path in ["functions", "sites", "domains", "members", "keys", "audit", "storage"] {
+    for path in
+        ["functions", "sites", "domains", "members", "keys", "audit", "storage", "settings", "secrets"]
+    {
         let path = format!("/v1/projects/{project}/{path}");
         let (status, page) = served.call("get", &path, Some(OWNER), Value::Null).await;
         assert_eq!(status, 200, "{path} {page}");
@@ -39,6 +41,10 @@ async fn backed_up() -> (Served, Vec<u8>) {
     made(format!("{root}/domains"), claim).await;
     made(format!("{root}/keys"), json!({ "name": "ci", "role": "viewer" })).await;
     made("/v1/tokens/session".into(), json!({})).await;
+    for (kind, value) in [("settings", "shown"), ("secrets", "never")] {
+        let body = json!({ "values": { kind.to_uppercase(): value } });
+        assert_eq!(served.call("patch", &format!("{root}/{kind}"), Some(OWNER), body).await.0, 200);
+    }
     let id = function["id"].as_str().unwrap();
     // Functions and deployments refer to each other.
     let insert = "insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id,
@@ -56,10 +62,11 @@ async fn moved(from: Engine, to: Engine) {
     let (sent, received) = tokio::sync::oneshot::channel();
     let story = async {
         let (served, file) = backed_up().await;
-        assert!(sent.send((seen(&served).await, file)).is_ok());
+        let key = std::fs::read(served.dir().join("master.key")).unwrap();
+        assert!(sent.send((seen(&served).await, file, key)).is_ok());
     };
     Box::pin(on(from, story)).await;
-    let (before, file) = received.await.unwrap();
+    let (before, file, key) = received.await.unwrap();
     let story = async {
         let dir = tempfile::tempdir().unwrap();
         let stored = Stored::new(dir.path()).await;
@@ -67,8 +74,10 @@ async fn moved(from: Engine, to: Engine) {
         let mut again = Vec::new();
         dump(&stored.database, &mut again).await.unwrap();
         assert_eq!(lines(&file), lines(&again), "row for row");
+        std::fs::write(dir.path().join("master.key"), key).unwrap();
         let served = Served::restored(stored, dir).await;
         assert_eq!(seen(&served).await, before);
+        assert!(before.iter().any(|page| page["data"][0]["value"] == "shown"), "settings can be opened");
         assert_eq!(served.call("get", "/v1/projects", Some(STRANGER), Value::Null).await.0, 200);
         let Err(BackupError::NotEmpty { .. }) = load(&served.stored.database, &file[..]).await else {
             panic!("it went into a database that is not empty")

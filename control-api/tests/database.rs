@@ -14,7 +14,7 @@ use support::{Engine, Stored, on};
 async fn build(dir: &std::path::Path, stored: &Stored) -> Result<ControlApi, ControlError> {
     let config = ControlConfig {
         database: stored.database.clone(),
-        master_key: dir.join("master.key"),
+        master_key: dir.join("master.key").into(),
         invoke_url: "http://{slug}.localhost:8080".into(),
         rate_limit: limits::REQUESTS_PER_SECOND,
         limits: Limits::default(),

@@ -12,7 +12,7 @@ use support::{Engine, OWNER, STRANGER, Served, on};
 
 /// What is as large as the platform. PostgreSQL scans small tables, as it should: of these only what `MANY` makes large counts
 /// there.
-const LARGE: [&str; 12] = [
+const LARGE: [&str; 15] = [
     "functions",
     "deployments",
     "tokens",
@@ -25,6 +25,9 @@ const LARGE: [&str; 12] = [
     "organizations",
     "project_blocks",
     "schedule",
+    "settings",
+    "deployment_settings",
+    "project_keys",
 ];
 
 /// The first of them.
@@ -103,9 +106,19 @@ async fn use_everything(served: &Served) {
         "invitations",
         "storage",
         "storage/usage",
+        "settings",
+        "secrets",
     ] {
         call("get", &format!("{project}/{path}"), Value::Null).await;
     }
+    for owner in [&project, &function] {
+        for (kind, value) in [("settings", json!("a")), ("secrets", json!("b")), ("secrets", Value::Null)] {
+            let name = if kind == "settings" { "MODE" } else { "KEY" };
+            call("patch", &format!("{owner}/{kind}"), json!({ "values": { name: value } })).await;
+        }
+        call("get", &format!("{owner}/settings"), Value::Null).await;
+    }
+    call("post", &format!("{project}/rotate-content-key"), json!({})).await;
     for path in [&function, &site, &domain, &organization, &project] {
         call("get", path, Value::Null).await;
         served.call("get", path, Some(STRANGER), Value::Null).await;

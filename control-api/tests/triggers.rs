@@ -53,7 +53,7 @@ impl Platform {
     async fn start(dir: &Path, stored: &Stored, clock: &watch::Sender<i64>) -> Self {
         let config = ControlConfig {
             database: stored.database.clone(),
-            master_key: dir.join("master.key"),
+            master_key: dir.join("master.key").into(),
             invoke_url: "http://{slug}.localhost:8080".into(),
             rate_limit: limits::REQUESTS_PER_SECOND,
             limits: Limits::default(),

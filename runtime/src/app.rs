@@ -160,6 +160,16 @@ impl Edge {
         self.health.routes_known();
     }
 
+    /// The control plane has told everything up to this revision.
+    pub fn feed_known(&self, revision: u64) {
+        self.metrics.feed_known(revision);
+    }
+
+    /// The control plane has not told what it should.
+    pub fn feed_failed(&self) {
+        self.metrics.feed_failed();
+    }
+
     /// Calls a function because its time has come, and returns what it answered. No client can cause such a call:
     /// the headers that tell the function of it are taken out of every request.
     pub async fn trigger(&self, tick: &Tick) -> Answered {

@@ -7,6 +7,7 @@ pub mod app;
 pub mod artifact;
 pub mod content;
 pub mod core_number;
+pub mod feed;
 pub mod host;
 
 pub mod http;

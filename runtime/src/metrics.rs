@@ -7,7 +7,7 @@ mod rates;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[cfg(feature = "bitswap")]
 use af_content::bitswap::Counters;
@@ -42,10 +42,19 @@ pub struct Metrics {
     upstream_tunnels: Gauge,
     certificates: Family<Code, Counter>,
     handshakes_failed: Counter,
+    feed: FeedGauges,
     sources: Sources,
     #[cfg(feature = "bitswap")]
     peer: peer::Peer,
     rates: rates::Rates,
+}
+
+/// How far an edge that is a process of its own knows the feed.
+#[derive(Default)]
+struct FeedGauges {
+    revision: Gauge,
+    contact: Gauge,
+    failures: Counter,
 }
 
 /// Sources of content, which count for themselves.
@@ -93,6 +102,7 @@ impl Default for Metrics {
             upstream_tunnels: Gauge::default(),
             certificates: Family::default(),
             handshakes_failed: Counter::default(),
+            feed: FeedGauges::default(),
             sources: Sources::default(),
             #[cfg(feature = "bitswap")]
             peer: peer::Peer::default(),
@@ -103,6 +113,7 @@ impl Default for Metrics {
         metrics.upstream_answered = metrics.upstream_requests.get_or_create_owned(&Code { code: ANSWERED });
         metrics.register();
         metrics.register_upstream();
+        metrics.register_feed();
         metrics.registry.register_collector(Box::new(metrics.sources.clone()));
         #[cfg(feature = "bitswap")]
         metrics.registry.register_collector(Box::new(metrics.peer.clone()));
@@ -112,6 +123,38 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// The control plane has answered: everything up to `revision` is known.
+    pub fn feed_known(&self, revision: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.feed.contact.set(i64::try_from(now).unwrap_or(i64::MAX));
+        self.feed.revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
+    }
+
+    /// The control plane has not answered, or not as it should.
+    pub fn feed_failed(&self) {
+        self.feed.failures.inc();
+    }
+
+    fn register_feed(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "feed_revision",
+            "The newest revision of the feed that is known",
+            self.feed.revision.clone(),
+        );
+        registry.register_with_unit(
+            "feed_contact",
+            "When the control plane answered last, since 1970 UTC; 0: not since the start",
+            Unit::Seconds,
+            self.feed.contact.clone(),
+        );
+        registry.register(
+            "feed_failures",
+            "Times that the control plane did not answer as it should",
+            self.feed.failures.clone(),
+        );
+    }
+
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register(

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use af_control_api::Database;
 use clap::{Args as Options, Subcommand};
 
+use super::master_key::Source;
+
 #[derive(Debug, Subcommand)]
 pub enum Admin {
     /// Write all that the database has to a file, while the server works. Content is not in it: its files never change, so
@@ -12,6 +14,8 @@ pub enum Admin {
     Backup(Backup),
     /// Make a new server's database of a backup, on SQLite or PostgreSQL, whichever it came from. Then copy the content
     Restore(Restore),
+    /// Seal everything with a new master key, while servers go on; repeat it after a crash, and it goes on
+    RotateMasterKey(Rotate),
 }
 
 /// Which database.
@@ -30,11 +34,13 @@ pub struct Backup {
     /// The file to make
     pub file: PathBuf,
     /// Put the master key in, sealed under the passphrase in AF_BACKUP_PASSPHRASE (12 or more characters): without the key,
-    /// settings and the keys of certificates and private functions cannot be opened
+    /// settings, secrets and the keys of certificates and private content cannot be opened
     #[arg(long)]
     pub with_key: bool,
     #[command(flatten)]
     pub kept: Kept,
+    #[command(flatten)]
+    pub master_key: Source,
 }
 
 #[derive(Debug, Options)]
@@ -43,4 +49,14 @@ pub struct Restore {
     pub file: PathBuf,
     #[command(flatten)]
     pub kept: Kept,
+    #[command(flatten)]
+    pub master_key: Source,
+}
+
+#[derive(Debug, Options)]
+pub struct Rotate {
+    #[command(flatten)]
+    pub kept: Kept,
+    #[command(flatten)]
+    pub master_key: Source,
 }

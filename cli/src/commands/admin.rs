@@ -5,13 +5,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use af_control_api::Database;
 use af_control_api::domain::key_backup::SealedKey;
+use af_control_api::domain::master_key::Presence;
+use af_control_api::domain::rotation;
 use af_control_api::store::backup::{Summary, dump, load};
+use af_control_api::{Database, Key, MasterKey};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::master_key;
 use super::server::lock;
 use crate::args::admin::{Admin, Backup, Kept, Restore};
 use crate::config::Environment;
@@ -26,7 +29,7 @@ const LEVEL: i32 = 6;
 /// The first line of a backup; the rows follow.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Key {
+struct First {
     af_master_key: Option<SealedKey>,
 }
 
@@ -35,40 +38,44 @@ pub async fn run(command: Admin, environment: &Environment, output: &Output) -> 
     match command {
         Admin::Backup(options) => backup(&options, environment, output).await,
         Admin::Restore(options) => restore(&options, environment, output).await,
+        Admin::RotateMasterKey(options) => master_key::rotate(options, environment, output).await,
     }
 }
 
 async fn backup(options: &Backup, environment: &Environment, output: &Output) -> anyhow::Result<()> {
     let (data, database) = kept(&options.kept, environment)?;
-    if let Database::Sqlite(path) = &database
-        && !path.exists()
-    {
-        bail!("there is no database {}; say where it is with --data-dir or --database", path.display());
-    }
-    let key = match (options.with_key, &environment.backup_passphrase) {
-        (false, _) => None,
-        (true, None) => {
+    is_there(&database)?;
+    let (master_key, keys) = match options.with_key {
+        true => keys(options, environment, &data, &database).await?,
+        false => (None, Vec::new()),
+    };
+    let sealed = match (&master_key, &environment.backup_passphrase) {
+        (None, _) => None,
+        (Some(_), None) => {
             bail!("set AF_BACKUP_PASSPHRASE to a passphrase of 12 or more characters for --with-key")
         }
-        (true, Some(passphrase)) => {
-            let path = data.join("master.key");
-            let sealed = SealedKey::of(&path, passphrase);
-            Some(sealed.with_context(|| format!("cannot put the master key {} in", path.display()))?)
+        (Some(_), Some(passphrase)) => {
+            Some(SealedKey::of(&keys, passphrase).context("cannot put the master key in")?)
         }
     };
-    let summary = write(&options.file, &database, key).await.inspect_err(|_| {
+    let summary = write(&options.file, &database, sealed).await.inspect_err(|_| {
         // What is not whole is nothing; that it could not be made is said already.
         let _left = fs::remove_file(partial(&options.file));
     })?;
+    if let Some(key) = &master_key
+        && key.keys()? != keys
+    {
+        fs::remove_file(&options.file)?;
+        bail!("the master key was rotated while the backup was made; make it again");
+    }
     let bytes = fs::metadata(&options.file)?.len();
     let mut message =
         format!("{} rows of {} tables are in {}", summary.rows, summary.tables, options.file.display());
     if !options.with_key {
-        message.push_str(&format!(
-            "\nwarning: the master key is not in it. Without {} nobody can open settings, the keys of certificates and private \
-             functions: keep a copy elsewhere, or use --with-key",
-            data.join("master.key").display()
-        ));
+        message.push_str(
+            "\nwarning: the master key is not in it. Without it nobody can open settings, secrets and the keys of certificates \
+             and private content: keep a copy elsewhere, or use --with-key",
+        );
     }
     message.push_str(&format!(
         "\ncontent is not in it: copy {} now, whose files never change",
@@ -87,7 +94,7 @@ async fn write(file: &Path, database: &Database, key: Option<SealedKey>) -> anyh
     let opened = opened.with_context(|| format!("cannot write {}", partial.display()))?;
     let mut out = zstd::Encoder::new(opened, LEVEL)?;
     out.include_checksum(true)?;
-    serde_json::to_writer(&mut out, &Key { af_master_key: key })?;
+    serde_json::to_writer(&mut out, &First { af_master_key: key })?;
     out.write_all(b"\n")?;
     let summary = dump(database, &mut out).await?;
     out.finish()?.sync_all()?;
@@ -102,53 +109,88 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
     let mut from = BufReader::new(zstd::Decoder::new(opened)?);
     let mut line = Vec::new();
     from.by_ref().take(KEY_LINE).read_until(b'\n', &mut line)?;
-    let key: Key = serde_json::from_slice(&line)
+    let first: First = serde_json::from_slice(&line)
         .with_context(|| format!("{} is no backup of `af admin backup`", options.file.display()))?;
     let _lock = lock(&data)?;
-    let path = data.join("master.key");
-    let key = match (&key.af_master_key, &environment.backup_passphrase) {
-        (None, _) => None,
+    let keys = match (&first.af_master_key, &environment.backup_passphrase) {
+        (None, _) => Vec::new(),
         (Some(_), None) => bail!("the master key is in this backup; set AF_BACKUP_PASSPHRASE to open it"),
-        (Some(sealed), Some(passphrase)) => Some(sealed.open(passphrase)?),
+        (Some(sealed), Some(passphrase)) => sealed.open(passphrase)?,
     };
-    if let Some(key) = &key
-        && fs::read(&path).is_ok_and(|there| there != **key)
-    {
-        bail!("{} is another master key than that of the backup; choose an empty --data-dir", path.display());
+    let place = master_key::find(&options.master_key, environment, &data).await?;
+    let found = place.presence(&keys)?;
+    if found == Presence::Others {
+        match place {
+            MasterKey::File(path) => bail!(
+                "{} is another master key than that of the backup; choose an empty --data-dir",
+                path.display()
+            ),
+            MasterKey::Given { .. } => bail!(
+                "the backup's master key is another than the one that was given; give that one, or none, and the backup's is \
+                 written to a file"
+            ),
+        }
     }
     let summary = load(&database, from).await?;
-    if let Some(key) = &key
-        && !path.exists()
-    {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        file.write_all(key)?;
-        file.sync_all()?;
+    if found == Presence::Missing && !keys.is_empty() {
+        place.restore(&keys).with_context(|| format!("cannot write the master key {place}"))?;
     }
+    let has_key = found == Presence::These || !keys.is_empty();
     let mut message = format!("{} rows of {} tables are restored", summary.rows, summary.tables);
-    if !path.exists() {
-        message.push_str(&format!(
-            "\nwarning: the backup has no master key. Copy that of the first server to {} before you start this one",
-            path.display()
-        ));
+    if !has_key {
+        message.push_str(
+            "\nwarning: the backup has no master key. Give this server that of the first one before you start it; in a file, it \
+             is master.key in the data directory",
+        );
     }
     message.push_str(&format!(
         "\nnext: copy the first server's folder blocks to {}, and start af up",
         data.display()
     ));
     let value = json!({ "schema": summary.schema, "tables": summary.tables, "rows": summary.rows,
-        "masterKey": path.exists() });
+        "masterKey": has_key });
     output.result(&value, &message);
     Ok(())
 }
 
-fn kept(options: &Kept, environment: &Environment) -> anyhow::Result<(PathBuf, Database)> {
+/// The keys that open what is in the database, and where they are.
+async fn keys(
+    options: &Backup,
+    environment: &Environment,
+    data: &Path,
+    database: &Database,
+) -> anyhow::Result<(Option<MasterKey>, Vec<Key>)> {
+    let place = master_key::find(&options.master_key, environment, data).await?;
+    let keys = place.keys().with_context(|| format!("cannot put the master key {place} in"))?;
+    if !rotation::fits(database, &place).await? {
+        bail!("the master key {place} is not the one that the database was sealed with; say where that is");
+    }
+    Ok((Some(place), keys))
+}
+
+/// Where a server keeps everything, and its database.
+pub(super) fn kept(options: &Kept, environment: &Environment) -> anyhow::Result<(PathBuf, Database)> {
     let data = match &options.data_dir {
         Some(dir) => dir.clone(),
         None => environment.data_dir()?,
     };
-    let database = options.database.clone().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite")));
+    let database = database(options.database.as_ref(), &data);
     Ok((data, database))
+}
+
+/// The one that was given, or the file in the data directory.
+pub(super) fn database(given: Option<&Database>, data: &Path) -> Database {
+    given.cloned().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite")))
+}
+
+/// Whoever mistypes a directory gets no new, empty database there.
+pub(super) fn is_there(database: &Database) -> anyhow::Result<()> {
+    match database {
+        Database::Sqlite(path) if !path.exists() => {
+            bail!("there is no database {}; say where it is with --data-dir or --database", path.display())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn partial(file: &Path) -> PathBuf {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use af_content::DiskStore;
 #[cfg(feature = "bitswap")]
 use af_content::bitswap::{Bitswap, Config, Identity, Serve};
-use af_content::source::{DagBounds, DagSummary, Fetcher, Progress};
-use af_content::unixfs::{ExportError, Node};
+use af_content::pieces::Pieces;
+use af_content::source::{DagBounds, DagSummary, Fetcher, FileStream, Progress};
+use af_content::unixfs::ExportError;
 use af_contract::{Blake3Hash, Codec, ContentId};
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -26,8 +27,8 @@ use crate::output::Output;
 /// Blocks of one DAG: a million of them is a file of a terabyte.
 const BLOCKS: usize = 1 << 20;
 
-/// Pieces of a file between whoever fetches them and whoever writes them.
-const PIECES: usize = 4;
+/// Blocks of a file between whoever fetches them and whoever writes them.
+const BLOCKS_TO_WRITE: usize = 2;
 
 /// Fetches, verifies, and writes.
 pub async fn fetch(options: Fetch, environment: &Environment, output: &Output) -> anyhow::Result<()> {
@@ -127,9 +128,15 @@ impl Fetched {
         }
         let began = Instant::now();
         let bar = output.spinner("fetching");
-        let written = options.blocks.is_none() && !options.car && is_file(&fetcher, options.cid).await?;
-        let (dag, blake3) = if written {
-            streamed(&fetcher, options, &bar, out).await?
+        let stream = if options.blocks.is_none() && !options.car {
+            let file = fetcher.file(options.cid, bounds(options)).await;
+            file.map_err(|error| failed(error, &fetcher))?
+        } else {
+            None
+        };
+        let written = stream.is_some();
+        let (dag, blake3) = if let Some(file) = stream {
+            streamed(&fetcher, file, &bar, out).await?
         } else {
             let progress = &mut |progress: Progress| bar.inc(progress.size as u64);
             let fetched = fetcher.dag(options.cid, bounds(options), progress).await;
@@ -166,7 +173,7 @@ impl Fetched {
         fields.push(("verdict", verdict.to_owned()));
         let value = json!({
             "cid": self.id, "blocks": blocks, "bytes": bytes, "fetched": fetched, "blake3Hash": self.blake3,
-            "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX), "sources": values, "verified": true,
+            "milliseconds": self.took.as_secs_f64() * 1e3, "sources": values, "verified": true,
         });
         output.result(&value, &output.fields(&fields));
     }
@@ -188,22 +195,10 @@ fn bounds(options: &Fetch) -> DagBounds {
     DagBounds { bytes: options.max_mb << 20, blocks: BLOCKS }
 }
 
-/// Whether it is a file, by its root.
-async fn is_file(fetcher: &Fetcher, id: ContentId) -> anyhow::Result<bool> {
-    match id.codec() {
-        Codec::Raw => Ok(true),
-        Codec::DagPb => {
-            let root = fetcher.block(id).await.map_err(|error| failed(error, fetcher))?;
-            Ok(Node::decode(&id, &root)?.file_size().is_some())
-        }
-        _ => Ok(false),
-    }
-}
-
 /// Writes a file as it comes: each piece is verified before, and nothing is kept besides.
 async fn streamed(
     fetcher: &Fetcher,
-    options: &Fetch,
+    mut file: FileStream,
     bar: &ProgressBar,
     out: Option<&Out>,
 ) -> anyhow::Result<(DagSummary, Option<Blake3Hash>)> {
@@ -216,12 +211,11 @@ async fn streamed(
         (Some(Out::Standard), None) => Box::new(io::stdout()),
         _ => Box::new(io::sink()),
     };
-    let (sender, pieces) = mpsc::channel(PIECES);
-    let writing = tokio::task::spawn_blocking(move || write(pieces, writer));
-    let mut file = fetcher.file(options.cid, bounds(options));
-    while let Some(piece) = file.next().await.map_err(|error| failed(error, fetcher))? {
-        bar.inc(piece.len() as u64);
-        if sender.send(piece).await.is_err() {
+    let (sender, blocks) = mpsc::channel(BLOCKS_TO_WRITE);
+    let writing = tokio::task::spawn_blocking(move || write(blocks, writer));
+    while let Some(block) = file.next().await.map_err(|error| failed(error, fetcher))? {
+        bar.inc(block.size() as u64);
+        if sender.send(block).await.is_err() {
             break;
         }
     }
@@ -233,11 +227,13 @@ async fn streamed(
     Ok((file.summary(), Some(blake3)))
 }
 
-fn write(mut pieces: mpsc::Receiver<Bytes>, mut out: impl Write) -> anyhow::Result<Blake3Hash> {
+fn write(mut blocks: mpsc::Receiver<Pieces>, mut out: impl Write) -> anyhow::Result<Blake3Hash> {
     let mut hasher = blake3::Hasher::new();
-    while let Some(piece) = pieces.blocking_recv() {
-        hasher.update(&piece);
-        out.write_all(&piece).context("cannot write the file")?;
+    while let Some(block) = blocks.blocking_recv() {
+        for piece in block.iter() {
+            hasher.update(piece);
+            out.write_all(piece).context("cannot write the file")?;
+        }
     }
     out.flush().context("cannot write the file")?;
     Ok(hasher.finalize().into())

@@ -73,7 +73,7 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
         ("status", field("status")),
         ("deployment", current.to_owned()),
     ];
-    fields.extend(held(api, &function).await?);
+    fields.extend(deployed(api, &function).await?);
     let routes = function.get("routes").and_then(Value::as_object);
     for (pattern, target) in routes.into_iter().flatten() {
         let target = target.as_str().map_or_else(|| target.to_string(), str::to_owned);
@@ -83,15 +83,50 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Where the code and files are held that it runs now.
-async fn held(api: &Api, function: &Value) -> anyhow::Result<Vec<(&'static str, String)>> {
+/// What is known of what it runs now: who made it and why, what it may, and where its code and files are held.
+async fn deployed(api: &Api, function: &Value) -> anyhow::Result<Vec<(&'static str, String)>> {
     let Some(current) = function.get("currentDeploymentId").and_then(Value::as_str) else {
         return Ok(Vec::new());
     };
     let deployment = api.get(&format!("/v1/deployments/{current}")).await?;
     let content = deployment.get("held").and_then(Value::as_array).into_iter().flatten();
     let names = ["code held", "files held"].into_iter();
-    Ok(names.zip(content.map(storage::held)).collect())
+    let mut fields = told(&deployment);
+    fields.extend(names.zip(content.map(storage::held)));
+    Ok(fields)
+}
+
+fn told(deployment: &Value) -> Vec<(&'static str, String)> {
+    let created = deployment.get("createdAt").and_then(Value::as_i64).unwrap_or_default();
+    let size = deployment.get("size").and_then(Value::as_i64).unwrap_or_default();
+    let list = |list: Option<&Value>| {
+        let names = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let names: Vec<&str> = names.collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let mut fields = vec![("deployed", format!("{} by {}", utc(created), text(deployment, "author")))];
+    for (name, field) in [("why", "message"), ("source", "sourceHash")] {
+        fields.extend(deployment.get(field).and_then(Value::as_str).map(|text| (name, text.to_owned())));
+    }
+    fields.push(("size", format!("{size} bytes")));
+    fields.extend(
+        deployment
+            .get("imports")
+            .filter(|imports| imports.is_array())
+            .map(|imports| ("imports", list(Some(imports)))),
+    );
+    if let Some(capabilities) = deployment.get("capabilities").filter(|capabilities| capabilities.is_object())
+    {
+        let egress = capabilities.get("egress").filter(|egress| egress.is_array());
+        fields.push((
+            "egress",
+            egress.map_or_else(|| "the public internet".to_owned(), |egress| list(Some(egress))),
+        ));
+        fields.push(("stores", list(capabilities.get("stores"))));
+    }
+    let private = deployment.get("private").and_then(Value::as_bool) == Some(true);
+    fields.push(("private", if private { "yes" } else { "no" }.to_owned()));
+    fields
 }
 
 async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> {
@@ -103,7 +138,10 @@ async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Res
         ("ID", "id"),
         ("CID", "cid"),
         ("CREATED", "created"),
+        ("BY", "author"),
         ("LIVE", "live"),
+        ("MESSAGE", "message"),
+        ("SOURCE", "sourceHash"),
         ("HELD", "heldAt"),
     ];
     output.table(&items, &columns, "no deployments yet; make one with `af functions deploy`");

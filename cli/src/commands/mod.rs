@@ -3,15 +3,18 @@
 mod admin;
 mod deploy;
 mod domains;
+mod edges;
 mod fetch;
 mod functions;
 mod gateway;
 mod login;
+mod master_key;
 mod members;
 mod named;
 mod package;
 mod plan;
 mod routes;
+mod secrets;
 mod server;
 mod settings;
 mod sites;
@@ -33,12 +36,17 @@ use crate::output::Output;
 pub async fn run(command: Command, environment: &Environment, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Up(options) => Box::pin(server::up(*options, environment, output)).await,
+        Command::Control(options) => Box::pin(server::roles::control(*options, environment, output)).await,
+        Command::Edge(options) => Box::pin(server::roles::edge(*options, environment, output)).await,
+        Command::Edges(command) => edges::run(command, environment, output).await,
         Command::Login(options) => login::login(options, environment, output).await,
         Command::Whoami => login::whoami(environment, output).await,
         Command::CompileWorker { kind } => Ok(compile::worker(&kind)?),
         Command::Functions(command) => functions::run(command, environment, output).await,
         Command::Sites(command) => sites::run(command, environment, output).await,
         Command::Storage(command) => storage::run(command, environment, output).await,
+        Command::Env(command) => secrets::env(command, environment, output).await,
+        Command::Secrets(command) => secrets::secrets(command, environment, output).await,
         Command::Domains(command) => domains::run(command, environment, output).await,
         Command::Pat(command) => tokens::pat(command, environment, output).await,
         Command::Keys(command) => tokens::keys(command, environment, output).await,

@@ -32,6 +32,8 @@ pub struct Plan {
     cors: Option<String>,
     compress: bool,
     rate_limit: Option<u32>,
+    message: Option<String>,
+    source_hash: Option<String>,
 }
 
 /// Where a component is.
@@ -89,6 +91,8 @@ impl Plan {
             cors: cors(&options.cors)?,
             compress: options.compress,
             rate_limit: options.rate_limit,
+            message: options.message.clone(),
+            source_hash: options.source_hash.clone(),
             preview: options.preview,
             private: options.private || entry.is_some_and(|entry| entry.private),
         })
@@ -113,6 +117,8 @@ impl Plan {
         query.extend(self.cors.clone().map(|cors| ("cors", cors)));
         query.extend(self.compress.then(|| ("compress", "true".to_owned())));
         query.extend(self.rate_limit.map(|rate| ("requestsPerSecond", rate.to_string())));
+        query.extend(self.message.clone().map(|message| ("message", message)));
+        query.extend(self.source_hash.clone().map(|hash| ("sourceHash", hash)));
         query.extend(self.preview.then(|| ("preview", "true".to_owned())));
         if !self.triggers.is_empty() {
             query.push(("triggers", serde_json::to_string(&self.triggers)?));

@@ -2,23 +2,21 @@
 
 #[cfg(feature = "bitswap")]
 mod bitswap;
+mod content;
 mod listeners;
+pub mod roles;
 mod running;
 mod storage;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use af_content::DiskStore;
-#[cfg(feature = "bitswap")]
-use af_content::bitswap::Bitswap;
-use af_content::source::Fetcher;
 use af_contract::Limits;
 use af_control_api::{
-    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, JavaScriptBuild,
-    Quotas, StorageConfig,
+    ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, GraphqlConfig, JavaScriptBuild, Quotas,
 };
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
@@ -30,10 +28,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use self::listeners::{Bound, Urls};
-use self::running::{Running, follow};
-use super::{gateway, sources, tls};
-use crate::args::{COMPILE_WORKER, Clients, Up};
+use self::content::Content;
+use self::listeners::{Bound, Urls, bind_api};
+use self::running::{Running, Triggered, follow};
+use super::{admin, master_key, tls};
+use crate::args::COMPILE_WORKER;
+use crate::args::server::{Clients, Controlling, Node, Serving, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
 
@@ -42,60 +42,53 @@ const ARTIFACT_MEMORY: u64 = 256 << 20;
 
 /// Runs until SIGTERM or SIGINT, then lets requests finish.
 pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyhow::Result<()> {
+    let Up { node, serving, controlling } = &options;
     start_log(environment)?;
-    let data = match &options.data_dir {
-        Some(dir) => dir.clone(),
-        None => environment.data_dir()?,
-    };
+    let data = data_dir(node, environment)?;
     let _lock = lock(&data)?;
-    let bound = Bound::bind(&options).await?;
-    let urls = bound.urls(&options)?;
+    let bound = Bound::bind(serving).await?;
+    let urls = bound.urls(node, serving)?;
+    let (listener, api) = bind_api(controlling).await?;
 
-    let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
-    let mut config = edge_config(&options, &data, program);
-    if let Some(port) = urls.https_port {
-        config.tls = Some(tls::config(&options.tls, environment, &data, options.primary_domain(), port)?);
-    }
-    let blocks = DiskStore::open(data.join("blocks"))?;
-    let stored = storage::config(&options.stored, environment, &blocks)?;
-    let gateway = gateway::gateway(&blocks, &options.gateway, environment)?;
-    config.gateway = gateway.clone();
-    let others = sources::all(&options.content, &options.egress_allow, environment)?;
-    #[cfg(feature = "bitswap")]
-    let node = bitswap::start(&options.bitswap, &data, blocks.clone()).await?;
-    #[cfg(feature = "bitswap")]
-    let others = others.into_iter().chain(node.as_ref().map(Bitswap::source));
-    let blocks = Fetcher::new(blocks, others);
-    let javascript = javascript_build(&options, environment)?;
-    let control =
-        ControlConfig { gateway, javascript, ..control_config(&options, &data, &urls.functions, stored) };
-    let control = ControlApi::build(control, blocks.clone()).await?;
-    let edge = Edge::build(&config, blocks)?;
+    let content = Content::open(node, &data, &[], environment).await?;
+    let mut config = edge_config(node, serving, &data, urls.https_port, environment)?;
+    config.gateway = content.gateway.clone();
+    let planned = control_config(node, controlling, &content, &data, &urls.functions, environment).await?;
+    let control = ControlApi::build(planned, content.blocks.clone()).await?;
+    let edge = Edge::build(&config, content.blocks.clone())?;
+    content.watch(&edge);
     if let Some(alone) = control.counted_alone() {
         edge.watch_rates(alone);
     }
-    #[cfg(feature = "bitswap")]
-    if let Some(node) = &node {
-        edge.watch_peer(node.counters());
-    }
-    let signed_in = sign_in(&control, &options, environment, &urls.api).await?;
+    let signed_in = sign_in(&control, controlling, environment, &api).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
 
-    let running = Running::start(&control, &edge, bound, known);
-    #[cfg(feature = "bitswap")]
-    let peer = node.as_ref().map(bitswap::described).unwrap_or_default();
-    #[cfg(not(feature = "bitswap"))]
-    let peer = Vec::new();
-    announce(output, &urls, &data, signed_in.as_deref(), &peer);
+    let mut running = Running::default();
+    running.feed(&control, &edge, known);
+    running.control(&control, listener, Arc::new(Triggered(edge.clone())));
+    running.edge(&edge, bound);
+    let said = Said {
+        urls: Some(&urls),
+        api: Some(&api),
+        peer: content.described(),
+        data: &data,
+        signed_in: Some(signed_in.as_deref()),
+        edge: None,
+    };
+    said.announce(output);
     wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
     info!("stopping; requests may finish");
     let stopped = running.stop().await;
-    #[cfg(feature = "bitswap")]
-    if let Some(node) = node {
-        node.stop().await;
-    }
+    content.stop().await;
     stopped
+}
+
+fn data_dir(node: &Node, environment: &Environment) -> anyhow::Result<PathBuf> {
+    match &node.data_dir {
+        Some(dir) => Ok(dir.clone()),
+        None => environment.data_dir(),
+    }
 }
 
 fn start_log(environment: &Environment) -> anyhow::Result<()> {
@@ -125,30 +118,37 @@ pub(super) fn lock(data: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageConfig) -> ControlConfig {
+async fn control_config(
+    node: &Node,
+    options: &Controlling,
+    content: &Content,
+    data: &Path,
+    invoke_url: &str,
+    environment: &Environment,
+) -> anyhow::Result<ControlConfig> {
     let limits = Limits {
         cpu_ms: options.cpu_limit_ms,
         wall_ms: options.wall_limit_ms,
-        memory_bytes: options.memory_limit_mb << 20,
+        memory_bytes: node.memory_limit_mb << 20,
         ..Limits::default()
     };
-    ControlConfig {
-        database: options.database.clone().unwrap_or_else(|| Database::Sqlite(data.join("af.sqlite"))),
-        master_key: data.join("master.key"),
+    Ok(ControlConfig {
+        database: admin::database(options.database.as_ref(), data),
+        master_key: master_key::find(&options.master_key, environment, data).await?,
         invoke_url: invoke_url.to_owned(),
         rate_limit: options.api_rate_limit,
         limits,
         domains: DomainConfig {
-            platform: options.domains.clone(),
+            platform: node.domains.clone(),
             edge_addresses: options.names.edge_addresses.clone(),
             dns_servers: options.names.dns_servers.clone(),
             check_interval: options.names.check_interval.into(),
         },
         clock: Clock::System,
-        storage,
-        gateway: None,
+        storage: storage::config(&options.stored, environment, content.blocks.store())?,
+        gateway: content.gateway.clone(),
         api: ApiConfig {
-            trusted_proxies: options.trusted_proxy.clone(),
+            trusted_proxies: node.trusted_proxy.clone(),
             origins: options.sessions.api_cors_origins.clone(),
             sessions: options.sessions.config(),
             redis: options.redis.clone(),
@@ -163,11 +163,14 @@ fn control_config(options: &Up, data: &Path, invoke_url: &str, storage: StorageC
             introspection: !options.no_graphql_introspection,
             ..GraphqlConfig::default()
         },
-        javascript: None,
-    }
+        javascript: javascript_build(options, environment)?,
+    })
 }
 
-fn javascript_build(options: &Up, environment: &Environment) -> anyhow::Result<Option<JavaScriptBuild>> {
+fn javascript_build(
+    options: &Controlling,
+    environment: &Environment,
+) -> anyhow::Result<Option<JavaScriptBuild>> {
     let Some(dir) = &options.javascript_build else { return Ok(None) };
     let dir =
         dir.canonicalize().with_context(|| format!("--javascript-build {} is not there", dir.display()))?;
@@ -182,16 +185,25 @@ fn javascript_build(options: &Up, environment: &Environment) -> anyhow::Result<O
     Ok(Some(JavaScriptBuild { dir, path: environment.path.clone() }))
 }
 
-fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
+fn edge_config(
+    node: &Node,
+    options: &Serving,
+    data: &Path,
+    https_port: Option<u16>,
+    environment: &Environment,
+) -> anyhow::Result<EdgeConfig> {
+    let program = std::env::current_exe().context("cannot find this program for its compile workers")?;
+    let tls =
+        https_port.map(|port| tls::config(&options.tls, environment, data, node.primary_domain(), port));
     let default = SandboxConfig::default();
-    let memory = usize::try_from(options.memory_limit_mb << 20).unwrap_or(usize::MAX);
-    EdgeConfig {
+    let memory = usize::try_from(node.memory_limit_mb << 20).unwrap_or(usize::MAX);
+    Ok(EdgeConfig {
         artifact_dir: data.join("artifacts"),
-        domains: options.domains.clone(),
+        domains: node.domains.clone(),
         sandbox: SandboxConfig {
             instances: options.instances,
             max_memory_bytes: memory.max(default.max_memory_bytes),
-            egress_allow: options.egress_allow.clone(),
+            egress_allow: node.egress_allow.clone(),
             keyvalue: Some(data.join("keyvalue.redb")),
             ..default
         },
@@ -199,11 +211,11 @@ fn edge_config(options: &Up, data: &Path, program: PathBuf) -> EdgeConfig {
         artifact_memory_bytes: ARTIFACT_MEMORY,
         listen: listen_config(&options.clients),
         http: http_config(&options.clients),
-        trusted_proxies: options.trusted_proxy.clone(),
+        trusted_proxies: node.trusted_proxy.clone(),
         proxy_protocol: options.proxy_protocol,
         gateway: None,
-        tls: None,
-    }
+        tls: tls.transpose()?,
+    })
 }
 
 fn listen_config(clients: &Clients) -> ListenConfig {
@@ -232,7 +244,7 @@ fn http_config(clients: &Clients) -> HttpConfig {
 /// file that says so.
 async fn sign_in(
     control: &ControlApi,
-    options: &Up,
+    options: &Controlling,
     environment: &Environment,
     api_url: &str,
 ) -> anyhow::Result<Option<PathBuf>> {
@@ -252,29 +264,52 @@ async fn sign_in(
     Ok(None)
 }
 
-fn announce(output: &Output, urls: &Urls, data: &Path, signed_in: Option<&Path>, peer: &[String]) {
-    let functions = urls.functions.replace("{slug}", "<slug>");
-    let value = json!({
-        "apiUrl": urls.api,
-        "functionsUrl": functions,
-        "httpUrl": urls.http,
-        "metricsUrl": urls.metrics,
-        "bitswap": peer,
-        "dataDir": data,
-        "signedIn": signed_in,
-    });
-    let signed_in = match signed_in {
-        Some(path) => format!("with the token in {}", path.display()),
-        None => "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned(),
-    };
-    let mut fields = vec![("functions", functions)];
-    fields.extend(urls.http.clone().map(|url| ("plain HTTP", url)));
-    fields.push(("control API", urls.api.clone()));
-    fields.extend(urls.metrics.clone().map(|url| ("metrics", url)));
-    fields.extend(peer.iter().map(|address| ("IPFS peer", address.clone())));
-    fields.push(("data", data.display().to_string()));
-    fields.push(("signed in", signed_in));
-    output.result(&value, &output.fields(&fields));
+/// What a server says when it has started.
+struct Said<'a> {
+    urls: Option<&'a Urls>,
+    api: Option<&'a str>,
+    peer: Vec<String>,
+    data: &'a Path,
+    /// Of a control plane: whether this machine's client is signed in.
+    signed_in: Option<Option<&'a Path>>,
+    /// Of an edge: who it is.
+    edge: Option<&'a str>,
+}
+
+impl Said<'_> {
+    fn announce(&self, output: &Output) {
+        let functions = self.urls.map(|urls| urls.functions.replace("{slug}", "<slug>"));
+        let http = self.urls.and_then(|urls| urls.http.clone());
+        let metrics = self.urls.and_then(|urls| urls.metrics.clone());
+        let value = json!({
+            "apiUrl": self.api,
+            "functionsUrl": functions,
+            "httpUrl": http,
+            "metricsUrl": metrics,
+            "bitswap": self.peer,
+            "dataDir": self.data,
+            "signedIn": self.signed_in.flatten(),
+            "edge": self.edge,
+        });
+        let mut fields = Vec::new();
+        fields.extend(functions.map(|url| ("functions", url)));
+        fields.extend(http.map(|url| ("plain HTTP", url)));
+        fields.extend(self.api.map(|url| ("control API", url.to_owned())));
+        fields.extend(metrics.map(|url| ("metrics", url)));
+        fields.extend(self.peer.iter().map(|address| ("IPFS peer", address.clone())));
+        fields.extend(self.edge.map(|edge| ("edge", edge.to_owned())));
+        fields.push(("data", self.data.display().to_string()));
+        fields.extend(self.signed_in.map(|path| {
+            let said = match path {
+                Some(path) => format!("with the token in {}", path.display()),
+                None => {
+                    "no; run `af login`, or start again with a new token in AF_BOOTSTRAP_TOKEN".to_owned()
+                }
+            };
+            ("signed in", said)
+        }));
+        output.result(&value, &output.fields(&fields));
+    }
 }
 
 async fn wait_for_signal(tls: Option<&Tls>) -> anyhow::Result<()> {

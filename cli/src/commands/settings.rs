@@ -9,18 +9,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 /// All of them; the command line has the last word.
 pub fn read(pairs: &[String], file: Option<&Path>) -> anyhow::Result<Settings> {
-    let mut settings = Settings::new();
-    if let Some(path) = file {
-        let shown = path.display();
-        let lines = dotenvy::from_path_iter(path).with_context(|| format!("cannot read {shown}"))?;
-        for line in lines {
-            // The library's error has the whole line in it, and so its value.
-            let Ok((name, value)) = line else {
-                bail!("{shown} has a line that is not NAME=VALUE; values with spaces need quotes")
-            };
-            settings.insert(SettingName::parse(&name)?, SettingValue::new(value));
-        }
-    }
+    let mut settings = match file {
+        Some(path) => read_file(path)?,
+        None => Settings::new(),
+    };
     for pair in pairs {
         let Some((name, value)) = pair.split_once('=') else {
             bail!(
@@ -31,6 +23,31 @@ pub fn read(pairs: &[String], file: Option<&Path>) -> anyhow::Result<Settings> {
         settings.insert(SettingName::parse(name)?, SettingValue::new(value.to_owned()));
     }
     setting::check(&settings)?;
+    Ok(settings)
+}
+
+/// Those of a file in dotenv format; `-` is standard input.
+pub fn read_file(path: &Path) -> anyhow::Result<Settings> {
+    let shown = path.display();
+    if path == Path::new("-") {
+        return parse(dotenvy::from_read_iter(std::io::stdin()), "standard input");
+    }
+    let lines = dotenvy::from_path_iter(path).with_context(|| format!("cannot read {shown}"))?;
+    parse(lines, &shown.to_string())
+}
+
+fn parse(
+    lines: impl Iterator<Item = dotenvy::Result<(String, String)>>,
+    shown: &str,
+) -> anyhow::Result<Settings> {
+    let mut settings = Settings::new();
+    for line in lines {
+        // The library's error has the whole line in it, and so its value.
+        let Ok((name, value)) = line else {
+            bail!("{shown} has a line that is not NAME=VALUE; values with spaces need quotes")
+        };
+        settings.insert(SettingName::parse(&name)?, SettingValue::new(value));
+    }
     Ok(settings)
 }
 

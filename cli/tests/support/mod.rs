@@ -51,9 +51,15 @@ impl Home {
     /// `af` with this home and nothing else of the environment that could matter.
     pub fn af(&self) -> Command {
         let mut af = Command::new(env!("CARGO_BIN_EXE_af"));
-        for variable in
-            ["AF_API_URL", "AF_TOKEN", "AF_PROJECT_ID", "AF_BOOTSTRAP_TOKEN", "AF_LOG", "RUST_BACKTRACE"]
-        {
+        for variable in [
+            "AF_API_URL",
+            "AF_TOKEN",
+            "AF_PROJECT_ID",
+            "AF_BOOTSTRAP_TOKEN",
+            "AF_LOG",
+            "AF_MASTER_KEY",
+            "RUST_BACKTRACE",
+        ] {
             af.env_remove(variable);
         }
         af.env("XDG_CONFIG_HOME", self.dir.path().join("config")).env("XDG_DATA_HOME", self.dir.path());

@@ -16,6 +16,7 @@ use super::standing::SourceReport;
 use super::{Source, SourceError};
 use crate::car::Block;
 use crate::disk::{DiskStore, StoreError};
+use crate::pieces::Pieces;
 use crate::traversal::TraversalError;
 use crate::unixfs::{Exceeded, NodeError};
 
@@ -124,12 +125,12 @@ impl Fetcher {
     }
 
     /// A block from the store, or from whoever has it; then it is not kept.
-    pub(super) async fn pass(&self, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+    pub(super) async fn pass(&self, id: ContentId) -> Result<Pieces, Arc<FetchError>> {
         if let Some(content) = id.content() {
-            return Ok(Bytes::copy_from_slice(content));
+            return Ok(Bytes::copy_from_slice(content).into());
         }
         if let Ok(true) = self.inner.store.has(&id) {
-            return Ok(self.had(id).await?.0);
+            return Ok(self.had(id).await?.0.into());
         }
         get(&self.inner, id).await
     }
@@ -146,7 +147,7 @@ impl Fetcher {
 }
 
 async fn fly(inner: Arc<Inner>, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
-    let bytes = get(&inner, id).await?;
+    let bytes = get(&inner, id).await?.join();
     let (store, block) = (inner.store.clone(), Block { id, bytes: bytes.clone() });
     let kept = tokio::task::spawn_blocking(move || store.keep(&block)).await;
     match kept.map_err(|error| Arc::new(FetchError::from(error)))? {
@@ -158,7 +159,7 @@ async fn fly(inner: Arc<Inner>, id: ContentId) -> Result<Bytes, Arc<FetchError>>
 }
 
 /// From whoever has it.
-async fn get(inner: &Inner, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
+async fn get(inner: &Inner, id: ContentId) -> Result<Pieces, Arc<FetchError>> {
     if inner.candidates.is_empty() {
         return Err(Arc::new(FetchError::NoSource(id)));
     }
@@ -166,7 +167,7 @@ async fn get(inner: &Inner, id: ContentId) -> Result<Bytes, Arc<FetchError>> {
     let mut round = 1;
     loop {
         match race::race(&race::in_turn(&inner.candidates), id).await {
-            Ok(bytes) => return Ok(bytes),
+            Ok(pieces) => return Ok(pieces),
             Err(tried) if round < ROUNDS && may_come(&tried) => tokio::time::sleep(pause(round)).await,
             Err(tried) => return Err(Arc::new(FetchError::Nowhere { id, tried })),
         }

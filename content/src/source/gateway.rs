@@ -2,6 +2,7 @@
 //! plane.
 
 use std::fmt;
+use std::sync::Arc;
 
 use af_contract::ContentId;
 use futures::FutureExt;
@@ -22,7 +23,16 @@ pub struct Gateway {
     name: String,
     base: Url,
     client: Client,
-    token: Option<String>,
+    credential: Credential,
+}
+
+/// What a gateway wants to see.
+#[derive(Clone)]
+enum Credential {
+    Nothing,
+    Token(String),
+    /// Another one for each request.
+    Made(Arc<dyn Fn() -> Option<String> + Send + Sync>),
 }
 
 impl Gateway {
@@ -35,16 +45,33 @@ impl Gateway {
         Ok(Self::with(client, base, token))
     }
 
+    /// A gateway that wants another bearer token with each request.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn proven(
+        base: Url,
+        proof: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Result<Self, SourceError> {
+        Ok(Self { credential: Credential::Made(Arc::new(proof)), ..Self::new(base, None)? })
+    }
+
     pub(super) fn with(client: Client, base: Url, token: Option<String>) -> Self {
-        Self { name: format!("gateway {}", shown(&base)), base, client, token }
+        let credential = token.map_or(Credential::Nothing, Credential::Token);
+        Self { name: format!("gateway {}", shown(&base)), base, client, credential }
     }
 
     fn get(&self, id: &ContentId, query: &str, accept: &str) -> RequestBuilder {
         let url = under(&self.base, &format!("ipfs/{id}"), query);
         let request = self.client.get(url).header(ACCEPT, accept);
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+        match &self.credential {
+            Credential::Nothing => request,
+            Credential::Token(token) => request.bearer_auth(token),
+            Credential::Made(make) => match make() {
+                Some(proof) => request.bearer_auth(proof),
+                // It will refuse it, and say so.
+                None => request,
+            },
         }
     }
 }

@@ -5,19 +5,22 @@ use std::time::Duration;
 use af_contract::ContentId;
 use af_contract::limits::BLOCK_BYTES;
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 
-use super::{Blocks, SourceError, hashed};
+use super::{Blocks, SourceError};
 use crate::car::CarDecoder;
-use crate::hash::Hashed;
+use crate::hash::{Hashed, Hashing};
 
 /// To get a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Between two reads of an answer.
 const READ: Duration = Duration::from_secs(15);
+
+/// 40 microseconds of work where the processor can hash, 250 where it cannot.
+const HASHED_AT_ONCE: usize = 64 << 10;
 
 /// What is read of an answer that is no block.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -60,7 +63,20 @@ pub(super) fn answered(response: Response) -> Result<Response, SourceError> {
 
 /// An answer that is a block: this one, if the source is honest.
 pub(super) async fn block(id: ContentId, response: Response) -> Result<Hashed, SourceError> {
-    hashed(id, body(response, BLOCK_BYTES).await?).await
+    let mut chunks = chunks(response, BLOCK_BYTES)?;
+    let mut hashing = Hashing::as_asked(&id);
+    while let Some(chunk) = chunks.next().await {
+        let mut chunk = chunk.map_err(unreachable)?;
+        if hashing.size() + chunk.len() > BLOCK_BYTES {
+            return Err(SourceError::TooLarge);
+        }
+        while !chunk.is_empty() {
+            hashing.push(chunk.split_to(chunk.len().min(HASHED_AT_ONCE)));
+            // Others have their turn between two steps.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(hashing.finish())
 }
 
 /// An answer that is a short text.
@@ -68,14 +84,20 @@ pub(super) async fn message(response: Response) -> Result<Bytes, SourceError> {
     body(response, MESSAGE_BYTES).await
 }
 
-async fn body(response: Response, most: usize) -> Result<Bytes, SourceError> {
-    let length = response.content_length().unwrap_or_default();
-    if length > most as u64 {
+/// What comes, unless the answer says itself that it is too much.
+fn chunks(
+    response: Response,
+    most: usize,
+) -> Result<impl Stream<Item = reqwest::Result<Bytes>> + Unpin, SourceError> {
+    if response.content_length().is_some_and(|length| length > most as u64) {
         return Err(SourceError::TooLarge);
     }
-    let mut chunks = response.bytes_stream();
-    // What the answer says of its length is not believed further than to what has come.
-    let mut body = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
+    Ok(response.bytes_stream())
+}
+
+async fn body(response: Response, most: usize) -> Result<Bytes, SourceError> {
+    let mut chunks = chunks(response, most)?;
+    let mut body = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(unreachable)?;
         if body.len() + chunk.len() > most {

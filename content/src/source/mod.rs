@@ -17,7 +17,6 @@ mod tests;
 use std::fmt;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -67,18 +66,4 @@ pub trait Source: fmt::Debug + Send + Sync {
         let _ = root;
         None
     }
-}
-
-/// Hashing more than that takes milliseconds, which are not the reactor's.
-const HASHED_AT_ONCE: usize = 16 << 10;
-
-/// What a source sent for a block, hashed.
-async fn hashed(id: ContentId, bytes: Bytes) -> Result<Hashed, SourceError> {
-    let small = bytes.len() <= HASHED_AT_ONCE;
-    let hash = move || Hashed::as_asked(&id, bytes);
-    if small {
-        return Ok(hash());
-    }
-    let hashed = tokio::task::spawn_blocking(hash).await;
-    hashed.map_err(|error| SourceError::Unreachable(Box::new(error)))
 }

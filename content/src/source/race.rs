@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::ContentId;
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use super::standing::{Standing, Turn};
 use super::{Source, SourceError};
+use crate::pieces::Pieces;
 
 /// Requests to one source at the same time.
 const REQUESTS: usize = 32;
@@ -44,13 +44,15 @@ impl Candidate {
     }
 
     /// Asks for a block, and takes no other.
-    async fn ask(&self, id: ContentId) -> Result<Bytes, SourceError> {
+    async fn ask(&self, id: ContentId) -> Result<Pieces, SourceError> {
         let Ok(_permit) = self.requests.acquire().await else { return Err(SourceError::Busy(None)) };
         let began = Instant::now();
         let asked = tokio::time::timeout(BLOCK_TIME, self.source.block(id)).await;
-        let bytes = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?.expect(&id)?;
-        self.standing.gave(bytes.len(), began.elapsed());
-        Ok(bytes)
+        let block = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?;
+        let size = block.size();
+        let pieces = block.expect_pieces(&id)?;
+        self.standing.gave(size, began.elapsed());
+        Ok(pieces)
     }
 }
 
@@ -66,8 +68,8 @@ pub(super) fn in_turn(candidates: &[Arc<Candidate>]) -> Vec<Arc<Candidate>> {
 ///
 /// # Errors
 /// With what each one said, when none has.
-pub(super) async fn race(candidates: &[Arc<Candidate>], id: ContentId) -> Result<Bytes, Vec<Tried>> {
-    type Asked = (usize, Result<Bytes, SourceError>);
+pub(super) async fn race(candidates: &[Arc<Candidate>], id: ContentId) -> Result<Pieces, Vec<Tried>> {
+    type Asked = (usize, Result<Pieces, SourceError>);
     let mut waiting = candidates.iter().enumerate();
     let mut asked: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
     let mut tried: Vec<Tried> = Vec::with_capacity(candidates.len());
@@ -86,9 +88,9 @@ pub(super) async fn race(candidates: &[Arc<Candidate>], id: ContentId) -> Result
         let next = tokio::time::timeout(patience, asked.next()).await;
         let Ok(Some((number, outcome))) = next else { continue };
         match outcome {
-            Ok(bytes) => {
+            Ok(pieces) => {
                 overtaken(candidates, &tried, number);
-                return Ok(bytes);
+                return Ok(pieces);
             }
             Err(error) => {
                 if let Some(candidate) = candidates.get(number) {

@@ -4,19 +4,20 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use af_contract::{Codec, ContentId};
-use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::dag::{DagSummary, Expected};
 use super::fetcher::{FetchError, Fetcher};
+use crate::car::Block;
+use crate::pieces::Pieces;
 use crate::traversal::DagBounds;
 use crate::unixfs::{Exceeded, Export, ExportError, Node, NodeError};
 
-/// Blocks on their way, or here before their turn: 8 MiB of the usual size.
-const AHEAD: usize = 8;
+/// Blocks on their way, or here before their turn: 6 MiB of the usual size.
+const AHEAD: usize = 6;
 
 /// Blocks that were there lately: a file often has the same one again and again, of zeros mostly.
-const RECENT: usize = 4;
+const RECENT: usize = 2;
 
 /// Why a stream ends early. What came before was verified.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub struct FileStream {
     export: Export,
     /// Blocks to come, the next one first; those that are on their way, and behind them those that are not.
     coming: VecDeque<Coming>,
-    recent: VecDeque<(ContentId, Bytes)>,
+    recent: VecDeque<(ContentId, Pieces)>,
     seen: HashSet<ContentId>,
     summary: DagSummary,
     _expected: Expected,
@@ -44,7 +45,7 @@ pub struct FileStream {
 
 struct Coming {
     id: ContentId,
-    fetch: Option<JoinHandle<Result<Bytes, Arc<FetchError>>>>,
+    fetch: Option<JoinHandle<Result<Pieces, Arc<FetchError>>>>,
 }
 
 /// What nobody waits for is not fetched.
@@ -57,31 +58,62 @@ impl Drop for Coming {
 }
 
 impl Fetcher {
-    /// The file under `root`. What is in the store comes from there; nothing else is put into it.
-    #[must_use]
-    pub fn file(&self, root: ContentId, bounds: DagBounds) -> FileStream {
-        FileStream {
-            fetcher: self.clone(),
+    /// The file under `root`, unless what is there is none. What is in the store comes from there; nothing of a file is put
+    /// into it.
+    ///
+    /// # Errors
+    /// When the root cannot be had.
+    pub async fn file(
+        &self,
+        root: ContentId,
+        bounds: DagBounds,
+    ) -> Result<Option<FileStream>, Arc<FetchError>> {
+        let mut file = FileStream::new(self, root, bounds);
+        match root.codec() {
+            Codec::Raw => Ok(Some(file)),
+            Codec::DagCbor => Ok(None),
+            Codec::DagPb => {
+                let pieces = self.pass(root).await?;
+                let bytes = pieces.clone().join();
+                let is_file = Node::decode(&root, &bytes).map_err(FetchError::from)?.file_size().is_some();
+                if is_file {
+                    file.recent.push_back((root, pieces));
+                    return Ok(Some(file));
+                }
+                self.keep(Block { id: root, bytes }).await?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl FileStream {
+    fn new(fetcher: &Fetcher, root: ContentId, bounds: DagBounds) -> Self {
+        Self {
+            fetcher: fetcher.clone(),
             bounds,
             export: Export::new(root, bounds.bytes),
             coming: VecDeque::from([Coming { id: root, fetch: None }]),
             recent: VecDeque::with_capacity(RECENT),
             seen: HashSet::new(),
             summary: DagSummary::default(),
-            _expected: Expected::new(self, root),
+            _expected: Expected::new(fetcher, root),
         }
     }
-}
 
-impl FileStream {
     /// The next bytes of the file; some are none, of inner nodes. `None`: that was all.
     ///
     /// # Errors
     /// When a block cannot be had, or they are no file within the bounds.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, StreamError> {
+    pub async fn next(&mut self) -> Result<Option<Pieces>, StreamError> {
         let Some(wanted) = self.export.wanted() else { return Ok(None) };
         self.look_ahead();
         let block = self.take(wanted).await?;
+        if wanted.codec() == Codec::Raw {
+            self.export.feed_raw(block.size() as u64)?;
+            return Ok(Some(block));
+        }
+        let block = block.join();
         if wanted.codec() == Codec::DagPb {
             let node = Node::decode(&wanted, &block).map_err(not_a_node)?;
             let children: Vec<ContentId> = node.links().collect();
@@ -93,7 +125,7 @@ impl FileStream {
                 return Err(Arc::new(FetchError::from(Exceeded::Blocks(self.bounds.blocks))).into());
             }
         }
-        Ok(Some(self.export.feed(&block)?))
+        Ok(Some(self.export.feed(&block)?.into()))
     }
 
     /// What came so far; a block that occurs several times counts once.
@@ -115,19 +147,19 @@ impl FileStream {
         }
     }
 
-    async fn take(&mut self, wanted: ContentId) -> Result<Bytes, StreamError> {
+    async fn take(&mut self, wanted: ContentId) -> Result<Pieces, StreamError> {
         // The walk and the export could disagree on the order of a file that is none.
         let next = self.coming.pop_front().filter(|coming| coming.id == wanted);
         let fetch = next.and_then(|mut coming| coming.fetch.take());
-        let recent = self.recent.iter().find(|(id, _)| *id == wanted).map(|(_, bytes)| bytes.clone());
-        let bytes = match (recent, fetch) {
-            (Some(bytes), _) => bytes,
+        let recent = self.recent.iter().find(|(id, _)| *id == wanted).map(|(_, pieces)| pieces.clone());
+        let pieces = match (recent, fetch) {
+            (Some(pieces), _) => pieces,
             (None, Some(fetch)) => fetch.await.map_err(|error| Arc::new(FetchError::from(error)))??,
             (None, None) => self.fetcher.pass(wanted).await?,
         };
         if self.seen.insert(wanted) {
             self.summary.blocks += 1;
-            self.summary.bytes += bytes.len() as u64;
+            self.summary.bytes += pieces.size() as u64;
             self.summary.fetched += 1;
         }
         if self.seen.len() > self.bounds.blocks {
@@ -137,9 +169,9 @@ impl FileStream {
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
             }
-            self.recent.push_back((wanted, bytes.clone()));
+            self.recent.push_back((wanted, pieces.clone()));
         }
-        Ok(bytes)
+        Ok(pieces)
     }
 }
 

@@ -151,6 +151,29 @@ impl Export {
         }
         let node = Node::decode(&part.id, block)?;
         let found = node.file_size().ok_or(ExportError::NotAFile(part.id))?;
+        self.admit(&part, found)?;
+        match node {
+            Node::Bytes(bytes) => Ok(bytes),
+            Node::File(children) => self.descend(part.depth, &children).map(|()| Bytes::new()),
+            Node::Directory(_) | Node::Shard(_) => Err(ExportError::NotAFile(part.id)),
+        }
+    }
+
+    /// Takes the wanted block, a raw one of `size` bytes, which are all the file's. A block that is wanted and is no raw
+    /// one has to be fed.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub fn feed_raw(&mut self, size: u64) -> Result<(), ExportError> {
+        match self.pending.pop() {
+            Some(part) if part.id.codec() == Codec::Raw => self.admit(&part, size),
+            Some(part) => Err(ExportError::NotAFile(part.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a part that has `found` bytes of the file.
+    fn admit(&mut self, part: &Part, found: u64) -> Result<(), ExportError> {
         match part.size {
             Some(expected) if expected != found => {
                 return Err(ExportError::Size { id: part.id, expected, found });
@@ -164,11 +187,7 @@ impl Export {
         if self.fed_blocks > self.max_bytes / 1024 + 64 {
             return Err(ExportError::TooLarge(self.max_bytes));
         }
-        match node {
-            Node::Bytes(bytes) => Ok(bytes),
-            Node::File(children) => self.descend(part.depth, &children).map(|()| Bytes::new()),
-            Node::Directory(_) | Node::Shard(_) => Err(ExportError::NotAFile(part.id)),
-        }
+        Ok(())
     }
 
     fn descend(&mut self, depth: usize, children: &[Child]) -> Result<(), ExportError> {

@@ -64,10 +64,7 @@ pub async fn put(
     let name = proof::parse_stored(&domain.hostname)?;
     let not_after =
         check(&name, &certificate, now()).map_err(|error| Error::invalid("invalid_certificate", error))?;
-    let internal = |error| Error::Internal(Box::new(error));
-    let sealed_key = state.seal.seal(&place(id), &certificate.key).map_err(internal)?;
-    let stored = StoredCertificate { chain: certificate.chain, sealed_key, not_after };
-    replace(state, actor, id, Some(stored)).await
+    replace(state, actor, id, Some((certificate, not_after))).await
 }
 
 /// Takes a domain's own certificate away, so that edges get one.
@@ -86,7 +83,7 @@ pub(super) fn open(
     chain: String,
     sealed_key: &[u8],
 ) -> Result<Certificate, Error> {
-    let key = state.seal.unseal(&place(domain), sealed_key);
+    let key = state.keys.unseal(&place(domain), sealed_key);
     let key = key.map_err(|error| Error::Internal(Box::new(error)))?;
     Ok(Certificate { chain, key })
 }
@@ -95,9 +92,15 @@ async fn replace(
     state: &State,
     actor: &Actor,
     id: &str,
-    certificate: Option<StoredCertificate>,
+    certificate: Option<(Certificate, i64)>,
 ) -> Result<DomainRow, Error> {
     let mut db = state.store.begin().await?;
+    let internal = |error| Error::Internal(Box::new(error));
+    let seal = |(certificate, not_after): (Certificate, i64)| {
+        let sealed_key = state.keys.seal_bytes(&place(id), certificate.key.as_bytes()).map_err(internal)?;
+        Ok::<_, Error>(StoredCertificate { chain: certificate.chain, sealed_key, not_after })
+    };
+    let certificate = certificate.map(seal).transpose()?;
     let domain = domains::read(&mut db, id).await?.ok_or_else(|| Error::not_found("domain", id))?;
     versions::check(actor, &rules::shown(&domain))?;
     domains::put_certificate(&mut db, id, certificate.as_ref(), now()).await?;
@@ -109,7 +112,7 @@ async fn replace(
 }
 
 /// Where the key of a domain's certificate can be opened.
-fn place(domain: &str) -> [&str; 2] {
+pub(super) fn place(domain: &str) -> [&str; 2] {
     [domain, "certificate"]
 }
 

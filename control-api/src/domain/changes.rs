@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{debug, warn};
+
+use super::State;
 
 /// For so long an answer waits for the edge of this process, which needs microseconds. Longer: something is wrong with
 /// it, and what is committed stays committed.
@@ -14,12 +16,18 @@ pub(crate) struct Changes {
     committed: watch::Sender<u64>,
     /// `None`: there is no edge in this process.
     live: watch::Sender<Option<u64>>,
+    /// This server stops.
+    over: watch::Sender<bool>,
 }
 
 impl Changes {
     /// Everything up to `revision` was committed before.
     pub(crate) fn new(revision: u64) -> Self {
-        Self { committed: watch::Sender::new(revision), live: watch::Sender::new(None) }
+        Self {
+            committed: watch::Sender::new(revision),
+            live: watch::Sender::new(None),
+            over: watch::Sender::new(false),
+        }
     }
 
     /// Changes whenever something was committed.
@@ -36,6 +44,18 @@ impl Changes {
         });
     }
 
+    /// This server stops: nobody is to wait for changes any more.
+    pub(crate) fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Returns when nobody is to wait for changes any more.
+    pub(crate) async fn ended(&self) {
+        let mut over = self.over.subscribe();
+        // The sender is here.
+        let _ended = over.wait_for(|over| *over).await;
+    }
+
     /// The edge of this process answers by everything up to this revision. `None`: it takes over nothing any more.
     pub(crate) fn applied(&self, revision: Option<u64>) {
         self.live.send_replace(revision);
@@ -49,6 +69,23 @@ impl Changes {
         let settled = live.wait_for(|live| live.is_none_or(|live| live >= committed));
         if tokio::time::timeout(PATIENCE, settled).await.is_err() {
             warn!(committed, "the edge has not taken over a change yet");
+        }
+    }
+}
+
+/// How often the database is asked what other servers have committed.
+const OTHERS: Duration = Duration::from_millis(250);
+
+/// Announces what other servers commit, for ever. An embedded database has no other servers.
+pub(crate) async fn follow(state: &State) {
+    if !state.store.is_shared() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(OTHERS).await;
+        match state.store.latest_revision().await {
+            Ok(revision) => state.changes.announce(revision),
+            Err(error) => debug!(%error, "the database does not say what others have committed"),
         }
     }
 }

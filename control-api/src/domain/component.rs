@@ -52,11 +52,20 @@ impl ComponentError {
     }
 }
 
-/// The world of a component that can be run.
+/// What a component is that can be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The HTTP world that it exports.
+    pub world: World,
+    /// The interfaces that somebody has to provide, in the component's order.
+    pub imports: Vec<String>,
+}
+
+/// Whether a component can be run, and what it is.
 ///
 /// # Errors
 /// When it cannot be run; the error says why.
-pub fn judge(file: &[u8]) -> Result<World, ComponentError> {
+pub fn judge(file: &[u8]) -> Result<Judged, ComponentError> {
     if !file.starts_with(b"\0asm") {
         return Err(ComponentError::NotWasm(start(file)));
     }
@@ -68,13 +77,16 @@ pub fn judge(file: &[u8]) -> Result<World, ComponentError> {
         .map_err(|error| ComponentError::Invalid(error.to_string()))?;
     let surface = surface(file).map_err(|error| ComponentError::Invalid(error.to_string()))?;
     let needed = needed(types.as_ref(), surface.imports);
-    let unknown: Vec<String> = needed.into_iter().filter(|import| !is_linked(import)).collect();
+    let unknown: Vec<String> = needed.iter().filter(|import| !is_linked(import)).cloned().collect();
     if !unknown.is_empty() {
         return Err(ComponentError::UnknownImports(unknown));
     }
     let worlds = surface.exports.iter().filter_map(|export| World::of_export(export));
     // A component of both worlds is run as the newer one.
-    worlds.max_by_key(|world| *world == World::Service03).ok_or(ComponentError::NoHandler(surface.exports))
+    match worlds.max_by_key(|world| *world == World::Service03) {
+        Some(world) => Ok(Judged { world, imports: needed }),
+        None => Err(ComponentError::NoHandler(surface.exports)),
+    }
 }
 
 /// What Wasmtime 48 has on in the edge's configuration: its defaults, without garbage collection and threads.
@@ -160,7 +172,7 @@ mod tests {
     use super::*;
 
     fn judged(text: &str) -> Result<World, ComponentError> {
-        judge(&wat::parse_str(text).unwrap())
+        judge(&wat::parse_str(text).unwrap()).map(|judged| judged.world)
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Deployments: blocks, row and route become visible in one step, or not at all.
 
 use af_content::car::Block;
-use af_content::identify;
+use af_content::{FileReadError, identify};
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
+use serde::Serialize;
+use serde_json::json;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::settings::{self, Changes, SealedSettings};
+use super::project_keys::internal;
+use super::settings::{self, Changes, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, id, now, triggers};
 use crate::store::feed::{self, Kind};
@@ -37,6 +40,34 @@ pub struct Wanted {
     pub preview: bool,
     /// `dep_…`: of the build that it comes from.
     pub id: Option<String>,
+    /// Why it is made.
+    pub message: Option<String>,
+    /// What it was built from, such as a commit.
+    pub source_hash: Option<String>,
+}
+
+/// A deployment that was made of another one, before its manifest is stored.
+pub(super) struct Again {
+    pub deployment: DeploymentRow,
+    pub manifest: Block,
+    pub revision: u64,
+}
+
+/// Characters of a message: a line or two in a list.
+const MESSAGE: usize = 500;
+
+/// Characters of a source's hash: the longest that are in use have 128 digits.
+const SOURCE_HASH: usize = 150;
+
+/// What is known of a deployment besides its manifest.
+#[derive(Default)]
+struct About {
+    /// `dep_…`: of the build that it comes from.
+    build: Option<String>,
+    message: Option<String>,
+    source_hash: Option<String>,
+    /// As it is stored.
+    imports: Option<String>,
 }
 
 /// The deployment, if the actor is a member of its function's project.
@@ -82,6 +113,14 @@ pub async fn create(
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
     access::function(state, actor, function, Noun::Deployments.write()).await?;
+    if !wanted.settings.is_empty() {
+        access::function(state, actor, function, Noun::Secrets.write()).await?;
+    }
+    let about = About {
+        message: wanted.message.as_deref().map(checked_message).transpose()?,
+        source_hash: wanted.source_hash.as_deref().map(checked_source).transpose()?,
+        ..About::default()
+    };
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
@@ -103,14 +142,14 @@ pub async fn create(
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
     let (preview, build) = (wanted.preview, wanted.id.clone());
+    let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
-    let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
-    let manifest_id = identify(Codec::DagCbor, &bytes);
-    let deployment = insert(&mut db, &function, &manifest, manifest_id, build.as_deref()).await?;
+    let block = encoded(&manifest)?;
+    let deployment = insert(state, &mut db, &function, &manifest, block.id, about).await?;
     if let Some(build) = &build {
         store::builds::finish(&mut db, build, "BUILT", None, now()).await?;
     }
-    store::settings::insert(&mut db, &deployment.id, &sealed).await?;
+    store::settings::insert(&mut db, &deployment.id, sealed.values()).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
     }
@@ -121,7 +160,6 @@ pub async fn create(
     } else {
         activate(state, &mut db, function, &deployment).await?
     };
-    let block = Block { id: manifest_id, bytes: bytes.into() };
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
@@ -150,10 +188,77 @@ pub async fn rollback(
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let project = row.project_id.clone();
+    store::settings::restore(&mut db, &project, function, &target.id).await?;
     let revision = activate(state, &mut db, row, &target).await?;
     audit::commit(db, actor, Event::project("deployment.rollback", &target.id, &project)).await?;
     state.changes.announce(revision);
     Ok(target)
+}
+
+/// Deploys what a function runs once more, with other settings. The manifest is to be stored with it.
+pub(super) async fn again(
+    state: &State,
+    db: &mut Connection,
+    actor: &Actor,
+    function: &FunctionRow,
+    settings: &Rows,
+    message: &str,
+) -> Result<Again, Error> {
+    let current = function.current_deployment_id.as_deref().unwrap_or_default();
+    let current =
+        state.store.deployment(current).await?.ok_or_else(|| Error::not_found("deployment", current))?;
+    let parent = current.manifest()?;
+    let bytes = blocks::disk(state, move |store| store.block(&parent)).await?;
+    let bytes = bytes.ok_or(FileReadError::Missing(parent))?;
+    let manifest = Manifest {
+        settings: settings::digests(settings)?,
+        parent: Some(parent),
+        author: actor.user.clone(),
+        created_at: u64::try_from(now()).unwrap_or_default(),
+        ..Manifest::decode(&bytes).map_err(internal)?
+    };
+    let block = encoded(&manifest)?;
+    let (source_hash, imports) = (current.source_hash, current.imports);
+    let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
+    let deployment = insert(state, db, function, &manifest, block.id, about).await?;
+    store::settings::insert(db, &deployment.id, settings.values()).await?;
+    content_keys::copy(state, db, &function.project_id, &current.id, &deployment.id).await?;
+    let event = Event::project("deployment.create", &deployment.id, &function.project_id);
+    audit::write(db, actor, event).await?;
+    let revision = point(state, db, function.clone(), &deployment).await?;
+    Ok(Again { deployment, manifest: block, revision })
+}
+
+/// Why something is deployed: one to 500 characters.
+pub(super) fn checked_message(message: &str) -> Result<String, Error> {
+    let message = message.trim();
+    let fits = (1..=MESSAGE).contains(&message.chars().count());
+    if fits && !message.chars().any(|char| char.is_control() && char != '\n') {
+        return Ok(message.to_owned());
+    }
+    let detail = format!("a message has 1 to {MESSAGE} characters, none of which controls a terminal");
+    Err(Error::invalid("invalid_message", detail))
+}
+
+/// What something was built from: a commit, a CID, a digest with its algorithm.
+fn checked_source(source: &str) -> Result<String, Error> {
+    let known = |char: char| char.is_ascii_alphanumeric() || "-_.:+/=@".contains(char);
+    if (1..=SOURCE_HASH).contains(&source.len()) && source.chars().all(known) {
+        return Ok(source.to_owned());
+    }
+    let detail = format!(
+        "a source's hash has 1 to {SOURCE_HASH} letters, digits and -_.:+/=@, such as a commit or sha256:…"
+    );
+    Err(Error::invalid("invalid_source_hash", detail))
+}
+
+fn encoded(manifest: &Manifest) -> Result<Block, Error> {
+    let bytes = manifest.encode().map_err(internal)?;
+    Ok(Block { id: identify(Codec::DagCbor, &bytes), bytes: bytes.into() })
+}
+
+fn stored(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(internal)
 }
 
 async fn previous(state: &State, function: &str, current: Option<&str>) -> Result<DeploymentRow, Error> {
@@ -173,14 +278,14 @@ async fn next(
     function: &str,
     content: Content,
     wanted: Wanted,
-) -> Result<(FunctionRow, Manifest, SealedSettings), Error> {
+) -> Result<(FunctionRow, Manifest, Rows), Error> {
     let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let parent = match &row.current_deployment_id {
         Some(id) => state.store.deployment(id).await?.map(|current| current.manifest()).transpose()?,
         None => None,
     };
-    let current = row.current_deployment_id.as_deref();
-    let sealed = settings::next(state, &row.id, current, wanted.settings).await?;
+    let changes = (wanted.settings, wanted.preview);
+    let sealed = Box::pin(settings::next(state, db, actor, &row, changes)).await?;
     let manifest = Manifest {
         version: 1,
         function: row.id.clone(),
@@ -193,7 +298,7 @@ async fn next(
         stores: wanted.stores,
         cors: wanted.cors,
         compress: wanted.compress,
-        settings: settings::digests(&sealed),
+        settings: settings::digests(&sealed)?,
         private: content.private,
         triggers: wanted.triggers,
         parent,
@@ -204,14 +309,16 @@ async fn next(
 }
 
 async fn insert(
+    state: &State,
     db: &mut Connection,
     function: &FunctionRow,
     manifest: &Manifest,
     manifest_id: ContentId,
-    build: Option<&str>,
+    about: About,
 ) -> Result<DeploymentRow, Error> {
+    let author = state.store.user(&manifest.author).await?;
     let deployment = DeploymentRow {
-        id: build.map_or_else(|| id::new("dep"), str::to_owned),
+        id: about.build.unwrap_or_else(|| id::new("dep")),
         function_id: manifest.function.clone(),
         slug: function.slug.clone(),
         number: deployments::last_number(db, &manifest.function).await? + 1,
@@ -223,6 +330,11 @@ async fn insert(
         assets_cid: manifest.assets.map(|assets| assets.to_string()),
         private: manifest.private.is_some(),
         triggers: triggers::stored(&manifest.triggers)?,
+        message: about.message,
+        source_hash: about.source_hash,
+        imports: about.imports,
+        capabilities: Some(stored(&json!({ "egress": manifest.egress, "stores": manifest.stores }))?),
+        author: author.map(|author| author.name).unwrap_or_default(),
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
     };
@@ -238,8 +350,18 @@ async fn activate(
     mut function: FunctionRow,
     deployment: &DeploymentRow,
 ) -> Result<u64, Error> {
-    function.current_deployment_id = Some(deployment.id.clone());
     function.status = "ACTIVE".into();
+    point(state, db, function, deployment).await
+}
+
+/// As [`activate`], of a function that may be switched off and stays so.
+async fn point(
+    state: &State,
+    db: &mut Connection,
+    mut function: FunctionRow,
+    deployment: &DeploymentRow,
+) -> Result<u64, Error> {
+    function.current_deployment_id = Some(deployment.id.clone());
     function.updated_at = now();
     rows::update(db, &function).await?;
     triggers::schedule(state, db, &function).await?;

@@ -1,10 +1,11 @@
 //! The feed: what edges are told.
 
-use af_contract::{Change, DeploymentRef, DomainState, FunctionState, Owner, SettingValue, Update};
+use std::collections::HashMap;
+
+use af_contract::{Change, DeploymentRef, DomainState, FunctionState, Owner, Update};
 use tracing::error;
 
-use super::settings::{self, SealedSettings};
-use super::{State, certificates, content_keys, proof};
+use super::{State, certificates, content_keys, proof, settings};
 use crate::store::StoreError;
 use crate::store::content_keys::ContentKeyRow;
 use crate::store::feed::DomainUpdate;
@@ -15,11 +16,18 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, Stor
     let mut updates = state.store.changed_functions(known, until).await?;
     let sealed = state.store.settings_since(known, until).await?;
     let keys = state.store.content_keys_since(known, until).await?;
+    let mut project_keys = HashMap::new();
     for update in &mut updates {
         if let Change::Function { id, state: Some(function) } = &mut update.change {
             for deployment in deployments(function) {
-                if let Some(sealed) = sealed.get(&deployment.id) {
-                    open(state, id, deployment, sealed);
+                for row in sealed.get(&deployment.id).into_iter().flatten() {
+                    match settings::open(state, id, row, &mut project_keys) {
+                        Ok((name, value)) => drop(deployment.settings.insert(name, value)),
+                        // The edge refuses a deployment that lacks a setting; the others are served.
+                        Err(cause) => {
+                            error!(function = id, name = row.name, %cause, "a setting cannot be opened")
+                        }
+                    }
                 }
                 if let Some(key) = keys.get(&deployment.id) {
                     open_key(state, deployment, key);
@@ -37,16 +45,6 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, Stor
 
 fn deployments(function: &mut FunctionState) -> impl Iterator<Item = &mut DeploymentRef> {
     function.deployment.iter_mut().chain(&mut function.previews)
-}
-
-fn open(state: &State, function: &str, deployment: &mut DeploymentRef, sealed: &SealedSettings) {
-    for (name, value) in sealed {
-        match settings::open(state, function, name, value) {
-            Ok(value) => drop(deployment.settings.insert(name.clone(), SettingValue::new(value))),
-            // The edge refuses a deployment that lacks a setting; the others are served.
-            Err(cause) => error!(function, %name, %cause, "a setting cannot be opened"),
-        }
-    }
 }
 
 fn open_key(state: &State, deployment: &mut DeploymentRef, row: &ContentKeyRow) {

@@ -2,6 +2,9 @@
 //! (draft-ietf-httpapi-idempotency-key-header). Only what was done is remembered: what failed has changed nothing, and may
 //! be tried again with the same key.
 
+use zeroize::Zeroizing;
+
+use super::project_keys::internal;
 use super::projects::commit;
 use super::{Actor, Error, State, now};
 use crate::store::idempotency::{self, KeyRow};
@@ -14,6 +17,9 @@ const LONGEST: i64 = 15 * 60 * 1000;
 
 /// Keys of one token that are remembered.
 const MOST: i64 = 10_000;
+
+/// Bytes of a fingerprint from before they were sealed. The last of them is forgotten a day after that.
+const FORMER: usize = 32;
 
 /// Characters of a key.
 const KEY: std::ops::RangeInclusive<usize> = 1..=255;
@@ -72,12 +78,12 @@ pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -
     let mut db = state.store.begin().await?;
     idempotency::prune(&mut db, now - KEPT).await?;
     if let Some(row) = idempotency::read(&mut db, &actor.token, &key).await? {
-        if row.fingerprint != fingerprint {
+        if *asked(state, &actor.token, &key, &row.fingerprint)? != fingerprint {
             return Err(Error::Reused);
         }
         if let (Some(status), Some(sealed)) = (row.status, &row.answer) {
-            let body = state.seal.unseal_bytes(&place(&actor.token, &key), sealed);
-            let body = body.map_err(|error| Error::Internal(Box::new(error)))?.to_vec();
+            let body = state.keys.unseal_bytes(&place(&actor.token, &key), sealed);
+            let body = body.map_err(internal)?.to_vec();
             let status = u16::try_from(status).unwrap_or(500);
             return Ok(Begun::Done(Answer { status, content_type: row.content_type, body }));
         }
@@ -92,7 +98,10 @@ pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -
             format!("{MOST} Idempotency-Keys of this token are remembered, each for a day; leave it out");
         return Err(Error::Limit { code: "too_many_idempotency_keys", detail, seconds: 3600 });
     }
-    idempotency::put(&mut db, &actor.token, &key, fingerprint, now).await?;
+    // Sealed, because a short secret in the request could be guessed from it.
+    let sealed =
+        state.keys.seal_bytes(&place_of_request(&actor.token, &key), fingerprint).map_err(internal)?;
+    idempotency::put(&mut db, &actor.token, &key, &sealed, now).await?;
     commit(db).await?;
     Ok(Begun::First(Working { token: actor.token.clone(), key, created_at: now }))
 }
@@ -107,12 +116,12 @@ pub async fn finish(state: &State, working: Working, answer: Option<&Answer>) ->
     match answer {
         Some(answer) => {
             // It may show a token, of which the database has its hash only.
-            let sealed = state.seal.seal_bytes(&place(&token, &key), &answer.body);
+            let sealed = state.keys.seal_bytes(&place(&token, &key), &answer.body);
             let row = KeyRow {
                 fingerprint: Vec::new(),
                 status: Some(answer.status.into()),
                 content_type: answer.content_type.clone(),
-                answer: Some(sealed.map_err(|error| Error::Internal(Box::new(error)))?),
+                answer: Some(sealed.map_err(internal)?),
                 created_at,
             };
             idempotency::answer(&mut db, &token, &key, &row).await?;
@@ -122,7 +131,21 @@ pub async fn finish(state: &State, working: Working, answer: Option<&Answer>) ->
     commit(db).await
 }
 
-fn place<'a>(token: &'a str, key: &'a str) -> [&'a str; 3] {
+/// The fingerprint of the request that came first.
+fn asked(state: &State, token: &str, key: &str, stored: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if stored.len() == FORMER {
+        return Ok(Zeroizing::new(stored.to_vec()));
+    }
+    state.keys.unseal_bytes(&place_of_request(token, key), stored).map_err(internal)
+}
+
+/// Where the fingerprint of a token's request can be opened.
+pub(super) fn place_of_request<'a>(token: &'a str, key: &'a str) -> [&'a str; 3] {
+    [token, "idempotency-request", key]
+}
+
+/// Where the answer to a token's request can be opened.
+pub(super) fn place<'a>(token: &'a str, key: &'a str) -> [&'a str; 3] {
     [token, "idempotency", key]
 }
 

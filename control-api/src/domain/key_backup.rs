@@ -2,7 +2,6 @@
 
 use std::io;
 use std::num::NonZeroU32;
-use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,6 +9,7 @@ use ring::pbkdf2::{PBKDF2_HMAC_SHA256, derive};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::master_key::Key;
 use super::sealing::Seal;
 
 /// What OWASP recommends for PBKDF2 with HMAC-SHA-256: half a second of work for each guess.
@@ -24,6 +24,9 @@ const PLACE: [&str; 2] = ["backup", "master-key"];
 /// Characters of a passphrase, at least.
 const SHORTEST: usize = 12;
 
+/// Keys: while it is rotated there are two.
+const KEYS: std::ops::RangeInclusive<usize> = 1..=2;
+
 /// A master key that a passphrase opens.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,33 +36,34 @@ pub struct SealedKey {
 }
 
 impl SealedKey {
-    /// Seals the key in a file.
+    /// Seals the key, and the one before while it is rotated.
     ///
     /// # Errors
-    /// When the passphrase is short, or the file cannot be read or is no key.
-    pub fn of(file: &Path, passphrase: &str) -> io::Result<Self> {
+    /// When the passphrase is short.
+    pub fn of(keys: &[Key], passphrase: &str) -> io::Result<Self> {
         if passphrase.chars().count() < SHORTEST {
             return Err(io::Error::other(format!("a passphrase has at least {SHORTEST} characters")));
         }
-        let key = Zeroizing::new(std::fs::read(file)?);
-        if key.len() != 32 {
-            return Err(io::Error::other("the master key's file is none"));
-        }
+        let keys = Zeroizing::new(keys.iter().flat_map(Key::bytes).copied().collect::<Vec<u8>>());
         let mut salt = [0; SALT];
         getrandom::fill(&mut salt)?;
-        let sealed = seal(passphrase, &salt)?.seal_bytes(&PLACE, &key)?;
+        let sealed = seal(passphrase, &salt)?.seal_bytes(&PLACE, &keys)?;
         Ok(Self { salt: BASE64.encode(salt), sealed: BASE64.encode(sealed) })
     }
 
-    /// The key.
+    /// The keys, in the same order.
     ///
     /// # Errors
     /// When the passphrase is another one, or the backup was changed.
-    pub fn open(&self, passphrase: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+    pub fn open(&self, passphrase: &str) -> io::Result<Vec<Key>> {
         let salt = BASE64.decode(&self.salt).map_err(io::Error::other)?;
         let sealed = BASE64.decode(&self.sealed).map_err(io::Error::other)?;
-        let key = seal(passphrase, &salt)?.unseal_bytes(&PLACE, &sealed);
-        key.map_err(|_| io::Error::other("the passphrase is another one, or the backup was changed"))
+        let bad = || io::Error::other("the passphrase is another one, or the backup was changed");
+        let keys = seal(passphrase, &salt)?.unseal_bytes(&PLACE, &sealed).map_err(|_| bad())?;
+        match keys.as_chunks() {
+            (keys, []) if KEYS.contains(&keys.len()) => Ok(keys.iter().copied().map(Key::of).collect()),
+            _ => Err(bad()),
+        }
     }
 }
 
@@ -75,14 +79,12 @@ mod tests {
 
     #[test]
     fn only_its_passphrase_opens_a_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("master.key");
-        std::fs::write(&file, [7; 32]).unwrap();
-        let sealed = SealedKey::of(&file, "correct horse battery").unwrap();
-        assert_eq!(*sealed.open("correct horse battery").unwrap(), [7; 32]);
-        assert!(sealed.open("correct horse batterz").is_err());
-        assert!(SealedKey::of(&file, "short").is_err());
-        std::fs::write(&file, [7; 31]).unwrap();
-        assert!(SealedKey::of(&file, "correct horse battery").is_err());
+        let keys = [Key::of([7; 32]), Key::of([8; 32])];
+        for keys in [&keys[..1], &keys] {
+            let sealed = SealedKey::of(keys, "correct horse battery").unwrap();
+            assert_eq!(sealed.open("correct horse battery").unwrap(), keys);
+            assert!(sealed.open("correct horse batterz").is_err());
+            assert!(SealedKey::of(keys, "short").is_err());
+        }
     }
 }

@@ -1,10 +1,6 @@
-//! Sealing of settings and keys: what the database holds is of no use without the master key, which is in a file of
-//! its own.
+//! Sealing of settings and keys: what the database holds is of no use without the master key.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -20,28 +16,6 @@ pub struct Seal {
 pub struct Sealed;
 
 impl Seal {
-    /// Reads the key, or makes it on the first start, mode 0600.
-    ///
-    /// # Errors
-    /// When the file cannot be read or made, or is no key.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut key = Zeroizing::new([0; 32]);
-        match File::open(path) {
-            Ok(mut file) => file.read_exact(&mut *key)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                getrandom::fill(&mut *key)?;
-                let partial = path.with_extension("partial");
-                let mut options = OpenOptions::new();
-                let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-                file.write_all(&*key)?;
-                file.sync_all()?;
-                fs::rename(&partial, path)?;
-            }
-            Err(error) => return Err(error),
-        }
-        Self::new(&key)
-    }
-
     /// Of a key that is at hand.
     ///
     /// # Errors
@@ -57,6 +31,12 @@ impl Seal {
     /// When the system has no randomness.
     pub fn seal(&self, place: &[&str], value: &str) -> io::Result<Vec<u8>> {
         self.seal_bytes(place, value.as_bytes())
+    }
+
+    /// How long the value is.
+    #[must_use]
+    pub fn length(sealed: &[u8]) -> usize {
+        sealed.len().saturating_sub(NONCE_LEN + CHACHA20_POLY1305.tag_len())
     }
 
     /// As [`Self::seal`], of any bytes.
@@ -111,14 +91,12 @@ mod tests {
 
     #[test]
     fn a_value_opens_where_it_was_sealed_and_nowhere_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("master.key");
-        let sealed = Seal::open(&path).unwrap().seal(&["fn_1", "KEY"], "secret").unwrap();
-        let seal = Seal::open(&path).unwrap();
+        let seal = Seal::new(&[1; 32]).unwrap();
+        let sealed = seal.seal(&["fn_1", "KEY"], "secret").unwrap();
         assert_eq!(seal.unseal(&["fn_1", "KEY"], &sealed).as_deref(), Ok("secret"));
         assert_eq!(seal.unseal(&["fn_2", "KEY"], &sealed), Err(Sealed));
         assert_eq!(seal.unseal(&["fn_1", "OTHER"], &sealed), Err(Sealed));
-        let other = Seal::open(&dir.path().join("other.key")).unwrap();
+        let other = Seal::new(&[2; 32]).unwrap();
         assert_eq!(other.unseal(&["fn_1", "KEY"], &sealed), Err(Sealed));
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();

@@ -8,6 +8,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair, Signature};
 use serde_json::{Value, json};
 
+use super::project_keys::internal;
 use super::projects::commit;
 use super::{Error, State, id, now};
 use crate::store::SigningKeyRow;
@@ -51,11 +52,19 @@ pub(super) async fn current(state: &State) -> Result<(String, Signer), Error> {
         keys = read(state, 0).await?;
     }
     // The newest that everybody can know; of the first ones, the one that was published first.
-    let known = keys.iter().find(|key| key.created_at <= now - LEAD).or(keys.last());
-    let key = known.ok_or_else(|| internal(std::io::Error::other("there is no signing key")))?;
-    let document = state.seal.unseal_bytes(&place(&key.id), &key.sealed).map_err(internal)?;
-    let pair = Ed25519KeyPair::from_pkcs8(&document);
-    Ok((key.id.clone(), Signer(pair.map_err(|error| internal(std::io::Error::other(error.to_string())))?)))
+    let newest = |keys: &[SigningKeyRow]| {
+        keys.iter().find(|key| key.created_at <= now - LEAD).or(keys.last()).cloned()
+    };
+    let none = || internal(std::io::Error::other("there is no signing key"));
+    let mut key = newest(&keys).ok_or_else(none)?;
+    let mut document = state.keys.unseal_bytes(&place(&key.id), &key.sealed);
+    if document.is_err() {
+        // What was read lately may be sealed with the master key of before.
+        key = newest(&read(state, 0).await?).ok_or_else(none)?;
+        document = state.keys.unseal_bytes(&place(&key.id), &key.sealed);
+    }
+    let pair = Ed25519KeyPair::from_pkcs8(&document.map_err(internal)?);
+    Ok((key.id, Signer(pair.map_err(|error| internal(std::io::Error::other(error.to_string())))?)))
 }
 
 /// The public key with an id, unless it is too old.
@@ -105,9 +114,10 @@ async fn make(state: &State) -> Result<(), Error> {
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref());
     let pair = pair.map_err(|error| internal(std::io::Error::other(error.to_string())))?;
     let (id, now) = (id::new("key"), now());
-    let sealed = state.seal.seal_bytes(&place(&id), document.as_ref()).map_err(internal)?;
-    let row = SigningKeyRow { id, public: pair.public_key().as_ref().to_vec(), sealed, created_at: now };
+    let public = pair.public_key().as_ref().to_vec();
     let mut db = state.store.begin().await?;
+    let sealed = state.keys.seal_bytes(&place(&id), document.as_ref()).map_err(internal)?;
+    let row = SigningKeyRow { id, public, sealed, created_at: now };
     // Another server may have been faster.
     if signing_keys::newest(&mut db).await?.is_none_or(|newest| newest <= now - TURN) {
         signing_keys::insert(&mut db, &row).await?;
@@ -116,10 +126,7 @@ async fn make(state: &State) -> Result<(), Error> {
     commit(db).await
 }
 
-fn place(id: &str) -> [&str; 2] {
+/// Where a signing key can be opened.
+pub(super) fn place(id: &str) -> [&str; 2] {
     [id, "signing-key"]
-}
-
-fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Internal(Box::new(error))
 }

@@ -97,7 +97,7 @@ pub async fn get(state: &State, actor: &Actor, project: &str, cid: &ContentId) -
 
 async fn kept_as(state: &State, pin: PinRow) -> Result<Kept, Error> {
     let places = state.store.placements(&pin.cid).await?;
-    let private = state.store.pin_key(&pin.id).await?.is_some();
+    let private = state.store.pin_key(&pin.project_id, &pin.id).await?.is_some();
     Ok(Kept { pin, places, private })
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::blocks::blocking;
-use super::component::{self, ComponentError};
+use super::component::{self, ComponentError, Judged};
 use super::{Error, Fault};
 
 /// What a CAR may have beyond the files themselves: headers, a CID for each block, and the nodes that link a
@@ -80,6 +80,8 @@ pub struct Content {
     pub assets: Option<ContentId>,
     /// How both are encrypted, if they are.
     pub private: Option<Private>,
+    /// The interfaces that the component needs.
+    pub imports: Vec<String>,
 }
 
 /// A component that is what was claimed and can be run. Its blocks are staged, not stored.
@@ -402,40 +404,40 @@ fn inspect(staging: &Staging, claim: &Claim) -> Result<Content, UploadError> {
         return Err(UploadError::Blake3 { claimed, found });
     }
     let code = |world| Code { cid: claim.cid, blake3: found, size: file.len() as u64, world };
-    let (code, private) = match &claim.key {
-        None => (code(component::judge(&file)?), None),
+    let (judged, private) = match &claim.key {
+        None => (component::judge(&file)?, None),
         Some(key) => {
-            let (clear, private) = inspect_private(&mut inspection, claim, &file, key)?;
-            (code(clear.world), Some(private))
+            let (judged, private) = inspect_private(&mut inspection, claim, &file, key)?;
+            (judged, Some(private))
         }
     };
     inspection.finish()?;
-    Ok(Content { code, assets: claim.assets, private })
+    Ok(Content { code: code(judged.world), assets: claim.assets, private, imports: judged.imports })
 }
 
-/// Decrypts the component, in memory only, to judge it as any other, and reads each of its files once. Returns what the
-/// component is in clear, and that sealed.
+/// Decrypts the component, in memory only, to judge it as any other, and reads each of its files once. Returns what it
+/// is, and the code in clear, sealed.
 fn inspect_private(
     inspection: &mut Inspection<'_>,
     claim: &Claim,
     file: &[u8],
     key: &ContentKey,
-) -> Result<(Code, Private), UploadError> {
+) -> Result<(Judged, Private), UploadError> {
     let cipher = Cipher::new(key);
     let clear = private::open(&cipher, file).map_err(UploadError::Private)?;
-    let world = component::judge(&clear)?;
+    let judged = component::judge(&clear)?;
     let summary = unixfs::import(&clear[..], |_| Ok(()));
     // Never, from memory to nowhere.
     let summary = summary.map_err(|source| {
         UploadError::Storage(StoreError::Io { action: "hashing", path: claim.cid.to_string().into(), source })
     })?;
-    let code = Code { cid: summary.root, blake3: summary.blake3, size: summary.size, world };
+    let code = Code { cid: summary.root, blake3: summary.blake3, size: summary.size, world: judged.world };
     let sealed = cipher.seal_code(&code, &claim.cid).map_err(UploadError::Private)?;
     if let Some(assets) = &claim.assets {
         let checked = private::check_tree(&cipher, assets, |id| inspection.read(id));
         checked.map_err(UploadError::PrivateAssets)?;
     }
-    Ok((code, Private { format: FORMAT, key: key.id(), code: sealed }))
+    Ok((judged, Private { format: FORMAT, key: key.id(), code: sealed }))
 }
 
 /// As early as the header is there: a wrong CAR need not be sent to its end.

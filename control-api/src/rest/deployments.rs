@@ -11,13 +11,15 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures::future::try_join_all;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use zeroize::Zeroizing;
 
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
-use super::{List, upload};
+use super::{List, secrets, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::settings::Changes;
@@ -54,10 +56,30 @@ pub(super) struct Deployment {
     triggers: Vec<TriggerDocument>,
     /// Where its code and files are held besides here.
     held: Vec<HeldContent>,
+    /// Why it was made.
+    message: Option<String>,
+    /// What the component was built from, as whoever deployed it says: a commit, or a digest.
+    source_hash: Option<String>,
+    /// The interfaces that the component needs; null: from before this was written down.
+    imports: Option<Vec<String>>,
+    /// What it may reach; null: from before this was written down.
+    capabilities: Option<Capabilities>,
     /// `usr_…`
     author_id: String,
+    /// Who that is.
+    author: String,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
+}
+
+/// What a deployment may reach.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentCapabilities)]
+pub(super) struct Capabilities {
+    /// Hosts that it may send requests to; null: any of the public internet.
+    egress: Option<Vec<String>>,
+    /// Key-value stores of the project that it may open besides the default one.
+    stores: Vec<String>,
 }
 
 /// What the body is claimed to be; both are recomputed.
@@ -97,6 +119,11 @@ pub(super) struct ClaimInput {
     /// Requests to the function per second. Left out: as many as the server can answer.
     #[serde(rename = "requestsPerSecond")]
     requests_per_second: Option<u32>,
+    /// Why it is made: 1 to 500 characters, shown in lists.
+    message: Option<String>,
+    /// What the component was built from, such as a commit or `sha256:` and a digest.
+    #[serde(rename = "sourceHash")]
+    source_hash: Option<String>,
     /// When the function is called without a request, and where: a JSON array of at most 16 objects such as
     /// `{"cron": "*/5 * * * *", "path": "/tick"}`. Left out: never.
     triggers: Option<String>,
@@ -143,6 +170,11 @@ impl Deployment {
             assets_cid: row.assets_cid,
             private: row.private,
             triggers: triggers.into_iter().map(TriggerDocument::from).collect(),
+            message: row.message,
+            source_hash: row.source_hash,
+            imports: row.imports.as_deref().map(stored).transpose()?,
+            capabilities: row.capabilities.as_deref().map(stored).transpose()?,
+            author: row.author,
             author_id: row.author_id,
             created_at: row.created_at,
         })
@@ -269,6 +301,8 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         settings: settings(headers)?,
         preview: input.preview,
         id: None,
+        message: input.message.clone(),
+        source_hash: input.source_hash.clone(),
     };
     Ok((claim, wanted))
 }
@@ -309,5 +343,12 @@ fn settings(headers: &HeaderMap) -> Result<Changes, Error> {
     let invalid = |error: &dyn std::fmt::Display| {
         Error::invalid("invalid_settings", format!("the header {SETTINGS} is not what it should be: {error}"))
     };
-    serde_json::from_slice(&decoded.map_err(|error| invalid(&error))?).map_err(|error| invalid(&error))
+    let decoded = Zeroizing::new(decoded.map_err(|error| invalid(&error))?);
+    // What is no JSON is told by its place, not by its text.
+    secrets::changes(serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?)
+}
+
+/// What was written as JSON.
+fn stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Internal(Box::new(error)))
 }

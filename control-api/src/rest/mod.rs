@@ -7,6 +7,7 @@ mod call;
 mod deployments;
 mod documented;
 mod domains;
+mod edges;
 mod etag;
 mod functions;
 mod gateway;
@@ -16,6 +17,7 @@ mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod secrets;
 mod sessions;
 mod site_deployments;
 mod sites;
@@ -28,7 +30,7 @@ mod upload_proxy;
 
 use std::sync::Arc;
 
-use af_content::gateway::Gateway;
+use af_content::gateway::{Access, Gateway};
 use af_contract::limits;
 use axum::extract::{DefaultBodyLimit, Request, State as AxumState};
 use axum::middleware::Next;
@@ -65,7 +67,7 @@ impl Modify for Bearer {
             .title("Alternate Futures functions")
             .version("1")
             .description(Some(
-                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains and tokens.",
+                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens.",
             ))
             .build();
     }
@@ -75,9 +77,12 @@ impl Modify for Bearer {
 pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfig) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = documented::complete(document);
+    // What an edge may read is decided before.
+    let content = Gateway::new(state.blocks.clone(), Access::Public);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
         .merge(upload_proxy::router())
+        .merge(edges::protocol(content))
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
@@ -124,6 +129,10 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(members::project_invitations, members::project_invite))
         .routes(routes!(members::accept))
         .routes(routes!(members::take_back))
+        .routes(routes!(secrets::project_secrets, secrets::change_project_secrets))
+        .routes(routes!(secrets::project_settings, secrets::change_project_settings))
+        .routes(routes!(secrets::function_secrets, secrets::change_function_secrets))
+        .routes(routes!(secrets::function_settings, secrets::change_function_settings))
         .routes(routes!(functions::list, functions::create))
         .routes(routes!(functions::get, functions::update, functions::delete))
         .routes(routes!(deployments::list))
@@ -157,6 +166,8 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))
         .routes(routes!(tokens::keys, tokens::create_key))
+        .routes(routes!(edges::list, edges::create))
+        .routes(routes!(edges::delete))
         .routes(routes!(sessions::exchange))
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))

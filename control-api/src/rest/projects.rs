@@ -11,7 +11,7 @@ use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
-use crate::domain::{Actor, content_keys, projects};
+use crate::domain::{Actor, project_keys, projects};
 use crate::store::ProjectRow;
 
 /// A project: who owns functions.
@@ -138,6 +138,6 @@ pub(super) async fn rotate_content_key(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Rotated>, Failure> {
-    let rotated = content_keys::rotate(&state, &actor, &id).await?;
+    let rotated = project_keys::rotate(&state, &actor, &id).await?;
     Ok(axum::Json(Rotated { deployments: rotated.deployments, pins: rotated.pins }))
 }

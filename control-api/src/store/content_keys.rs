@@ -1,4 +1,4 @@
-//! Sealed keys of private content: one of each project, and one of each private deployment.
+//! Sealed keys: one of each project, and one of each private deployment.
 
 use std::collections::HashMap;
 
@@ -48,6 +48,14 @@ pub(crate) async fn insert(db: &mut Connection, deployment: &str, sealed: &[u8])
     Ok(())
 }
 
+pub(crate) async fn of_deployment(
+    db: &mut Connection,
+    deployment: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let query = "select sealed from content_keys where deployment_id = $1";
+    Ok(sql::query_scalar(query).bind(deployment).fetch_optional(db).await?)
+}
+
 pub(crate) async fn replace(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {
     let query = "update content_keys set sealed = $2 where deployment_id = $1";
     sql::query(query).bind(deployment).bind(sealed).execute(db).await?;
@@ -68,10 +76,32 @@ pub(crate) async fn of_project(
     Ok(sql::query_as(query).bind(project).bind(after).bind(limit).fetch_all(db).await?)
 }
 
-/// A project's key, sealed; none before its first private deployment.
+/// A project's key, sealed; none before its first setting or private deployment.
 pub(crate) async fn project_key(db: &mut Connection, project: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let query = "select sealed from project_keys where project_id = $1";
     Ok(sql::query_scalar(query).bind(project).fetch_optional(db).await?)
+}
+
+/// Sealed keys of projects, in the order of the projects' ids.
+pub(crate) async fn project_keys(
+    db: &mut Connection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query =
+        "select project_id, sealed from project_keys where project_id > $1 order by project_id limit $2";
+    Ok(sql::query_as(query).bind(after).bind(limit).fetch_all(db).await?)
+}
+
+/// The same key, sealed otherwise.
+pub(crate) async fn replace_project_key(
+    db: &mut Connection,
+    project: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "update project_keys set sealed = $2 where project_id = $1";
+    sql::query(query).bind(project).bind(sealed).execute(db).await?;
+    Ok(())
 }
 
 pub(crate) async fn put_project_key(

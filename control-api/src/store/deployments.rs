@@ -31,8 +31,18 @@ pub struct DeploymentRow {
     pub private: bool,
     /// When its function is called without a request, as JSON.
     pub triggers: Option<String>,
+    /// Why it was made.
+    pub message: Option<String>,
+    /// What its component was built from, as whoever deployed it says.
+    pub source_hash: Option<String>,
+    /// The interfaces that the component needs, as JSON; none: from before this was written down.
+    pub imports: Option<String>,
+    /// What it may reach, as JSON; none: from before this was written down.
+    pub capabilities: Option<String>,
     /// `usr_…`
     pub author_id: String,
+    /// Who that is.
+    pub author: String,
     /// Milliseconds.
     pub created_at: i64,
 }
@@ -46,7 +56,9 @@ pub(crate) struct Contents {
 }
 
 const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
-    d.world, d.assets_cid, exists (select 1 from content_keys k where k.deployment_id = d.id) as private, d.triggers, d.author_id, d.created_at from deployments d join functions f on f.id = d.function_id";
+    d.world, d.assets_cid, exists (select 1 from content_keys k where k.deployment_id = d.id) as private, d.triggers, d.message, d.source_hash, d.imports,
+    d.capabilities, d.author_id, u.name as author, d.created_at
+    from deployments d join functions f on f.id = d.function_id join users u on u.id = d.author_id";
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
@@ -95,12 +107,13 @@ pub(crate) async fn last_number(db: &mut Connection, function: &str) -> Result<i
 pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow) -> Result<(), StoreError> {
     let query = "insert into deployments
         (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
-         author_id, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+         author_id, created_at, message, source_hash, imports, capabilities)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     let insert = sql::query(query).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
     let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid).bind(&row.triggers);
-    let insert = insert.bind(&row.author_id).bind(row.created_at);
+    let insert = insert.bind(&row.author_id).bind(row.created_at).bind(&row.message);
+    let insert = insert.bind(&row.source_hash).bind(&row.imports).bind(&row.capabilities);
     insert.execute(db).await?;
     Ok(())
 }

@@ -215,6 +215,28 @@ pub(crate) async fn put_certificate(
     Ok(())
 }
 
+/// Sealed keys of domains' certificates, in the order of the domains' ids.
+pub(crate) async fn certificate_keys(
+    db: &mut Connection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query = "select id, certificate_key from domains where certificate_key is not null and id > $1
+        order by id limit $2";
+    Ok(sql::query_as(query).bind(after).bind(limit).fetch_all(db).await?)
+}
+
+/// The same key, sealed otherwise.
+pub(crate) async fn replace_certificate_key(
+    db: &mut Connection,
+    id: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "update domains set certificate_key = $2 where id = $1";
+    sql::query(query).bind(id).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
 /// Remembers who proved a name.
 pub(crate) async fn hold(db: &mut Connection, domain: &DomainRow, now: i64) -> Result<(), StoreError> {
     let query = "insert into domain_holders (hostname, project_id, verified_at) values ($1, $2, $3)

@@ -64,6 +64,18 @@ pub(crate) async fn count(db: &mut Connection, project: &str) -> Result<i64, Sto
     Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
 }
 
+/// A project's functions that run something, in the order of ids.
+pub(crate) async fn deployed(
+    db: &mut Connection,
+    project: &str,
+    limit: i64,
+) -> Result<Vec<FunctionRow>, StoreError> {
+    let query = format!(
+        "{SELECT} where f.project_id = $1 and f.current_deployment_id is not null order by f.id limit $2"
+    );
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(project).bind(limit).fetch_all(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, function: &FunctionRow) -> Result<(), StoreError> {
     let query = "insert into functions (id, project_id, name, slug, status, routes, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8)";

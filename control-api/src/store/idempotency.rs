@@ -6,7 +6,7 @@ use super::sql::{self, Connection};
 /// What is known of a key.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(crate) struct KeyRow {
-    /// Of the request.
+    /// Of the request, sealed.
     pub fingerprint: Vec<u8>,
     /// None: the first request is at work.
     pub status: Option<i64>,
@@ -71,5 +71,51 @@ pub(crate) async fn forget(
 /// Forgets keys that are older than a moment.
 pub(crate) async fn prune(db: &mut Connection, before: i64) -> Result<(), StoreError> {
     sql::query("delete from idempotency_keys where created_at < $1").bind(before).execute(db).await?;
+    Ok(())
+}
+
+/// Token, key and sealed fingerprint of requests, in that order; those from before, which are not sealed, have 32 bytes.
+pub(crate) async fn fingerprints(
+    db: &mut Connection,
+    after: (&str, &str),
+    limit: i64,
+) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+    let query = "select token_id, key, fingerprint from idempotency_keys
+        where (token_id, key) > ($1, $2) and length(fingerprint) > 32 order by token_id, key limit $3";
+    Ok(sql::query_as(query).bind(after.0).bind(after.1).bind(limit).fetch_all(db).await?)
+}
+
+/// The same fingerprint, sealed otherwise.
+pub(crate) async fn replace_fingerprint(
+    db: &mut Connection,
+    token: &str,
+    key: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "update idempotency_keys set fingerprint = $3 where token_id = $1 and key = $2";
+    sql::query(query).bind(token).bind(key).bind(sealed).execute(db).await?;
+    Ok(())
+}
+
+/// Token, key and sealed answer of what was done, in that order.
+pub(crate) async fn answers(
+    db: &mut Connection,
+    after: (&str, &str),
+    limit: i64,
+) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+    let query = "select token_id, key, answer from idempotency_keys
+        where (token_id, key) > ($1, $2) and answer is not null order by token_id, key limit $3";
+    Ok(sql::query_as(query).bind(after.0).bind(after.1).bind(limit).fetch_all(db).await?)
+}
+
+/// The same answer, sealed otherwise.
+pub(crate) async fn replace_answer(
+    db: &mut Connection,
+    token: &str,
+    key: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let query = "update idempotency_keys set answer = $3 where token_id = $1 and key = $2";
+    sql::query(query).bind(token).bind(key).bind(sealed).execute(db).await?;
     Ok(())
 }

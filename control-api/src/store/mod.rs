@@ -6,6 +6,7 @@ pub(crate) mod builds;
 pub(crate) mod content_keys;
 pub(crate) mod deployments;
 pub(crate) mod domains;
+pub(crate) mod edges;
 pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod idempotency;
@@ -37,10 +38,12 @@ pub use self::audit::AuditRow;
 pub use self::builds::{BuildRow, DeployedRow};
 pub use self::deployments::DeploymentRow;
 pub use self::domains::DomainRow;
+pub use self::edges::{EdgeRow, FeedKeyRow};
 pub use self::functions::FunctionRow;
 pub use self::organizations::{InvitationRow, MemberRow, OrganizationRow};
 pub use self::placements::PlacementRow;
 pub use self::projects::ProjectRow;
+pub use self::settings::SettingRow;
 pub use self::signing_keys::SigningKeyRow;
 pub use self::site_deployments::SiteDeploymentRow;
 pub use self::sites::SiteRow;
@@ -154,6 +157,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether other servers may use the same database.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.writer, sql::Pool::Postgres(_))
+    }
+
     /// Opens or makes the database and applies the migrations that it lacks.
     ///
     /// # Errors

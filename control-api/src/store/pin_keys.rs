@@ -3,11 +3,19 @@
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
+/// A data key, and the key of its project that it is sealed with, sealed itself.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct PinKeyRow {
+    pub sealed: Vec<u8>,
+    pub project_key: Vec<u8>,
+}
+
 impl Store {
-    /// A pin's data key, sealed; none of a pin that is not private.
-    pub(crate) async fn pin_key(&self, pin: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = "select sealed from pin_keys where pin_id = $1";
-        Ok(sql::query_scalar(query).bind(pin).fetch_optional(&self.reader).await?)
+    /// The data key of a project's pin, sealed; none of a pin that is not private.
+    pub(crate) async fn pin_key(&self, project: &str, pin: &str) -> Result<Option<PinKeyRow>, StoreError> {
+        let query = "select k.sealed, p.sealed as project_key from pin_keys k
+            join project_keys p on p.project_id = $1 where k.pin_id = $2";
+        Ok(sql::query_as(query).bind(project).bind(pin).fetch_optional(&self.reader).await?)
     }
 }
 

@@ -43,3 +43,19 @@ pub(crate) async fn prune(db: &mut Connection, before: i64) -> Result<(), StoreE
     sql::query("delete from signing_keys where created_at < $1").bind(before).execute(db).await?;
     Ok(())
 }
+
+/// Sealed keys, in the order of their ids.
+pub(crate) async fn sealed(
+    db: &mut Connection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let query = "select id, sealed from signing_keys where id > $1 order by id limit $2";
+    Ok(sql::query_as(query).bind(after).bind(limit).fetch_all(db).await?)
+}
+
+/// The same key, sealed otherwise.
+pub(crate) async fn replace(db: &mut Connection, id: &str, sealed: &[u8]) -> Result<(), StoreError> {
+    sql::query("update signing_keys set sealed = $2 where id = $1").bind(id).bind(sealed).execute(db).await?;
+    Ok(())
+}

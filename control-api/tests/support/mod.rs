@@ -15,7 +15,8 @@ use std::path::Path;
 use af_content::DiskStore;
 use af_contract::{ContentKey, Limits, limits};
 use af_control_api::{
-    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, StorageConfig,
+    ApiConfig, Clock, ControlApi, ControlConfig, Database, DomainConfig, GraphqlConfig, MasterKey,
+    StorageConfig,
 };
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
@@ -251,6 +252,24 @@ impl Served {
         Self::serve(control, stored, dir).await
     }
 
+    /// Where everything is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Another program on the same data. What the one before had in memory is gone.
+    pub async fn restart(self) -> Self {
+        let key = self.dir.path().join("master.key").into();
+        self.restart_with(key).await
+    }
+
+    /// As [`Self::restart`], with another master key.
+    pub async fn restart_with(self, master_key: MasterKey) -> Self {
+        let config = ControlConfig { master_key, ..config(self.dir.path(), &self.stored) };
+        let control = Box::pin(build(config, self.dir.path())).await;
+        Self::serve(control, self.stored, self.dir).await
+    }
+
     pub async fn serve(control: ControlApi, stored: Stored, dir: tempfile::TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -314,6 +333,21 @@ impl Served {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
+    /// With changes of a function's settings.
+    pub async fn upload_with(
+        &self,
+        path: &str,
+        token: &str,
+        settings: &Value,
+        body: Vec<u8>,
+    ) -> (u16, Value) {
+        use base64::Engine;
+        let settings = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(settings.to_string());
+        let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
+        let answer = request.header("af-settings", settings).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
     /// With a content type.
     pub async fn upload_as(&self, path: &str, token: &str, kind: &str, body: Vec<u8>) -> (u16, Value) {
         let request = client().post(format!("{}{path}", self.url)).bearer_auth(token).body(body);
@@ -370,10 +404,11 @@ impl Served {
     }
 }
 
-fn config(dir: &Path, stored: &Stored) -> ControlConfig {
+/// All defaults.
+pub fn config(dir: &Path, stored: &Stored) -> ControlConfig {
     ControlConfig {
         database: stored.database.clone(),
-        master_key: dir.join("master.key"),
+        master_key: dir.join("master.key").into(),
         invoke_url: "http://{slug}.localhost:8080".into(),
         rate_limit: limits::REQUESTS_PER_SECOND,
         limits: Limits::default(),

@@ -6,13 +6,12 @@ use af_runtime::Edge;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::args::Up;
+use crate::args::server::{Controlling, Node, Serving};
 
-/// Every listener of a server.
+/// Every listener of a server that answers requests.
 pub struct Bound {
     pub plain: TcpListener,
     pub tls: Option<TcpListener>,
-    pub api: TcpListener,
     pub metrics: Option<TcpListener>,
 }
 
@@ -22,7 +21,6 @@ pub struct Urls {
     pub functions: String,
     /// Functions without encryption, where there is encryption, too.
     pub http: Option<String>,
-    pub api: String,
     pub metrics: Option<String>,
     /// Where clients reach the encrypted listener.
     pub https_port: Option<u16>,
@@ -30,29 +28,34 @@ pub struct Urls {
 
 impl Bound {
     /// Binds all that the options name, so that a port that is taken is told before anything starts.
-    pub async fn bind(options: &Up) -> anyhow::Result<Self> {
+    pub async fn bind(options: &Serving) -> anyhow::Result<Self> {
         Ok(Self {
             plain: listen(options.listen, "--listen").await?,
             tls: listen_if(options.tls.tls_listen, "--tls-listen").await?,
-            api: listen(options.api_listen, "--api-listen").await?,
             metrics: listen_if(options.metrics_listen, "--metrics-listen").await?,
         })
     }
 
-    pub fn urls(&self, options: &Up) -> anyhow::Result<Urls> {
+    pub fn urls(&self, node: &Node, options: &Serving) -> anyhow::Result<Urls> {
         let plain = self.plain.local_addr()?;
         let tls = self.tls.as_ref().map(TcpListener::local_addr).transpose()?;
         let tls = tls.map(|at| SocketAddr::new(at.ip(), options.tls.https_port.unwrap_or(at.port())));
         let (scheme, address) = tls.map_or(("http", plain), |address| ("https", address));
         let metrics = self.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         Ok(Urls {
-            functions: Edge::url_of(scheme, options.primary_domain(), "{slug}", address),
+            functions: Edge::url_of(scheme, node.primary_domain(), "{slug}", address),
             http: tls.map(|_| local_url(plain)),
-            api: local_url(self.api.local_addr()?),
             metrics: metrics.map(|address| format!("{}/metrics", local_url(address))),
             https_port: tls.map(|address| address.port()),
         })
     }
+}
+
+/// The control API's listener, and how clients on this machine reach it.
+pub async fn bind_api(options: &Controlling) -> anyhow::Result<(TcpListener, String)> {
+    let listener = listen(options.api_listen, "--api-listen").await?;
+    let url = local_url(listener.local_addr()?);
+    Ok((listener, url))
 }
 
 async fn listen_if(address: Option<SocketAddr>, option: &str) -> anyhow::Result<Option<TcpListener>> {

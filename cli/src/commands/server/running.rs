@@ -7,8 +7,10 @@ use std::time::Duration;
 use af_contract::trigger::{Answered, Tick};
 use af_control_api::{Callee, ControlApi};
 use af_runtime::Edge;
+use af_runtime::feed::Feed;
 use af_runtime::listen::Listeners;
 use futures::future::BoxFuture;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -22,67 +24,76 @@ const API_DRAIN: Duration = Duration::from_secs(10);
 const FEED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The tasks of a server.
+#[derive(Default)]
 pub struct Running {
     stop: CancellationToken,
     /// Operators are answered until the last request is.
     drained: CancellationToken,
-    serving: JoinHandle<std::io::Result<()>>,
-    api: JoinHandle<()>,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
+    api: Option<JoinHandle<()>>,
     metrics: Option<JoinHandle<()>>,
     /// The feed, checks of domains, stored content, and the schedule.
-    others: [JoinHandle<()>; 4],
+    others: Vec<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Starts all of them. The edge knows the feed up to `known`.
-    pub fn start(control: &ControlApi, edge: &Edge, bound: Bound, known: u64) -> Self {
-        let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
+    /// Starts the control API, and what it does by itself. `callee`: who runs functions when their time comes.
+    pub fn control(&mut self, control: &ControlApi, listener: TcpListener, callee: Arc<dyn Callee>) {
+        let cancelled = || self.stop.clone().cancelled_owned();
+        let (watching, stop) = (control.clone(), cancelled());
+        let watching = tokio::spawn(async move { watching.watch_domains(stop).await });
+        let (storage, stop) = (control.clone(), cancelled());
+        let storage = tokio::spawn(async move { storage.watch_storage(stop).await });
+        let (triggers, stop) = (control.clone(), cancelled());
+        let triggers = tokio::spawn(async move { triggers.run_triggers(callee, stop).await });
+        let (others, stop) = (control.clone(), cancelled());
+        let others = tokio::spawn(async move { others.follow_others(stop).await });
+        let (api, stop) = (control.clone(), cancelled());
+        self.api = Some(tokio::spawn(async move { api.serve(listener, stop).await }));
+        self.others.extend([watching, storage, triggers, others]);
+    }
+
+    /// Starts to answer requests.
+    pub fn edge(&mut self, edge: &Edge, bound: Bound) {
         let listeners = Listeners { plain: bound.plain, tls: bound.tls };
-        let feed = tokio::spawn({
-            let (control, edge, stop) = (control.clone(), edge.clone(), stop.clone());
-            async move {
-                feed(&control, &edge, known, stop).await;
-                // What still changes while requests finish waits for nobody.
-                control.applied(None);
-            }
-        });
-        let watching = tokio::spawn({
-            let (control, stop) = (control.clone(), stop.clone());
-            async move { control.watch_domains(stop.cancelled()).await }
-        });
-        let storage = tokio::spawn({
-            let (control, stop) = (control.clone(), stop.clone());
-            async move { control.watch_storage(stop.cancelled()).await }
-        });
-        let triggers = tokio::spawn({
-            let (control, callee, stop) = (control.clone(), Arc::new(Triggered(edge.clone())), stop.clone());
-            async move { control.run_triggers(callee, stop.cancelled_owned()).await }
-        });
-        let serving = tokio::spawn({
-            let (edge, stop) = (edge.clone(), stop.clone());
-            async move { edge.serve(listeners, stop).await }
-        });
-        let api = tokio::spawn({
-            let (control, stop) = (control.clone(), stop.clone());
-            async move { control.serve(bound.api, stop.cancelled_owned()).await }
-        });
-        let metrics = bound.metrics.map(|listener| {
-            let (edge, drained) = (edge.clone(), drained.clone());
+        let (serving, stop) = (edge.clone(), self.stop.clone());
+        self.serving = Some(tokio::spawn(async move { serving.serve(listeners, stop).await }));
+        self.metrics = bound.metrics.map(|listener| {
+            let (edge, drained) = (edge.clone(), self.drained.clone());
             tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
         });
-        Self { stop, drained, serving, api, metrics, others: [feed, watching, storage, triggers] }
+    }
+
+    /// Keeps the edge of this process at what the control API of this process knows; it knows the feed up to `known`.
+    pub fn feed(&mut self, control: &ControlApi, edge: &Edge, known: u64) {
+        let (control, edge, stop) = (control.clone(), edge.clone(), self.stop.clone());
+        self.others.push(tokio::spawn(async move {
+            feed(&control, &edge, known, stop).await;
+            // What still changes while requests finish waits for nobody.
+            control.applied(None);
+        }));
+    }
+
+    /// Keeps the edge at what its control plane tells.
+    pub fn remote_feed(&mut self, feed: Feed, edge: &Edge) {
+        let (edge, stop) = (edge.clone(), self.stop.clone());
+        self.others.push(tokio::spawn(async move { feed.run(edge, stop).await }));
     }
 
     /// Lets requests finish, and returns when all is done.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        if let Ok(api) = tokio::time::timeout(API_DRAIN, self.api).await {
-            api?;
-        } else {
-            // Whoever holds a connection open must not hold the server: cut, nothing half done stays.
-            warn!("control connections were cut because they did not finish in time");
+        if let Some(api) = self.api {
+            if let Ok(api) = tokio::time::timeout(API_DRAIN, api).await {
+                api?;
+            } else {
+                // Whoever holds a connection open must not hold the server: cut, nothing half done stays.
+                warn!("control connections were cut because they did not finish in time");
+            }
         }
-        self.serving.await??;
+        if let Some(serving) = self.serving {
+            serving.await??;
+        }
         self.drained.cancel();
         for task in self.metrics.into_iter().chain(self.others) {
             task.await?;
@@ -125,11 +136,21 @@ async fn feed(control: &ControlApi, edge: &Edge, mut known: u64, stop: Cancellat
 }
 
 /// The edge as the schedule calls it.
-struct Triggered(Edge);
+pub struct Triggered(pub Edge);
 
 impl Callee for Triggered {
     fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
         let edge = self.0.clone();
         Box::pin(async move { edge.trigger(&tick).await })
+    }
+}
+
+/// A schedule without an edge in the same process.
+pub struct NoEdge;
+
+impl Callee for NoEdge {
+    fn call(&self, _tick: Tick) -> BoxFuture<'static, Answered> {
+        let error = "triggers are not supported by a control plane of its own: it has no edge to run them at";
+        Box::pin(std::future::ready(Answered { status: None, error: Some(error.to_owned()) }))
     }
 }

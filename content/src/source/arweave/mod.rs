@@ -21,7 +21,7 @@ use url::Url;
 use self::reading::Window;
 use self::shelf::{Archive, Found, Shelf};
 use super::gateway::shown;
-use super::{Source, SourceError, hashed, http};
+use super::{Source, SourceError, http};
 use crate::hash::Hashed;
 
 /// Gateways with a host per item send there.
@@ -184,6 +184,20 @@ impl Arweave {
         }
         Err(failed)
     }
+}
+
+/// Hashing more than that takes milliseconds, which are not the reactor's.
+const HASHED_AT_ONCE: usize = 16 << 10;
+
+/// What a source sent for a block, hashed.
+async fn hashed(id: ContentId, bytes: Bytes) -> Result<Hashed, SourceError> {
+    let small = bytes.len() <= HASHED_AT_ONCE;
+    let hash = move || Hashed::as_asked(&id, bytes);
+    if small {
+        return Ok(hash());
+    }
+    let hashed = tokio::task::spawn_blocking(hash).await;
+    hashed.map_err(|error| SourceError::Unreachable(Box::new(error)))
 }
 
 impl Source for Arweave {

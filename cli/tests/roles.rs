@@ -1,0 +1,245 @@
+//! A cluster on one machine: a control plane, and edges that take what they serve from it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+#[path = "support/tampering.rs"]
+mod tampering;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Home, Server, deploy, free_port, guest, ok, refused};
+use tampering::{Tampering, Way};
+
+/// Asks until the answer is as it should be: the feed is followed within a second, and a test has more patience.
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+async fn says(edge: &Server, slug: &str, path: &str) -> (u16, String) {
+    let answer = edge.get(slug, path).await;
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// A control plane whose clients find functions at this port.
+fn control(home: &Home, port: u16) -> Server {
+    home.role(home.af(), "control", &["--functions-url", &format!("http://{{slug}}.localhost:{port}")])
+}
+
+/// A token to join with.
+fn token(control: &Home, name: &str) -> String {
+    let made: Value = serde_json::from_str(&ok(control.af().args(["--json", "edges", "add", name]))).unwrap();
+    made["joinToken"].as_str().unwrap().to_owned()
+}
+
+fn edge(home: &Home, url: &str, token: Option<&str>, port: u16) -> Server {
+    let listen = format!("127.0.0.1:{port}");
+    let options = ["--control", url, "--metrics-listen", "127.0.0.1:0", "--listen", &listen];
+    home.role(joining(home, token), "edge", &options)
+}
+
+fn joining(home: &Home, token: Option<&str>) -> Command {
+    let mut af = home.af();
+    if let Some(token) = token {
+        af.env("AF_JOIN_TOKEN", token);
+    }
+    af
+}
+
+const HELLO: &str = "Hello from Rust and WASI 0.2!\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_follow_and_go_on_alone_also_after_a_restart() {
+    let (home, one, two) = (Home::new(), Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let (first, second) = (token(&home, "one"), token(&home, "two"));
+    let edges = [edge(&one, &plane.api, Some(&first), port), edge(&two, &plane.api, Some(&second), 0)];
+    deploy_to(&home, "hello", "hello-rust");
+    for edge in &edges {
+        eventually("both edges serve it", async || says(edge, "hello", "/").await == (200, HELLO.to_owned()))
+            .await;
+    }
+    let listed = ok(home.af().args(["--json", "edges", "list"]));
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert!(listed.as_array().unwrap().iter().all(|edge| edge["joinedAt"].is_i64()), "{listed}");
+    // A change of routes, and one of the status.
+    ok(home.af().args(["functions", "update", "--functionName", "hello", "--status", "INACTIVE"]));
+    for edge in &edges {
+        eventually("it is switched off", async || says(edge, "hello", "/").await.0 == 404).await;
+    }
+    ok(home.af().args(["functions", "update", "--functionName", "hello", "--status", "ACTIVE"]));
+    for edge in &edges {
+        eventually("it is back", async || says(edge, "hello", "/").await.0 == 200).await;
+    }
+    // The control plane is away: both go on, one of them is another process now.
+    let api = plane.api.clone();
+    drop(plane);
+    let [stays, restarts] = edges;
+    assert!(restarts.stop().success());
+    let restarts = edge(&two, &api, None, 0);
+    assert_eq!(says(&restarts, "hello", "/").await, (200, HELLO.to_owned()));
+    assert_eq!(says(&stays, "hello", "/").await.0, 200);
+    let metrics = restarts.metrics().await;
+    assert!(metrics.contains("af_feed_contact_seconds 0"), "{metrics}");
+    // It comes back, and what changes arrives.
+    let functions = format!("http://{{slug}}.localhost:{port}");
+    let listen = api.strip_prefix("http://").unwrap();
+    let _plane = home.role(home.af(), "control", &["--api-listen", listen, "--functions-url", &functions]);
+    deploy_to(&home, "more", "hello-rust");
+    for edge in [&stays, &restarts] {
+        eventually("what is new arrives", async || says(edge, "more", "/").await.0 == 200).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_reach_edges_and_lie_nowhere_in_clear() {
+    const SECRET: &str = "the-secret-value-of-this-test";
+    let (home, one) = (Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
+    deploy(&home, "env", "hostile", &["--env", &format!("KEY={SECRET}")]);
+    assert!(says(&edge, "env", "/environment").await.1.contains(SECRET));
+    let restarted = edge.stop().success().then(|| self::edge(&one, &plane.api, None, port)).unwrap();
+    assert!(says(&restarted, "env", "/environment").await.1.contains(SECRET), "also from the disk");
+    let edge = restarted;
+    assert!(edge.stop().success());
+    for home in [&home, &one] {
+        for file in walk(&home.data()) {
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()), "{}", file.display());
+        }
+        assert!(!home.logged().contains(SECRET));
+    }
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_edge_is_told_nothing() {
+    let (home, one, two) = (Home::new(), Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let token = token(&home, "one");
+    let start = |home: &Home, token: Option<&str>, control: &str| {
+        refused(
+            joining(home, token)
+                .args(["edge", "--listen", "127.0.0.1:0", "--control", control, "--data-dir"])
+                .arg(home.data()),
+        )
+    };
+    let (_, text) = start(&one, None, &plane.api);
+    assert!(text.contains("af edges add"), "{text}");
+    let (code, text) = start(&one, Some("afj_nonsense"), &plane.api);
+    assert!(code == 2, "{text}");
+    // A token of another control plane.
+    let other_home = Home::new();
+    let other = control(&other_home, 0);
+    let foreign = self::token(&other_home, "x");
+    let (_, text) = start(&one, Some(&foreign), &plane.api);
+    assert!(text.contains("401"), "{text}");
+    let edge = self::edge(&one, &plane.api, Some(&token), port);
+    // The token counts once.
+    let (_, text) = start(&two, Some(&token), &plane.api);
+    assert!(text.contains("401"), "{text}");
+    // Nothing but a proof opens the feed or content.
+    let client = reqwest::Client::new();
+    let stored = std::fs::read_to_string(home.config()).unwrap();
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    let operator = stored["servers"][&plane.api]["token"].as_str().unwrap();
+    for path in ["/v1/edge/feed", "/v1/edge/ipfs/bafkqaaa"] {
+        for credential in [None, Some("nonsense"), Some("a.b.c"), Some(operator)] {
+            let mut request = client.get(format!("{}{path}", plane.api));
+            if let Some(credential) = credential {
+                request = request.bearer_auth(credential);
+            }
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 401, "{path} {credential:?}");
+        }
+    }
+    // One that is removed is told nothing more, and goes on with what it knows.
+    deploy_to(&home, "before", "hello-rust");
+    eventually("it arrives", async || says(&edge, "before", "/").await.0 == 200).await;
+    ok(home.af().args(["edges", "remove", "one"]));
+    let mut waiting = deploying(&home, "after");
+    eventually("it is refused", async || one.logged().contains("401")).await;
+    assert_eq!(says(&edge, "before", "/").await.0, 200);
+    assert_eq!(says(&edge, "after", "/").await.0, 404);
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_in_between_changes_or_repeats_does_not_count() {
+    let (home, one) = (Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let between = Tampering::start(&plane.api).await;
+    let edge = edge(&one, &between.url(), Some(&token(&home, "one")), port);
+    deploy_to(&home, "first", "hello-rust");
+    eventually("it arrives", async || says(&edge, "first", "/").await.0 == 200).await;
+    for way in [Way::Changes, Way::Repeats, Way::Cuts] {
+        between.go(way);
+        let name = format!("while-{way:?}").to_lowercase();
+        let mut waiting = deploying(&home, &name);
+        eventually("something was tampered with", async || between.count(way) > 2).await;
+        assert_eq!(says(&edge, &name, "/").await.0, 404, "{way:?}");
+        assert_eq!(says(&edge, "first", "/").await.0, 200, "{way:?}");
+        between.go(Way::Honest);
+        assert!(waiting.wait().unwrap().success(), "then it arrives");
+    }
+    assert!(one.logged().contains("does not count"), "{}", one.logged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_control_plane_is_followed_and_what_it_lacks_is_gone() {
+    let (home, one, again) = (Home::new(), Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
+    deploy_to(&home, "kept", "hello-rust");
+    let backup = home.data().with_file_name("backup");
+    let mut af = home.af();
+    af.env("AF_BACKUP_PASSPHRASE", "correct horse battery")
+        .args(["admin", "backup", "--with-key"])
+        .arg(&backup);
+    ok(af.arg("--data-dir").arg(home.data()));
+    deploy_to(&home, "lost", "hello-rust");
+    eventually("both are there", async || says(&edge, "lost", "/").await.0 == 200).await;
+    let api = plane.api.clone();
+    assert!(plane.stop().success());
+    let mut af = again.af();
+    af.env("AF_BACKUP_PASSPHRASE", "correct horse battery").args(["admin", "restore"]).arg(&backup);
+    ok(af.arg("--data-dir").arg(again.data()));
+    let listen = api.strip_prefix("http://").unwrap().to_owned();
+    let _plane = again.role(again.af(), "control", &["--api-listen", &listen]);
+    eventually("what the backup lacks is gone", async || says(&edge, "lost", "/").await.0 == 404).await;
+    assert_eq!(says(&edge, "kept", "/").await.0, 200);
+}
+
+fn deploy_to(home: &Home, name: &str, guest: &str) {
+    deploy(home, name, guest, &[]);
+}
+
+/// A deploy that goes on until an edge answers.
+fn deploying(home: &Home, name: &str) -> Child {
+    let mut af = home.af();
+    af.args(["functions", "deploy", "--create", "-n", name, "-p"]).arg(guest("hello-rust"));
+    af.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}

@@ -1,0 +1,298 @@
+//! Edges that take the feed over HTTP: who is one, and what it is told.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use af_contract::edge::{
+    EdgeError, FeedPage, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, seal,
+};
+use tokio::sync::{OnceCell, watch};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::access::{self, Noun};
+use super::audit::{self, Event};
+use super::projects::commit;
+use super::{Actor, Error, PAGE, Page, State, feed, id, now};
+use crate::store::{EdgeRow, FeedKeyRow, edges};
+
+/// A token to join counts for so long, milliseconds: an hour.
+const JOIN_TIME: i64 = 60 * 60 * 1000;
+
+/// An edge waits for news at most for so long.
+const LONGEST_WAIT: Duration = Duration::from_secs(55);
+
+/// How often it is written down that an edge has asked, milliseconds.
+const SEEN: i64 = 15 * 1000;
+
+/// Of one installation.
+const EDGES: i64 = 10_000;
+
+/// The id of the one key of the feed.
+const FEED: &str = "feed";
+
+/// Bytes of an edge's name.
+const NAME: usize = 64;
+
+/// What this server knows of edges without asking the database.
+#[derive(Default)]
+pub(crate) struct Edges {
+    key: OnceCell<FeedKey>,
+    /// When it was last written down that an edge has asked, and what it knew.
+    seen: Mutex<HashMap<String, (i64, u64)>>,
+    /// Changes whenever an edge is removed.
+    removed: watch::Sender<u64>,
+}
+
+/// What the feed is signed with.
+struct FeedKey {
+    pair: KeyPair,
+    public: PublicKey,
+    epoch: String,
+}
+
+/// An edge that was made, and the token that it joins with.
+pub struct NewEdge {
+    /// The edge.
+    pub row: EdgeRow,
+    /// Shown once.
+    pub token: Zeroizing<String>,
+}
+
+/// An edge that has proven itself by a request.
+pub struct Known {
+    row: EdgeRow,
+    /// What the answer is sealed to.
+    share: Option<PublicKey>,
+}
+
+/// All edges, by name.
+///
+/// # Errors
+/// When the actor is no operator.
+pub async fn list(state: &State, actor: &Actor, after: Option<&str>) -> Result<Page<EdgeRow>, Error> {
+    operator(state, actor).await?;
+    let rows = state.store.edges(after.unwrap_or_default(), PAGE).await?;
+    Ok(Page::of(rows, |row| row.name.clone()))
+}
+
+/// Makes an edge, which joins with the token that is returned.
+///
+/// # Errors
+/// When the actor is no operator, or the name is unusable or taken.
+pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge, Error> {
+    operator(state, actor).await?;
+    let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if name.is_empty() || name.len() > NAME || !name.bytes().all(usable) {
+        let detail = format!("an edge's name has 1 to {NAME} letters, digits, dots, dashes and underscores");
+        return Err(Error::invalid("invalid_edge_name", detail));
+    }
+    let key = feed_key(state).await?;
+    let edge = id::new("edge");
+    let token = JoinToken::new(&edge, &key.public).map_err(internal)?;
+    let mut db = state.store.begin().await?;
+    let sealed = state.keys.seal_bytes(&place(&edge), token.secret()).map_err(internal)?;
+    let row = EdgeRow {
+        id: edge,
+        name: name.to_owned(),
+        public_key: None,
+        join_sealed: Some(sealed),
+        join_expires_at: now() + JOIN_TIME,
+        created_at: now(),
+        joined_at: None,
+        seen_at: None,
+        revision: 0,
+    };
+    if edges::is_name_taken(&mut db, name).await? {
+        let detail = format!("there is an edge {name}; remove it first, or choose another name");
+        return Err(Error::Conflict { code: "edge_name_taken", detail });
+    }
+    if edges::count(&mut db).await? >= EDGES {
+        let detail = format!("there are {EDGES} edges already");
+        return Err(Error::Conflict { code: "too_many_edges", detail });
+    }
+    edges::insert(&mut db, &row).await?;
+    audit::commit(db, actor, Event::maybe("edge.create", &row.id, None)).await?;
+    Ok(NewEdge { row, token: token.reveal() })
+}
+
+/// Removes an edge: from now on it is told nothing more.
+///
+/// # Errors
+/// When the actor is no operator, or there is no such edge.
+pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Error> {
+    operator(state, actor).await?;
+    let mut db = state.store.begin().await?;
+    if !edges::delete(&mut db, edge).await? {
+        return Err(Error::not_found("edge", edge));
+    }
+    audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
+    state.edges.seen().remove(edge);
+    state.edges.removed.send_modify(|count| *count += 1);
+    Ok(())
+}
+
+/// Makes the key of whoever has an edge's token that edge's.
+///
+/// # Errors
+/// When there is no such token, or it was used or is too old.
+pub async fn join(state: &State, request: &JoinRequest) -> Result<JoinAnswer, Error> {
+    // One answer for all of it: strangers learn nothing.
+    let refused = || Error::Unauthenticated;
+    let row = state.store.edge(&request.edge).await?.ok_or_else(refused)?;
+    let sealed = row.join_sealed.filter(|_| row.join_expires_at > now()).ok_or_else(refused)?;
+    let secret = state.keys.unseal_bytes(&place(&row.id), &sealed).map_err(internal)?;
+    request.verify(&secret).map_err(|_| refused())?;
+    let key = feed_key(state).await?;
+    let mut db = state.store.begin().await?;
+    let still = edges::read(&mut db, &row.id).await?;
+    if still.is_none_or(|row| row.join_sealed.is_none()) {
+        return Err(refused());
+    }
+    edges::joined(&mut db, &row.id, request.public_key.bytes(), now()).await?;
+    commit(db).await?;
+    tracing::info!(edge = row.id, name = row.name, "an edge has joined");
+    Ok(JoinAnswer { feed_key: key.public })
+}
+
+/// Who has sent this proof.
+///
+/// # Errors
+/// When it is nobody who is an edge here.
+pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
+    let refused = |error: EdgeError| {
+        tracing::debug!(%error, "an edge's proof does not count");
+        match error {
+            EdgeError::Time => Error::invalid("edge_clock", error.to_string()),
+            _ => Error::Unauthenticated,
+        }
+    };
+    let read = Proof::read(proof).map_err(refused)?;
+    let row = state.store.edge(read.edge()).await?.ok_or(Error::Unauthenticated)?;
+    let public = row.public_key.as_deref().ok_or(Error::Unauthenticated)?;
+    let public = PublicKey::new(public).map_err(internal)?;
+    let key = feed_key(state).await?;
+    let share = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
+    Ok(Known { row, share })
+}
+
+/// What an edge is told: the next page, sealed to it and signed; where there is none, once there is one or its time is over.
+///
+/// # Errors
+/// When the edge is removed meanwhile, or the database fails.
+pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest) -> Result<Vec<u8>, Error> {
+    let share = edge.share.ok_or_else(|| {
+        Error::invalid(
+            "invalid_proof",
+            "the proof of a request for the feed has the key that it is sealed to",
+        )
+    })?;
+    let key = feed_key(state).await?;
+    let mut revisions = state.changes.subscribe();
+    let mut removed = state.edges.removed.subscribe();
+    let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
+    // Who knows another history, or more than there is, begins anew.
+    let latest = state.store.latest_revision().await?;
+    let same = wanted.epoch.as_deref() == Some(&key.epoch) && wanted.after <= latest;
+    let after = if same { wanted.after } else { 0 };
+    note(state, &edge.row.id, after).await?;
+    let mut over = false;
+    let page = loop {
+        revisions.mark_unchanged();
+        removed.mark_unchanged();
+        let updates = feed::since(state, after).await?;
+        if !updates.is_empty() || !same || over {
+            let end = updates.last().map_or(after, |last| last.revision);
+            let more = !updates.is_empty() && state.store.page_end(end).await?.is_some();
+            break FeedPage { epoch: key.epoch.clone(), after, until: end, more, updates };
+        }
+        tokio::select! {
+            // The senders are in the state.
+            _changed = revisions.changed() => {}
+            _changed = removed.changed() => over = true,
+            () = state.changes.ended() => over = true,
+            () = tokio::time::sleep_until(until) => over = true,
+        }
+    };
+    // It may have been removed while it waited.
+    if state.store.edge(&edge.row.id).await?.is_none() {
+        return Err(Error::Unauthenticated);
+    }
+    let text =
+        Zeroizing::new(serde_json::to_vec(&page).map_err(|error| internal(std::io::Error::other(error)))?);
+    seal(&key.pair, proof, &share, text).map_err(|error| Error::invalid("invalid_proof", error.to_string()))
+}
+
+impl Edges {
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, (i64, u64)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes down that an edge has asked, and what it knows; not each time.
+async fn note(state: &State, edge: &str, revision: u64) -> Result<(), Error> {
+    let now = now();
+    {
+        let mut seen = state.edges.seen();
+        let known = seen.get(edge).copied();
+        if known.is_some_and(|(at, known)| at > now - SEEN && known == revision) {
+            return Ok(());
+        }
+        seen.insert(edge.to_owned(), (now, revision));
+    }
+    let mut db = state.store.begin().await?;
+    edges::seen(&mut db, edge, i64::try_from(revision).unwrap_or(i64::MAX), now).await?;
+    commit(db).await
+}
+
+/// The key of the feed, made when it is first needed.
+async fn feed_key(state: &State) -> Result<&FeedKey, Error> {
+    state.edges.key.get_or_try_init(|| async { Box::pin(open(state)).await }).await
+}
+
+async fn open(state: &State) -> Result<FeedKey, Error> {
+    let row = match state.store.feed_key().await? {
+        Some(row) => row,
+        None => make(state).await?,
+    };
+    let document = state.keys.unseal_bytes(&place_of_feed_key(FEED), &row.sealed).map_err(internal)?;
+    let pair = KeyPair::from_pkcs8(&document).map_err(internal)?;
+    Ok(FeedKey { public: pair.public(), pair, epoch: row.epoch })
+}
+
+async fn make(state: &State) -> Result<FeedKeyRow, Error> {
+    let document = KeyPair::generate().map_err(internal)?;
+    let public = KeyPair::from_pkcs8(&document).map_err(internal)?.public();
+    let mut db = state.store.begin().await?;
+    let sealed = state.keys.seal_bytes(&place_of_feed_key(FEED), &document).map_err(internal)?;
+    let row = FeedKeyRow { epoch: id::new("epoch"), public: public.bytes().to_vec(), sealed };
+    edges::insert_feed_key(&mut db, &row, now()).await?;
+    commit(db).await?;
+    let there = state.store.feed_key().await?;
+    there.ok_or_else(|| internal(std::io::Error::other("the feed's key is gone")))
+}
+
+/// Edges are the platform's, not a project's: they are managed by the user that the first start made.
+async fn operator(state: &State, actor: &Actor) -> Result<(), Error> {
+    access::own_whole(actor, Noun::Organizations.own())?;
+    let operator = state.store.first_user().await?;
+    match operator {
+        Some(operator) if operator.id == actor.user => Ok(()),
+        _ => Err(Error::not_found("operation", "edges")),
+    }
+}
+
+/// Where the secret of an edge's token to join can be opened.
+pub(super) fn place(edge: &str) -> [&str; 2] {
+    [edge, "edge-join"]
+}
+
+/// Where the key of the feed can be opened.
+pub(super) fn place_of_feed_key(id: &str) -> [&str; 2] {
+    [id, "feed-key"]
+}
+
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Internal(Box::new(error))
+}

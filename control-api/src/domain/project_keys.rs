@@ -1,0 +1,136 @@
+//! Keys of projects: each project has one, which is random and sealed with the master key. Its settings and secrets and the
+//! data keys of its private deployments and pins are sealed with it.
+
+use zeroize::Zeroizing;
+
+use super::access::{self, Noun};
+use super::audit::{self, Event};
+use super::master_key::Keyring;
+use super::sealing::Seal;
+use super::{Actor, Error, State, now};
+use crate::store::content_keys::{self, project_key, put_project_key};
+use crate::store::{Connection, pin_keys, settings};
+
+/// What the key is for, in the place that it is sealed for. From before it had other uses.
+const PURPOSE: &str = "content keys";
+
+/// Values that are sealed anew at a time.
+const BATCH: i64 = 1000;
+
+/// Data keys of private content that were sealed anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotated {
+    /// Of deployments.
+    pub deployments: u64,
+    /// Of pins.
+    pub pins: u64,
+}
+
+/// A project's key, made when it is needed first. Within a transaction.
+pub(super) async fn of(keys: &Keyring, db: &mut Connection, project: &str) -> Result<Seal, Error> {
+    match project_key(db, project).await? {
+        Some(sealed) => open(keys, project, &sealed),
+        None => make(keys, db, project).await,
+    }
+}
+
+/// Opens a project's key.
+pub(super) fn open(keys: &Keyring, project: &str, sealed: &[u8]) -> Result<Seal, Error> {
+    let key = keys.unseal_bytes(&place(project), sealed).map_err(internal)?;
+    Seal::new(exactly(&key)?).map_err(internal)
+}
+
+/// Where a project's key can be opened.
+pub(super) fn place(project: &str) -> [&str; 2] {
+    [project, PURPOSE]
+}
+
+/// Makes a new key for a project and seals with it what was sealed with the old one. Values, content, manifests and what edges
+/// know stay as they are.
+///
+/// # Errors
+/// When the actor may not change the project, or something cannot be opened; then all stay as they were.
+pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<Rotated, Error> {
+    access::project(state, actor, project, Noun::Projects.write()).await?;
+    let mut db = state.store.begin().await?;
+    let Some(sealed) = project_key(&mut db, project).await? else { return Ok(Rotated::default()) };
+    let old = open(&state.keys, project, &sealed)?;
+    let new = make(&state.keys, &mut db, project).await?;
+    let deployments = seal_content_keys(&mut db, project, &old, &new).await?;
+    let pins = seal_pin_keys(&mut db, project, &old, &new).await?;
+    seal_settings(&mut db, project, &old, &new).await?;
+    audit::commit(db, actor, Event::project("project.rotate_content_key", project, project)).await?;
+    Ok(Rotated { deployments, pins })
+}
+
+async fn seal_content_keys(db: &mut Connection, project: &str, old: &Seal, new: &Seal) -> Result<u64, Error> {
+    let (mut after, mut count) = (String::new(), 0);
+    loop {
+        let batch = content_keys::of_project(db, project, &after, BATCH).await?;
+        let Some((last, _)) = batch.last() else { return Ok(count) };
+        after.clone_from(last);
+        for (deployment, sealed) in batch {
+            let sealed = again(old, new, &[&deployment], &sealed)?;
+            content_keys::replace(db, &deployment, &sealed).await?;
+            count += 1;
+        }
+    }
+}
+
+async fn seal_pin_keys(db: &mut Connection, project: &str, old: &Seal, new: &Seal) -> Result<u64, Error> {
+    let (mut after, mut count) = (String::new(), 0);
+    loop {
+        let batch = pin_keys::of_project(db, project, &after, BATCH).await?;
+        let Some((last, _)) = batch.last() else { return Ok(count) };
+        after.clone_from(last);
+        for (pin, sealed) in batch {
+            pin_keys::replace(db, &pin, &again(old, new, &[&pin], &sealed)?).await?;
+            count += 1;
+        }
+    }
+}
+
+/// Of the project, its functions, and all their deployments.
+async fn seal_settings(db: &mut Connection, project: &str, old: &Seal, new: &Seal) -> Result<(), Error> {
+    let mut after = (String::new(), String::new());
+    loop {
+        let batch = settings::of_project(db, project, (&after.0, &after.1), BATCH).await?;
+        let Some((owner, name, _)) = batch.last() else { break };
+        after = (owner.clone(), name.clone());
+        for (owner, name, sealed) in batch {
+            let sealed = again(old, new, &[&owner, &name], &sealed)?;
+            settings::replace(db, &owner, &name, &sealed).await?;
+        }
+    }
+    let mut after = (String::new(), String::new());
+    loop {
+        let batch = settings::of_deployments(db, project, (&after.0, &after.1), BATCH).await?;
+        let Some((deployment, name, ..)) = batch.last() else { return Ok(()) };
+        after = (deployment.clone(), name.clone());
+        for (deployment, name, owner, sealed) in batch {
+            let sealed = again(old, new, &[&owner, &name], &sealed)?;
+            settings::replace_in_deployment(db, &deployment, &name, &sealed).await?;
+        }
+    }
+}
+
+fn again(old: &Seal, new: &Seal, place: &[&str], sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    let value = old.unseal_bytes(place, sealed).map_err(internal)?;
+    new.seal_bytes(place, &value).map_err(internal)
+}
+
+async fn make(keys: &Keyring, db: &mut Connection, project: &str) -> Result<Seal, Error> {
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *key).map_err(internal)?;
+    let sealed = keys.seal_bytes(&place(project), &*key).map_err(internal)?;
+    put_project_key(db, project, &sealed, now()).await?;
+    Seal::new(&key).map_err(internal)
+}
+
+pub(super) fn exactly(key: &[u8]) -> Result<&[u8; 32], Error> {
+    key.try_into().map_err(internal)
+}
+
+pub(super) fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Internal(Box::new(error))
+}

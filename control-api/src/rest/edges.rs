@@ -1,0 +1,152 @@
+//! `/v1/edges`: edges, for the operator; and `/v1/edge/…`: what edges themselves ask. The latter is no part of the OpenAPI document:
+//! it is the protocol of `af_contract::edge`.
+
+use std::sync::Arc;
+
+use af_content::gateway::Gateway;
+use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State as Shared};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::routing::{any, get, post};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::{Cursor, List, auth, gateway};
+use crate::app::State;
+use crate::domain::{Actor, Error, edges};
+use crate::store::EdgeRow;
+
+/// A server that answers requests, and takes what it serves from here.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Edge {
+    /// `edge_…`
+    id: String,
+    name: String,
+    /// Ed25519, base64url; null: nobody has joined with its token yet.
+    public_key: Option<String>,
+    /// Milliseconds since 1970 UTC.
+    created_at: i64,
+    /// Milliseconds since 1970 UTC.
+    joined_at: Option<i64>,
+    /// When it asked last, to within half a minute, milliseconds since 1970 UTC.
+    seen_at: Option<i64>,
+    /// It knew everything up to this revision then.
+    revision: i64,
+}
+
+/// A new edge.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EdgeInput {
+    /// 1 to 64 letters, digits, dots, dashes and underscores.
+    name: String,
+}
+
+/// An edge and the token that it joins with.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NewEdge {
+    #[serde(flatten)]
+    edge: Edge,
+    /// For `af edge --join`, once and within an hour. It is shown this once.
+    join_token: String,
+}
+
+impl From<EdgeRow> for Edge {
+    fn from(row: EdgeRow) -> Self {
+        let key = row.public_key.and_then(|key| af_contract::edge::PublicKey::new(&key).ok());
+        Self {
+            id: row.id,
+            name: row.name,
+            public_key: key.map(|key| key.to_string()),
+            created_at: row.created_at,
+            joined_at: row.joined_at,
+            seen_at: row.seen_at,
+            revision: row.revision,
+        }
+    }
+}
+
+/// All edges, by name. For the operator: the user that the first start made.
+#[utoipa::path(get, path = "/v1/edges", tag = "edges", params(Cursor), responses((status = 200, body = List<Edge>),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+pub(super) async fn list(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Query(cursor): Query<Cursor>,
+) -> Result<axum::Json<List<Edge>>, Failure> {
+    let page = edges::list(&state, &actor, cursor.after.as_deref()).await?;
+    Ok(List::of(page, Edge::from))
+}
+
+/// Makes an edge and the token that it joins with. For the operator.
+#[utoipa::path(post, path = "/v1/edges", tag = "edges", request_body = EdgeInput, responses(
+    (status = 201, body = NewEdge), (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+    (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
+pub(super) async fn create(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Json(input): Json<EdgeInput>,
+) -> Result<(StatusCode, axum::Json<NewEdge>), Failure> {
+    let made = edges::create(&state, &actor, &input.name).await?;
+    let join_token = made.token.to_string();
+    Ok((StatusCode::CREATED, axum::Json(NewEdge { edge: made.row.into(), join_token })))
+}
+
+/// Removes an edge, which is told nothing more. For the operator.
+#[utoipa::path(delete, path = "/v1/edges/{edge}", tag = "edges", params(("edge" = String, Path)), responses(
+    (status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
+pub(super) async fn delete(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(edge): Path<String>,
+) -> Result<StatusCode, Failure> {
+    edges::delete(&state, &actor, &edge).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What edges ask: to join, for the feed, and for content.
+pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
+    let content = any(move |Shared(state): Shared<Arc<State>>, request: Request| {
+        let gateway = content.clone();
+        async move { self::content(&state, &gateway, request).await }
+    });
+    Router::new()
+        .route("/v1/edge/join", post(join))
+        .route("/v1/edge/feed", get(feed))
+        .route("/v1/edge/ipfs/{*path}", content)
+}
+
+async fn join(
+    Shared(state): Shared<Arc<State>>,
+    Json(request): Json<JoinRequest>,
+) -> Result<axum::Json<JoinAnswer>, Failure> {
+    Ok(axum::Json(edges::join(&state, &request).await?))
+}
+
+async fn feed(
+    Shared(state): Shared<Arc<State>>,
+    headers: HeaderMap,
+    Query(wanted): Query<FeedRequest>,
+) -> Result<Response<Body>, Failure> {
+    let proof = auth::token(&headers)?;
+    let edge = edges::authenticate(&state, proof).await?;
+    let page = Box::pin(edges::page(&state, &edge, proof, &wanted)).await?;
+    let mut response = Response::new(Body::from(Bytes::from(page)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(response)
+}
+
+/// All content that is here: an edge may have to serve any of it.
+async fn content(state: &State, gateway: &Gateway, request: Request) -> Result<Response<Body>, Failure> {
+    edges::authenticate(state, auth::token(request.headers())?).await?;
+    let path = request.uri().path();
+    let path = path.strip_prefix("/v1/edge").ok_or_else(|| Error::not_found("path", path))?.to_owned();
+    gateway::respond(gateway, &path, request).await
+}

@@ -1,0 +1,112 @@
+//! Asks the control plane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use af_contract::Problem;
+use af_contract::edge::{FeedPage, FeedRequest, JoinAnswer, JoinRequest, Share};
+use reqwest::redirect::Policy;
+use reqwest::{Response, StatusCode};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{FeedError, Identity};
+
+/// To get a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Between two reads of an answer; longer than the control plane waits for news.
+const READ: Duration = Duration::from_secs(70);
+
+/// A page has a thousand changes, each with two dozen deployments and their settings.
+const PAGE: usize = 256 << 20;
+
+/// Of any other answer.
+const MESSAGE: usize = 64 << 10;
+
+/// An edge's way to its control plane.
+pub struct Client {
+    http: reqwest::Client,
+    feed: Url,
+    identity: Arc<Identity>,
+}
+
+impl Client {
+    pub fn new(control: &Url, identity: Arc<Identity>) -> Result<Self, FeedError> {
+        Ok(Self { http: http()?, feed: under(control, "v1/edge/feed"), identity })
+    }
+
+    /// The next page, opened and verified.
+    pub async fn ask(&self, wanted: &FeedRequest) -> Result<FeedPage, FeedError> {
+        let share = Share::new()?;
+        let proof = self.identity.prove(Some(share.public()))?;
+        let request = self.http.get(self.feed.clone()).query(wanted).bearer_auth(&proof);
+        let response = answered(request.send().await.map_err(unreachable)?).await?;
+        let sealed = body(response, PAGE).await?;
+        let text = share.open(&proof, self.identity.feed_key(), &sealed)?;
+        let page: FeedPage = read(&text)?;
+        let goes_on = wanted.epoch.as_ref() == Some(&page.epoch) && page.after == wanted.after;
+        if page.until < page.after || !(goes_on || page.after == 0) {
+            return Err(FeedError::Unreadable("the page is another one than was asked for".into()));
+        }
+        Ok(page)
+    }
+}
+
+/// Becomes an edge.
+pub async fn join(control: &Url, request: &JoinRequest) -> Result<JoinAnswer, FeedError> {
+    let response = http()?.post(under(control, "v1/edge/join")).json(request).send().await;
+    let response = answered(response.map_err(unreachable)?).await?;
+    read(&body(response, MESSAGE).await?)
+}
+
+fn http() -> Result<reqwest::Client, FeedError> {
+    // Whoever was first has installed the same.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let agent = concat!("af/", env!("CARGO_PKG_VERSION"));
+    let builder = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(READ).user_agent(agent);
+    builder.redirect(Policy::none()).build().map_err(unreachable)
+}
+
+fn unreachable(error: reqwest::Error) -> FeedError {
+    FeedError::Unreachable(Box::new(error))
+}
+
+async fn answered(response: Response) -> Result<Response, FeedError> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        return Ok(response);
+    }
+    let text = body(response, MESSAGE).await.unwrap_or_default();
+    let said = match (status, serde_json::from_slice::<Problem>(&text)) {
+        (StatusCode::UNAUTHORIZED, _) => {
+            "it does not know this edge (any more), or its token to join was used or is over an hour old"
+                .to_owned()
+        }
+        (_, Ok(problem)) => problem.detail,
+        (_, Err(_)) => "and no problem document".to_owned(),
+    };
+    Err(FeedError::Refused { status: status.as_u16(), said })
+}
+
+async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, FeedError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > most {
+            return Err(FeedError::Unreadable(format!("it has more than {most} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FeedError> {
+    serde_json::from_slice(text).map_err(|error| FeedError::Unreadable(error.to_string()))
+}
+
+/// A path under a base that may have a path itself.
+fn under(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
