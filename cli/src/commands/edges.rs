@@ -1,6 +1,6 @@
 //! `af edges …`
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn remove(api: &Api, options: &RemoveEdge, output: &Output) -> anyhow::Res
         bail!("there is no edge {}; `af edges list` shows them", options.name);
     };
     let id = text(edge, "id");
-    api.send(Method::DELETE, &format!("/v1/edges/{id}"), &Value::Null).await.context("it was not removed")?;
+    api.delete(&format!("/v1/edges/{id}")).await?;
     output.result(&json!({ "removed": id }), &format!("removed {id}"));
     Ok(())
 }

@@ -73,12 +73,19 @@ impl Home {
     }
 
     /// With an environment of its own.
-    pub fn up_as(&self, mut command: Command, options: &[&str]) -> Server {
-        command.args(["--json", "up", "--data-dir"]).arg(self.data()).args(options);
-        for (option, value) in
-            [("--listen", "127.0.0.1:0"), ("--api-listen", "127.0.0.1:0"), ("--instances", "100")]
-        {
-            if !options.contains(&option) {
+    pub fn up_as(&self, command: Command, options: &[&str]) -> Server {
+        self.role(command, "up", options)
+    }
+
+    /// A server of this role: `up`, `control` or `edge`.
+    pub fn role(&self, mut command: Command, role: &str, options: &[&str]) -> Server {
+        command.args(["--json", role, "--data-dir"]).arg(self.data()).args(options);
+        for (option, value, other) in [
+            ("--listen", "127.0.0.1:0", "control"),
+            ("--instances", "100", "control"),
+            ("--api-listen", "127.0.0.1:0", "edge"),
+        ] {
+            if role != other && !options.contains(&option) {
                 command.args([option, value]);
             }
         }
@@ -92,7 +99,8 @@ impl Home {
                 break said;
             }
         };
-        let field = |name: &str| said[name].as_str().unwrap().to_owned();
+        // A control plane has no functions, an edge no API.
+        let field = |name: &str| said[name].as_str().unwrap_or("none:0").to_owned();
         let port = field("functionsUrl").rsplit_once(':').unwrap().1.parse().unwrap();
         let metrics = said["metricsUrl"].as_str().map(str::to_owned);
         let plain = said["httpUrl"].as_str().map(|url| url.rsplit_once(':').unwrap().1.parse().unwrap());
