@@ -60,6 +60,9 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         edge.watch_rates(alone);
     }
     content.watch(&edge);
+    if let Some(alone) = control.counted_alone() {
+        edge.watch_rates(alone);
+    }
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
