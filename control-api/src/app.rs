@@ -170,6 +170,8 @@ pub struct State {
     pub(crate) api: ApiConfig,
     pub(crate) signing_keys: signing_keys::Known,
     pub(crate) builds: Builds,
+    /// Becomes true when the server is to end, for what would otherwise go on and on.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl State {
@@ -224,6 +226,7 @@ impl ControlApi {
             api: config.api,
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
+            stopping: watch::Sender::new(false),
         };
         Ok(Self { state: Arc::new(state), gateway: config.gateway, graphql: config.graphql })
     }
@@ -290,8 +293,12 @@ impl ControlApi {
         rest::router(self.state.clone(), self.gateway.clone(), self.graphql)
     }
 
-    /// Serves until `stop` resolves, then lets requests finish.
+    /// Serves until `stop` resolves, then ends subscriptions and lets requests finish.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let stop = async {
+            stop.await;
+            self.state.stopping.send_replace(true);
+        };
         listen::serve(listener, self.router(), stop).await;
     }
 }
