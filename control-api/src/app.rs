@@ -199,7 +199,6 @@ impl ControlApi {
         let store = Box::pin(Store::open(&config.database)).await?;
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
-        builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let path = config.master_key;
         let seal = Seal::open(&path).map_err(|source| ControlError::MasterKey { path, source })?;
@@ -274,6 +273,14 @@ impl ControlApi {
         // A check that is cut leaves everything as it was.
         tokio::select! {
             () = verification::watch(&self.state) => {}
+            () = stop => {}
+        }
+    }
+
+    /// Ends builds of servers that died, and says that this one lives, until `stop` resolves.
+    pub async fn watch_builds(&self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = builds::watch(&self.state) => {}
             () = stop => {}
         }
     }

@@ -29,8 +29,8 @@ pub struct Running {
     serving: JoinHandle<std::io::Result<()>>,
     api: JoinHandle<()>,
     metrics: Option<JoinHandle<()>>,
-    /// The feed, checks of domains, stored content, and the schedule.
-    others: [JoinHandle<()>; 4],
+    /// The feed, checks of domains, stored content, builds, and the schedule.
+    others: [JoinHandle<()>; 5],
 }
 
 impl Running {
@@ -54,6 +54,10 @@ impl Running {
             let (control, stop) = (control.clone(), stop.clone());
             async move { control.watch_storage(stop.cancelled()).await }
         });
+        let builds = tokio::spawn({
+            let (control, stop) = (control.clone(), stop.clone());
+            async move { control.watch_builds(stop.cancelled()).await }
+        });
         let triggers = tokio::spawn({
             let (control, callee, stop) = (control.clone(), Arc::new(Triggered(edge.clone())), stop.clone());
             async move { control.run_triggers(callee, stop.cancelled_owned()).await }
@@ -70,7 +74,7 @@ impl Running {
             let (edge, drained) = (edge.clone(), drained.clone());
             tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
         });
-        Self { stop, drained, serving, api, metrics, others: [feed, watching, storage, triggers] }
+        Self { stop, drained, serving, api, metrics, others: [feed, watching, storage, builds, triggers] }
     }
 
     /// Lets requests finish, and returns when all is done.
