@@ -195,6 +195,8 @@ pub struct State {
     pub(crate) signing_keys: signing_keys::Known,
     pub(crate) builds: Builds,
     pub(crate) edges: Edges,
+    /// Becomes true when the server is to end, for what would otherwise go on and on.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl State {
@@ -236,7 +238,6 @@ impl ControlApi {
         let store = Box::pin(Store::open(&config.database)).await?;
         blocks::recover(&store, &blocks).await?;
         triggers::recover(&store).await?;
-        builds::recover(&store).await?;
         let revision = store.latest_revision().await?;
         let keys = Box::pin(keys(&store, config.master_key)).await?;
         let shared = config.api.redis.as_ref().map(SharedRates::new).transpose()?.map(Arc::new);
@@ -265,6 +266,7 @@ impl ControlApi {
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
             edges: Edges::default(),
+            stopping: watch::Sender::new(false),
         };
         let state = Arc::new(state);
         Ok(Self { state, gateway: config.gateway, graphql: config.graphql, counted_alone })
@@ -331,6 +333,14 @@ impl ControlApi {
         }
     }
 
+    /// Ends builds of servers that died, and says that this one lives, until `stop` resolves.
+    pub async fn watch_builds(&self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = builds::watch(&self.state) => {}
+            () = stop => {}
+        }
+    }
+
     /// Has content held at other places, and removes blocks that nobody needs, until `stop` resolves.
     pub async fn watch_storage(&self, stop: impl Future<Output = ()>) {
         // What is cut is done again after the next start.
@@ -346,12 +356,12 @@ impl ControlApi {
         rest::router(self.state.clone(), self.gateway.clone(), self.graphql)
     }
 
-    /// Serves until `stop` resolves, then lets requests finish.
+    /// Serves until `stop` resolves, then ends subscriptions and lets requests finish.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let stopped = async {
+        let stop = async {
             stop.await;
-            self.state.changes.end();
+            self.state.stopping.send_replace(true);
         };
-        listen::serve(listener, self.router(), stopped).await;
+        listen::serve(listener, self.router(), stop).await;
     }
 }

@@ -397,7 +397,42 @@ async fn operations_are_bounded() {
     }
 }
 
+/// A client that waits for what does not come must not hold up the server's end.
+async fn subscriptions_end_with_the_server() {
+    let served = Served::start().await;
+    let form = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"function.js\"\r\n\r\nexport const main = () => 'hello';\r\n--x--\r\n";
+    let kind = "multipart/form-data; boundary=x";
+    let (_, stored) = served.upload_as("/upload/private", OWNER, kind, form.into()).await;
+    let made =
+        told(&served, "mutation { createFleekFunction(data: { name: \"hello\" }) { id } }", json!({})).await;
+    let trigger = "mutation($where: TriggerFleekFunctionDeploymentWhereInput!) {
+        triggerFleekFunctionDeployment(where: $where, data: {}) { id } }";
+    let wanted = json!({ "functionId": made["createFleekFunction"]["id"], "cid": stored["cid"] });
+    let made = told(&served, trigger, json!({ "where": wanted })).await;
+    let id = made["triggerFleekFunctionDeployment"]["id"].as_str().unwrap();
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/graphql", listener.local_addr().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let control = served.control.clone();
+    let serving = tokio::spawn(async move { control.serve(listener, async { drop(stopped.await) }).await });
+    let query = format!("subscription {{ deploymentStatus(deploymentId: \"{id}\") {{ status }} }}");
+    let request = support::client().post(url).bearer_auth(OWNER).json(&json!({ "query": query }));
+    let mut events = request.header("accept", "text/event-stream").send().await.unwrap();
+    let mut told = String::new();
+    while !told.contains("FAILED") {
+        told.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    stop.send(()).unwrap();
+    while let Some(chunk) = events.chunk().await.unwrap() {
+        told.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(told.contains("event: complete"), "{told}");
+    serving.await.unwrap();
+}
+
 on_both!(
+    subscriptions_end_with_the_server,
     functions_have_the_names_of_both_platforms,
     sessions_are_their_tokens,
     strangers_and_nobody_get_nothing,

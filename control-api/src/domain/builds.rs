@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use af_content::unixfs;
 use af_contract::{Blake3Hash, ContentId};
@@ -29,10 +30,20 @@ const WAITING: usize = 16;
 /// Deployments of a function that are shown with it.
 const NEWEST: i64 = 10;
 
+/// A server that builds says so every third of this. One that has not is dead: what it built is built no more.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// After the database failed.
+const PAUSE: Duration = Duration::from_secs(2);
+
+const INTERRUPTED: &str = "the server was stopped while this was being built; deploy it again";
+
 const UNAVAILABLE: &str = "this is source code, and this server has no JavaScript build; build it into a component first, or have the operator start the server with --javascript-build";
 
 /// What is being built.
 pub(crate) struct Builds {
+    /// This server, until it ends: other servers may build for the same database.
+    server: String,
     javascript: Option<JavaScriptBuild>,
     turns: Semaphore,
     places: Arc<Semaphore>,
@@ -72,6 +83,7 @@ impl Source {
 impl Builds {
     pub(crate) fn new(javascript: Option<JavaScriptBuild>) -> Self {
         Self {
+            server: id::new("srv"),
             javascript,
             turns: Semaphore::new(AT_ONCE),
             places: Arc::new(Semaphore::new(WAITING)),
@@ -89,15 +101,37 @@ impl Builds {
     }
 }
 
-/// What was being built when the server ended is built no more.
-///
-/// # Errors
-/// When the database fails.
-pub async fn recover(store: &crate::store::Store) -> Result<(), crate::store::StoreError> {
-    let mut db = store.begin().await?;
-    builds::interrupt(&mut db, "the server was stopped while this was being built; deploy it again", now())
-        .await?;
-    Ok(db.commit().await?)
+/// Says that this server is at work, and ends what dead ones were building; for ever.
+pub(crate) async fn watch(state: &State) {
+    loop {
+        let pause = match look(state).await {
+            Ok(ended) => {
+                if ended > 0 {
+                    info!(ended, "builds of a server that is no more were ended");
+                    state.builds.announce();
+                }
+                LEASE / 3
+            }
+            Err(error) => {
+                error!(%error, source = ?std::error::Error::source(&error), "builds cannot be looked after; trying again");
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn look(state: &State) -> Result<u64, Error> {
+    let mut db = state.store.begin().await?;
+    builds::lease(&mut db, &state.builds.server, leased()).await?;
+    let ended = builds::interrupt(&mut db, INTERRUPTED, now()).await?;
+    commit(db).await?;
+    Ok(ended)
+}
+
+/// Until when a server that says so now is believed to be at work.
+fn leased() -> i64 {
+    now().saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Deploys content by its CID. A component is what the function runs when this returns; JavaScript is being built then, or has
@@ -266,7 +300,7 @@ async fn start(
         let detail = "the function is being built already; wait until that has ended";
         return Err(Error::conflict("deployment_in_progress", detail));
     }
-    builds::insert(&mut db, &row).await?;
+    builds::insert(&mut db, &row, &state.builds.server, leased()).await?;
     audit::commit(db, actor, Event::project("build.create", &row.id, &function.project_id)).await?;
     if let Some(build) = build {
         let (state, actor, id) = (state.clone(), actor.clone(), row.id.clone());

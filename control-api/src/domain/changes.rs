@@ -16,18 +16,12 @@ pub(crate) struct Changes {
     committed: watch::Sender<u64>,
     /// `None`: there is no edge in this process.
     live: watch::Sender<Option<u64>>,
-    /// This server stops.
-    over: watch::Sender<bool>,
 }
 
 impl Changes {
     /// Everything up to `revision` was committed before.
     pub(crate) fn new(revision: u64) -> Self {
-        Self {
-            committed: watch::Sender::new(revision),
-            live: watch::Sender::new(None),
-            over: watch::Sender::new(false),
-        }
+        Self { committed: watch::Sender::new(revision), live: watch::Sender::new(None) }
     }
 
     /// Changes whenever something was committed.
@@ -42,18 +36,6 @@ impl Changes {
             *known = revision.max(*known);
             newer
         });
-    }
-
-    /// This server stops: nobody is to wait for changes any more.
-    pub(crate) fn end(&self) {
-        self.over.send_replace(true);
-    }
-
-    /// Returns when nobody is to wait for changes any more.
-    pub(crate) async fn ended(&self) {
-        let mut over = self.over.subscribe();
-        // The sender is here.
-        let _ended = over.wait_for(|over| *over).await;
     }
 
     /// The edge of this process answers by everything up to this revision. `None`: it takes over nothing any more.

@@ -191,6 +191,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
     let key = feed_key(state).await?;
     let mut revisions = state.changes.subscribe();
     let mut removed = state.edges.removed.subscribe();
+    let mut stopping = state.stopping.subscribe();
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
     // Who knows another history, or more than there is, begins anew.
     let latest = state.store.latest_revision().await?;
@@ -211,7 +212,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
             // The senders are in the state.
             _changed = revisions.changed() => {}
             _changed = removed.changed() => over = true,
-            () = state.changes.ended() => over = true,
+            _stopping = stopping.wait_for(|stopping| *stopping) => over = true,
             () = tokio::time::sleep_until(until) => over = true,
         }
     };

@@ -48,13 +48,22 @@ struct Watched {
     last: Option<DeployedRow>,
     committed: watch::Receiver<u64>,
     built: watch::Receiver<u64>,
+    stopping: watch::Receiver<bool>,
     ended: bool,
     _place: Place,
 }
 
 impl Watched {
-    /// The next thing that happens.
-    async fn next(&mut self) -> std::result::Result<DeployedRow, Error> {
+    /// The next thing that happens; none when the server ends, for a client that then asks another one.
+    async fn next(&mut self) -> Option<std::result::Result<DeployedRow, Error>> {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+            next = self.change() => Some(next),
+        }
+    }
+
+    async fn change(&mut self) -> std::result::Result<DeployedRow, Error> {
         loop {
             // Whoever may not look any more is told so: a member who left, a token that was deleted.
             tokens::by_id(&self.state, &self.actor.token).await?;
@@ -94,6 +103,7 @@ impl Subscription {
         let watched = Watched {
             committed: state.changes.subscribe(),
             built: state.builds.subscribe(),
+            stopping: state.stopping.subscribe(),
             state,
             actor,
             id: deployment_id.0,
@@ -105,7 +115,7 @@ impl Subscription {
             if watched.ended {
                 return None;
             }
-            let next = watched.next().await;
+            let next = watched.next().await?;
             watched.ended = next.is_err();
             Some((next.map(update).map_err(Failure::named("AF")), watched))
         }))

@@ -152,13 +152,21 @@ fn each_of<R>(query: sql::Query<R>, ids: &[String]) -> sql::Query<R> {
     ids.iter().fold(query, |query, id| query.bind(id))
 }
 
-pub(crate) async fn insert(db: &mut Connection, row: &BuildRow) -> Result<(), StoreError> {
+/// `server` builds it, and is believed to until `until`.
+pub(crate) async fn insert(
+    db: &mut Connection,
+    row: &BuildRow,
+    server: &str,
+    until: i64,
+) -> Result<(), StoreError> {
     let query = "insert into builds
-        (id, function_id, source_cid, assets_cid, status, reason, author_id, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        (id, function_id, source_cid, assets_cid, status, reason, author_id, created_at, updated_at, server_id,
+            leased_until)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let insert = sql::query(query).bind(&row.id).bind(&row.function_id).bind(&row.source_cid);
     let insert = insert.bind(&row.assets_cid).bind(&row.status).bind(&row.reason).bind(&row.author_id);
-    insert.bind(row.created_at).bind(row.updated_at).execute(db).await?;
+    let insert = insert.bind(row.created_at).bind(row.updated_at).bind(server).bind(until);
+    insert.execute(db).await?;
     Ok(())
 }
 
@@ -181,10 +189,15 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-/// Ends what was being built when the server ended.
-pub(crate) async fn interrupt(db: &mut Connection, reason: &str, now: i64) -> Result<(), StoreError> {
-    let query =
-        "update builds set status = 'FAILED', reason = $1, updated_at = $2 where status = 'DEPLOYING'";
-    sql::query(query).bind(reason).bind(now).execute(db).await?;
-    Ok(())
+/// A server is still at work. Returns how many builds it has.
+pub(crate) async fn lease(db: &mut Connection, server: &str, until: i64) -> Result<u64, StoreError> {
+    let query = "update builds set leased_until = $2 where status = 'DEPLOYING' and server_id = $1";
+    Ok(sql::query(query).bind(server).bind(until).execute(db).await?)
+}
+
+/// Ends what is built by servers that have not said for too long that they do. Returns how many builds those are.
+pub(crate) async fn interrupt(db: &mut Connection, reason: &str, now: i64) -> Result<u64, StoreError> {
+    let query = "update builds set status = 'FAILED', reason = $1, updated_at = $2
+        where status = 'DEPLOYING' and (leased_until is null or leased_until < $2)";
+    Ok(sql::query(query).bind(reason).bind(now).execute(db).await?)
 }

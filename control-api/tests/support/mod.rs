@@ -436,7 +436,7 @@ async fn build(config: ControlConfig, dir: &Path) -> ControlApi {
     Box::pin(ControlApi::build(config, blocks)).await.unwrap()
 }
 
-fn client() -> Client {
+pub fn client() -> Client {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().unwrap()
 }

@@ -32,7 +32,7 @@ pub struct Running {
     serving: Option<JoinHandle<std::io::Result<()>>>,
     api: Option<JoinHandle<()>>,
     metrics: Option<JoinHandle<()>>,
-    /// The feed, checks of domains, stored content, and the schedule.
+    /// The feed, checks of domains, stored content, builds, and the schedule.
     others: Vec<JoinHandle<()>>,
 }
 
@@ -44,13 +44,15 @@ impl Running {
         let watching = tokio::spawn(async move { watching.watch_domains(stop).await });
         let (storage, stop) = (control.clone(), cancelled());
         let storage = tokio::spawn(async move { storage.watch_storage(stop).await });
+        let (builds, stop) = (control.clone(), cancelled());
+        let builds = tokio::spawn(async move { builds.watch_builds(stop).await });
         let (triggers, stop) = (control.clone(), cancelled());
         let triggers = tokio::spawn(async move { triggers.run_triggers(callee, stop).await });
         let (others, stop) = (control.clone(), cancelled());
         let others = tokio::spawn(async move { others.follow_others(stop).await });
         let (api, stop) = (control.clone(), cancelled());
         self.api = Some(tokio::spawn(async move { api.serve(listener, stop).await }));
-        self.others.extend([watching, storage, triggers, others]);
+        self.others.extend([watching, storage, builds, triggers, others]);
     }
 
     /// Starts to answer requests.
