@@ -7,6 +7,7 @@ pub mod content;
 pub mod domains;
 pub mod gateway;
 pub mod members;
+pub mod rollouts;
 pub mod sessions;
 pub mod sites;
 pub mod storage;
@@ -243,6 +244,12 @@ pub enum Functions {
     Deployments(Named),
     /// Go back to an older deployment
     Rollback(Rollback),
+    /// Roll a deployment out gradually: some clients get it, the others the active one
+    Rollout(rollouts::Rollout),
+    /// Make a deployment the active one: the candidate that is being rolled out, or any other
+    Promote(rollouts::Promote),
+    /// End a gradual rollout: all clients get the active deployment again
+    Abort(rollouts::Abort),
     /// Show when a function is called without a request, and how its newest runs went
     Triggers(Named),
     /// Run one of a function's triggers now
@@ -335,6 +342,8 @@ pub struct Deploy {
     /// Leave what the function runs as it is; the deployment answers at a preview host of its own
     #[arg(long)]
     pub preview: bool,
+    #[command(flatten)]
+    pub share: rollouts::Share,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,

@@ -77,6 +77,8 @@ async fn a_member_of_another_project_finds_nothing_here() {
         ("post" | "put", path) if path.ends_with("/invitations") || path.ends_with("/members/{user}") => {
             json!({ "role": "viewer" })
         }
+        ("post", path) if path.ends_with("/promote") => json!({}),
+        ("put", path) if path.ends_with("/rollout") => json!({ "deployment": "dep_1", "percent": 1 }),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,
     };

@@ -15,7 +15,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// What is as large as the platform.
-const LARGE: [&str; 12] = [
+const LARGE: [&str; 13] = [
     "functions",
     "deployments",
     "sites",
@@ -28,6 +28,7 @@ const LARGE: [&str; 12] = [
     "pins",
     "project_blocks",
     "schedule",
+    "rollouts",
 ];
 
 /// The statements that sqlx was given.

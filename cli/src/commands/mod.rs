@@ -11,6 +11,7 @@ mod members;
 mod named;
 mod package;
 mod plan;
+mod rollouts;
 mod routes;
 mod server;
 mod settings;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use af_contract::cors::Fields;
-use af_contract::{ContentId, Cors, HostPattern, RouteTable, StoreName, Trigger, trigger};
+use af_contract::{ContentId, Cors, HostPattern, RouteTable, Sticky, StoreName, Trigger, trigger};
 use anyhow::{Context, bail};
 
 use super::package::Contents;
@@ -24,6 +24,9 @@ pub struct Plan {
     pub preview: bool,
     /// Whether all is encrypted before it is sent.
     pub private: bool,
+    /// How many clients get it at first.
+    pub percent: Option<u8>,
+    sticky: Option<Sticky>,
     reuse: Option<u32>,
     concurrency: Option<u32>,
     egress: Vec<HostPattern>,
@@ -90,6 +93,8 @@ impl Plan {
             compress: options.compress,
             rate_limit: options.rate_limit,
             preview: options.preview,
+            percent: options.share.percent,
+            sticky: options.share.sticky.clone(),
             private: options.private || entry.is_some_and(|entry| entry.private),
         })
     }
@@ -114,6 +119,8 @@ impl Plan {
         query.extend(self.compress.then(|| ("compress", "true".to_owned())));
         query.extend(self.rate_limit.map(|rate| ("requestsPerSecond", rate.to_string())));
         query.extend(self.preview.then(|| ("preview", "true".to_owned())));
+        query.extend(self.percent.map(|percent| ("percent", percent.to_string())));
+        query.extend(self.sticky.as_ref().map(|sticky| ("sticky", sticky.to_string())));
         if !self.triggers.is_empty() {
             query.push(("triggers", serde_json::to_string(&self.triggers)?));
         }

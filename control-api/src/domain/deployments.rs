@@ -6,6 +6,7 @@ use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreNa
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::rollouts::{self, Share};
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, id, now, triggers};
@@ -35,6 +36,8 @@ pub struct Wanted {
     pub settings: Changes,
     /// It answers at its preview host only; the function goes on with what it runs.
     pub preview: bool,
+    /// Only some clients get it, and the function goes on with what it runs for the others.
+    pub rollout: Option<Share>,
     /// `dep_…`: of the build that it comes from.
     pub id: Option<String>,
 }
@@ -102,7 +105,7 @@ pub async fn create(
 
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
-    let (preview, build) = (wanted.preview, wanted.id.clone());
+    let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
@@ -116,10 +119,13 @@ pub async fn create(
     }
     audit::write(&mut db, actor, Event::project("deployment.create", &deployment.id, &function.project_id))
         .await?;
-    let revision = if preview {
-        feed::put(&mut db, Kind::Function, &function.id).await?
-    } else {
-        activate(state, &mut db, function, &deployment).await?
+    let revision = match share {
+        Some(share) => {
+            rollouts::begin(&mut db, &function, &deployment, share).await?;
+            feed::put(&mut db, Kind::Function, &function.id).await?
+        }
+        None if preview => feed::put(&mut db, Kind::Function, &function.id).await?,
+        None => activate(state, &mut db, function, &deployment).await?,
     };
     let block = Block { id: manifest_id, bytes: bytes.into() };
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
@@ -144,6 +150,17 @@ pub async fn rollback(
         Some(id) => get(state, actor, id).await?,
         None => previous(state, function, current.as_deref()).await?,
     };
+    make_active(state, actor, function, target, "deployment.rollback").await
+}
+
+/// Makes a deployment of a function the active one. The actor may do that.
+pub(super) async fn make_active(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    target: DeploymentRow,
+    action: &'static str,
+) -> Result<DeploymentRow, Error> {
     if target.function_id != function {
         return Err(Error::not_found("deployment", &target.id));
     }
@@ -151,7 +168,7 @@ pub async fn rollback(
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let project = row.project_id.clone();
     let revision = activate(state, &mut db, row, &target).await?;
-    audit::commit(db, actor, Event::project("deployment.rollback", &target.id, &project)).await?;
+    audit::commit(db, actor, Event::project(action, &target.id, &project)).await?;
     state.changes.announce(revision);
     Ok(target)
 }
@@ -243,5 +260,6 @@ async fn activate(
     function.updated_at = now();
     rows::update(db, &function).await?;
     triggers::schedule(state, db, &function).await?;
+    rollouts::settle(db, &function.id, &deployment.id).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)
 }

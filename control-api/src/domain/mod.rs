@@ -25,6 +25,7 @@ pub mod places;
 pub mod projects;
 pub mod proof;
 pub mod rates;
+pub mod rollouts;
 pub mod scheduler;
 pub mod sealing;
 pub mod sessions;

@@ -17,9 +17,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
-use super::{List, upload};
+use super::{List, rollouts, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
+use crate::domain::rollouts::Share;
 use crate::domain::settings::Changes;
 use crate::domain::upload::{Claim, Origin};
 use crate::domain::{Actor, Error, deployments, triggers};
@@ -88,6 +89,10 @@ pub(super) struct ClaimInput {
     /// `true`: it answers at its preview host only, and the function goes on with what it runs.
     #[serde(default)]
     preview: bool,
+    /// How many of a hundred clients get it, while the others go on with what the function runs: 0 to 100. Left out: all.
+    percent: Option<u8>,
+    /// With `percent`: by what clients are known, `address`, `header:NAME` or `cookie:NAME`. Left out: `address`.
+    sticky: Option<String>,
     /// Which web pages of other origins may call the function, as JSON: `{"origins": ["https://app.example.com"],
     /// "methods": [], "headers": [], "exposedHeaders": [], "credentials": false, "maxAge": 600}`. Only `origins` is
     /// needed. Left out: the function answers for itself.
@@ -126,7 +131,7 @@ pub(super) struct RollbackInput {
 }
 
 impl Deployment {
-    async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
+    pub(super) async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
         let triggers = triggers::parse(row.triggers.as_deref())?;
         let roots = std::iter::once(row.code_cid.as_str()).chain(row.assets_cid.as_deref());
         Ok(Self {
@@ -173,7 +178,7 @@ pub(super) async fn list(
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = Deployment), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
-    (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
+    (status = 409, body = ProblemDocument), (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
     (status = 503, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
@@ -268,9 +273,24 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         triggers: input.triggers.as_deref().map(self::triggers).transpose()?.unwrap_or_default(),
         settings: settings(headers)?,
         preview: input.preview,
+        rollout: rollout(input)?,
         id: None,
     };
     Ok((claim, wanted))
+}
+
+fn rollout(input: &ClaimInput) -> Result<Option<Share>, Error> {
+    let Some(percent) = input.percent else {
+        return match input.sticky {
+            None => Ok(None),
+            Some(_) => Err(Error::invalid("invalid_percent", "say with percent how many clients get it")),
+        };
+    };
+    if input.preview {
+        let detail = "a preview answers at its own host only; leave preview out, or percent";
+        return Err(Error::invalid("invalid_percent", detail));
+    }
+    Ok(Some(Share { percent, sticky: rollouts::sticky(input.sticky.as_deref())? }))
 }
 
 fn names<T>(

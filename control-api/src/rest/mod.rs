@@ -16,6 +16,7 @@ mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod rollouts;
 mod sessions;
 mod site_deployments;
 mod sites;
@@ -129,6 +130,8 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::create))
         .routes(routes!(deployments::rollback))
+        .routes(routes!(rollouts::get, rollouts::put, rollouts::abort))
+        .routes(routes!(rollouts::promote))
         .routes(routes!(deployments::get))
         .routes(routes!(sites::list, sites::create))
         .routes(routes!(sites::get, sites::update, sites::delete))

@@ -30,11 +30,12 @@ impl Store {
         until: u64,
     ) -> Result<HashMap<String, SealedSettings>, StoreError> {
         let query = "select s.deployment_id, s.name, s.sealed from deployment_settings s
-            join (select d.id, d.id = f.current_deployment_id as current,
+            join (select d.id, (d.id = f.current_deployment_id or d.id = o.deployment_id) as current,
                     row_number() over (partition by d.function_id order by d.number desc) as place
                 from feed e
                 join functions f on f.id = e.id
                 join deployments d on d.function_id = f.id
+                left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
                 where e.kind = 'function' and e.revision > $1 and e.revision <= $2) r
             on r.id = s.deployment_id and (r.current or r.place <= $3)";
         let (from, to) = range(known, until);

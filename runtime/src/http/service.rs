@@ -164,6 +164,7 @@ impl Service {
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let Context { id, peer, host, exchange } = context;
+        let function = function.chosen(exchange.client(), request.headers());
         let deployment = function.deployment().await?;
         if let Some(answer) = exchange.enter(deployment.terms(), &request)? {
             return Ok(named(answer, deployment));

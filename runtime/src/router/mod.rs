@@ -7,6 +7,7 @@ mod entry;
 mod hosts;
 mod matcher;
 pub mod path;
+mod rollout;
 mod routes;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use self::changes::Owners;
 pub use self::deployment::Deployment;
 pub use self::entry::Entry;
 use self::hosts::HostTable;
+pub use self::rollout::Rollout;
 pub use self::routes::{Match, Routes};
 use crate::artifact::ArtifactStore;
 use crate::site::Naming;

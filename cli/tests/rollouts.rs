@@ -1,0 +1,98 @@
+//! Gradual rollouts over real HTTP: who gets the candidate, and that a client stays with what it got.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use support::{Home, Server, deploy, guest, ok, refused};
+
+const CLIENTS: u32 = 400;
+
+fn functions(home: &Home, arguments: &[&str]) -> String {
+    ok(home.af().arg("functions").args(arguments))
+}
+
+/// The clients, by a header or a cookie of theirs, that get the candidate, which answers in another world.
+async fn taken(server: &Server, header: &str, value: impl Fn(u32) -> String) -> BTreeSet<u32> {
+    let mut taken = BTreeSet::new();
+    for client in 0..CLIENTS {
+        let answer = server.request("hello", "/").header(header, value(client)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        if answer.text().await.unwrap().contains("WASI 0.3") {
+            taken.insert(client);
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn clients_go_over_to_the_candidate_and_none_goes_back() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    deploy(&home, "hello", "hello-rust-p3", &["--percent", "0", "--sticky", "cookie:sid"]);
+    let by_cookie = async || taken(&server, "cookie", |client| format!("a=b; sid=client-{client}")).await;
+    assert!(by_cookie().await.is_empty(), "0 %");
+    let mut before = BTreeSet::new();
+    for percent in [10, 50] {
+        functions(&home, &["rollout", "hello", "2", "--percent", &percent.to_string()]);
+        let now = by_cookie().await;
+        assert!(now.is_superset(&before), "a raise takes the candidate from nobody");
+        let wanted = CLIENTS * percent / 100;
+        assert!(u32::try_from(now.len()).unwrap().abs_diff(wanted) < 60, "{percent} %: {}", now.len());
+        assert_eq!(by_cookie().await, now, "each client stays with what it got");
+        before = now;
+    }
+    let shown = functions(&home, &["get", "-n", "hello"]);
+    assert!(shown.contains("50 % of clients, by cookie:sid, get dep_"), "{shown}");
+    let shown = functions(&home, &["deployments", "-n", "hello"]);
+    assert!(shown.contains("50 %"), "{shown}");
+
+    // Without the cookie this machine is one client, by its address.
+    let alone = taken(&server, "x-other", |client| client.to_string()).await.len();
+    assert!(alone == 0 || alone == CLIENTS as usize, "{alone}");
+    functions(&home, &["rollout", "hello", "2", "--percent", "50", "--sticky", "header:X-User"]);
+    let by_header = taken(&server, "x-user", |client| format!("client-{client}")).await;
+    assert_eq!(by_header, before, "the same keys, wherever they stand");
+
+    functions(&home, &["rollout", "hello", "2", "--percent", "100"]);
+    assert_eq!(by_cookie().await.len(), CLIENTS as usize);
+    let said = functions(&home, &["promote", "hello"]);
+    assert!(said.contains("runs deployment 2"), "{said}");
+    assert_eq!(by_cookie().await.len(), CLIENTS as usize);
+    let shown = functions(&home, &["get", "-n", "hello"]);
+    assert!(shown.contains("PROMOTED"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_aborted_candidate_gets_nobody_also_after_a_restart() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    let (_, why) = refused(home.af().args(["functions", "abort", "hello"]));
+    assert!(why.contains("[no_rollout,"), "{why}");
+    deploy(&home, "hello", "hello-rust-p3", &["--percent", "100"]);
+    let text = async |server: &Server| server.get("hello", "/").await.text().await.unwrap();
+    assert!(text(&server).await.contains("WASI 0.3"));
+    server.kill();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    let said: Value = server.get("hello", "/.well-known/af-deployment").await.json().await.unwrap();
+    assert_eq!((&said["candidate"]["percent"], &said["failed"]), (&100.into(), &Value::Null));
+    assert!(text(&server).await.contains("WASI 0.3"), "a rollout survives a kill");
+
+    let mut other = home.af();
+    other.args(["functions", "deploy", "-n", "hello", "--percent", "5", "-p"]).arg(guest("hello-js"));
+    let (_, why) = refused(&mut other);
+    assert!(why.contains("[rollout_running,"), "{why}");
+    functions(&home, &["abort", "hello"]);
+    assert!(text(&server).await.contains("WASI 0.2"));
+    let (_, why) = refused(home.af().args(["functions", "rollout", "hello", "1", "--percent", "5"]));
+    assert!(why.contains("[deployment_active,"), "{why}");
+    let (_, why) = refused(home.af().args(["functions", "rollout", "hello", "7", "--percent", "5"]));
+    assert!(why.contains("no deployment 7"), "{why}");
+    functions(&home, &["promote", "hello", "2"]);
+    assert!(text(&server).await.contains("WASI 0.3"), "what was aborted may be promoted later");
+}

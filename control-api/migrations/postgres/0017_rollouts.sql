@@ -1,0 +1,14 @@
+-- A function's newest gradual rollout: of a candidate, beside its active deployment.
+create table rollouts (
+  function_id text collate "C" primary key references functions (id) on delete cascade,
+  id text collate "C" not null,
+  deployment_id text collate "C" not null references deployments (id) on delete cascade,
+  percent bigint not null check (percent between 0 and 100),
+  sticky text collate "C" not null,
+  status text collate "C" not null check (status in ('RUNNING', 'PROMOTED', 'ABORTED', 'ROLLED_BACK')),
+  reason text collate "C",
+  created_at bigint not null,
+  updated_at bigint not null
+);
+
+create index rollouts_by_deployment on rollouts (deployment_id);
