@@ -250,6 +250,8 @@ pub enum Functions {
     Promote(rollouts::Promote),
     /// End a gradual rollout: all clients get the active deployment again
     Abort(rollouts::Abort),
+    /// Allow a deployment what it may do beyond the one before; it then becomes active
+    Approve(rollouts::Approve),
     /// Show when a function is called without a request, and how its newest runs went
     Triggers(Named),
     /// Run one of a function's triggers now
@@ -344,6 +346,10 @@ pub struct Deploy {
     pub preview: bool,
     #[command(flatten)]
     pub share: rollouts::Share,
+    /// Allow what the deployment may do beyond the active one: other hosts (--egress), other stores (--store). Admins and owners may;
+    /// without it, such a deployment is stored and waits for `af functions approve`
+    #[arg(long)]
+    pub allow: bool,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,

@@ -18,6 +18,7 @@ fn help_is_as_published() {
         "rollout",
         "promote",
         "abort",
+        "approve",
         "triggers",
         "trigger",
         "rotate-key",

@@ -96,3 +96,37 @@ async fn an_aborted_candidate_gets_nobody_also_after_a_restart() {
     functions(&home, &["promote", "hello", "2"]);
     assert!(text(&server).await.contains("WASI 0.3"), "what was aborted may be promoted later");
 }
+
+#[tokio::test]
+async fn who_wants_more_is_told_what_that_is_and_how_to_get_it() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &["--egress", "api.example.com"]);
+    let wider = |more: &[&str]| {
+        let mut wider = home.af();
+        wider.args(["functions", "deploy", "-n", "hello", "--egress", "*.example.com", "--store", "orders"]);
+        wider.args(more).arg("-p").arg(guest("hello-rust-p3"));
+        wider
+    };
+    let (exit, why) = refused(&mut wider(&[]));
+    assert_eq!(exit, 1);
+    assert!(why.contains("egress to *.example.com, store orders. Deploy again with --allow"), "{why}");
+    let text = async || server.get("hello", "/").await.text().await.unwrap();
+    assert!(text().await.contains("WASI 0.2"));
+    let shown = functions(&home, &["deployments", "-n", "hello"]);
+    assert!(shown.contains("awaiting approval"), "{shown}");
+    let (_, why) = refused(home.af().args(["functions", "promote", "hello", "2"]));
+    assert!(why.contains("[awaiting_approval,"), "{why}");
+    let listed: Value =
+        serde_json::from_str(&functions(&home, &["deployments", "-n", "hello", "--json"])).unwrap();
+    let preview =
+        listed[0]["previewUrl"].as_str().unwrap().split("//").nth(1).unwrap().split('.').next().unwrap();
+    assert_eq!(server.get(preview, "/").await.status(), 404, "neither at its preview host");
+    let said = functions(&home, &["approve", "hello", "2"]);
+    assert!(said.contains("allowed egress to *.example.com, store orders"), "{said}");
+    assert!(text().await.contains("WASI 0.3"));
+    assert_eq!(server.get(preview, "/").await.status(), 200);
+    deploy(&home, "hello", "hello-rust", &["--egress", "api.example.com"]);
+    ok(&mut wider(&["--allow"]));
+    assert!(text().await.contains("WASI 0.3"));
+}

@@ -159,7 +159,73 @@ async fn what_cannot_be_rolled_out_is_refused() {
     assert_eq!(status, 404);
 }
 
+async fn what_widens_waits_for_somebody_who_may_allow_it() {
+    let scene = Scene::new().await;
+    let path = format!("/v1/projects/{}/keys", scene.project);
+    let key = json!({ "name": "ci", "role": "developer" });
+    let (_, key) = scene.served.call("post", &path, Some(OWNER), key).await;
+    let developer = key["token"].as_str().unwrap();
+    let (_, first) = scene.deploy_as(developer, "&stores=orders").await;
+    assert_eq!(
+        (&first["approval"], &first["widens"]),
+        (&json!("AWAITING_APPROVAL"), &json!(["store orders"]))
+    );
+    assert!(scene.told().await.deployment.is_none());
+    assert!(scene.told().await.previews.is_empty(), "its preview host does not answer either");
+    let approve = format!("/v1/deployments/{}/approve", first["id"].as_str().unwrap());
+    let (status, problem) = scene.served.call("post", &approve, Some(developer), json!({})).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+    assert_eq!(scene.served.call("post", &approve, Some(STRANGER), json!({})).await.0, 404);
+    let (status, approved) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    assert_eq!((status, &approved["approval"]), (200, &json!("APPROVED")), "{approved}");
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), first["id"]);
+    let (_, again) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    assert_eq!(again["code"], "not_awaiting_approval");
+    assert_eq!(scene.actions().await[0], "deployment.approve");
+
+    let (_, same) = scene.deploy_as(developer, "&stores=orders&egress=a.example").await;
+    assert_eq!((&same["approval"], &same["widens"]), (&Value::Null, &json!([])), "any host narrows to one");
+    let (_, more) =
+        scene.deploy_as(developer, "&stores=orders,bills&egress=a.example,b.example&allow=true").await;
+    assert_eq!(more["approval"], "AWAITING_APPROVAL", "a developer cannot allow it");
+    assert_eq!(more["widens"], json!(["egress to b.example", "store bills"]));
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), same["id"]);
+    for (method, what, body) in [
+        ("post", "/promote", json!({ "deployment": more["id"] })),
+        ("post", "/rollback", json!({ "deployment": more["id"] })),
+        ("put", "/rollout", share(&more, 1)),
+    ] {
+        assert_eq!(scene.code(method, what, body).await, "awaiting_approval", "{what}");
+    }
+    let any = scene.deploy("&stores=orders").await;
+    assert_eq!(any["widens"], json!(["egress to any host of the public internet"]));
+    assert_eq!(any["approval"], "AWAITING_APPROVAL", "also an owner says so");
+    let newest = scene.deploy("&stores=orders&allow=true").await;
+    assert_eq!((&newest["approval"], &newest["widens"]), (&json!("APPROVED"), &any["widens"]));
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), newest["id"]);
+    let approve = format!("/v1/deployments/{}/approve", more["id"].as_str().unwrap());
+    assert_eq!(scene.served.call("post", &approve, Some(OWNER), json!({})).await.0, 200);
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), newest["id"], "a later one is active");
+    let (_, back) = scene.call("post", "/rollback", json!({})).await;
+    assert_eq!(back["id"], more["id"], "what still waits is passed over");
+}
+
+async fn a_token_allows_only_what_it_is_for() {
+    let scene = Scene::new().await;
+    let token = json!({ "name": "ci", "scopes": "deployments:write" });
+    let (_, token) = scene.served.call("post", "/v1/tokens", Some(OWNER), token).await;
+    let (_, first) = scene.deploy_as(token["token"].as_str().unwrap(), "&stores=orders&allow=true").await;
+    assert_eq!(first["approval"], "AWAITING_APPROVAL");
+    let token = json!({ "name": "approvals", "scopes": "approvals:write" });
+    let (_, token) = scene.served.call("post", "/v1/tokens", Some(OWNER), token).await;
+    let approve = format!("/v1/deployments/{}/approve", first["id"].as_str().unwrap());
+    let approved = scene.served.call("post", &approve, token["token"].as_str(), json!({})).await;
+    assert_eq!((approved.0, &approved.1["approval"]), (200, &json!("APPROVED")));
+}
+
 crate::on_both!(
+    what_widens_waits_for_somebody_who_may_allow_it,
+    a_token_allows_only_what_it_is_for,
     a_candidate_is_rolled_out_step_by_step_and_promoted,
     a_rollout_ends_when_another_deployment_becomes_active,
     what_cannot_be_rolled_out_is_refused,

@@ -1,4 +1,4 @@
-//! `af functions rollout | promote | abort`.
+//! `af functions rollout | promote | abort | approve`.
 
 use af_contract::Sticky;
 use clap::Args as Options;
@@ -42,4 +42,12 @@ pub struct Promote {
 pub struct Abort {
     /// The function's name or id
     pub name: String,
+}
+
+#[derive(Debug, Options)]
+pub struct Approve {
+    /// The function's name or id
+    pub name: String,
+    /// The deployment's id or number
+    pub deployment: String,
 }

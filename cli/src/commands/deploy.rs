@@ -14,7 +14,7 @@ use super::functions::{new, unsupported};
 use super::named::{FUNCTION, find, lookup};
 use super::package::Package;
 use super::plan::{self, Origin, Plan};
-use super::settings;
+use super::{rollouts, settings};
 use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
@@ -63,6 +63,7 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
+    rollouts::refuse_waiting(&function, &deployment)?;
     let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
         (false, _) => text(&function, "invokeUrl").to_owned(),
         (true, Some(url)) => url.to_owned(),

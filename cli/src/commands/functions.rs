@@ -29,6 +29,7 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::Rollout(options) => rollouts::rollout(&api, options, output).await,
         Functions::Promote(options) => rollouts::promote(&api, options, output).await,
         Functions::Abort(options) => rollouts::abort(&api, options, output).await,
+        Functions::Approve(options) => rollouts::approve(&api, options, output).await,
         Functions::Triggers(options) => triggers::show(&api, &options, output).await,
         Functions::Trigger(options) => triggers::run(&api, &options, output).await,
         Functions::RotateKey => rotate_key(&api, output).await,

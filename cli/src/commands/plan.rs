@@ -27,6 +27,7 @@ pub struct Plan {
     /// How many clients get it at first.
     pub percent: Option<u8>,
     sticky: Option<Sticky>,
+    allow: bool,
     reuse: Option<u32>,
     concurrency: Option<u32>,
     egress: Vec<HostPattern>,
@@ -94,6 +95,7 @@ impl Plan {
             rate_limit: options.rate_limit,
             preview: options.preview,
             percent: options.share.percent,
+            allow: options.allow,
             sticky: options.share.sticky.clone(),
             private: options.private || entry.is_some_and(|entry| entry.private),
         })
@@ -119,6 +121,7 @@ impl Plan {
         query.extend(self.compress.then(|| ("compress", "true".to_owned())));
         query.extend(self.rate_limit.map(|rate| ("requestsPerSecond", rate.to_string())));
         query.extend(self.preview.then(|| ("preview", "true".to_owned())));
+        query.extend(self.allow.then(|| ("allow", "true".to_owned())));
         query.extend(self.percent.map(|percent| ("percent", percent.to_string())));
         query.extend(self.sticky.as_ref().map(|sticky| ("sticky", sticky.to_string())));
         if !self.triggers.is_empty() {

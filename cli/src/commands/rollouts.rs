@@ -1,12 +1,12 @@
-//! `af functions rollout | promote | abort`.
+//! `af functions rollout | promote | abort | approve`.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::deploy::{Live, wait_until_live};
 use super::named::{FUNCTION, find};
-use crate::args::rollouts::{Abort, Promote, Rollout};
+use crate::args::rollouts::{Abort, Approve, Promote, Rollout};
 use crate::client::{Api, ApiError, text};
 use crate::output::Output;
 
@@ -51,6 +51,45 @@ pub async fn abort(api: &Api, options: Abort, output: &Output) -> anyhow::Result
     Ok(())
 }
 
+/// Allows a deployment what it may do beyond the active one, and returns when it runs, if it is to.
+pub async fn approve(api: &Api, options: Approve, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let deployment = deployment(api, &function, &options.deployment).await?;
+    let id = text(&deployment, "id");
+    let deployment = api.send(Method::POST, &format!("/v1/deployments/{id}/approve"), &json!({})).await?;
+    let function = find(api, FUNCTION, text(&function, "id")).await?;
+    let url = text(&function, "invokeUrl");
+    let message = if text(&function, "currentDeploymentId") == id {
+        wait_until_live(url, &Live::manifest(&deployment)).await?;
+        format!("allowed {}; {url} runs it", widens(&deployment))
+    } else {
+        format!(
+            "allowed {}; {url} does not run it, which `af functions promote` changes",
+            widens(&deployment)
+        )
+    };
+    output.result(&deployment, &message);
+    Ok(())
+}
+
+/// A deployment that waits does not answer, so whoever made it is told what it waits for.
+pub fn refuse_waiting(function: &Value, deployment: &Value) -> anyhow::Result<()> {
+    if text(deployment, "approval") != "AWAITING_APPROVAL" {
+        return Ok(());
+    }
+    let (name, id) = (text(function, "name"), text(deployment, "id"));
+    bail!(
+        "deployment {id} is stored, but not active, because it may do more than the one before: {}. Deploy again with --allow, or \
+         have an admin or owner of the project run `af functions approve {name} {id}` [awaiting_approval]",
+        widens(deployment)
+    )
+}
+
+fn widens(deployment: &Value) -> String {
+    let widens = deployment.get("widens").and_then(Value::as_array).into_iter().flatten();
+    widens.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// The function's newest rollout, for people.
 pub async fn described(api: &Api, function: &str) -> anyhow::Result<Option<(&'static str, String)>> {
     let rollout = newest(api, function).await?;
@@ -59,6 +98,13 @@ pub async fn described(api: &Api, function: &str) -> anyhow::Result<Option<(&'st
 
 /// Says of a function's deployments which one is being rolled out, and which one was rolled back and why.
 pub async fn mark(api: &Api, function: &str, deployments: &mut [Value]) -> anyhow::Result<()> {
+    for deployment in deployments.iter_mut() {
+        if text(deployment, "approval") == "AWAITING_APPROVAL"
+            && let Some(fields) = deployment.as_object_mut()
+        {
+            fields.insert("live".into(), "awaiting approval".into());
+        }
+    }
     let Some(rollout) = newest(api, function).await? else { return Ok(()) };
     let candidate = text(&rollout, "deploymentId");
     let found = deployments.iter_mut().find(|deployment| text(deployment, "id") == candidate);

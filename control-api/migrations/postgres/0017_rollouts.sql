@@ -12,3 +12,9 @@ create table rollouts (
 );
 
 create index rollouts_by_deployment on rollouts (deployment_id);
+
+-- What a deployment may do that the active one may not, as JSON, and who allowed it; until then it waits. Whether it is to become active then.
+alter table deployments add column widens text collate "C";
+alter table deployments add column approver_id text collate "C";
+alter table deployments add column approved_at bigint;
+alter table deployments add column activates bigint not null default 0;

@@ -12,3 +12,9 @@ create table rollouts (
 ) strict;
 
 create index rollouts_by_deployment on rollouts (deployment_id);
+
+-- What a deployment may do that the active one may not, as JSON, and who allowed it; until then it waits. Whether it is to become active then.
+alter table deployments add column widens text;
+alter table deployments add column approver_id text;
+alter table deployments add column approved_at integer;
+alter table deployments add column activates integer not null default 0;

@@ -9,7 +9,7 @@ use super::audit::{self, Event};
 use super::rollouts::{self, Share};
 use super::settings::{self, Changes, SealedSettings};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, id, now, triggers};
+use super::{Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows};
 
@@ -38,6 +38,8 @@ pub struct Wanted {
     pub preview: bool,
     /// Only some clients get it, and the function goes on with what it runs for the others.
     pub rollout: Option<Share>,
+    /// The actor allows what it may do beyond the active one.
+    pub allow: bool,
     /// `dep_…`: of the build that it comes from.
     pub id: Option<String>,
 }
@@ -84,7 +86,8 @@ pub async fn create(
     wanted: Wanted,
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
-    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let may_allow = access::may(state, actor, &row, Noun::Approvals.write()).await?;
     let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
@@ -106,10 +109,15 @@ pub async fn create(
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
+    let allow = wanted.allow;
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let bytes = manifest.encode().map_err(|error| Error::Internal(Box::new(error)))?;
     let manifest_id = identify(Codec::DagCbor, &bytes);
-    let deployment = insert(&mut db, &function, &manifest, manifest_id, build.as_deref()).await?;
+    let widens = approvals::widening(state, &manifest).await?;
+    // What the author of a first deployment has typed is what they want.
+    let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
+    let terms = Terms { widens, approver, activates: !preview && share.is_none() };
+    let deployment = insert(&mut db, &function, &manifest, manifest_id, build.as_deref(), terms).await?;
     if let Some(build) = &build {
         store::builds::finish(&mut db, build, "BUILT", None, now()).await?;
     }
@@ -120,6 +128,7 @@ pub async fn create(
     audit::write(&mut db, actor, Event::project("deployment.create", &deployment.id, &function.project_id))
         .await?;
     let revision = match share {
+        _ if deployment.is_waiting() => feed::put(&mut db, Kind::Function, &function.id).await?,
         Some(share) => {
             rollouts::begin(&mut db, &function, &deployment, share).await?;
             feed::put(&mut db, Kind::Function, &function.id).await?
@@ -164,6 +173,7 @@ pub(super) async fn make_active(
     if target.function_id != function {
         return Err(Error::not_found("deployment", &target.id));
     }
+    approvals::check(&target)?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let project = row.project_id.clone();
@@ -178,8 +188,11 @@ async fn previous(state: &State, function: &str, current: Option<&str>) -> Resul
     let current = current.ok_or_else(|| none("the function has no deployment yet"))?;
     let current =
         state.store.deployment(current).await?.ok_or_else(|| Error::not_found("deployment", current))?;
-    let older = state.store.deployments_of(function, current.number, 1).await?;
-    older.into_iter().next().ok_or_else(|| none("the function has no older deployment"))
+    let older = state.store.deployments_of(function, current.number, PAGE).await?;
+    older
+        .into_iter()
+        .find(|older| !older.is_waiting())
+        .ok_or_else(|| none("the function has no older deployment"))
 }
 
 /// The function as it is now, and the manifest and settings of its next deployment.
@@ -220,12 +233,20 @@ async fn next(
     Ok((row, manifest, sealed))
 }
 
+/// On which terms a deployment is made.
+struct Terms {
+    widens: Vec<String>,
+    approver: Option<String>,
+    activates: bool,
+}
+
 async fn insert(
     db: &mut Connection,
     function: &FunctionRow,
     manifest: &Manifest,
     manifest_id: ContentId,
     build: Option<&str>,
+    terms: Terms,
 ) -> Result<DeploymentRow, Error> {
     let deployment = DeploymentRow {
         id: build.map_or_else(|| id::new("dep"), str::to_owned),
@@ -242,6 +263,9 @@ async fn insert(
         triggers: triggers::stored(&manifest.triggers)?,
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
+        approver_id: terms.approver.filter(|_| !terms.widens.is_empty()),
+        widens: (!terms.widens.is_empty()).then(|| serde_json::json!(terms.widens).to_string()),
+        activates: i64::from(terms.activates),
     };
     deployments::insert(db, &deployment).await?;
     Ok(deployment)
@@ -249,7 +273,7 @@ async fn insert(
 
 /// Points the function at a deployment, switches it on, and gives it a new revision in the feed, which is
 /// returned. Who deploys wants an answer; clients of the older platform count on that.
-async fn activate(
+pub(super) async fn activate(
     state: &State,
     db: &mut Connection,
     mut function: FunctionRow,

@@ -4,7 +4,7 @@ use af_contract::Sticky;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, deployments, id, now};
+use super::{Actor, Error, State, approvals, deployments, id, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, rollouts};
 
@@ -109,6 +109,7 @@ pub(super) async fn begin(
         let detail = "this deployment is the active one, which all clients get";
         return Err(Error::conflict("deployment_active", detail));
     }
+    approvals::check(candidate)?;
     let known = rollouts::read(db, &function.id).await?.filter(|known| known.status == RUNNING);
     if known.as_ref().is_some_and(|known| known.deployment_id != candidate.id) {
         let detail = "another deployment is being rolled out; promote it with `af functions promote`, or end that with `af functions abort`";

@@ -23,7 +23,7 @@ use crate::domain::deployments::Wanted;
 use crate::domain::rollouts::Share;
 use crate::domain::settings::Changes;
 use crate::domain::upload::{Claim, Origin};
-use crate::domain::{Actor, Error, deployments, triggers};
+use crate::domain::{Actor, Error, approvals, deployments, triggers};
 use crate::store::DeploymentRow;
 
 /// One immutable version of a function.
@@ -55,6 +55,12 @@ pub(super) struct Deployment {
     triggers: Vec<TriggerDocument>,
     /// Where its code and files are held besides here.
     held: Vec<HeldContent>,
+    /// What it may do that the active one could not when it was made, such as `egress to api.example.com`.
+    widens: Vec<String>,
+    /// Null: it widens nothing. `AWAITING_APPROVAL`: it does not run, also at its preview host, until it is allowed. `APPROVED`: it is.
+    approval: Option<&'static str>,
+    /// `usr_…`: who allowed it.
+    approver_id: Option<String>,
     /// `usr_…`
     author_id: String,
     /// Milliseconds since 1970 UTC.
@@ -93,6 +99,9 @@ pub(super) struct ClaimInput {
     percent: Option<u8>,
     /// With `percent`: by what clients are known, `address`, `header:NAME` or `cookie:NAME`. Left out: `address`.
     sticky: Option<String>,
+    /// `true`: whoever deploys allows what the deployment may do beyond the active one, which needs `approvals:write`. Otherwise such a
+    /// deployment is stored and waits for an approval, except the first one of whoever may approve.
+    allow: Option<bool>,
     /// Which web pages of other origins may call the function, as JSON: `{"origins": ["https://app.example.com"],
     /// "methods": [], "headers": [], "exposedHeaders": [], "credentials": false, "maxAge": 600}`. Only `origins` is
     /// needed. Left out: the function answers for itself.
@@ -133,6 +142,9 @@ pub(super) struct RollbackInput {
 impl Deployment {
     pub(super) async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
         let triggers = triggers::parse(row.triggers.as_deref())?;
+        let widens = approvals::widens(&row)?;
+        let waiting = if row.is_waiting() { "AWAITING_APPROVAL" } else { "APPROVED" };
+        let approval = row.widens.is_some().then_some(waiting);
         let roots = std::iter::once(row.code_cid.as_str()).chain(row.assets_cid.as_deref());
         Ok(Self {
             held: HeldContent::of(state, roots).await?,
@@ -148,6 +160,9 @@ impl Deployment {
             assets_cid: row.assets_cid,
             private: row.private,
             triggers: triggers.into_iter().map(TriggerDocument::from).collect(),
+            widens,
+            approval,
+            approver_id: row.approver_id,
             author_id: row.author_id,
             created_at: row.created_at,
         })
@@ -229,6 +244,21 @@ pub(super) async fn get(
     Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }
 
+/// Allows a deployment what it may do beyond the active one. It becomes active, unless it was made as a preview or a candidate,
+/// or a later one is active.
+#[utoipa::path(post, path = "/v1/deployments/{deployment}/approve", tag = "deployments",
+    params(("deployment" = String, Path)), responses((status = 200, body = Deployment),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
+pub(super) async fn approve(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Deployment>, Failure> {
+    let deployment = approvals::approve(&state, &actor, &id).await?;
+    Ok(axum::Json(Deployment::of(&state, deployment).await?))
+}
+
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
     let blake3 = |text: &str| text.parse().map_err(|error| Error::invalid("invalid_blake3", error));
     let content_id =
@@ -274,6 +304,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         settings: settings(headers)?,
         preview: input.preview,
         rollout: rollout(input)?,
+        allow: input.allow.unwrap_or_default(),
         id: None,
     };
     Ok((claim, wanted))

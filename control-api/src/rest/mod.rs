@@ -132,6 +132,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(deployments::rollback))
         .routes(routes!(rollouts::get, rollouts::put, rollouts::abort))
         .routes(routes!(rollouts::promote))
+        .routes(routes!(deployments::approve))
         .routes(routes!(deployments::get))
         .routes(routes!(sites::list, sites::create))
         .routes(routes!(sites::get, sites::update, sites::delete))

@@ -31,7 +31,8 @@ impl Store {
                 join functions f on f.id = e.id
                 join deployments d on d.function_id = f.id
                 left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) r
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+                    and (d.widens is null or d.approver_id is not null)) r
             on r.id = k.deployment_id and (r.current or r.place <= $3)
             join project_keys p on p.project_id = r.project_id
             limit 100000";

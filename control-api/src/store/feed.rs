@@ -131,7 +131,8 @@ impl Store {
                 (select d.function_id, d.id, d.manifest_cid, d.number,
                     row_number() over (partition by d.function_id order by d.number desc) as place
                 from feed e join deployments d on d.function_id = e.id
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) numbered
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+                    and (d.widens is null or d.approver_id is not null)) numbered
              where place <= $3 order by function_id, place limit 100000";
         let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
         let rows: Vec<PreviewRow> =

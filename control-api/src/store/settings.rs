@@ -36,7 +36,8 @@ impl Store {
                 join functions f on f.id = e.id
                 join deployments d on d.function_id = f.id
                 left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) r
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+                    and (d.widens is null or d.approver_id is not null)) r
             on r.id = s.deployment_id and (r.current or r.place <= $3)";
         let (from, to) = range(known, until);
         let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
