@@ -130,3 +130,29 @@ async fn who_wants_more_is_told_what_that_is_and_how_to_get_it() {
     ok(&mut wider(&["--allow"]));
     assert!(text().await.contains("WASI 0.3"));
 }
+
+#[tokio::test]
+async fn a_candidate_that_crashes_is_stopped_at_once_and_its_rollout_ends() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    let status = async || server.get("hello", "/trap").await.status().as_u16();
+    assert_eq!(status().await, 200, "the active one knows no such path");
+    deploy(&home, "hello", "hostile", &["--percent", "100", "--max-errors", "50", "--min-requests", "7"]);
+    for request in 0..7 {
+        assert_eq!(status().await, 500, "{request}");
+    }
+    for request in 0..20 {
+        assert_eq!(status().await, 200, "no client gets it any more: {request}");
+    }
+    let said = "ROLLED_BACK, 7 of 7 requests to it failed within a minute, and 0 of ";
+    support::eventually(async || functions(&home, &["get", "-n", "hello"]).contains(said).then_some(()))
+        .await;
+    let shown = functions(&home, &["deployments", "-n", "hello"]);
+    assert!(shown.contains("no: 7 of 7 requests"), "{shown}");
+
+    functions(&home, &["rollout", "hello", "2", "--percent", "100", "--max-errors", "100"]);
+    for request in 0..30 {
+        assert_eq!(status().await, 500, "whoever wants it has it: {request}");
+    }
+}

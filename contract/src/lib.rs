@@ -29,7 +29,7 @@ pub use manifest::{Code, Manifest, ManifestError};
 pub use name::{FunctionName, NameError, Slug};
 pub use private::{ContentKey, Private};
 pub use problem::Problem;
-pub use rollout::{RolloutState, Sticky, StickyError};
+pub use rollout::{Guard, RolloutFailure, RolloutState, Sticky, StickyError, Tally};
 pub use routes::{RouteTable, RouteTableError};
 pub use setting::{SettingError, SettingName, SettingValue, Settings};
 pub use trigger::{CronExpression, Trigger, TriggerError, TriggerPath};

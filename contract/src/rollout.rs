@@ -18,6 +18,72 @@ pub struct RolloutState {
     pub percent: u8,
     /// By what a client is known.
     pub sticky: Sticky,
+    /// When an edge stops it.
+    pub guard: Guard,
+}
+
+/// When an edge stops a rollout by itself: the candidate fails more often than the active deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Of a hundred requests, so many more may fail; 100: it is never stopped.
+    pub max_errors: u8,
+    /// Requests to the candidate before it is judged.
+    pub min_requests: u32,
+}
+
+/// Twenty requests tell a crash from bad luck; one in ten is what nobody wants to see of a new version.
+impl Default for Guard {
+    fn default() -> Self {
+        Self { max_errors: 10, min_requests: 20 }
+    }
+}
+
+/// How requests to a deployment went within a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// All.
+    pub requests: u32,
+    /// Those that the function, or the edge because of it, answered with a status of 500 or above.
+    pub failures: u32,
+}
+
+/// An edge stopped a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutFailure {
+    /// `fn_…`
+    pub function: String,
+    /// `rol_…`
+    pub rollout: String,
+    /// Of the candidate.
+    pub candidate: Tally,
+    /// Of the active deployment.
+    pub active: Tally,
+}
+
+impl Guard {
+    /// Whether the candidate fails too often.
+    #[must_use]
+    pub fn stops(&self, candidate: Tally, active: Tally) -> bool {
+        let percent = |tally: Tally, others: Tally| {
+            u128::from(tally.failures) * 100 * u128::from(others.requests.max(1))
+        };
+        let margin = u128::from(self.max_errors)
+            * u128::from(candidate.requests.max(1))
+            * u128::from(active.requests.max(1));
+        candidate.requests >= self.min_requests.max(1)
+            && percent(candidate, active) > percent(active, candidate) + margin
+    }
+}
+
+impl fmt::Display for RolloutFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (candidate, active) = (self.candidate, self.active);
+        write!(
+            f,
+            "{} of {} requests to it failed within a minute, and {} of {} to the active deployment",
+            candidate.failures, candidate.requests, active.failures, active.requests
+        )
+    }
 }
 
 /// By what a client is known from one request to the next. Whoever lacks the header or the cookie is known by address.
@@ -109,7 +175,13 @@ mod tests {
         let manifest = ContentId::new(Codec::DagCbor, HashKind::Sha2_256, [0; 32]);
         let candidate =
             DeploymentRef { id: candidate.into(), manifest, settings: Settings::new(), content_key: None };
-        RolloutState { id: "rol_1".into(), candidate, percent, sticky: Sticky::Address }
+        RolloutState {
+            id: "rol_1".into(),
+            candidate,
+            percent,
+            sticky: Sticky::Address,
+            guard: Guard::default(),
+        }
     }
 
     fn taken(state: &RolloutState) -> Vec<u32> {
@@ -129,6 +201,24 @@ mod tests {
         assert_eq!(before.len(), 10_000);
         assert!(taken(&state("dep_1", 0)).is_empty());
         assert_ne!(taken(&state("dep_1", 10)), taken(&state("dep_2", 10)), "others come first");
+    }
+
+    #[test]
+    fn a_candidate_may_fail_as_often_as_the_active_one_and_a_little_more() {
+        let guard = Guard { max_errors: 10, min_requests: 20 };
+        let tally = |failures, requests| Tally { requests, failures };
+        for (candidate, active, stops) in [
+            (tally(19, 19), tally(0, 100), false),
+            (tally(2, 20), tally(0, 100), false),
+            (tally(3, 20), tally(0, 100), true),
+            (tally(3, 20), tally(0, 0), true),
+            (tally(10, 20), tally(40, 100), false),
+            (tally(11, 20), tally(40, 100), true),
+        ] {
+            assert_eq!(guard.stops(candidate, active), stops, "{candidate:?} {active:?}");
+        }
+        let never = Guard { max_errors: 100, min_requests: 1 };
+        assert!(!never.stops(tally(20, 20), tally(0, 0)));
     }
 
     #[test]

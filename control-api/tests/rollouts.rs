@@ -5,7 +5,7 @@
 mod support;
 
 use af_content::{car, unixfs};
-use af_contract::{Change, FunctionState};
+use af_contract::{Change, FunctionState, Guard, RolloutFailure, Tally};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
 
@@ -223,7 +223,41 @@ async fn a_token_allows_only_what_it_is_for() {
     assert_eq!((approved.0, &approved.1["approval"]), (200, &json!("APPROVED")));
 }
 
+async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
+    let scene = Scene::new().await;
+    scene.deploy("").await;
+    let second = scene.deploy("&percent=50&maxErrors=5&minRequests=7").await;
+    let told = scene.told().await.rollout.unwrap();
+    assert_eq!(told.guard, Guard { max_errors: 5, min_requests: 7 });
+    let failure = RolloutFailure {
+        function: scene.function.clone(),
+        rollout: told.id.clone(),
+        candidate: Tally { requests: 8, failures: 4 },
+        active: Tally { requests: 9, failures: 0 },
+    };
+    let other = RolloutFailure { rollout: "rol_1".into(), ..failure.clone() };
+    scene.served.control.rollout_failed(&other).await.unwrap();
+    assert!(scene.told().await.rollout.is_some());
+    scene.served.control.rollout_failed(&failure).await.unwrap();
+    assert!(scene.told().await.rollout.is_none());
+    let (_, ended) = scene.call("get", "/rollout", Value::Null).await;
+    assert_eq!(ended["status"], "ROLLED_BACK");
+    assert_eq!(
+        ended["reason"],
+        "4 of 8 requests to it failed within a minute, and 0 of 9 to the active deployment"
+    );
+    assert_eq!(scene.actions().await[0], "deployment.roll_back");
+    scene.served.control.rollout_failed(&failure).await.unwrap();
+    assert_eq!(scene.actions().await[1], "deployment.create", "it is told once");
+    let (_, anew) = scene.call("put", "/rollout", share(&second, 1)).await;
+    assert_ne!(anew["id"], ended["id"]);
+    assert_eq!((&anew["maxErrors"], &anew["minRequests"]), (&json!(10), &json!(20)));
+    let wrong = json!({ "deployment": second["id"], "percent": 1, "maxErrors": 101 });
+    assert_eq!(scene.code("put", "/rollout", wrong).await, "invalid_percent");
+}
+
 crate::on_both!(
+    an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,
     what_widens_waits_for_somebody_who_may_allow_it,
     a_token_allows_only_what_it_is_for,
     a_candidate_is_rolled_out_step_by_step_and_promoted,

@@ -13,6 +13,20 @@ pub struct Share {
     /// With --percent: by what clients are known, address, header:NAME or cookie:NAME [default: address]
     #[arg(long, value_name = "KEY", requires = "percent")]
     pub sticky: Option<Sticky>,
+    #[command(flatten)]
+    pub guard: Guard,
+}
+
+/// When an edge stops a rollout by itself.
+#[derive(Debug, Options)]
+pub struct Guard {
+    /// Of a hundred requests to the deployment, so many more than to the active one may fail within a minute before the rollout is
+    /// stopped; 100: it is never stopped [default: as before, at first 10]
+    #[arg(long, value_name = "PERCENT", requires = "percent", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub max_errors: Option<u8>,
+    /// Requests to the deployment before it is judged [default: as before, at first 20]
+    #[arg(long, value_name = "N", requires = "percent")]
+    pub min_requests: Option<u32>,
 }
 
 #[derive(Debug, Options)]
@@ -28,6 +42,8 @@ pub struct Rollout {
     /// header:NAME or cookie:NAME; who lacks that is known by address [default: as before, at first address]
     #[arg(long, value_name = "KEY")]
     pub sticky: Option<Sticky>,
+    #[command(flatten)]
+    pub guard: Guard,
 }
 
 #[derive(Debug, Options)]

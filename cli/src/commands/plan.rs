@@ -27,6 +27,8 @@ pub struct Plan {
     /// How many clients get it at first.
     pub percent: Option<u8>,
     sticky: Option<Sticky>,
+    max_errors: Option<u8>,
+    min_requests: Option<u32>,
     allow: bool,
     reuse: Option<u32>,
     concurrency: Option<u32>,
@@ -95,6 +97,8 @@ impl Plan {
             rate_limit: options.rate_limit,
             preview: options.preview,
             percent: options.share.percent,
+            max_errors: options.share.guard.max_errors,
+            min_requests: options.share.guard.min_requests,
             allow: options.allow,
             sticky: options.share.sticky.clone(),
             private: options.private || entry.is_some_and(|entry| entry.private),
@@ -121,6 +125,8 @@ impl Plan {
         query.extend(self.compress.then(|| ("compress", "true".to_owned())));
         query.extend(self.rate_limit.map(|rate| ("requestsPerSecond", rate.to_string())));
         query.extend(self.preview.then(|| ("preview", "true".to_owned())));
+        query.extend(self.max_errors.map(|most| ("maxErrors", most.to_string())));
+        query.extend(self.min_requests.map(|least| ("minRequests", least.to_string())));
         query.extend(self.allow.then(|| ("allow", "true".to_owned())));
         query.extend(self.percent.map(|percent| ("percent", percent.to_string())));
         query.extend(self.sticky.as_ref().map(|sticky| ("sticky", sticky.to_string())));

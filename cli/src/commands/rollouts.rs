@@ -18,6 +18,8 @@ pub async fn rollout(api: &Api, options: Rollout, output: &Output) -> anyhow::Re
         "deployment": text(&deployment, "id"),
         "percent": options.percent,
         "sticky": options.sticky.map(|sticky| sticky.to_string()),
+        "maxErrors": options.guard.max_errors,
+        "minRequests": options.guard.min_requests,
     });
     let rollout = api.send(Method::PUT, &path(&function, "rollout"), &body).await?;
     let url = text(&function, "invokeUrl");

@@ -5,6 +5,8 @@ create table rollouts (
   deployment_id text collate "C" not null references deployments (id) on delete cascade,
   percent bigint not null check (percent between 0 and 100),
   sticky text collate "C" not null,
+  max_errors bigint not null,
+  min_requests bigint not null,
   status text collate "C" not null check (status in ('RUNNING', 'PROMOTED', 'ABORTED', 'ROLLED_BACK')),
   reason text collate "C",
   created_at bigint not null,

@@ -5,6 +5,8 @@ create table rollouts (
   deployment_id text not null references deployments (id) on delete cascade,
   percent integer not null check (percent between 0 and 100),
   sticky text not null,
+  max_errors integer not null,
+  min_requests integer not null,
   status text not null check (status in ('RUNNING', 'PROMOTED', 'ABORTED', 'ROLLED_BACK')),
   reason text,
   created_at integer not null,

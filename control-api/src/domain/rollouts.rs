@@ -1,10 +1,10 @@
 //! Gradual rollouts: a candidate answers some of a function's clients, until it is promoted or the rollout is aborted.
 
-use af_contract::Sticky;
+use af_contract::{Guard, RolloutFailure, Sticky};
 
-use super::access::{self, Noun};
+use super::access::{self, Grant, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, approvals, deployments, id, now};
+use super::{Actor, Call, Error, State, approvals, deployments, id, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, rollouts};
 
@@ -17,6 +17,10 @@ pub struct Share {
     pub percent: u8,
     /// By what they are known; as before, where nothing is said, and at first by their address.
     pub sticky: Option<Sticky>,
+    /// Of a hundred requests, so many more than to the active deployment may fail; as before, where nothing is said.
+    pub max_errors: Option<u8>,
+    /// Requests to the candidate before it is judged; as before, where nothing is said.
+    pub min_requests: Option<u32>,
 }
 
 /// The function's newest rollout, running or ended.
@@ -90,6 +94,35 @@ pub async fn abort(state: &State, actor: &Actor, function: &str) -> Result<Rollo
     Ok(rollout)
 }
 
+/// Ends a rollout that an edge has stopped, unless it has ended meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn fail(state: &State, failure: &RolloutFailure) -> Result<(), Error> {
+    let mut db = state.store.begin().await?;
+    let rollout = rollouts::read(&mut db, &failure.function).await?;
+    let is_it = |rollout: &RolloutRow| rollout.status == RUNNING && rollout.id == failure.rollout;
+    let Some(mut rollout) = rollout.filter(is_it) else { return Ok(()) };
+    let Some(row) = functions::read(&mut db, &failure.function).await? else { return Ok(()) };
+    end(&mut db, &mut rollout, "ROLLED_BACK", &failure.to_string()).await?;
+    let revision = feed::put(&mut db, Kind::Function, &row.id).await?;
+    let event = Event::project("deployment.roll_back", &rollout.deployment_id, &row.project_id);
+    audit::commit(db, &edge(), event).await?;
+    state.changes.announce(revision);
+    Ok(())
+}
+
+/// No user does what an edge does by itself.
+fn edge() -> Actor {
+    Actor {
+        user: "edge".into(),
+        token: String::new(),
+        grant: Grant::default(),
+        call: Call::default(),
+        about: None,
+    }
+}
+
 /// Makes a deployment the function's candidate. Whoever commits this tells the feed.
 pub(super) async fn begin(
     db: &mut Connection,
@@ -99,6 +132,10 @@ pub(super) async fn begin(
 ) -> Result<RolloutRow, Error> {
     if share.percent > 100 {
         let detail = format!("{} % of clients are more than all; say 0 to 100", share.percent);
+        return Err(Error::invalid("invalid_percent", detail));
+    }
+    if share.max_errors.is_some_and(|most| most > 100) {
+        let detail = "more than all requests cannot fail; say 0 to 100, where 100 never stops the rollout";
         return Err(Error::invalid("invalid_percent", detail));
     }
     let Some(active) = &function.current_deployment_id else {
@@ -122,6 +159,8 @@ pub(super) async fn begin(
         deployment_id: candidate.id.clone(),
         percent: 0,
         sticky: Sticky::default().to_string(),
+        max_errors: i64::from(Guard::default().max_errors),
+        min_requests: i64::from(Guard::default().min_requests),
         status: RUNNING.into(),
         reason: None,
         created_at: now,
@@ -129,6 +168,8 @@ pub(super) async fn begin(
     });
     rollout.percent = i64::from(share.percent);
     rollout.sticky = share.sticky.map_or(rollout.sticky, |sticky| sticky.to_string());
+    rollout.max_errors = share.max_errors.map_or(rollout.max_errors, i64::from);
+    rollout.min_requests = share.min_requests.map_or(rollout.min_requests, i64::from);
     rollout.updated_at = now;
     rollouts::put(db, &rollout).await?;
     Ok(rollout)

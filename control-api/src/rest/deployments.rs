@@ -99,6 +99,12 @@ pub(super) struct ClaimInput {
     percent: Option<u8>,
     /// With `percent`: by what clients are known, `address`, `header:NAME` or `cookie:NAME`. Left out: `address`.
     sticky: Option<String>,
+    /// With `percent`: of a hundred requests to it, so many more than to the active deployment may fail; 0 to 100. Left out: 10.
+    #[serde(rename = "maxErrors")]
+    max_errors: Option<u8>,
+    /// With `percent`: requests to it before it is judged. Left out: 20.
+    #[serde(rename = "minRequests")]
+    min_requests: Option<u32>,
     /// `true`: whoever deploys allows what the deployment may do beyond the active one, which needs `approvals:write`. Otherwise such a
     /// deployment is stored and waits for an approval, except the first one of whoever may approve.
     allow: Option<bool>,
@@ -312,16 +318,18 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
 
 fn rollout(input: &ClaimInput) -> Result<Option<Share>, Error> {
     let Some(percent) = input.percent else {
-        return match input.sticky {
-            None => Ok(None),
-            Some(_) => Err(Error::invalid("invalid_percent", "say with percent how many clients get it")),
+        return match (&input.sticky, input.max_errors, input.min_requests) {
+            (None, None, None) => Ok(None),
+            _ => Err(Error::invalid("invalid_percent", "say with percent how many clients get it")),
         };
     };
     if input.preview {
         let detail = "a preview answers at its own host only; leave preview out, or percent";
         return Err(Error::invalid("invalid_percent", detail));
     }
-    Ok(Some(Share { percent, sticky: rollouts::sticky(input.sticky.as_deref())? }))
+    let sticky = rollouts::sticky(input.sticky.as_deref())?;
+    let (max_errors, min_requests) = (input.max_errors, input.min_requests);
+    Ok(Some(Share { percent, sticky, max_errors, min_requests }))
 }
 
 fn names<T>(

@@ -27,6 +27,10 @@ pub(super) struct Rollout {
     percent: i64,
     /// By what clients are known: `address`, `header:NAME` or `cookie:NAME`.
     sticky: String,
+    /// Of a hundred requests to the candidate, so many more than to the active deployment may fail within a minute; 100: it is never stopped.
+    max_errors: i64,
+    /// Requests to the candidate before it is judged.
+    min_requests: i64,
     /// `RUNNING`, `PROMOTED`, `ABORTED` or `ROLLED_BACK`.
     status: String,
     /// Why it ended; null while it runs.
@@ -39,7 +43,7 @@ pub(super) struct Rollout {
 
 /// Which deployment is to be rolled out, and to whom.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RolloutInput {
     /// `dep_…`
     deployment: String,
@@ -49,6 +53,12 @@ pub(super) struct RolloutInput {
     /// By what clients are known: `address` (their IPv4 address, or IPv6 network of 64 bits), `header:NAME` or
     /// `cookie:NAME`; who lacks that is known by address. Left out: as before, at first `address`.
     sticky: Option<String>,
+    /// Of a hundred requests to the candidate, so many more than to the active deployment may fail within a minute before an edge stops
+    /// the rollout; 100: it is never stopped. Left out: as before, at first 10.
+    #[schema(maximum = 100)]
+    max_errors: Option<u8>,
+    /// Requests to the candidate before it is judged. Left out: as before, at first 20.
+    min_requests: Option<u32>,
 }
 
 /// What is to become active.
@@ -67,6 +77,8 @@ impl From<RolloutRow> for Rollout {
             deployment_id: row.deployment_id,
             percent: row.percent,
             sticky: row.sticky,
+            max_errors: row.max_errors,
+            min_requests: row.min_requests,
             status: row.status,
             reason: row.reason,
             created_at: row.created_at,
@@ -98,7 +110,12 @@ pub(super) async fn put(
     Path(function): Path<String>,
     Json(input): Json<RolloutInput>,
 ) -> Result<axum::Json<Rollout>, Failure> {
-    let share = Share { percent: input.percent, sticky: sticky(input.sticky.as_deref())? };
+    let share = Share {
+        percent: input.percent,
+        sticky: sticky(input.sticky.as_deref())?,
+        max_errors: input.max_errors,
+        min_requests: input.min_requests,
+    };
     let rollout = rollouts::put(&state, &actor, &function, &input.deployment, share).await?;
     Ok(axum::Json(rollout.into()))
 }

@@ -47,6 +47,8 @@ struct FunctionUpdate {
     candidate_cid: Option<String>,
     percent: Option<i64>,
     sticky: Option<String>,
+    max_errors: Option<i64>,
+    min_requests: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -84,7 +86,8 @@ impl Store {
     pub(crate) async fn changed_functions(&self, known: u64, until: u64) -> Result<Vec<Update>, StoreError> {
         let query = "select e.id, e.revision, f.slug, f.project_id, f.status, f.routes,
                 d.id as deployment_id, d.manifest_cid, o.id as rollout_id, c.id as candidate_id,
-                c.manifest_cid as candidate_cid, o.percent, o.sticky
+                c.manifest_cid as candidate_cid, o.percent, o.sticky, o.max_errors,
+                o.min_requests
             from feed e
             left join functions f on f.id = e.id
             left join deployments d on d.id = f.current_deployment_id
@@ -209,7 +212,8 @@ impl FunctionUpdate {
         };
         let candidate = reference(candidate, &manifest)?;
         let percent = rollouts::percent(percent)?;
-        Ok(Some(RolloutState { id, candidate, percent, sticky: parse("key of clients", &sticky)? }))
+        let guard = rollouts::guard(self.max_errors.unwrap_or(100), self.min_requests.unwrap_or(0))?;
+        Ok(Some(RolloutState { id, candidate, percent, sticky: parse("key of clients", &sticky)?, guard }))
     }
 }
 

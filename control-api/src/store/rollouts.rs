@@ -1,5 +1,7 @@
 //! Gradual rollouts: the newest of each function.
 
+use af_contract::Guard;
+
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
@@ -16,6 +18,10 @@ pub struct RolloutRow {
     pub percent: i64,
     /// By what clients are known.
     pub sticky: String,
+    /// Of a hundred requests to the candidate, so many more than to the active deployment may fail.
+    pub max_errors: i64,
+    /// Requests to the candidate before it is judged.
+    pub min_requests: i64,
     /// `RUNNING`, `PROMOTED`, `ABORTED` or `ROLLED_BACK`.
     pub status: String,
     /// Why it ended, where that was not its end.
@@ -27,8 +33,8 @@ pub struct RolloutRow {
 }
 
 const SELECT: &str =
-    "select function_id, id, deployment_id, percent, sticky, status, reason, created_at, updated_at
-    from rollouts where function_id = $1";
+    "select function_id, id, deployment_id, percent, sticky, max_errors, min_requests, status, reason,
+    created_at, updated_at from rollouts where function_id = $1";
 
 impl Store {
     pub(crate) async fn rollout(&self, function: &str) -> Result<Option<RolloutRow>, StoreError> {
@@ -44,15 +50,23 @@ pub(crate) async fn read(db: &mut Connection, function: &str) -> Result<Option<R
 /// Writes all of it, in place of the one before.
 pub(crate) async fn put(db: &mut Connection, row: &RolloutRow) -> Result<(), StoreError> {
     let query = "insert into rollouts
-        (function_id, id, deployment_id, percent, sticky, status, reason, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        (function_id, id, deployment_id, percent, sticky, max_errors, min_requests, status, reason, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         on conflict (function_id) do update set id = excluded.id, deployment_id = excluded.deployment_id,
-            percent = excluded.percent, sticky = excluded.sticky, status = excluded.status,
+            percent = excluded.percent, sticky = excluded.sticky,
+            max_errors = excluded.max_errors, min_requests = excluded.min_requests, status = excluded.status,
             reason = excluded.reason, created_at = excluded.created_at, updated_at = excluded.updated_at";
     let put = sql::query(query).bind(&row.function_id).bind(&row.id).bind(&row.deployment_id);
-    let put = put.bind(row.percent).bind(&row.sticky).bind(&row.status).bind(&row.reason);
+    let put = put.bind(row.percent).bind(&row.sticky).bind(row.max_errors).bind(row.min_requests);
+    let put = put.bind(&row.status).bind(&row.reason);
     put.bind(row.created_at).bind(row.updated_at).execute(db).await?;
     Ok(())
+}
+
+/// When an edge stops it.
+pub(crate) fn guard(max_errors: i64, min_requests: i64) -> Result<Guard, StoreError> {
+    let lost = |_| StoreError::Value { what: "number of requests", value: min_requests.to_string() };
+    Ok(Guard { max_errors: percent(max_errors)?, min_requests: u32::try_from(min_requests).map_err(lost)? })
 }
 
 /// A stored percentage.

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use af_content::source::Fetcher;
-use af_contract::{ContentId, DeploymentRef, FunctionState, FunctionStatus, Slug};
+use af_contract::{ContentId, DeploymentRef, FunctionState, FunctionStatus, RolloutFailure, Slug};
 use http::HeaderMap;
 use tokio::sync::OnceCell;
 
+use super::tally::Arm;
 use super::{Deployment, Rollout, RouteError, Routes};
 use crate::artifact::{ArtifactError, ArtifactStore};
 use crate::http::RequestError;
@@ -107,6 +108,14 @@ impl Entry {
     pub(crate) fn chosen(&self, client: IpAddr, headers: &HeaderMap) -> &Self {
         let Some(rollout) = &self.rollout else { return self };
         rollout.candidate_for(client, headers).unwrap_or(self)
+    }
+
+    /// Counts how a request went that `chosen` of this function answered, while something is being rolled out. What is to be
+    /// reported, if that stopped it.
+    pub(crate) fn count(&self, chosen: &Self, failed: impl FnOnce() -> bool) -> Option<RolloutFailure> {
+        let rollout = self.rollout.as_deref()?;
+        let arm = if std::ptr::eq(self, chosen) { Arm::Active } else { Arm::Candidate };
+        rollout.count(&self.function, arm, failed())
     }
 
     /// The gradual rollout of a candidate, if there is one.

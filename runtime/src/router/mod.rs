@@ -9,6 +9,7 @@ mod matcher;
 pub mod path;
 mod rollout;
 mod routes;
+mod tally;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};

@@ -1,14 +1,16 @@
 //! A function's candidate beside its active deployment: which requests it answers.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use af_contract::{ContentId, DeploymentRef, RolloutState, Sticky};
+use af_contract::{ContentId, DeploymentRef, RolloutFailure, RolloutState, Sticky};
 use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::Entry;
+use super::tally::{Arm, Window};
 use crate::artifact::ArtifactError;
 use crate::listen::Client;
 
@@ -18,6 +20,14 @@ pub struct Rollout {
     candidate: Arc<Entry>,
     /// Its code is compiled. Until then nobody waits for it: the active deployment answers.
     ready: AtomicBool,
+    health: Arc<Health>,
+}
+
+/// How it goes.
+struct Health {
+    window: Mutex<Window>,
+    /// It failed too often: nobody gets the candidate here any more.
+    stopped: AtomicBool,
 }
 
 impl Rollout {
@@ -25,12 +35,17 @@ impl Rollout {
     pub(super) fn new(state: RolloutState, candidate: Entry, known: Option<&Self>) -> Self {
         let same = known.filter(|known| known.state.candidate == state.candidate);
         let ready = same.is_some_and(Self::is_ready);
-        Self { state, candidate: Arc::new(candidate), ready: AtomicBool::new(ready) }
+        let same = known.filter(|known| known.state.id == state.id);
+        let health = same.map(|known| known.health.clone()).unwrap_or_else(|| {
+            let window = Mutex::new(Window::new(Instant::now()));
+            Arc::new(Health { window, stopped: AtomicBool::new(false) })
+        });
+        Self { state, candidate: Arc::new(candidate), ready: AtomicBool::new(ready), health }
     }
 
     /// The candidate, if a request is one that it gets. Allocates nothing.
     pub(super) fn candidate_for(&self, client: IpAddr, headers: &HeaderMap) -> Option<&Entry> {
-        if !self.is_ready() {
+        if !self.is_ready() || self.health.stopped.load(Ordering::Relaxed) {
             return None;
         }
         let given = match &self.state.sticky {
@@ -43,6 +58,21 @@ impl Rollout {
             None => self.state.takes(&Client::from(client).key()),
         };
         takes.then_some(&self.candidate)
+    }
+
+    /// Counts how a request went. What is to be reported, if this one was too much.
+    pub(super) fn count(&self, function: &str, arm: Arm, failed: bool) -> Option<RolloutFailure> {
+        let mut window = self.health.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.count(Instant::now(), arm, failed);
+        if arm == Arm::Active || !failed {
+            return None;
+        }
+        let [active, candidate] = window.sums();
+        if !self.state.guard.stops(candidate, active) || self.health.stopped.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let (function, rollout) = (function.to_owned(), self.state.id.clone());
+        Some(RolloutFailure { function, rollout, candidate, active })
     }
 
     /// Makes the candidate ready to answer.

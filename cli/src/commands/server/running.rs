@@ -29,8 +29,8 @@ pub struct Running {
     serving: JoinHandle<std::io::Result<()>>,
     api: JoinHandle<()>,
     metrics: Option<JoinHandle<()>>,
-    /// The feed, checks of domains, stored content, and the schedule.
-    others: [JoinHandle<()>; 4],
+    /// The feed, checks of domains, stored content, the schedule, and stopped rollouts.
+    others: [JoinHandle<()>; 5],
 }
 
 impl Running {
@@ -58,6 +58,10 @@ impl Running {
             let (control, callee, stop) = (control.clone(), Arc::new(Triggered(edge.clone())), stop.clone());
             async move { control.run_triggers(callee, stop.cancelled_owned()).await }
         });
+        let rollouts = tokio::spawn({
+            let (control, edge, stop) = (control.clone(), edge.clone(), stop.clone());
+            async move { rollouts(&control, &edge, stop).await }
+        });
         let serving = tokio::spawn({
             let (edge, stop) = (edge.clone(), stop.clone());
             async move { edge.serve(listeners, stop).await }
@@ -70,7 +74,7 @@ impl Running {
             let (edge, drained) = (edge.clone(), drained.clone());
             tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
         });
-        Self { stop, drained, serving, api, metrics, others: [feed, watching, storage, triggers] }
+        Self { stop, drained, serving, api, metrics, others: [feed, watching, storage, triggers, rollouts] }
     }
 
     /// Lets requests finish, and returns when all is done.
@@ -121,6 +125,23 @@ async fn feed(control: &ControlApi, edge: &Edge, mut known: u64, stop: Cancellat
             changed = revisions.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Tells the control API which rollouts the edge has stopped.
+async fn rollouts(control: &ControlApi, edge: &Edge, stop: CancellationToken) {
+    let telling = async {
+        while let Some(failure) = edge.stopped_rollout().await {
+            while let Err(error) = control.rollout_failed(&failure).await {
+                error!(%error, "a stopped rollout is not ended yet; trying again");
+                tokio::time::sleep(FEED_PAUSE).await;
+            }
+        }
+    };
+    // After the next start the candidate is judged anew.
+    tokio::select! {
+        () = telling => {}
+        () = stop.cancelled() => {}
     }
 }
 
