@@ -132,6 +132,7 @@ fn routing(criterion: &mut Criterion) {
             routes: (number == HOSTS / 2).then(|| routes.clone()).flatten(),
             deployment: None,
             previews: Vec::new(),
+            rollout: None,
         };
         let change = Change::Function { id: format!("fn_{number}"), state: Some(state) };
         router.apply(vec![Update { revision: number + 1, change }]);

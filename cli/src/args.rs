@@ -10,6 +10,7 @@ pub mod edges;
 pub mod gateway;
 pub mod master_key;
 pub mod members;
+pub mod rollouts;
 pub mod secrets;
 pub mod server;
 pub mod sessions;
@@ -135,6 +136,14 @@ pub enum Functions {
     Deployments(Named),
     /// Go back to an older deployment
     Rollback(Rollback),
+    /// Roll a deployment out gradually: some clients get it, the others the active one
+    Rollout(rollouts::Rollout),
+    /// Make a deployment the active one: the candidate that is being rolled out, or any other
+    Promote(rollouts::Promote),
+    /// End a gradual rollout: all clients get the active deployment again
+    Abort(rollouts::Abort),
+    /// Allow a deployment what it may do beyond the one before; it then becomes active
+    Approve(rollouts::Approve),
     /// Show when a function is called without a request, and how its newest runs went
     Triggers(Named),
     /// Run one of a function's triggers now
@@ -233,6 +242,12 @@ pub struct Deploy {
     /// Leave what the function runs as it is; the deployment answers at a preview host of its own
     #[arg(long)]
     pub preview: bool,
+    #[command(flatten)]
+    pub share: rollouts::Share,
+    /// Allow what the deployment may do beyond the active one: other hosts (--egress), other stores (--store). Admins and owners may;
+    /// without it, such a deployment is stored and waits for `af functions approve`
+    #[arg(long)]
+    pub allow: bool,
     /// A component is complete as it is, so both values mean the same
     #[arg(short, long, value_name = "BOOL", hide = true)]
     pub bundle: Option<bool>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentId, ContentKey, DomainName, RouteTable, Settings, Slug};
+use crate::{ContentId, ContentKey, DomainName, RolloutState, RouteTable, Settings, Slug};
 
 /// A change of one thing that answers requests. A later revision replaces an earlier one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,6 +58,9 @@ pub struct FunctionState {
     /// Its newest deployments, each of which answers at a preview host, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previews: Vec<DeploymentRef>,
+    /// What is about to become active, and who gets it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<RolloutState>>,
 }
 
 /// A site: a directory of files that is served as it is.

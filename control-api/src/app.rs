@@ -11,7 +11,7 @@ use af_content::gateway::Gateway;
 use af_content::sink::Sink;
 use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
-use af_contract::{Limits, Slug, Update};
+use af_contract::{Limits, RolloutFailure, Slug, Update};
 use axum::Router;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -29,7 +29,8 @@ use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{
-    Clock, blocks, bootstrap, feed, rotation, settings, signing_keys, tokens, triggers, verification,
+    Clock, blocks, bootstrap, feed, rollouts, rotation, settings, signing_keys, tokens, triggers,
+    verification,
 };
 use crate::graphql::GraphqlConfig;
 use crate::javascript::JavaScriptBuild;
@@ -154,6 +155,9 @@ pub enum ControlError {
     /// First start.
     #[error("the first project cannot be made: {0}")]
     Bootstrap(crate::domain::Error),
+    /// A rollout that an edge stopped.
+    #[error("the rollout cannot be ended")]
+    Rollout(#[source] crate::domain::Error),
     /// The resolver.
     #[error("the DNS resolver cannot be set up")]
     Dns(#[from] hickory_resolver::net::NetError),
@@ -309,6 +313,14 @@ impl ControlApi {
     /// has it. `None`: it takes over no changes any more.
     pub fn applied(&self, revision: Option<u64>) {
         self.state.changes.applied(revision);
+    }
+
+    /// Ends a rollout that an edge has stopped, unless it has ended meanwhile.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rollout_failed(&self, failure: &RolloutFailure) -> Result<(), ControlError> {
+        rollouts::fail(&self.state, failure).await.map_err(ControlError::Rollout)
     }
 
     /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.

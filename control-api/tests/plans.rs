@@ -12,7 +12,7 @@ use support::{Engine, OWNER, STRANGER, Served, on};
 
 /// What is as large as the platform. PostgreSQL scans small tables, as it should: of these only what `MANY` makes large counts
 /// there.
-const LARGE: [&str; 15] = [
+const LARGE: [&str; 16] = [
     "functions",
     "deployments",
     "tokens",
@@ -28,6 +28,7 @@ const LARGE: [&str; 15] = [
     "settings",
     "deployment_settings",
     "project_keys",
+    "rollouts",
 ];
 
 /// The first of them.

@@ -10,7 +10,7 @@ use af_content::bitswap::Counters;
 use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
 use af_contract::trigger::{Answered, Tick};
-use af_contract::{Change, DomainName, DomainState, Update};
+use af_contract::{Change, DomainName, DomainState, RolloutFailure, Update};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -20,7 +20,7 @@ use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::content::ContentStore;
 use crate::host::egress::IpNet;
-use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service};
+use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service, Stopped};
 use crate::listen::{ListenConfig, Listeners, ProxyProtocol, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -138,6 +138,7 @@ impl Edge {
                 secure,
                 sites: Sites::new(content),
                 gateway: config.gateway.clone(),
+                stopped: Stopped::default(),
             }),
         })
     }
@@ -174,6 +175,12 @@ impl Edge {
     /// the headers that tell the function of it are taken out of every request.
     pub async fn trigger(&self, tick: &Tick) -> Answered {
         self.service.trigger(tick).await
+    }
+
+    /// The next rollout that this edge stopped because its candidate failed too often, for the control plane to end it everywhere.
+    /// `None`: there will be no more.
+    pub async fn stopped_rollout(&self) -> Option<RolloutFailure> {
+        self.service.stopped.next().await
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

@@ -14,7 +14,7 @@ use super::functions::{new, unsupported};
 use super::named::{FUNCTION, find, lookup};
 use super::package::Package;
 use super::plan::{self, Origin, Plan};
-use super::settings;
+use super::{rollouts, settings};
 use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
@@ -63,6 +63,7 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
     let deployment = steps.time("upload", uploaded)?;
+    rollouts::refuse_waiting(&function, &deployment)?;
     let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
         (false, _) => text(&function, "invokeUrl").to_owned(),
         (true, Some(url)) => url.to_owned(),
@@ -71,13 +72,17 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
             text(&deployment, "id")
         ),
     };
-    let ready = wait_until_live(&url, &Live::manifest(&deployment)).await;
+    let live = match plan.percent {
+        Some(_) => Live::candidate(&deployment),
+        None => Live::manifest(&deployment),
+    };
+    let ready = wait_until_live(&url, &live).await;
     steps
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
 
     // Routes are the function's, which a preview leaves as it is.
-    let routes = match plan.routes.as_ref().filter(|_| !plan.preview) {
+    let routes = match plan.routes.as_ref().filter(|_| !plan.preview && plan.percent.is_none()) {
         Some(routes) => Some((route(api, &function, routes).await?, file.name())),
         None => None,
     };
@@ -125,16 +130,28 @@ fn report(done: &Done, output: &Output) {
 
 /// What an edge says of itself when a deployment is live.
 pub struct Live<'a> {
+    /// Where it says so.
+    place: &'static str,
     /// The field.
-    pub key: &'static str,
+    key: &'static str,
     /// What it is then.
-    pub cid: &'a str,
+    cid: &'a str,
 }
 
 impl<'a> Live<'a> {
     /// Of a function's deployment.
     pub fn manifest(deployment: &'a Value) -> Self {
-        Self { key: "manifest", cid: text(deployment, "manifestCid") }
+        Self { place: "live", key: "manifest", cid: text(deployment, "manifestCid") }
+    }
+
+    /// Of a deployment that some clients get.
+    pub fn candidate(deployment: &'a Value) -> Self {
+        Self { place: "candidate", ..Self::manifest(deployment) }
+    }
+
+    /// Of a site's.
+    pub fn root(cid: &'a str) -> Self {
+        Self { place: "live", key: "root", cid }
     }
 
     fn is(&self, state: &Value, key: &str) -> bool {
@@ -152,7 +169,7 @@ pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()>
         match http.get(&url).send().await {
             Ok(response) => {
                 let state: Value = response.json().await.unwrap_or_default();
-                if wanted.is(&state, "live") {
+                if wanted.is(&state, wanted.place) {
                     return Ok(());
                 }
                 if let Some(failed) = state.get("failed").filter(|_| wanted.is(&state, "failed")) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::deploy::{self, Live};
 use super::named::{self, FUNCTION, find};
-use super::{routes, storage, triggers};
+use super::{rollouts, routes, storage, triggers};
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -26,6 +26,10 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::Get(options) => get(&api, &options, output).await,
         Functions::Deployments(options) => deployments(&api, &options, output).await,
         Functions::Rollback(options) => rollback(&api, options, output).await,
+        Functions::Rollout(options) => rollouts::rollout(&api, options, output).await,
+        Functions::Promote(options) => rollouts::promote(&api, options, output).await,
+        Functions::Abort(options) => rollouts::abort(&api, options, output).await,
+        Functions::Approve(options) => rollouts::approve(&api, options, output).await,
         Functions::Triggers(options) => triggers::show(&api, &options, output).await,
         Functions::Trigger(options) => triggers::run(&api, &options, output).await,
         Functions::RotateKey => rotate_key(&api, output).await,
@@ -73,6 +77,7 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
         ("status", field("status")),
         ("deployment", current.to_owned()),
     ];
+    fields.extend(rollouts::described(api, text(&function, "id")).await?);
     fields.extend(deployed(api, &function).await?);
     let routes = function.get("routes").and_then(Value::as_object);
     for (pattern, target) in routes.into_iter().flatten() {
@@ -133,6 +138,7 @@ async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Res
     let function = find(api, FUNCTION, &options.name).await?;
     let mut items = api.list(&format!("/v1/functions/{}/deployments", text(&function, "id"))).await?;
     mark(&mut items, text(&function, "currentDeploymentId"));
+    rollouts::mark(api, text(&function, "id"), &mut items).await?;
     let columns = [
         ("#", "number"),
         ("ID", "id"),

@@ -14,6 +14,7 @@ mod members;
 mod named;
 mod package;
 mod plan;
+mod rollouts;
 mod routes;
 mod secrets;
 mod server;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use af_contract::cors::Fields;
-use af_contract::{ContentId, Cors, HostPattern, RouteTable, StoreName, Trigger, trigger};
+use af_contract::{ContentId, Cors, HostPattern, RouteTable, Sticky, StoreName, Trigger, trigger};
 use anyhow::{Context, bail};
 
 use super::package::Contents;
@@ -24,6 +24,12 @@ pub struct Plan {
     pub preview: bool,
     /// Whether all is encrypted before it is sent.
     pub private: bool,
+    /// How many clients get it at first.
+    pub percent: Option<u8>,
+    sticky: Option<Sticky>,
+    max_errors: Option<u8>,
+    min_requests: Option<u32>,
+    allow: bool,
     reuse: Option<u32>,
     concurrency: Option<u32>,
     egress: Vec<HostPattern>,
@@ -94,6 +100,11 @@ impl Plan {
             message: options.message.clone(),
             source_hash: options.source_hash.clone(),
             preview: options.preview,
+            percent: options.share.percent,
+            max_errors: options.share.guard.max_errors,
+            min_requests: options.share.guard.min_requests,
+            allow: options.allow,
+            sticky: options.share.sticky.clone(),
             private: options.private || entry.is_some_and(|entry| entry.private),
         })
     }
@@ -120,6 +131,11 @@ impl Plan {
         query.extend(self.message.clone().map(|message| ("message", message)));
         query.extend(self.source_hash.clone().map(|hash| ("sourceHash", hash)));
         query.extend(self.preview.then(|| ("preview", "true".to_owned())));
+        query.extend(self.max_errors.map(|most| ("maxErrors", most.to_string())));
+        query.extend(self.min_requests.map(|least| ("minRequests", least.to_string())));
+        query.extend(self.allow.then(|| ("allow", "true".to_owned())));
+        query.extend(self.percent.map(|percent| ("percent", percent.to_string())));
+        query.extend(self.sticky.as_ref().map(|sticky| ("sticky", sticky.to_string())));
         if !self.triggers.is_empty() {
             query.push(("triggers", serde_json::to_string(&self.triggers)?));
         }

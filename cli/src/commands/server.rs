@@ -69,6 +69,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
 
     let mut running = Running::default();
     running.feed(&control, &edge, known);
+    running.rollouts(&control, &edge);
     running.control(&control, listener, Arc::new(Triggered(edge.clone())));
     running.edge(&edge, bound);
     let said = Said {

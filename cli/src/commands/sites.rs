@@ -208,5 +208,5 @@ async fn update(api: &Api, options: UpdateSite, output: &Output) -> anyhow::Resu
 }
 
 fn live(deployment: &Value) -> Live<'_> {
-    Live { key: "root", cid: text(deployment, "cid") }
+    Live::root(text(deployment, "cid"))
 }

@@ -35,6 +35,8 @@ pub enum Noun {
     Functions,
     /// Deployments of functions and sites.
     Deployments,
+    /// What deployments may do beyond the ones before.
+    Approvals,
     /// Sites.
     Sites,
     /// Domains and their certificates.
@@ -94,12 +96,13 @@ const ROLES: [(Role, &str); 5] = [
     (Role::Viewer, "viewer"),
 ];
 
-const NOUNS: [(Noun, &str); 12] = [
+const NOUNS: [(Noun, &str); 13] = [
     (Noun::Organizations, "organizations"),
     (Noun::Projects, "projects"),
     (Noun::Members, "members"),
     (Noun::Functions, "functions"),
     (Noun::Deployments, "deployments"),
+    (Noun::Approvals, "approvals"),
     (Noun::Sites, "sites"),
     (Noun::Domains, "domains"),
     (Noun::Storage, "storage"),
@@ -229,7 +232,7 @@ impl FromStr for Scopes {
         }
         match scopes.len() {
             0 => Err(bad("")),
-            1..=36 => Ok(Self(scopes)),
+            1..=39 => Ok(Self(scopes)),
             _ => Err(Error::invalid("invalid_scope", "these are more scopes than there are")),
         }
     }
@@ -368,6 +371,23 @@ pub async fn function(
     let function = state.store.function(id).await?.ok_or_else(not_found)?;
     one(state, actor, &function.project_id, Some(id), needed).await?.ok_or_else(not_found)?;
     Ok(function)
+}
+
+/// Whether whoever may do something to a function may also do this to it. Says and notes nothing.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn may(
+    state: &State,
+    actor: &Actor,
+    function: &FunctionRow,
+    needed: Permission,
+) -> Result<bool, Error> {
+    let roles = match actor.grant.role {
+        Some(role) => vec![role],
+        None => state.store.project_roles(&actor.user, &function.project_id).await?,
+    };
+    Ok(permit(actor, &roles, needed).is_ok())
 }
 
 /// The site, if the actor may do this to it.

@@ -9,9 +9,10 @@ use serde_json::json;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::project_keys::internal;
+use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, PAGE, Page, State, blocks, content_keys, id, now, triggers};
+use super::{Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows};
 
@@ -38,6 +39,10 @@ pub struct Wanted {
     pub settings: Changes,
     /// It answers at its preview host only; the function goes on with what it runs.
     pub preview: bool,
+    /// Only some clients get it, and the function goes on with what it runs for the others.
+    pub rollout: Option<Share>,
+    /// The actor allows what it may do beyond the active one.
+    pub allow: bool,
     /// `dep_…`: of the build that it comes from.
     pub id: Option<String>,
     /// Why it is made.
@@ -112,7 +117,9 @@ pub async fn create(
     wanted: Wanted,
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
-    let project = access::function(state, actor, function, Noun::Deployments.write()).await?.project_id;
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let may_allow = access::may(state, actor, &row, Noun::Approvals.write()).await?;
+    let project = row.project_id;
     if !wanted.settings.is_empty() {
         access::function(state, actor, function, Noun::Secrets.write()).await?;
     }
@@ -141,11 +148,16 @@ pub async fn create(
 
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
-    let (preview, build) = (wanted.preview, wanted.id.clone());
+    let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
+    let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
     let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
     let block = encoded(&manifest)?;
-    let deployment = insert(state, &mut db, &function, &manifest, block.id, about).await?;
+    let widens = approvals::widening(state, &manifest).await?;
+    // What the author of a first deployment has typed is what they want.
+    let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
+    let terms = Terms { widens, approver, activates: !preview && share.is_none() };
+    let deployment = insert(state, &mut db, &function, &manifest, block.id, about, terms).await?;
     if let Some(build) = &build {
         store::builds::finish(&mut db, build, "BUILT", None, now()).await?;
     }
@@ -155,10 +167,14 @@ pub async fn create(
     }
     audit::write(&mut db, actor, Event::project("deployment.create", &deployment.id, &function.project_id))
         .await?;
-    let revision = if preview {
-        feed::put(&mut db, Kind::Function, &function.id).await?
-    } else {
-        activate(state, &mut db, function, &deployment).await?
+    let revision = match share {
+        _ if deployment.is_waiting() => feed::put(&mut db, Kind::Function, &function.id).await?,
+        Some(share) => {
+            rollouts::begin(&mut db, &function, &deployment, share).await?;
+            feed::put(&mut db, Kind::Function, &function.id).await?
+        }
+        None if preview => feed::put(&mut db, Kind::Function, &function.id).await?,
+        None => activate(state, &mut db, function, &deployment).await?,
     };
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
@@ -182,15 +198,27 @@ pub async fn rollback(
         Some(id) => get(state, actor, id).await?,
         None => previous(state, function, current.as_deref()).await?,
     };
+    make_active(state, actor, function, target, "deployment.rollback").await
+}
+
+/// Makes a deployment of a function the active one. The actor may do that.
+pub(super) async fn make_active(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    target: DeploymentRow,
+    action: &'static str,
+) -> Result<DeploymentRow, Error> {
     if target.function_id != function {
         return Err(Error::not_found("deployment", &target.id));
     }
+    approvals::check(&target)?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let project = row.project_id.clone();
     store::settings::restore(&mut db, &project, function, &target.id).await?;
     let revision = activate(state, &mut db, row, &target).await?;
-    audit::commit(db, actor, Event::project("deployment.rollback", &target.id, &project)).await?;
+    audit::commit(db, actor, Event::project(action, &target.id, &project)).await?;
     state.changes.announce(revision);
     Ok(target)
 }
@@ -220,7 +248,9 @@ pub(super) async fn again(
     let block = encoded(&manifest)?;
     let (source_hash, imports) = (current.source_hash, current.imports);
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
-    let deployment = insert(state, db, function, &manifest, block.id, about).await?;
+    // It may reach what the one before may.
+    let terms = Terms { widens: Vec::new(), approver: None, activates: true };
+    let deployment = insert(state, db, function, &manifest, block.id, about, terms).await?;
     store::settings::insert(db, &deployment.id, settings.values()).await?;
     content_keys::copy(state, db, &function.project_id, &current.id, &deployment.id).await?;
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
@@ -266,8 +296,11 @@ async fn previous(state: &State, function: &str, current: Option<&str>) -> Resul
     let current = current.ok_or_else(|| none("the function has no deployment yet"))?;
     let current =
         state.store.deployment(current).await?.ok_or_else(|| Error::not_found("deployment", current))?;
-    let older = state.store.deployments_of(function, current.number, 1).await?;
-    older.into_iter().next().ok_or_else(|| none("the function has no older deployment"))
+    let older = state.store.deployments_of(function, current.number, PAGE).await?;
+    older
+        .into_iter()
+        .find(|older| !older.is_waiting())
+        .ok_or_else(|| none("the function has no older deployment"))
 }
 
 /// The function as it is now, and the manifest and settings of its next deployment.
@@ -308,6 +341,13 @@ async fn next(
     Ok((row, manifest, sealed))
 }
 
+/// On which terms a deployment is made.
+struct Terms {
+    widens: Vec<String>,
+    approver: Option<String>,
+    activates: bool,
+}
+
 async fn insert(
     state: &State,
     db: &mut Connection,
@@ -315,6 +355,7 @@ async fn insert(
     manifest: &Manifest,
     manifest_id: ContentId,
     about: About,
+    terms: Terms,
 ) -> Result<DeploymentRow, Error> {
     let author = state.store.user(&manifest.author).await?;
     let deployment = DeploymentRow {
@@ -337,6 +378,9 @@ async fn insert(
         author: author.map(|author| author.name).unwrap_or_default(),
         author_id: manifest.author.clone(),
         created_at: i64::try_from(manifest.created_at).unwrap_or(i64::MAX),
+        approver_id: terms.approver.filter(|_| !terms.widens.is_empty()),
+        widens: (!terms.widens.is_empty()).then(|| serde_json::json!(terms.widens).to_string()),
+        activates: i64::from(terms.activates),
     };
     deployments::insert(db, &deployment).await?;
     Ok(deployment)
@@ -344,7 +388,7 @@ async fn insert(
 
 /// Points the function at a deployment, switches it on, and gives it a new revision in the feed, which is
 /// returned. Who deploys wants an answer; clients of the older platform count on that.
-async fn activate(
+pub(super) async fn activate(
     state: &State,
     db: &mut Connection,
     mut function: FunctionRow,
@@ -365,5 +409,6 @@ async fn point(
     function.updated_at = now();
     rows::update(db, &function).await?;
     triggers::schedule(state, db, &function).await?;
+    rollouts::settle(db, &function.id, &deployment.id).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)
 }

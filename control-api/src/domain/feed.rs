@@ -44,7 +44,8 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, Stor
 }
 
 fn deployments(function: &mut FunctionState) -> impl Iterator<Item = &mut DeploymentRef> {
-    function.deployment.iter_mut().chain(&mut function.previews)
+    let candidate = function.rollout.as_mut().map(|rollout| &mut rollout.candidate);
+    function.deployment.iter_mut().chain(&mut function.previews).chain(candidate)
 }
 
 fn open_key(state: &State, deployment: &mut DeploymentRef, row: &ContentKeyRow) {

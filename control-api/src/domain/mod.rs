@@ -1,6 +1,7 @@
 //! The rules. Every function first checks that its actor may do this, then decides, then stores.
 
 pub mod access;
+pub mod approvals;
 pub mod audit;
 pub mod blocks;
 pub mod bootstrap;
@@ -30,6 +31,7 @@ pub mod projects;
 pub mod proof;
 pub mod quotas;
 pub mod rates;
+pub mod rollouts;
 pub mod rotation;
 pub mod scheduler;
 pub mod sealing;

@@ -19,12 +19,13 @@ use zeroize::Zeroizing;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
-use super::{List, secrets, upload};
+use super::{List, rollouts, secrets, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
+use crate::domain::rollouts::Share;
 use crate::domain::settings::Changes;
 use crate::domain::upload::{Claim, Origin};
-use crate::domain::{Actor, Error, deployments, triggers};
+use crate::domain::{Actor, Error, approvals, deployments, triggers};
 use crate::store::DeploymentRow;
 
 /// One immutable version of a function.
@@ -64,6 +65,12 @@ pub(super) struct Deployment {
     imports: Option<Vec<String>>,
     /// What it may reach; null: from before this was written down.
     capabilities: Option<Capabilities>,
+    /// What it may do that the active one could not when it was made, such as `egress to api.example.com`.
+    widens: Vec<String>,
+    /// Null: it widens nothing. `AWAITING_APPROVAL`: it does not run, also at its preview host, until it is allowed. `APPROVED`: it is.
+    approval: Option<&'static str>,
+    /// `usr_…`: who allowed it.
+    approver_id: Option<String>,
     /// `usr_…`
     author_id: String,
     /// Who that is.
@@ -110,6 +117,19 @@ pub(super) struct ClaimInput {
     /// `true`: it answers at its preview host only, and the function goes on with what it runs.
     #[serde(default)]
     preview: bool,
+    /// How many of a hundred clients get it, while the others go on with what the function runs: 0 to 100. Left out: all.
+    percent: Option<u8>,
+    /// With `percent`: by what clients are known, `address`, `header:NAME` or `cookie:NAME`. Left out: `address`.
+    sticky: Option<String>,
+    /// With `percent`: of a hundred requests to it, so many more than to the active deployment may fail; 0 to 100. Left out: 10.
+    #[serde(rename = "maxErrors")]
+    max_errors: Option<u8>,
+    /// With `percent`: requests to it before it is judged. Left out: 20.
+    #[serde(rename = "minRequests")]
+    min_requests: Option<u32>,
+    /// `true`: whoever deploys allows what the deployment may do beyond the active one, which needs `approvals:write`. Otherwise such a
+    /// deployment is stored and waits for an approval, except the first one of whoever may approve.
+    allow: Option<bool>,
     /// Which web pages of other origins may call the function, as JSON: `{"origins": ["https://app.example.com"],
     /// "methods": [], "headers": [], "exposedHeaders": [], "credentials": false, "maxAge": 600}`. Only `origins` is
     /// needed. Left out: the function answers for itself.
@@ -153,8 +173,11 @@ pub(super) struct RollbackInput {
 }
 
 impl Deployment {
-    async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
+    pub(super) async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
         let triggers = triggers::parse(row.triggers.as_deref())?;
+        let widens = approvals::widens(&row)?;
+        let waiting = if row.is_waiting() { "AWAITING_APPROVAL" } else { "APPROVED" };
+        let approval = row.widens.is_some().then_some(waiting);
         let roots = std::iter::once(row.code_cid.as_str()).chain(row.assets_cid.as_deref());
         Ok(Self {
             held: HeldContent::of(state, roots).await?,
@@ -175,6 +198,9 @@ impl Deployment {
             imports: row.imports.as_deref().map(stored).transpose()?,
             capabilities: row.capabilities.as_deref().map(stored).transpose()?,
             author: row.author,
+            widens,
+            approval,
+            approver_id: row.approver_id,
             author_id: row.author_id,
             created_at: row.created_at,
         })
@@ -205,7 +231,7 @@ pub(super) async fn list(
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = Deployment), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
-    (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
+    (status = 409, body = ProblemDocument), (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
     (status = 503, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
@@ -256,6 +282,21 @@ pub(super) async fn get(
     Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }
 
+/// Allows a deployment what it may do beyond the active one. It becomes active, unless it was made as a preview or a candidate,
+/// or a later one is active.
+#[utoipa::path(post, path = "/v1/deployments/{deployment}/approve", tag = "deployments",
+    params(("deployment" = String, Path)), responses((status = 200, body = Deployment),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
+pub(super) async fn approve(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Deployment>, Failure> {
+    let deployment = approvals::approve(&state, &actor, &id).await?;
+    Ok(axum::Json(Deployment::of(&state, deployment).await?))
+}
+
 fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Error> {
     let blake3 = |text: &str| text.parse().map_err(|error| Error::invalid("invalid_blake3", error));
     let content_id =
@@ -300,11 +341,29 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         triggers: input.triggers.as_deref().map(self::triggers).transpose()?.unwrap_or_default(),
         settings: settings(headers)?,
         preview: input.preview,
+        rollout: rollout(input)?,
+        allow: input.allow.unwrap_or_default(),
         id: None,
         message: input.message.clone(),
         source_hash: input.source_hash.clone(),
     };
     Ok((claim, wanted))
+}
+
+fn rollout(input: &ClaimInput) -> Result<Option<Share>, Error> {
+    let Some(percent) = input.percent else {
+        return match (&input.sticky, input.max_errors, input.min_requests) {
+            (None, None, None) => Ok(None),
+            _ => Err(Error::invalid("invalid_percent", "say with percent how many clients get it")),
+        };
+    };
+    if input.preview {
+        let detail = "a preview answers at its own host only; leave preview out, or percent";
+        return Err(Error::invalid("invalid_percent", detail));
+    }
+    let sticky = rollouts::sticky(input.sticky.as_deref())?;
+    let (max_errors, min_requests) = (input.max_errors, input.min_requests);
+    Ok(Some(Share { percent, sticky, max_errors, min_requests }))
 }
 
 fn names<T>(

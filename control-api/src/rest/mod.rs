@@ -17,6 +17,7 @@ mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod rollouts;
 mod secrets;
 mod sessions;
 mod site_deployments;
@@ -137,6 +138,9 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::create))
         .routes(routes!(deployments::rollback))
+        .routes(routes!(rollouts::get, rollouts::put, rollouts::abort))
+        .routes(routes!(rollouts::promote))
+        .routes(routes!(deployments::approve))
         .routes(routes!(deployments::get))
         .routes(routes!(sites::list, sites::create))
         .routes(routes!(sites::get, sites::update, sites::delete))

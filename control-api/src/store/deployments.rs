@@ -45,6 +45,12 @@ pub struct DeploymentRow {
     pub author: String,
     /// Milliseconds.
     pub created_at: i64,
+    /// What it may do that the active one could not when it was made, as JSON.
+    pub widens: Option<String>,
+    /// Who allowed that (`usr_…`).
+    pub approver_id: Option<String>,
+    /// Not 0: it becomes active when it is allowed.
+    pub activates: i64,
 }
 
 /// What a deployment is made of.
@@ -57,7 +63,8 @@ pub(crate) struct Contents {
 
 const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
     d.world, d.assets_cid, exists (select 1 from content_keys k where k.deployment_id = d.id) as private, d.triggers, d.message, d.source_hash, d.imports,
-    d.capabilities, d.author_id, u.name as author, d.created_at
+    d.capabilities, d.author_id, u.name as author, d.created_at,
+    d.widens, d.approver_id, d.activates
     from deployments d join functions f on f.id = d.function_id join users u on u.id = d.author_id";
 
 impl Store {
@@ -98,6 +105,19 @@ impl Store {
     }
 }
 
+/// The deployment as the transaction sees it.
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<DeploymentRow>, StoreError> {
+    let query = format!("{SELECT} where d.id = $1");
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
+/// Somebody allows a deployment what it wants.
+pub(crate) async fn approve(db: &mut Connection, id: &str, user: &str, now: i64) -> Result<(), StoreError> {
+    let query = "update deployments set approver_id = $2, approved_at = $3 where id = $1";
+    sql::query(query).bind(id).bind(user).bind(now).execute(db).await?;
+    Ok(())
+}
+
 /// The highest number of a function's deployments, 0 when there is none.
 pub(crate) async fn last_number(db: &mut Connection, function: &str) -> Result<i64, StoreError> {
     let query = "select coalesce(max(number), 0) from deployments where function_id = $1";
@@ -107,18 +127,26 @@ pub(crate) async fn last_number(db: &mut Connection, function: &str) -> Result<i
 pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow) -> Result<(), StoreError> {
     let query = "insert into deployments
         (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
-         author_id, created_at, message, source_hash, imports, capabilities)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+         author_id, created_at, message, source_hash, imports, capabilities,
+         widens, approver_id, activates)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
     let insert = sql::query(query).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
     let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid).bind(&row.triggers);
     let insert = insert.bind(&row.author_id).bind(row.created_at).bind(&row.message);
     let insert = insert.bind(&row.source_hash).bind(&row.imports).bind(&row.capabilities);
+    let insert = insert.bind(&row.widens).bind(&row.approver_id).bind(row.activates);
     insert.execute(db).await?;
     Ok(())
 }
 
 impl DeploymentRow {
+    /// Whether it may not run yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.widens.is_some() && self.approver_id.is_none()
+    }
+
     pub(crate) fn manifest(&self) -> Result<ContentId, StoreError> {
         parse("content id", &self.manifest_cid)
     }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::sql::{self, Connection};
-use super::{Store, StoreError, parse, unsigned};
+use super::{Store, StoreError, parse, rollouts, unsigned};
 use af_contract::{
-    Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RouteTable, Settings, SiteState, Slug,
-    Update, limits,
+    Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RolloutState, RouteTable, Settings,
+    SiteState, Slug, Update, limits,
 };
 
 /// What the feed has revisions of.
@@ -42,6 +42,13 @@ struct FunctionUpdate {
     routes: Option<String>,
     deployment_id: Option<String>,
     manifest_cid: Option<String>,
+    rollout_id: Option<String>,
+    candidate_id: Option<String>,
+    candidate_cid: Option<String>,
+    percent: Option<i64>,
+    sticky: Option<String>,
+    max_errors: Option<i64>,
+    min_requests: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -78,10 +85,14 @@ impl Store {
     /// Functions that changed after `known` up to `until`, without settings.
     pub(crate) async fn changed_functions(&self, known: u64, until: u64) -> Result<Vec<Update>, StoreError> {
         let query = "select e.id, e.revision, f.slug, f.project_id, f.status, f.routes,
-                d.id as deployment_id, d.manifest_cid
+                d.id as deployment_id, d.manifest_cid, o.id as rollout_id, c.id as candidate_id,
+                c.manifest_cid as candidate_cid, o.percent, o.sticky, o.max_errors,
+                o.min_requests
             from feed e
             left join functions f on f.id = e.id
             left join deployments d on d.id = f.current_deployment_id
+            left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
+            left join deployments c on c.id = o.deployment_id
             where e.kind = 'function' and e.revision > $1 and e.revision <= $2 limit 1000";
         let (from, to) = range(known, until);
         let rows: Vec<FunctionUpdate> =
@@ -123,7 +134,8 @@ impl Store {
                 (select d.function_id, d.id, d.manifest_cid, d.number,
                     row_number() over (partition by d.function_id order by d.number desc) as place
                 from feed e join deployments d on d.function_id = e.id
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) numbered
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+                    and (d.widens is null or d.approver_id is not null)) numbered
              where place <= $3 order by function_id, place limit 100000";
         let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
         let rows: Vec<PreviewRow> =
@@ -157,8 +169,9 @@ impl DomainUpdate {
 }
 
 impl FunctionUpdate {
-    fn update(self, previews: &mut HashMap<String, Vec<DeploymentRef>>) -> Result<Update, StoreError> {
+    fn update(mut self, previews: &mut HashMap<String, Vec<DeploymentRef>>) -> Result<Update, StoreError> {
         let revision = unsigned("revision", self.revision)?;
+        let rollout = self.rollout()?;
         let (Some(slug), Some(project)) = (self.slug, self.project_id) else {
             return Ok(Update { revision, change: Change::Function { id: self.id, state: None } });
         };
@@ -173,8 +186,34 @@ impl FunctionUpdate {
         };
         let routes = self.routes.as_deref().map(table).transpose()?.flatten();
         let previews = previews.remove(&self.id).unwrap_or_default();
-        let state = FunctionState { slug, project, status, routes, deployment, previews };
+        let state = FunctionState {
+            slug,
+            project,
+            status,
+            routes,
+            deployment,
+            previews,
+            rollout: rollout.map(Box::new),
+        };
         Ok(Update { revision, change: Change::Function { id: self.id, state: Some(state) } })
+    }
+}
+
+impl FunctionUpdate {
+    fn rollout(&mut self) -> Result<Option<RolloutState>, StoreError> {
+        let (Some(id), Some(candidate), Some(manifest), Some(percent), Some(sticky)) = (
+            self.rollout_id.take(),
+            self.candidate_id.take(),
+            self.candidate_cid.take(),
+            self.percent,
+            self.sticky.take(),
+        ) else {
+            return Ok(None);
+        };
+        let candidate = reference(candidate, &manifest)?;
+        let percent = rollouts::percent(percent)?;
+        let guard = rollouts::guard(self.max_errors.unwrap_or(100), self.min_requests.unwrap_or(0))?;
+        Ok(Some(RolloutState { id, candidate, percent, sticky: parse("key of clients", &sticky)?, guard }))
     }
 }
 

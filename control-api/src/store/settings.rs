@@ -75,12 +75,14 @@ impl Store {
         let query =
             "select s.deployment_id, s.name, s.owner_id, s.sealed, r.project_id, p.sealed as project_key
             from deployment_settings s
-            join (select d.id, f.project_id, d.id = f.current_deployment_id as current,
+            join (select d.id, f.project_id, (d.id = f.current_deployment_id or d.id = o.deployment_id) as current,
                     row_number() over (partition by d.function_id order by d.number desc) as place
                 from feed e
                 join functions f on f.id = e.id
                 join deployments d on d.function_id = f.id
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2) r
+                left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
+                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+                    and (d.widens is null or d.approver_id is not null)) r
             on r.id = s.deployment_id and (r.current or r.place <= $3)
             left join project_keys p on p.project_id = r.project_id";
         let (from, to) = range(known, until);

@@ -198,6 +198,11 @@ impl Exchange {
         Ok(terms.cors.as_ref().and_then(|cors| cors::preflight(cors, request)))
     }
 
+    /// Whoever asks, as far as proxies are believed.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// The response is to be compressed, if the client with these request headers accepts that.
     pub fn compress(&mut self, request: &HeaderMap) {
         let mut accept = HeaderMap::new();

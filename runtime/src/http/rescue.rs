@@ -128,6 +128,18 @@ fn classify_site(error: &SiteError) -> (StatusCode, &'static str) {
     }
 }
 
+/// Whether a deployment did not answer as it should: it failed, or said so itself. To have no room for it is the server's fault.
+pub fn is_functions_fault(answered: &Result<Response<ResponseBody>, RequestError>) -> bool {
+    match answered {
+        Ok(response) => response.status().is_server_error(),
+        Err(error @ (RequestError::Artifact(_) | RequestError::Guest(_))) => {
+            let (status, code) = classify(error);
+            status.is_server_error() && code != OVERLOADED
+        }
+        Err(_) => false,
+    }
+}
+
 /// What a status promises to come with it.
 fn explain(error: &RequestError, headers: &mut HeaderMap) {
     match error {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::body::{self, ResponseBody};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
+use super::stopped::Stopped;
 use super::target::{self, Host};
 use super::{AnsweredBy, RequestError, Secure, rescue, trigger, well_known};
 use crate::listen::Peer;
@@ -33,6 +34,8 @@ pub struct Service {
     /// Content by CID, where it is served.
     pub(crate) gateway: Option<Gateway>,
     pub(crate) exchanges: Exchanges,
+    /// Rollouts that were stopped.
+    pub(crate) stopped: Stopped,
     /// Where connections can be encrypted.
     pub(crate) secure: Option<Secure>,
 }
@@ -158,6 +161,21 @@ impl Service {
 
     /// Runs a function's own code.
     pub(super) async fn function(
+        &self,
+        context: Context<'_>,
+        function: &Entry,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, RequestError> {
+        let Context { id, peer, host, exchange } = context;
+        let chosen = function.chosen(exchange.client(), request.headers());
+        let answered = self.deployed(Context { id, peer, host, exchange }, chosen, request).await;
+        if let Some(failure) = function.count(chosen, || rescue::is_functions_fault(&answered)) {
+            self.stopped.tell(failure);
+        }
+        answered
+    }
+
+    async fn deployed(
         &self,
         context: Context<'_>,
         function: &Entry,

@@ -4,7 +4,7 @@
 
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use ::http::{HeaderValue, Response, StatusCode};
-use af_contract::ContentId;
+use af_contract::{ContentId, RolloutState};
 use serde_json::{Value, json};
 
 use super::RequestError;
@@ -14,7 +14,7 @@ use crate::router::Entry;
 /// The path, reserved at every host.
 pub const DEPLOYMENT_PATH: &str = "/.well-known/af-deployment";
 
-/// `{"live": {…} | null, "pending": manifest | null, "failed": {"manifest", "code", "detail"} | null}`
+/// `{"live": {…} | null, "candidate": {"manifest", "deployment", "percent"} | null, "pending": manifest | null, "failed": {"manifest", "code", "detail"} | null}`
 pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
     let mut failed = route.failure();
     let live = match route.deployment().await {
@@ -32,6 +32,13 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
         // Switched off, or nothing deployed.
         Err(_) => None,
     };
+    let mut candidate = None;
+    if let Some(rollout) = route.rollout() {
+        match rollout.prepare().await {
+            Ok(()) => candidate = Some(told_of(rollout.state())),
+            Err(error) => failed = Some((rollout.manifest(), error)),
+        }
+    }
     let live = live.map(|deployment| {
         json!({
             "manifest": deployment.manifest_id(),
@@ -45,7 +52,15 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
         json!({ "manifest": manifest, "code": error.code(), "detail": error.to_string() })
     });
     let status = if live.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    told(status, &json!({ "live": live, "pending": route.pending(), "failed": failed }))
+    told(
+        status,
+        &json!({ "live": live, "candidate": candidate, "pending": route.pending(), "failed": failed }),
+    )
+}
+
+/// A candidate that is ready.
+fn told_of(rollout: &RolloutState) -> Value {
+    json!({ "manifest": rollout.candidate.manifest, "deployment": rollout.candidate.id, "percent": rollout.percent })
 }
 
 /// `{"live": {"root": CID}}`, of a site.

@@ -36,6 +36,14 @@ impl From<IpAddr> for Client {
     }
 }
 
+impl Client {
+    /// The same for this client on every node.
+    #[must_use]
+    pub fn key(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
 fn network(address: Ipv6Addr) -> u64 {
     let [a, b, c, d, ..] = address.segments();
     [a, b, c, d].into_iter().fold(0, |all, segment| (all << 16) | u64::from(segment))

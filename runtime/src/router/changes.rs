@@ -9,7 +9,7 @@ use af_contract::{
 use tracing::{error, info};
 
 use super::hosts::Slot;
-use super::{Answer, Entry, Inner, RuntimeRouter, SiteEntry};
+use super::{Answer, Entry, Inner, Rollout, RuntimeRouter, SiteEntry};
 
 /// So many changes at once are news, whose code is compiled before anybody asks for it.
 const AHEAD: usize = 16;
@@ -99,6 +99,8 @@ impl RuntimeRouter {
         let entry = Arc::new(new(state.clone(), known.as_deref()));
         let replaced = known.as_ref().filter(|known| {
             active && known.answers() && entry.has_deployment() && known.manifest() != entry.manifest()
+                // What answers some clients already answers all of them at once.
+                && !known.is_rolled_out(entry.reference())
         });
         match replaced {
             Some(known) => {
@@ -107,10 +109,12 @@ impl RuntimeRouter {
                 let old = Arc::new(new(state, Some(known)));
                 old.expect(revision, entry.manifest());
                 slot.set(Some(Arc::new(Answer::Function(old.clone()))));
+                begin(old.rollout());
                 tokio::spawn(self.clone().replace(slot.clone(), old, entry));
             }
             None => {
                 slot.set(Some(Arc::new(Answer::Function(entry.clone()))));
+                begin(entry.rollout());
                 if ahead && entry.answers() {
                     tokio::spawn(prepare(entry));
                 }
@@ -142,6 +146,7 @@ impl RuntimeRouter {
         // A later change may have come while this one was prepared.
         if Arc::ptr_eq(current, &old) && current.latest() == new.latest() {
             info!(%slug, manifest = ?new.manifest(), "a deployment went live");
+            begin(new.rollout());
             slot.set(Some(Arc::new(Answer::Function(new))));
         }
     }
@@ -149,6 +154,21 @@ impl RuntimeRouter {
 
 fn site(state: SiteState) -> Arc<Answer> {
     Arc::new(Answer::Site(SiteEntry::Named { slug: state.slug, root: state.root }))
+}
+
+/// Has the candidate of a rollout get its requests once it is ready.
+fn begin(rollout: Option<&Arc<Rollout>>) {
+    if let Some(rollout) = rollout.filter(|rollout| !rollout.is_ready()) {
+        tokio::spawn(candidate(rollout.clone()));
+    }
+}
+
+async fn candidate(rollout: Arc<Rollout>) {
+    let manifest = rollout.manifest();
+    match rollout.prepare().await {
+        Ok(()) => info!(%manifest, percent = rollout.state().percent, "a candidate gets requests"),
+        Err(cause) => error!(%manifest, error = %cause, "a candidate cannot be used and gets no requests"),
+    }
 }
 
 /// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.

@@ -1,12 +1,15 @@
 //! What a function answers with, and what is about to replace it.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use af_content::source::Fetcher;
-use af_contract::{ContentId, DeploymentRef, FunctionState, FunctionStatus, Slug};
+use af_contract::{ContentId, DeploymentRef, FunctionState, FunctionStatus, RolloutFailure, Slug};
+use http::HeaderMap;
 use tokio::sync::OnceCell;
 
-use super::{Deployment, RouteError, Routes};
+use super::tally::Arm;
+use super::{Deployment, Rollout, RouteError, Routes};
 use crate::artifact::{ArtifactError, ArtifactStore};
 use crate::http::RequestError;
 use crate::sandbox::Gate;
@@ -20,6 +23,7 @@ pub struct Entry {
     deployment: OnceCell<Arc<Deployment>>,
     /// Made when they are first asked for, in the order of the state's.
     previews: Box<[OnceLock<Arc<Entry>>]>,
+    rollout: Option<Arc<Rollout>>,
     next: Mutex<Next>,
     blocks: Fetcher,
     artifacts: ArtifactStore,
@@ -44,23 +48,34 @@ impl Entry {
         artifacts: &ArtifactStore,
     ) -> Self {
         // With the same deployment, its instances and what is known of it go on.
-        let same = known.filter(|known| known.state.deployment == state.deployment);
+        let same =
+            known.zip(state.deployment.as_ref()).and_then(|(known, deployment)| known.with(deployment));
         let deployment = same.and_then(|known| known.deployment.get().cloned());
+        let gate = known.map(|known| known.gate.clone()).unwrap_or_default();
         // With the same routes, what is known of their backends, and the connections to them, go on.
         let known_routes = known.and_then(|known| known.routes.as_ref());
         let routes = state.routes.take().map(|table| match known_routes {
             Some(known) if *known.table() == table => known.clone(),
             _ => Arc::new(Routes::compile(&table)),
         });
+        let rollout = state.rollout.take().map(|rollout| {
+            let deployment = Some(rollout.candidate.clone());
+            let state = FunctionState { deployment, previews: Vec::new(), ..state.clone() };
+            let before = known.and_then(|known| known.rollout.as_deref());
+            let same = before.and_then(|before| before.entry_of(&rollout.candidate));
+            let candidate = Self::new(function, revision, state, same, blocks, artifacts);
+            Arc::new(Rollout::new(*rollout, Self { gate: gate.clone(), ..candidate }, before))
+        });
         Self {
             function: function.into(),
             routes,
+            rollout,
             deployment: OnceCell::new_with(deployment),
             previews: state.previews.iter().map(|_| OnceLock::new()).collect(),
             next: Mutex::new(Next { revision, pending: None, failed: None }),
             blocks: blocks.clone(),
             artifacts: artifacts.clone(),
-            gate: known.map(|known| known.gate.clone()).unwrap_or_default(),
+            gate,
             state,
         }
     }
@@ -79,6 +94,39 @@ impl Entry {
             Arc::new(Self { routes: self.routes.clone(), gate: self.gate.clone(), ..entry })
         });
         Some(entry.clone())
+    }
+
+    /// What has this deployment already: this entry, or its candidate.
+    fn with(&self, deployment: &DeploymentRef) -> Option<&Self> {
+        if self.reference() == Some(deployment) {
+            return Some(self);
+        }
+        self.rollout.as_deref()?.entry_of(deployment)
+    }
+
+    /// Who answers a client's request: the function as it is, or its candidate.
+    pub(crate) fn chosen(&self, client: IpAddr, headers: &HeaderMap) -> &Self {
+        let Some(rollout) = &self.rollout else { return self };
+        rollout.candidate_for(client, headers).unwrap_or(self)
+    }
+
+    /// Counts how a request went that `chosen` of this function answered, while something is being rolled out. What is to be
+    /// reported, if that stopped it.
+    pub(crate) fn count(&self, chosen: &Self, failed: impl FnOnce() -> bool) -> Option<RolloutFailure> {
+        let rollout = self.rollout.as_deref()?;
+        let arm = if std::ptr::eq(self, chosen) { Arm::Active } else { Arm::Candidate };
+        rollout.count(&self.function, arm, failed())
+    }
+
+    /// The gradual rollout of a candidate, if there is one.
+    pub fn rollout(&self) -> Option<&Arc<Rollout>> {
+        self.rollout.as_ref()
+    }
+
+    /// Whether a deployment is the candidate, and clients get it already.
+    pub(super) fn is_rolled_out(&self, deployment: Option<&DeploymentRef>) -> bool {
+        let ready = self.rollout.as_deref().filter(|rollout| rollout.is_ready());
+        ready.zip(deployment).is_some_and(|(rollout, deployment)| rollout.entry_of(deployment).is_some())
     }
 
     /// The function's route table, if it has one.

@@ -7,7 +7,9 @@ mod entry;
 mod hosts;
 mod matcher;
 pub mod path;
+mod rollout;
 mod routes;
+mod tally;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -19,6 +21,7 @@ use self::changes::Owners;
 pub use self::deployment::Deployment;
 pub use self::entry::Entry;
 use self::hosts::HostTable;
+pub use self::rollout::Rollout;
 pub use self::routes::{Match, Routes};
 use crate::artifact::ArtifactStore;
 use crate::site::Naming;

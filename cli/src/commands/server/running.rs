@@ -76,6 +76,12 @@ impl Running {
         }));
     }
 
+    /// Ends rollouts that the edge of this process has stopped.
+    pub fn rollouts(&mut self, control: &ControlApi, edge: &Edge) {
+        let (control, edge, stop) = (control.clone(), edge.clone(), self.stop.clone());
+        self.others.push(tokio::spawn(async move { rollouts(&control, &edge, stop).await }));
+    }
+
     /// Keeps the edge at what its control plane tells.
     pub fn remote_feed(&mut self, feed: Feed, edge: &Edge) {
         let (edge, stop) = (edge.clone(), self.stop.clone());
@@ -134,6 +140,23 @@ async fn feed(control: &ControlApi, edge: &Edge, mut known: u64, stop: Cancellat
             changed = revisions.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Tells the control API which rollouts the edge has stopped.
+async fn rollouts(control: &ControlApi, edge: &Edge, stop: CancellationToken) {
+    let telling = async {
+        while let Some(failure) = edge.stopped_rollout().await {
+            while let Err(error) = control.rollout_failed(&failure).await {
+                error!(%error, "a stopped rollout is not ended yet; trying again");
+                tokio::time::sleep(FEED_PAUSE).await;
+            }
+        }
+    };
+    // After the next start the candidate is judged anew.
+    tokio::select! {
+        () = telling => {}
+        () = stop.cancelled() => {}
     }
 }
 

@@ -1,0 +1,159 @@
+//! `af functions rollout | promote | abort | approve`.
+
+use anyhow::{Context, bail};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::deploy::{Live, wait_until_live};
+use super::named::{FUNCTION, find};
+use crate::args::rollouts::{Abort, Approve, Promote, Rollout};
+use crate::client::{Api, ApiError, text};
+use crate::output::Output;
+
+/// Gives a deployment to some clients, and returns when they get it.
+pub async fn rollout(api: &Api, options: Rollout, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let deployment = deployment(api, &function, &options.deployment).await?;
+    let body = json!({
+        "deployment": text(&deployment, "id"),
+        "percent": options.percent,
+        "sticky": options.sticky.map(|sticky| sticky.to_string()),
+        "maxErrors": options.guard.max_errors,
+        "minRequests": options.guard.min_requests,
+    });
+    let rollout = api.send(Method::PUT, &path(&function, "rollout"), &body).await?;
+    let url = text(&function, "invokeUrl");
+    let ready = wait_until_live(url, &Live::candidate(&deployment)).await;
+    ready.context("the rollout has begun, but its deployment does not answer, so no client gets it")?;
+    output.result(&rollout, &format!("{url}: {}", sentence(&rollout)));
+    Ok(())
+}
+
+/// Makes a deployment the active one, and returns when it is.
+pub async fn promote(api: &Api, options: Promote, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let chosen = match &options.deployment {
+        Some(named) => Some(deployment(api, &function, named).await?),
+        None => None,
+    };
+    let body = json!({ "deployment": chosen.as_ref().map(|deployment| text(deployment, "id")) });
+    let deployment = api.send(Method::POST, &path(&function, "promote"), &body).await?;
+    let url = text(&function, "invokeUrl");
+    wait_until_live(url, &Live::manifest(&deployment)).await?;
+    let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
+    output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
+    Ok(())
+}
+
+/// Ends a rollout.
+pub async fn abort(api: &Api, options: Abort, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let rollout = api.delete(&path(&function, "rollout")).await?;
+    output.result(&rollout, &sentence(&rollout));
+    Ok(())
+}
+
+/// Allows a deployment what it may do beyond the active one, and returns when it runs, if it is to.
+pub async fn approve(api: &Api, options: Approve, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let deployment = deployment(api, &function, &options.deployment).await?;
+    let id = text(&deployment, "id");
+    let deployment = api.send(Method::POST, &format!("/v1/deployments/{id}/approve"), &json!({})).await?;
+    let function = find(api, FUNCTION, text(&function, "id")).await?;
+    let url = text(&function, "invokeUrl");
+    let message = if text(&function, "currentDeploymentId") == id {
+        wait_until_live(url, &Live::manifest(&deployment)).await?;
+        format!("allowed {}; {url} runs it", widens(&deployment))
+    } else {
+        format!(
+            "allowed {}; {url} does not run it, which `af functions promote` changes",
+            widens(&deployment)
+        )
+    };
+    output.result(&deployment, &message);
+    Ok(())
+}
+
+/// A deployment that waits does not answer, so whoever made it is told what it waits for.
+pub fn refuse_waiting(function: &Value, deployment: &Value) -> anyhow::Result<()> {
+    if text(deployment, "approval") != "AWAITING_APPROVAL" {
+        return Ok(());
+    }
+    let (name, id) = (text(function, "name"), text(deployment, "id"));
+    bail!(
+        "deployment {id} is stored, but not active, because it may do more than the one before: {}. Deploy again with --allow, or \
+         have an admin or owner of the project run `af functions approve {name} {id}` [awaiting_approval]",
+        widens(deployment)
+    )
+}
+
+fn widens(deployment: &Value) -> String {
+    let widens = deployment.get("widens").and_then(Value::as_array).into_iter().flatten();
+    widens.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The function's newest rollout, for people.
+pub async fn described(api: &Api, function: &str) -> anyhow::Result<Option<(&'static str, String)>> {
+    let rollout = newest(api, function).await?;
+    Ok(rollout.map(|rollout| ("rollout", sentence(&rollout))))
+}
+
+/// Says of a function's deployments which one is being rolled out, and which one was rolled back and why.
+pub async fn mark(api: &Api, function: &str, deployments: &mut [Value]) -> anyhow::Result<()> {
+    for deployment in deployments.iter_mut() {
+        if text(deployment, "approval") == "AWAITING_APPROVAL"
+            && let Some(fields) = deployment.as_object_mut()
+        {
+            fields.insert("live".into(), "awaiting approval".into());
+        }
+    }
+    let Some(rollout) = newest(api, function).await? else { return Ok(()) };
+    let candidate = text(&rollout, "deploymentId");
+    let found = deployments.iter_mut().find(|deployment| text(deployment, "id") == candidate);
+    if let Some(fields) = found.and_then(Value::as_object_mut) {
+        let live = match text(&rollout, "status") {
+            "RUNNING" => Some(format!("{} %", percent(&rollout))),
+            "ROLLED_BACK" => Some(format!("no: {}", text(&rollout, "reason"))),
+            _ => None,
+        };
+        fields.extend(live.map(|live| ("live".to_owned(), live.into())));
+        fields.insert("rollout".into(), rollout);
+    }
+    Ok(())
+}
+
+async fn newest(api: &Api, function: &str) -> anyhow::Result<Option<Value>> {
+    match api.get(&format!("/v1/functions/{function}/rollout")).await {
+        Ok(rollout) => Ok(Some(rollout)),
+        Err(ApiError::Problem(problem)) if problem.code == "not_found" => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A deployment of the function by its id or number.
+async fn deployment(api: &Api, function: &Value, named: &str) -> anyhow::Result<Value> {
+    let Ok(number) = named.parse::<i64>() else {
+        return Ok(api.get(&format!("/v1/deployments/{named}")).await?);
+    };
+    let deployments = api.list(&path(function, "deployments")).await?;
+    let is_it = |deployment: &Value| deployment.get("number").and_then(Value::as_i64) == Some(number);
+    let missing =
+        || format!("the function has no deployment {number}; `af functions deployments` lists them");
+    deployments.into_iter().find(is_it).with_context(missing)
+}
+
+fn path(function: &Value, what: &str) -> String {
+    format!("/v1/functions/{}/{what}", text(function, "id"))
+}
+
+fn percent(rollout: &Value) -> i64 {
+    rollout.get("percent").and_then(Value::as_i64).unwrap_or_default()
+}
+
+fn sentence(rollout: &Value) -> String {
+    let (candidate, sticky) = (text(rollout, "deploymentId"), text(rollout, "sticky"));
+    match (text(rollout, "status"), text(rollout, "reason")) {
+        ("RUNNING", _) => format!("{} % of clients, by {sticky}, get {candidate}", percent(rollout)),
+        (status, reason) => format!("of {candidate}: {status}, {reason}"),
+    }
+}

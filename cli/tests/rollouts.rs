@@ -1,0 +1,158 @@
+//! Gradual rollouts over real HTTP: who gets the candidate, and that a client stays with what it got.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use support::{Home, Server, deploy, guest, ok, refused};
+
+const CLIENTS: u32 = 400;
+
+fn functions(home: &Home, arguments: &[&str]) -> String {
+    ok(home.af().arg("functions").args(arguments))
+}
+
+/// The clients, by a header or a cookie of theirs, that get the candidate, which answers in another world.
+async fn taken(server: &Server, header: &str, value: impl Fn(u32) -> String) -> BTreeSet<u32> {
+    let mut taken = BTreeSet::new();
+    for client in 0..CLIENTS {
+        let answer = server.request("hello", "/").header(header, value(client)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        if answer.text().await.unwrap().contains("WASI 0.3") {
+            taken.insert(client);
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn clients_go_over_to_the_candidate_and_none_goes_back() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    deploy(&home, "hello", "hello-rust-p3", &["--percent", "0", "--sticky", "cookie:sid"]);
+    let by_cookie = async || taken(&server, "cookie", |client| format!("a=b; sid=client-{client}")).await;
+    assert!(by_cookie().await.is_empty(), "0 %");
+    let mut before = BTreeSet::new();
+    for percent in [10, 50] {
+        functions(&home, &["rollout", "hello", "2", "--percent", &percent.to_string()]);
+        let now = by_cookie().await;
+        assert!(now.is_superset(&before), "a raise takes the candidate from nobody");
+        let wanted = CLIENTS * percent / 100;
+        assert!(u32::try_from(now.len()).unwrap().abs_diff(wanted) < 60, "{percent} %: {}", now.len());
+        assert_eq!(by_cookie().await, now, "each client stays with what it got");
+        before = now;
+    }
+    let shown = functions(&home, &["get", "-n", "hello"]);
+    assert!(shown.contains("50 % of clients, by cookie:sid, get dep_"), "{shown}");
+    let shown = functions(&home, &["deployments", "-n", "hello"]);
+    assert!(shown.contains("50 %"), "{shown}");
+
+    // Without the cookie this machine is one client, by its address.
+    let alone = taken(&server, "x-other", |client| client.to_string()).await.len();
+    assert!(alone == 0 || alone == CLIENTS as usize, "{alone}");
+    functions(&home, &["rollout", "hello", "2", "--percent", "50", "--sticky", "header:X-User"]);
+    let by_header = taken(&server, "x-user", |client| format!("client-{client}")).await;
+    assert_eq!(by_header, before, "the same keys, wherever they stand");
+
+    functions(&home, &["rollout", "hello", "2", "--percent", "100"]);
+    assert_eq!(by_cookie().await.len(), CLIENTS as usize);
+    let said = functions(&home, &["promote", "hello"]);
+    assert!(said.contains("runs deployment 2"), "{said}");
+    assert_eq!(by_cookie().await.len(), CLIENTS as usize);
+    let shown = functions(&home, &["get", "-n", "hello"]);
+    assert!(shown.contains("PROMOTED"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_aborted_candidate_gets_nobody_also_after_a_restart() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    let (_, why) = refused(home.af().args(["functions", "abort", "hello"]));
+    assert!(why.contains("[no_rollout,"), "{why}");
+    deploy(&home, "hello", "hello-rust-p3", &["--percent", "100"]);
+    let text = async |server: &Server| server.get("hello", "/").await.text().await.unwrap();
+    assert!(text(&server).await.contains("WASI 0.3"));
+    server.kill();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    let said: Value = server.get("hello", "/.well-known/af-deployment").await.json().await.unwrap();
+    assert_eq!((&said["candidate"]["percent"], &said["failed"]), (&100.into(), &Value::Null));
+    assert!(text(&server).await.contains("WASI 0.3"), "a rollout survives a kill");
+
+    let mut other = home.af();
+    other.args(["functions", "deploy", "-n", "hello", "--percent", "5", "-p"]).arg(guest("hello-js"));
+    let (_, why) = refused(&mut other);
+    assert!(why.contains("[rollout_running,"), "{why}");
+    functions(&home, &["abort", "hello"]);
+    assert!(text(&server).await.contains("WASI 0.2"));
+    let (_, why) = refused(home.af().args(["functions", "rollout", "hello", "1", "--percent", "5"]));
+    assert!(why.contains("[deployment_active,"), "{why}");
+    let (_, why) = refused(home.af().args(["functions", "rollout", "hello", "7", "--percent", "5"]));
+    assert!(why.contains("no deployment 7"), "{why}");
+    functions(&home, &["promote", "hello", "2"]);
+    assert!(text(&server).await.contains("WASI 0.3"), "what was aborted may be promoted later");
+}
+
+#[tokio::test]
+async fn who_wants_more_is_told_what_that_is_and_how_to_get_it() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &["--egress", "api.example.com"]);
+    let wider = |more: &[&str]| {
+        let mut wider = home.af();
+        wider.args(["functions", "deploy", "-n", "hello", "--egress", "*.example.com", "--store", "orders"]);
+        wider.args(more).arg("-p").arg(guest("hello-rust-p3"));
+        wider
+    };
+    let (exit, why) = refused(&mut wider(&[]));
+    assert_eq!(exit, 1);
+    assert!(why.contains("egress to *.example.com, store orders. Deploy again with --allow"), "{why}");
+    let text = async || server.get("hello", "/").await.text().await.unwrap();
+    assert!(text().await.contains("WASI 0.2"));
+    let shown = functions(&home, &["deployments", "-n", "hello"]);
+    assert!(shown.contains("awaiting approval"), "{shown}");
+    let (_, why) = refused(home.af().args(["functions", "promote", "hello", "2"]));
+    assert!(why.contains("[awaiting_approval,"), "{why}");
+    let listed: Value =
+        serde_json::from_str(&functions(&home, &["deployments", "-n", "hello", "--json"])).unwrap();
+    let preview =
+        listed[0]["previewUrl"].as_str().unwrap().split("//").nth(1).unwrap().split('.').next().unwrap();
+    assert_eq!(server.get(preview, "/").await.status(), 404, "neither at its preview host");
+    let said = functions(&home, &["approve", "hello", "2"]);
+    assert!(said.contains("allowed egress to *.example.com, store orders"), "{said}");
+    assert!(text().await.contains("WASI 0.3"));
+    assert_eq!(server.get(preview, "/").await.status(), 200);
+    deploy(&home, "hello", "hello-rust", &["--egress", "api.example.com"]);
+    ok(&mut wider(&["--allow"]));
+    assert!(text().await.contains("WASI 0.3"));
+}
+
+#[tokio::test]
+async fn a_candidate_that_crashes_is_stopped_at_once_and_its_rollout_ends() {
+    let home = Home::new();
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    let status = async || server.get("hello", "/trap").await.status().as_u16();
+    assert_eq!(status().await, 200, "the active one knows no such path");
+    deploy(&home, "hello", "hostile", &["--percent", "100", "--max-errors", "50", "--min-requests", "7"]);
+    for request in 0..7 {
+        assert_eq!(status().await, 500, "{request}");
+    }
+    for request in 0..20 {
+        assert_eq!(status().await, 200, "no client gets it any more: {request}");
+    }
+    let said = "ROLLED_BACK, 7 of 7 requests to it failed within a minute, and 0 of ";
+    support::eventually(async || functions(&home, &["get", "-n", "hello"]).contains(said).then_some(()))
+        .await;
+    let shown = functions(&home, &["deployments", "-n", "hello"]);
+    assert!(shown.contains("no: 7 of 7 requests"), "{shown}");
+
+    functions(&home, &["rollout", "hello", "2", "--percent", "100", "--max-errors", "100"]);
+    for request in 0..30 {
+        assert_eq!(status().await, 500, "whoever wants it has it: {request}");
+    }
+}

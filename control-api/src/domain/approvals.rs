@@ -1,0 +1,112 @@
+//! Approval of wider capabilities: a deployment that may reach more than the active one does not run before somebody allows it
+//! who may do more than deploy.
+
+use af_contract::{Manifest, StoreName};
+
+use super::access::{self, Noun};
+use super::audit::{self, Event};
+use super::{Actor, Error, State, blocks, deployments, now};
+use crate::store::feed::{self, Kind};
+use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
+
+/// Allows a deployment what it wants. It becomes active, unless it was made as a preview or a candidate, or a later one is.
+///
+/// # Errors
+/// When there is none that the actor may see, the actor may not allow it, or it does not wait.
+pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
+    let not_found = || Error::not_found("deployment", id);
+    let function = state.store.deployment(id).await?.ok_or_else(not_found)?.function_id;
+    access::function(state, actor, &function, Noun::Approvals.write()).await.map_err(
+        |error| match error {
+            Error::NotFound { .. } => not_found(),
+            error => error,
+        },
+    )?;
+    let mut db = state.store.begin().await?;
+    let mut deployment = store::read(&mut db, id).await?.ok_or_else(not_found)?;
+    if !deployment.is_waiting() {
+        let detail = "this deployment does not wait for an approval";
+        return Err(Error::conflict("not_awaiting_approval", detail));
+    }
+    deployment.approver_id = Some(actor.user.clone());
+    store::approve(&mut db, id, &actor.user, now()).await?;
+    let row = functions::read(&mut db, &function).await?.ok_or_else(not_found)?;
+    let project = row.project_id.clone();
+    let revision = if deployment.activates != 0 && is_newer(&mut db, &row, &deployment).await? {
+        deployments::activate(state, &mut db, row, &deployment).await?
+    } else {
+        feed::put(&mut db, Kind::Function, &function).await?
+    };
+    audit::commit(db, actor, Event::project("deployment.approve", id, &project)).await?;
+    state.changes.announce(revision);
+    Ok(deployment)
+}
+
+async fn is_newer(
+    db: &mut Connection,
+    function: &FunctionRow,
+    deployment: &DeploymentRow,
+) -> Result<bool, Error> {
+    let Some(active) = &function.current_deployment_id else { return Ok(true) };
+    Ok(store::read(db, active).await?.is_none_or(|active| active.number < deployment.number))
+}
+
+/// That a deployment may run.
+///
+/// # Errors
+/// When it waits for an approval.
+pub(super) fn check(deployment: &DeploymentRow) -> Result<(), Error> {
+    if !deployment.is_waiting() {
+        return Ok(());
+    }
+    let detail = format!(
+        "deployment {} may do more than the active one and waits for an approval: {}; an admin or owner allows it with `af functions approve`",
+        deployment.id,
+        widens(deployment)?.join(", ")
+    );
+    Err(Error::conflict("awaiting_approval", detail))
+}
+
+/// What a deployment could do, when it was made, that the active one could not.
+///
+/// # Errors
+/// When what is stored is no list.
+pub fn widens(deployment: &DeploymentRow) -> Result<Vec<String>, Error> {
+    let Some(text) = &deployment.widens else { return Ok(Vec::new()) };
+    let lost =
+        |_| StoreError::Value { what: "list of capabilities", value: text.chars().take(200).collect() };
+    Ok(serde_json::from_str(text).map_err(lost)?)
+}
+
+/// What a manifest allows beyond what the active deployment may. What every function may do is no widening of anything: to
+/// ask any host of the public internet, and to open the default store.
+pub(super) async fn widening(state: &State, next: &Manifest) -> Result<Vec<String>, Error> {
+    let active = match next.parent {
+        Some(parent) => {
+            let bytes = blocks::disk(state, move |blocks| blocks.block(&parent)).await?;
+            let bytes = bytes.ok_or_else(|| Error::not_found("manifest", &parent.to_string()))?;
+            Some(Manifest::decode(&bytes).map_err(|error| Error::Internal(Box::new(error)))?)
+        }
+        None => None,
+    };
+    Ok(compare(active.as_ref(), next))
+}
+
+fn compare(active: Option<&Manifest>, next: &Manifest) -> Vec<String> {
+    let mut widens = Vec::new();
+    if let Some(known) = active.and_then(|active| active.egress.as_ref()) {
+        match &next.egress {
+            None => widens.push("egress to any host of the public internet".to_owned()),
+            Some(hosts) => {
+                let names = hosts.iter().map(ToString::to_string);
+                let new = names.filter(|host| !known.iter().any(|pattern| pattern.matches(host)));
+                widens.extend(new.map(|host| format!("egress to {host}")));
+            }
+        }
+    }
+    let known = active.map_or(&[][..], |active| &active.stores);
+    let new =
+        next.stores.iter().filter(|store| store.as_str() != StoreName::DEFAULT && !known.contains(store));
+    widens.extend(new.map(|store| format!("store {store}")));
+    widens
+}

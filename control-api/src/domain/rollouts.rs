@@ -1,0 +1,202 @@
+//! Gradual rollouts: a candidate answers some of a function's clients, until it is promoted or the rollout is aborted.
+
+use af_contract::{Guard, RolloutFailure, Sticky};
+
+use super::access::{self, Grant, Noun};
+use super::audit::{self, Event};
+use super::{Actor, Call, Error, State, approvals, deployments, id, now};
+use crate::store::feed::{self, Kind};
+use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, rollouts};
+
+const RUNNING: &str = "RUNNING";
+
+/// Who is to get a candidate.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// How many of a hundred clients.
+    pub percent: u8,
+    /// By what they are known; as before, where nothing is said, and at first by their address.
+    pub sticky: Option<Sticky>,
+    /// Of a hundred requests, so many more than to the active deployment may fail; as before, where nothing is said.
+    pub max_errors: Option<u8>,
+    /// Requests to the candidate before it is judged; as before, where nothing is said.
+    pub min_requests: Option<u32>,
+}
+
+/// The function's newest rollout, running or ended.
+///
+/// # Errors
+/// When there is no function that the actor may see, or it never had one.
+pub async fn get(state: &State, actor: &Actor, function: &str) -> Result<RolloutRow, Error> {
+    access::function(state, actor, function, Noun::Deployments.read()).await?;
+    state.store.rollout(function).await?.ok_or_else(|| Error::not_found("rollout of function", function))
+}
+
+/// Begins to roll a deployment out, or changes who gets the one that is being rolled out.
+///
+/// # Errors
+/// When there is no function that the actor may see, no such deployment of it, it is the active one, or another one is
+/// being rolled out.
+pub async fn put(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    deployment: &str,
+    share: Share,
+) -> Result<RolloutRow, Error> {
+    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let candidate = deployments::get(state, actor, deployment).await?;
+    if candidate.function_id != function {
+        return Err(Error::not_found("deployment", deployment));
+    }
+    let mut db = state.store.begin().await?;
+    let row = functions::read(&mut db, function).await?;
+    let row = row.ok_or_else(|| Error::not_found("function", function))?;
+    let rollout = begin(&mut db, &row, &candidate, share).await?;
+    let revision = feed::put(&mut db, Kind::Function, function).await?;
+    audit::commit(db, actor, Event::project("deployment.rollout", deployment, &row.project_id)).await?;
+    state.changes.announce(revision);
+    Ok(rollout)
+}
+
+/// Makes a deployment the active one: the given one, or the candidate.
+///
+/// # Errors
+/// When there is no function that the actor may see, no such deployment of it, or no candidate.
+pub async fn promote(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    deployment: Option<&str>,
+) -> Result<DeploymentRow, Error> {
+    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let target = match deployment {
+        Some(id) => id.to_owned(),
+        None => running(state.store.rollout(function).await?, function)?.deployment_id,
+    };
+    let target = deployments::get(state, actor, &target).await?;
+    deployments::make_active(state, actor, function, target, "deployment.promote").await
+}
+
+/// Ends the rollout: all clients get the active deployment again.
+///
+/// # Errors
+/// When there is no function that the actor may see, or nothing is being rolled out.
+pub async fn abort(state: &State, actor: &Actor, function: &str) -> Result<RolloutRow, Error> {
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let mut db = state.store.begin().await?;
+    let mut rollout = running(rollouts::read(&mut db, function).await?, function)?;
+    end(&mut db, &mut rollout, "ABORTED", "it was aborted").await?;
+    let revision = feed::put(&mut db, Kind::Function, function).await?;
+    let event = Event::project("deployment.abort", &rollout.deployment_id, &row.project_id);
+    audit::commit(db, actor, event).await?;
+    state.changes.announce(revision);
+    Ok(rollout)
+}
+
+/// Ends a rollout that an edge has stopped, unless it has ended meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn fail(state: &State, failure: &RolloutFailure) -> Result<(), Error> {
+    let mut db = state.store.begin().await?;
+    let rollout = rollouts::read(&mut db, &failure.function).await?;
+    let is_it = |rollout: &RolloutRow| rollout.status == RUNNING && rollout.id == failure.rollout;
+    let Some(mut rollout) = rollout.filter(is_it) else { return Ok(()) };
+    let Some(row) = functions::read(&mut db, &failure.function).await? else { return Ok(()) };
+    end(&mut db, &mut rollout, "ROLLED_BACK", &failure.to_string()).await?;
+    let revision = feed::put(&mut db, Kind::Function, &row.id).await?;
+    let event = Event::project("deployment.roll_back", &rollout.deployment_id, &row.project_id);
+    audit::commit(db, &edge(), event).await?;
+    state.changes.announce(revision);
+    Ok(())
+}
+
+/// No user does what an edge does by itself.
+fn edge() -> Actor {
+    Actor {
+        user: "edge".into(),
+        token: String::new(),
+        grant: Grant::default(),
+        call: Call::default(),
+        about: None,
+    }
+}
+
+/// Makes a deployment the function's candidate. Whoever commits this tells the feed.
+pub(super) async fn begin(
+    db: &mut Connection,
+    function: &FunctionRow,
+    candidate: &DeploymentRow,
+    share: Share,
+) -> Result<RolloutRow, Error> {
+    if share.percent > 100 {
+        let detail = format!("{} % of clients are more than all; say 0 to 100", share.percent);
+        return Err(Error::invalid("invalid_percent", detail));
+    }
+    if share.max_errors.is_some_and(|most| most > 100) {
+        let detail = "more than all requests cannot fail; say 0 to 100, where 100 never stops the rollout";
+        return Err(Error::invalid("invalid_percent", detail));
+    }
+    let Some(active) = &function.current_deployment_id else {
+        let detail = "the function runs nothing yet that a candidate could be compared with; deploy it without a percentage first";
+        return Err(Error::conflict("function_not_deployed", detail));
+    };
+    if *active == candidate.id {
+        let detail = "this deployment is the active one, which all clients get";
+        return Err(Error::conflict("deployment_active", detail));
+    }
+    approvals::check(candidate)?;
+    let known = rollouts::read(db, &function.id).await?.filter(|known| known.status == RUNNING);
+    if known.as_ref().is_some_and(|known| known.deployment_id != candidate.id) {
+        let detail = "another deployment is being rolled out; promote it with `af functions promote`, or end that with `af functions abort`";
+        return Err(Error::conflict("rollout_running", detail));
+    }
+    let now = now();
+    let mut rollout = known.unwrap_or_else(|| RolloutRow {
+        function_id: function.id.clone(),
+        id: id::new("rol"),
+        deployment_id: candidate.id.clone(),
+        percent: 0,
+        sticky: Sticky::default().to_string(),
+        max_errors: i64::from(Guard::default().max_errors),
+        min_requests: i64::from(Guard::default().min_requests),
+        status: RUNNING.into(),
+        reason: None,
+        created_at: now,
+        updated_at: now,
+    });
+    rollout.percent = i64::from(share.percent);
+    rollout.sticky = share.sticky.map_or(rollout.sticky, |sticky| sticky.to_string());
+    rollout.max_errors = share.max_errors.map_or(rollout.max_errors, i64::from);
+    rollout.min_requests = share.min_requests.map_or(rollout.min_requests, i64::from);
+    rollout.updated_at = now;
+    rollouts::put(db, &rollout).await?;
+    Ok(rollout)
+}
+
+/// A deployment becomes active, which ends what is being rolled out.
+pub(super) async fn settle(db: &mut Connection, function: &str, active: &str) -> Result<(), Error> {
+    let rollout = rollouts::read(db, function).await?;
+    let Some(mut rollout) = rollout.filter(|rollout| rollout.status == RUNNING) else { return Ok(()) };
+    if rollout.deployment_id == active {
+        rollout.percent = 100;
+        end(db, &mut rollout, "PROMOTED", "it was promoted").await
+    } else {
+        end(db, &mut rollout, "ABORTED", "another deployment was made active").await
+    }
+}
+
+async fn end(db: &mut Connection, rollout: &mut RolloutRow, status: &str, reason: &str) -> Result<(), Error> {
+    rollout.status = status.to_owned();
+    rollout.reason = Some(reason.to_owned());
+    rollout.updated_at = now();
+    Ok(rollouts::put(db, rollout).await?)
+}
+
+fn running(rollout: Option<RolloutRow>, function: &str) -> Result<RolloutRow, Error> {
+    rollout.filter(|rollout| rollout.status == RUNNING).ok_or_else(|| {
+        let detail = format!("nothing is being rolled out of {function}; `af functions rollout` begins it");
+        Error::conflict("no_rollout", detail)
+    })
+}

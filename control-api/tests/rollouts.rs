@@ -1,0 +1,266 @@
+//! Deployments that not every client gets: what the control plane says of them, and tells edges.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use af_content::{car, unixfs};
+use af_contract::{Change, FunctionState, Guard, RolloutFailure, Tally};
+use serde_json::{Value, json};
+use support::{OWNER, STRANGER, Served};
+
+const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
+
+/// A control API with a function.
+struct Scene {
+    served: Served,
+    project: String,
+    function: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let served = Served::start().await;
+        let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+        let project = projects["data"][0]["id"].as_str().unwrap().to_owned();
+        let path = format!("/v1/projects/{project}/functions");
+        let (_, function) = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await;
+        let function = function["id"].as_str().unwrap().to_owned();
+        Self { served, project, function }
+    }
+
+    fn path(&self, what: &str) -> String {
+        format!("/v1/functions/{}{what}", self.function)
+    }
+
+    async fn deploy_as(&self, token: &str, query: &str) -> (u16, Value) {
+        let component = wat::parse_str(COMPONENT).unwrap();
+        let mut blocks = Vec::new();
+        let file = unixfs::import(component.as_slice(), |block| {
+            blocks.push(block);
+            Ok(())
+        });
+        let file = file.unwrap();
+        let mut body = car::encode_header(&[file.root]);
+        for block in &blocks {
+            body.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
+            body.extend_from_slice(&block.bytes);
+        }
+        let path = format!("/deployments?cid={}&blake3={}{query}", file.root, file.blake3);
+        self.served.upload(&self.path(&path), token, body).await
+    }
+
+    async fn deploy(&self, query: &str) -> Value {
+        let (status, deployment) = self.deploy_as(OWNER, query).await;
+        assert_eq!(status, 201, "{deployment}");
+        deployment
+    }
+
+    async fn call(&self, method: &str, what: &str, body: Value) -> (u16, Value) {
+        self.served.call(method, &self.path(what), Some(OWNER), body).await
+    }
+
+    /// The status code where it is an answer, the problem's code where it is none.
+    async fn code(&self, method: &str, what: &str, body: Value) -> String {
+        let (status, said) = self.call(method, what, body).await;
+        if status == 200 { "200".into() } else { said["code"].as_str().unwrap().to_owned() }
+    }
+
+    /// What edges are told of the function.
+    async fn told(&self) -> FunctionState {
+        let updates = self.served.control.updates_since(0).await.unwrap();
+        match updates.into_iter().next_back().unwrap().change {
+            Change::Function { state: Some(state), .. } => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn actions(&self) -> Vec<String> {
+        let path = format!("/v1/projects/{}/audit", self.project);
+        let (_, page) = self.served.call("get", &path, Some(OWNER), Value::Null).await;
+        let entries = page["data"].as_array().unwrap();
+        entries.iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn share(deployment: &Value, percent: u32) -> Value {
+    json!({ "deployment": deployment["id"], "percent": percent })
+}
+
+async fn a_candidate_is_rolled_out_step_by_step_and_promoted() {
+    let scene = Scene::new().await;
+    let (status, problem) = scene.deploy_as(OWNER, "&percent=5").await;
+    assert_eq!((status, &problem["code"]), (409, &json!("function_not_deployed")));
+    let first = scene.deploy("").await;
+    assert_eq!(scene.call("get", "/rollout", Value::Null).await.0, 404);
+    let second = scene.deploy("&percent=5&sticky=cookie:sid").await;
+    let (_, rollout) = scene.call("get", "/rollout", Value::Null).await;
+    assert_eq!((&rollout["deploymentId"], &rollout["percent"]), (&second["id"], &json!(5)));
+    assert_eq!((&rollout["status"], &rollout["sticky"]), (&json!("RUNNING"), &json!("cookie:sid")));
+    let told = scene.told().await;
+    assert_eq!(json!(told.deployment.unwrap().id), first["id"], "the others go on");
+    assert_eq!(json!(told.rollout.unwrap().candidate.id), second["id"]);
+
+    let (_, raised) = scene.call("put", "/rollout", share(&second, 50)).await;
+    assert_eq!((&raised["id"], &raised["percent"]), (&rollout["id"], &json!(50)));
+    assert_eq!(raised["sticky"], "cookie:sid", "as before");
+    let (status, promoted) = scene.call("post", "/promote", json!({})).await;
+    assert_eq!((status, &promoted["id"]), (200, &second["id"]));
+    let told = scene.told().await;
+    assert_eq!((json!(told.deployment.unwrap().id), told.rollout), (second["id"].clone(), None));
+    assert_eq!(scene.call("get", "/rollout", Value::Null).await.1["status"], "PROMOTED");
+    assert_eq!(scene.code("post", "/promote", json!({})).await, "no_rollout");
+    let actions = scene.actions().await;
+    assert_eq!(actions[..2], ["deployment.promote", "deployment.rollout"], "{actions:?}");
+}
+
+async fn a_rollout_ends_when_another_deployment_becomes_active() {
+    let scene = Scene::new().await;
+    let first = scene.deploy("").await;
+    let second = scene.deploy("&percent=100").await;
+    let third = scene.deploy("&preview=true").await;
+    assert_eq!(scene.code("put", "/rollout", share(&third, 5)).await, "rollout_running");
+    assert_eq!(scene.code("post", "/promote", json!({ "deployment": third["id"] })).await, "200");
+    let (_, ended) = scene.call("get", "/rollout", Value::Null).await;
+    assert_eq!((&ended["deploymentId"], &ended["status"]), (&second["id"], &json!("ABORTED")));
+    assert_eq!(ended["reason"], "another deployment was made active");
+    assert!(scene.told().await.rollout.is_none());
+
+    assert_eq!(scene.code("put", "/rollout", share(&first, 0)).await, "200", "an old one can come back");
+    assert_eq!(scene.code("delete", "/rollout", Value::Null).await, "200");
+    assert_eq!(scene.code("delete", "/rollout", Value::Null).await, "no_rollout");
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), third["id"]);
+    assert_eq!(scene.served.call("delete", &scene.path(""), Some(OWNER), Value::Null).await.0, 200);
+}
+
+async fn what_cannot_be_rolled_out_is_refused() {
+    let scene = Scene::new().await;
+    let first = scene.deploy("").await;
+    assert_eq!(scene.code("put", "/rollout", share(&first, 5)).await, "deployment_active");
+    let second = scene.deploy("&preview=true").await;
+    assert_eq!(scene.code("put", "/rollout", share(&second, 101)).await, "invalid_percent");
+    let keyed = json!({ "deployment": second["id"], "percent": 1, "sticky": "cookie" });
+    assert_eq!(scene.code("put", "/rollout", keyed).await, "invalid_sticky");
+    assert_eq!(
+        scene.code("put", "/rollout", json!({ "deployment": "dep_1", "percent": 1 })).await,
+        "not_found"
+    );
+    for query in ["&percent=5&preview=true", "&sticky=address", "&percent=101"] {
+        let (status, problem) = scene.deploy_as(OWNER, query).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("invalid_percent")), "{query}");
+    }
+    let path = format!("/v1/projects/{}/functions", scene.project);
+    let (_, other) = scene.served.call("post", &path, Some(OWNER), json!({ "name": "other" })).await;
+    let path = format!("/v1/functions/{}/rollout", other["id"].as_str().unwrap());
+    let (status, _) = scene.served.call("put", &path, Some(OWNER), share(&first, 5)).await;
+    assert_eq!(status, 404, "a deployment of another function");
+    let (status, _) =
+        scene.served.call("put", &scene.path("/rollout"), Some(STRANGER), share(&second, 5)).await;
+    assert_eq!(status, 404);
+}
+
+async fn what_widens_waits_for_somebody_who_may_allow_it() {
+    let scene = Scene::new().await;
+    let path = format!("/v1/projects/{}/keys", scene.project);
+    let key = json!({ "name": "ci", "role": "developer" });
+    let (_, key) = scene.served.call("post", &path, Some(OWNER), key).await;
+    let developer = key["token"].as_str().unwrap();
+    let (_, first) = scene.deploy_as(developer, "&stores=orders").await;
+    assert_eq!(
+        (&first["approval"], &first["widens"]),
+        (&json!("AWAITING_APPROVAL"), &json!(["store orders"]))
+    );
+    assert!(scene.told().await.deployment.is_none());
+    assert!(scene.told().await.previews.is_empty(), "its preview host does not answer either");
+    let approve = format!("/v1/deployments/{}/approve", first["id"].as_str().unwrap());
+    let (status, problem) = scene.served.call("post", &approve, Some(developer), json!({})).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+    assert_eq!(scene.served.call("post", &approve, Some(STRANGER), json!({})).await.0, 404);
+    let (status, approved) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    assert_eq!((status, &approved["approval"]), (200, &json!("APPROVED")), "{approved}");
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), first["id"]);
+    let (_, again) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    assert_eq!(again["code"], "not_awaiting_approval");
+    assert_eq!(scene.actions().await[0], "deployment.approve");
+
+    let (_, same) = scene.deploy_as(developer, "&stores=orders&egress=a.example").await;
+    assert_eq!((&same["approval"], &same["widens"]), (&Value::Null, &json!([])), "any host narrows to one");
+    let (_, more) =
+        scene.deploy_as(developer, "&stores=orders,bills&egress=a.example,b.example&allow=true").await;
+    assert_eq!(more["approval"], "AWAITING_APPROVAL", "a developer cannot allow it");
+    assert_eq!(more["widens"], json!(["egress to b.example", "store bills"]));
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), same["id"]);
+    for (method, what, body) in [
+        ("post", "/promote", json!({ "deployment": more["id"] })),
+        ("post", "/rollback", json!({ "deployment": more["id"] })),
+        ("put", "/rollout", share(&more, 1)),
+    ] {
+        assert_eq!(scene.code(method, what, body).await, "awaiting_approval", "{what}");
+    }
+    let any = scene.deploy("&stores=orders").await;
+    assert_eq!(any["widens"], json!(["egress to any host of the public internet"]));
+    assert_eq!(any["approval"], "AWAITING_APPROVAL", "also an owner says so");
+    let newest = scene.deploy("&stores=orders&allow=true").await;
+    assert_eq!((&newest["approval"], &newest["widens"]), (&json!("APPROVED"), &any["widens"]));
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), newest["id"]);
+    let approve = format!("/v1/deployments/{}/approve", more["id"].as_str().unwrap());
+    assert_eq!(scene.served.call("post", &approve, Some(OWNER), json!({})).await.0, 200);
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), newest["id"], "a later one is active");
+    let (_, back) = scene.call("post", "/rollback", json!({})).await;
+    assert_eq!(back["id"], more["id"], "what still waits is passed over");
+}
+
+async fn a_token_allows_only_what_it_is_for() {
+    let scene = Scene::new().await;
+    let token = json!({ "name": "ci", "scopes": "deployments:write" });
+    let (_, token) = scene.served.call("post", "/v1/tokens", Some(OWNER), token).await;
+    let (_, first) = scene.deploy_as(token["token"].as_str().unwrap(), "&stores=orders&allow=true").await;
+    assert_eq!(first["approval"], "AWAITING_APPROVAL");
+    let token = json!({ "name": "approvals", "scopes": "approvals:write" });
+    let (_, token) = scene.served.call("post", "/v1/tokens", Some(OWNER), token).await;
+    let approve = format!("/v1/deployments/{}/approve", first["id"].as_str().unwrap());
+    let approved = scene.served.call("post", &approve, token["token"].as_str(), json!({})).await;
+    assert_eq!((approved.0, &approved.1["approval"]), (200, &json!("APPROVED")));
+}
+
+async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
+    let scene = Scene::new().await;
+    scene.deploy("").await;
+    let second = scene.deploy("&percent=50&maxErrors=5&minRequests=7").await;
+    let told = scene.told().await.rollout.unwrap();
+    assert_eq!(told.guard, Guard { max_errors: 5, min_requests: 7 });
+    let failure = RolloutFailure {
+        function: scene.function.clone(),
+        rollout: told.id.clone(),
+        candidate: Tally { requests: 8, failures: 4 },
+        active: Tally { requests: 9, failures: 0 },
+    };
+    let other = RolloutFailure { rollout: "rol_1".into(), ..failure.clone() };
+    scene.served.control.rollout_failed(&other).await.unwrap();
+    assert!(scene.told().await.rollout.is_some());
+    scene.served.control.rollout_failed(&failure).await.unwrap();
+    assert!(scene.told().await.rollout.is_none());
+    let (_, ended) = scene.call("get", "/rollout", Value::Null).await;
+    assert_eq!(ended["status"], "ROLLED_BACK");
+    assert_eq!(
+        ended["reason"],
+        "4 of 8 requests to it failed within a minute, and 0 of 9 to the active deployment"
+    );
+    assert_eq!(scene.actions().await[0], "deployment.roll_back");
+    scene.served.control.rollout_failed(&failure).await.unwrap();
+    assert_eq!(scene.actions().await[1], "deployment.create", "it is told once");
+    let (_, anew) = scene.call("put", "/rollout", share(&second, 1)).await;
+    assert_ne!(anew["id"], ended["id"]);
+    assert_eq!((&anew["maxErrors"], &anew["minRequests"]), (&json!(10), &json!(20)));
+    let wrong = json!({ "deployment": second["id"], "percent": 1, "maxErrors": 101 });
+    assert_eq!(scene.code("put", "/rollout", wrong).await, "invalid_percent");
+}
+
+crate::on_both!(
+    an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,
+    what_widens_waits_for_somebody_who_may_allow_it,
+    a_token_allows_only_what_it_is_for,
+    a_candidate_is_rolled_out_step_by_step_and_promoted,
+    a_rollout_ends_when_another_deployment_becomes_active,
+    what_cannot_be_rolled_out_is_refused,
+);
