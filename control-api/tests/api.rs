@@ -78,6 +78,7 @@ async fn a_member_of_another_project_finds_nothing_here() {
             json!({ "role": "viewer" })
         }
         ("post", path) if path.ends_with("/promote") => json!({}),
+        ("post", path) if path.ends_with("/prune") => json!({ "keep": 1 }),
         ("put", path) if path.ends_with("/rollout") => json!({ "deployment": "dep_1", "percent": 1 }),
         ("patch" | "post", _) => json!({ "name": "taken-over" }),
         _ => Value::Null,

@@ -25,6 +25,7 @@ pub mod organizations;
 pub mod places;
 pub mod projects;
 pub mod proof;
+pub mod pruning;
 pub mod rates;
 pub mod rollouts;
 pub mod scheduler;

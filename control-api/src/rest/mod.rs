@@ -16,6 +16,7 @@ mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod pruning;
 mod rollouts;
 mod sessions;
 mod site_deployments;
@@ -133,6 +134,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(rollouts::get, rollouts::put, rollouts::abort))
         .routes(routes!(rollouts::promote))
         .routes(routes!(deployments::approve))
+        .routes(routes!(pruning::prune))
         .routes(routes!(deployments::get))
         .routes(routes!(sites::list, sites::create))
         .routes(routes!(sites::get, sites::update, sites::delete))
