@@ -144,6 +144,8 @@ pub enum Functions {
     Abort(rollouts::Abort),
     /// Allow a deployment what it may do beyond the one before; it then becomes active
     Approve(rollouts::Approve),
+    /// Remove a function's old deployments; never the active one, the one before it, or a candidate
+    Prune(rollouts::Prune),
     /// Show when a function is called without a request, and how its newest runs went
     Triggers(Named),
     /// Run one of a function's triggers now

@@ -19,6 +19,7 @@ fn help_is_as_published() {
         "promote",
         "abort",
         "approve",
+        "prune",
         "triggers",
         "trigger",
         "rotate-key",

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use support::{Home, Server, deploy, guest, ok, refused};
+use support::{Home, Server, deploy, guest, http, ok, refused};
 
 const CLIENTS: u32 = 400;
 
@@ -154,5 +154,41 @@ async fn a_candidate_that_crashes_is_stopped_at_once_and_its_rollout_ends() {
     functions(&home, &["rollout", "hello", "2", "--percent", "100", "--max-errors", "100"]);
     for request in 0..30 {
         assert_eq!(status().await, 500, "whoever wants it has it: {request}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_while_promoting_leaves_a_candidate_or_an_active_deployment() {
+    let home = Home::new();
+    let mut server = home.up(&[]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    for round in 0..4 {
+        let file = if round % 2 == 0 { "hello-rust-p3" } else { "hello-rust" };
+        deploy(&home, "hello", file, &["--percent", "0"]);
+        let mut promote = home.af();
+        promote.args(["functions", "promote", "hello"]);
+        promote.env("AF_API_URL", &server.api).env("AF_TOKEN", server.token());
+        promote.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut promoting = promote.spawn().unwrap();
+        // Killed a little later each time.
+        for _ in 0..round * 3 {
+            assert_eq!(http().get(format!("{}/health", server.api)).send().await.unwrap().status(), 200);
+        }
+        server.kill();
+        let _failed_or_done = promoting.wait().unwrap();
+        server = home.up(&[]);
+        let function: Value =
+            serde_json::from_str(&functions(&home, &["get", "-n", "hello", "--json"])).unwrap();
+        let listed: Value =
+            serde_json::from_str(&functions(&home, &["deployments", "-n", "hello", "--json"])).unwrap();
+        let candidate = &listed[0];
+        let is_active = function["currentDeploymentId"] == candidate["id"];
+        let status = if is_active { "PROMOTED" } else { "RUNNING" };
+        assert_eq!(candidate["rollout"]["status"], status, "{candidate}");
+        if !is_active {
+            functions(&home, &["promote", "hello"]);
+        }
+        let text = server.get("hello", "/").await.text().await.unwrap();
+        assert_eq!(text.contains("WASI 0.3"), round % 2 == 0, "{text}");
     }
 }

@@ -74,6 +74,9 @@ impl Default for Limits {
 /// A function's code, bytes. Checked at deploy and again where it is fetched.
 pub const CODE_BYTES: u64 = 50 << 20;
 
+/// Deployments of a function: as many as other platforms keep. Older ones are pruned.
+pub const DEPLOYMENTS: u32 = 100;
+
 /// The most requests that one instance may answer, one after another.
 pub const REUSE: u32 = 10_000;
 

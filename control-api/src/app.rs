@@ -29,7 +29,7 @@ use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{
-    Clock, blocks, bootstrap, feed, rollouts, rotation, settings, signing_keys, tokens, triggers,
+    Clock, blocks, bootstrap, feed, pruning, rollouts, rotation, settings, signing_keys, tokens, triggers,
     verification,
 };
 use crate::graphql::GraphqlConfig;
@@ -155,6 +155,9 @@ pub enum ControlError {
     /// First start.
     #[error("the first project cannot be made: {0}")]
     Bootstrap(crate::domain::Error),
+    /// Deployments beyond the most.
+    #[error("old deployments cannot be removed")]
+    Pruning(#[source] crate::domain::Error),
     /// A rollout that an edge stopped.
     #[error("the rollout cannot be ended")]
     Rollout(#[source] crate::domain::Error),
@@ -315,6 +318,14 @@ impl ControlApi {
         self.state.changes.applied(revision);
     }
 
+    /// Removes what functions have beyond the most deployments, as [`Self::watch_storage`] does once a day. How many that were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_deployments(&self) -> Result<usize, ControlError> {
+        pruning::all(&self.state).await.map_err(ControlError::Pruning)
+    }
+
     /// Ends a rollout that an edge has stopped, unless it has ended meanwhile.
     ///
     /// # Errors
@@ -353,11 +364,12 @@ impl ControlApi {
         }
     }
 
-    /// Has content held at other places, and removes blocks that nobody needs, until `stop` resolves.
+    /// Has content held at other places, and removes old deployments and blocks that nobody needs, until `stop` resolves.
     pub async fn watch_storage(&self, stop: impl Future<Output = ()>) {
         // What is cut is done again after the next start.
         tokio::select! {
             () = places::hold(&self.state) => {}
+            () = Box::pin(pruning::watch(&self.state)) => {}
             () = sweep::watch(&self.state) => {}
             () = stop => {}
         }

@@ -256,7 +256,70 @@ async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
     assert_eq!(scene.code("put", "/rollout", wrong).await, "invalid_percent");
 }
 
+/// Numbers of the deployments that there are, newest first.
+async fn numbers(scene: &Scene) -> Vec<i64> {
+    let (_, page) = scene.call("get", "/deployments", Value::Null).await;
+    page["data"].as_array().unwrap().iter().map(|row| row["number"].as_i64().unwrap()).collect()
+}
+
+async fn old_deployments_go_and_what_is_needed_stays() {
+    let scene = Scene::new().await;
+    for _ in 0..3 {
+        scene.deploy("").await;
+    }
+    let waiting = scene.deploy("&stores=orders").await;
+    assert_eq!(waiting["approval"], "AWAITING_APPROVAL");
+    let candidate = scene.deploy("&percent=5").await;
+    for _ in 0..3 {
+        scene.deploy("&preview=true").await;
+    }
+    let prune = async |body: Value| {
+        let (status, said) = scene.call("post", "/prune", body).await;
+        assert_eq!(status, 200, "{said}");
+        let gone = said["pruned"].as_array().unwrap();
+        gone.iter().map(|gone| gone["number"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(scene.code("post", "/prune", json!({ "keep": 0 })).await, "invalid_keep");
+    assert!(prune(json!({ "keep": 1, "youngerThanSeconds": 3600 })).await.is_empty());
+    let kept = json!({ "keep": 1, "dryRun": true });
+    assert_eq!(prune(kept).await, [1, 6, 7]);
+    assert_eq!(numbers(&scene).await.len(), 8);
+    assert_eq!(prune(json!({ "keep": 2 })).await, [1, 6]);
+    assert_eq!(numbers(&scene).await, [8, 7, 5, 4, 3, 2], "active, the one before, candidate, waiting");
+    assert_eq!(scene.told().await.previews.len(), 5, "and edges know");
+    assert_eq!(scene.actions().await[..2], ["deployment.prune", "deployment.prune"]);
+    let (_, back) = scene.call("post", "/rollback", json!({})).await;
+    assert_eq!(back["number"], 2);
+    let (_, promoted) = scene.call("post", "/promote", json!({ "deployment": candidate["id"] })).await;
+    assert_eq!(promoted["number"], 5);
+    assert_eq!(prune(json!({ "keep": 1 })).await, [2, 7]);
+    let next = scene.deploy("").await;
+    assert_eq!(next["number"], 9, "numbers are not given again");
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0, "there are few");
+}
+
+async fn a_function_has_a_hundred_deployments_and_loses_the_oldest() {
+    let scene = Scene::new().await;
+    let rows = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 103)
+        insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at)
+        select 'dep_' || i, '{}', i, '{CID}', '{CID}', '', 0, 'wasi:http/proxy@0.2', (select id from users where id <> 'usr_2'), 0 from n",
+        scene.function
+    );
+    scene.served.stored.script(&rows).await;
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 3);
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0);
+    let (_, problem) = scene.served.call("get", "/v1/deployments/dep_3", Some(OWNER), Value::Null).await;
+    assert_eq!(problem["code"], "not_found");
+    assert_eq!(scene.served.call("get", "/v1/deployments/dep_4", Some(OWNER), Value::Null).await.0, 200);
+    assert_eq!(scene.actions().await[..3], ["deployment.prune"; 3]);
+}
+
+const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+
 crate::on_both!(
+    old_deployments_go_and_what_is_needed_stays,
+    a_function_has_a_hundred_deployments_and_loses_the_oldest,
     an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,
     what_widens_waits_for_somebody_who_may_allow_it,
     a_token_allows_only_what_it_is_for,

@@ -1,4 +1,4 @@
-//! `af functions rollout | promote | abort | approve`.
+//! `af functions rollout | promote | abort | approve | prune`.
 
 use af_contract::Sticky;
 use clap::Args as Options;
@@ -66,4 +66,19 @@ pub struct Approve {
     pub name: String,
     /// The deployment's id or number
     pub deployment: String,
+}
+
+#[derive(Debug, Options)]
+pub struct Prune {
+    /// The function's name or id
+    pub name: String,
+    /// How many of the newest deployments stay
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+    /// Also keep all that are younger than this, such as 30d
+    #[arg(long, value_name = "TIME")]
+    pub younger_than: Option<humantime::Duration>,
+    /// Only say which would go
+    #[arg(long)]
+    pub dry_run: bool,
 }

@@ -30,6 +30,7 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::Promote(options) => rollouts::promote(&api, options, output).await,
         Functions::Abort(options) => rollouts::abort(&api, options, output).await,
         Functions::Approve(options) => rollouts::approve(&api, options, output).await,
+        Functions::Prune(options) => rollouts::prune(&api, options, output).await,
         Functions::Triggers(options) => triggers::show(&api, &options, output).await,
         Functions::Trigger(options) => triggers::run(&api, &options, output).await,
         Functions::RotateKey => rotate_key(&api, output).await,

@@ -1,4 +1,4 @@
-//! `af functions rollout | promote | abort | approve`.
+//! `af functions rollout | promote | abort | approve | prune`.
 
 use anyhow::{Context, bail};
 use reqwest::Method;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::deploy::{Live, wait_until_live};
 use super::named::{FUNCTION, find};
-use crate::args::rollouts::{Abort, Approve, Promote, Rollout};
+use crate::args::rollouts::{Abort, Approve, Promote, Prune, Rollout};
 use crate::client::{Api, ApiError, text};
 use crate::output::Output;
 
@@ -71,6 +71,35 @@ pub async fn approve(api: &Api, options: Approve, output: &Output) -> anyhow::Re
         )
     };
     output.result(&deployment, &message);
+    Ok(())
+}
+
+/// Removes old deployments, a hundred at a time.
+pub async fn prune(api: &Api, options: Prune, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let body = json!({
+        "keep": options.keep,
+        "youngerThanSeconds": options.younger_than.map(|age| age.as_secs()),
+        "dryRun": options.dry_run,
+    });
+    let mut pruned = Vec::new();
+    loop {
+        let mut answer = api.send(Method::POST, &path(&function, "prune"), &body).await?;
+        let Some(Value::Array(gone)) = answer.get_mut("pruned").map(Value::take) else { break };
+        let more = gone.len() == 100 && !options.dry_run;
+        pruned.extend(gone);
+        if !more {
+            break;
+        }
+    }
+    let empty = "every deployment stays";
+    let table = output.columns(&pruned, &[("#", "number"), ("ID", "id")], empty);
+    let title = match (pruned.is_empty(), options.dry_run) {
+        (true, _) => String::new(),
+        (false, true) => "these would go, the oldest 100 at most:\n".to_owned(),
+        (false, false) => "these are gone:\n".to_owned(),
+    };
+    output.result(&json!({ "pruned": pruned, "dryRun": options.dry_run }), &format!("{title}{table}"));
     Ok(())
 }
 

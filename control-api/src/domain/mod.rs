@@ -29,6 +29,7 @@ pub mod places;
 pub mod project_keys;
 pub mod projects;
 pub mod proof;
+pub mod pruning;
 pub mod quotas;
 pub mod rates;
 pub mod rollouts;

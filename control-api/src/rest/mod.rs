@@ -17,6 +17,7 @@ mod members;
 mod organizations;
 mod problem;
 mod projects;
+mod pruning;
 mod rollouts;
 mod secrets;
 mod sessions;
@@ -141,6 +142,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(rollouts::get, rollouts::put, rollouts::abort))
         .routes(routes!(rollouts::promote))
         .routes(routes!(deployments::approve))
+        .routes(routes!(pruning::prune))
         .routes(routes!(deployments::get))
         .routes(routes!(sites::list, sites::create))
         .routes(routes!(sites::get, sites::update, sites::delete))

@@ -14,6 +14,7 @@ pub(crate) mod organizations;
 pub(crate) mod pin_keys;
 pub(crate) mod placements;
 pub(crate) mod projects;
+pub(crate) mod pruning;
 pub(crate) mod rollouts;
 pub(crate) mod settings;
 pub(crate) mod signing_keys;
