@@ -25,6 +25,7 @@ mod tokens;
 mod triggers;
 mod upload;
 mod upload_proxy;
+mod viewer;
 
 use std::sync::Arc;
 
@@ -77,6 +78,7 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfi
     let document = documented::complete(document);
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
+        .merge(viewer::router())
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
