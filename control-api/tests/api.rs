@@ -49,6 +49,37 @@ async fn nothing_but_what_is_public_answers_without_a_token() {
     }
 }
 
+/// The page that shows the document: of this server alone, also where a script got into the document.
+async fn the_documents_page_asks_nobody_else() {
+    let served = Served::start().await;
+    for (path, kind) in [
+        ("/docs", "text/html; charset=utf-8"),
+        ("/docs/script.js", "text/javascript; charset=utf-8"),
+        ("/docs/style.css", "text/css; charset=utf-8"),
+    ] {
+        let answer = served.answer("get", path, None, &[], Value::Null).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.headers()["content-type"], kind);
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        let text = answer.text().await.unwrap();
+        for outside in
+            ["http:", "https:", "src=\"//", " url(", ":url(", "@import", "innerHTML", "<style", "onclick"]
+        {
+            assert!(!text.contains(outside), "{path} has {outside}");
+        }
+        for reference in text.split(['"', '\'']).filter(|part| part.starts_with("/docs/")) {
+            assert_eq!(
+                served.answer("get", reference, None, &[], Value::Null).await.status(),
+                200,
+                "{reference}"
+            );
+        }
+    }
+}
+
 async fn lists_are_paged() {
     let served = Served::start().await;
     let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -266,6 +297,7 @@ async fn a_sites_blocks_survive_the_next_start() {
 crate::on_both!(
     nothing_but_what_is_public_answers_without_a_token,
     lists_are_paged,
+    the_documents_page_asks_nobody_else,
     a_slug_belongs_to_one_function_on_the_platform,
     functions_and_sites_share_their_slugs,
     a_site_is_deployed_and_rolled_back,

@@ -29,6 +29,7 @@ mod tokens;
 mod triggers;
 mod upload;
 mod upload_proxy;
+mod viewer;
 
 use std::sync::Arc;
 
@@ -84,6 +85,7 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfi
     router
         .merge(gateway.map(gateway::router).unwrap_or_default())
         .merge(edges::protocol(content))
+        .merge(viewer::router())
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
