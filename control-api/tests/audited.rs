@@ -151,7 +151,8 @@ async fn functions_and_sites(story: &mut Story) {
     story.is("function", &made["id"]);
     story.does("patch /v1/functions/{function}", json!({ "name": "renamed" })).await;
     let component = wat::parse_str(COMPONENT).unwrap();
-    for _ in 0..2 {
+    // The last one may open a store more than the one before it.
+    for more in ["", "", "&stores=more"] {
         let key = new_key().unwrap();
         let mut blocks = Vec::new();
         let keep = |block| {
@@ -160,13 +161,22 @@ async fn functions_and_sites(story: &mut Story) {
         };
         let file = unixfs::import(Sealing::new(&Cipher::new(&key), &component[..]).unwrap(), keep).unwrap();
         let triggers = "[{\"cron\":\"0%200%201%201%20*\",\"path\":\"/tick\"}]";
-        let query = format!("?cid={}&blake3={}&triggers={triggers}", file.root, file.blake3);
+        let query = format!("?cid={}&blake3={}&triggers={triggers}{more}", file.root, file.blake3);
         let operation = "post /v1/functions/{function}/deployments";
         let car = car_of(&[file.root], &blocks);
-        story.sends(operation, &query, &[("af-content-key", key.to_hex().as_str())], &car).await;
+        let key = key.to_hex();
+        let made = story.sends(operation, &query, &[("af-content-key", key.as_str())], &car).await;
+        story.is("deployment", &made["id"]);
     }
+    story.does("post /v1/deployments/{deployment}/approve", json!({})).await;
     story.does("post /v1/functions/{function}/triggers/run", json!({})).await;
     story.does("post /v1/functions/{function}/rollback", json!({})).await;
+    let share = json!({ "deployment": story.id("deployment"), "percent": 10 });
+    story.does("put /v1/functions/{function}/rollout", share.clone()).await;
+    story.does("delete /v1/functions/{function}/rollout", Value::Null).await;
+    story.does("put /v1/functions/{function}/rollout", share).await;
+    story.does("post /v1/functions/{function}/promote", json!({})).await;
+    story.does("post /v1/functions/{function}/prune", json!({ "keep": 1 })).await;
     story.does("post /v1/projects/{project}/rotate-content-key", Value::Null).await;
 
     let made = story.does("post /v1/projects/{project}/sites", json!({ "name": "pages" })).await;

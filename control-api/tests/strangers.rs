@@ -124,6 +124,7 @@ impl Operation {
             let value = match name.as_str() {
                 "name" => json!("taken-over"),
                 "role" => json!("viewer"),
+                "keep" | "percent" => json!(1),
                 "values" => json!({ "NAME": "value" }),
                 "hostname" => json!("www.example.org"),
                 "verificationMethod" => json!("TXT"),
