@@ -61,7 +61,7 @@ async fn a_store_is_opened_only_by_deployments_that_list_it() {
     deploy(&home, "named", "keyvalue", &["--env", "STORE=sessions"]);
     assert_eq!(call(&server, "named", Method::PUT, "key", "value").await.0, 403);
     assert!(home.logged().contains("AccessDenied"), "the guest has logged it through wasi:logging");
-    deploy(&home, "named", "keyvalue", &["--store", "sessions"]);
+    deploy(&home, "named", "keyvalue", &["--store", "sessions", "--allow"]);
     assert_eq!(call(&server, "named", Method::PUT, "key", "value").await.0, 200);
     assert_eq!(call(&server, "plain", Method::GET, "key", "").await.0, 404, "another store");
     let (code, said) = refused(deploying(&home, "named", "keyvalue").args(["--store", "No Store"]));
