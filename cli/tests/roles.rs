@@ -30,7 +30,10 @@ async fn says(edge: &Server, slug: &str, path: &str) -> (u16, String) {
 
 /// A control plane whose clients find functions at this port.
 fn control(home: &Home, port: u16) -> Server {
-    home.role(home.af(), "control", &["--functions-url", &format!("http://{{slug}}.localhost:{port}")])
+    let functions = format!("http://{{slug}}.localhost:{port}");
+    // Another one may follow at the same place.
+    let listen = format!("127.0.0.1:{}", free_port());
+    home.role(home.af(), "control", &["--functions-url", &functions, "--api-listen", &listen])
 }
 
 /// A token to join with.

@@ -2,9 +2,11 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -244,11 +246,14 @@ pub fn deploy(home: &Home, name: &str, file: &str, options: &[&str]) {
 }
 
 /// A port that is free now, for servers of others, which are told theirs before they start.
+///
+/// It is none that systems give to whoever asks for any (32768 and above on Linux), so nobody gets it by chance between two
+/// servers that have it one after the other.
 pub fn free_port() -> u16 {
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
+        let number = RandomState::new().build_hasher().finish() % 12_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], 20_000 + u16::try_from(number).unwrap()));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return address.port();
         }
     }
