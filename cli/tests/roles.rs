@@ -149,7 +149,7 @@ async fn who_is_no_edge_is_told_nothing() {
     let (_, text) = start(&one, None, &plane.api);
     assert!(text.contains("af edges add"), "{text}");
     let (code, text) = start(&one, Some("afj_nonsense"), &plane.api);
-    assert!(code == 2, "{text}");
+    assert!(code == 1 && text.contains("af edges add") && !text.contains("nonsense"), "{text}");
     // A token of another control plane.
     let other_home = Home::new();
     let other = control(&other_home, 0);
@@ -208,6 +208,25 @@ async fn what_somebody_in_between_changes_or_repeats_does_not_count() {
         assert!(waiting.wait().unwrap().success(), "then it arrives");
     }
     assert!(one.logged().contains("does not count"), "{}", one.logged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_cannot_write_serves_what_it_is_told_and_keeps_it_once_it_can() {
+    let (home, one) = (Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let in_the_way = one.data().join("feed.partial");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
+    deploy_to(&home, "hello", "hello-rust");
+    assert_eq!(says(&edge, "hello", "/").await.0, 200);
+    assert!(one.logged().contains("feed.log"), "{}", one.logged());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually("it is kept", async || one.data().join("feed.log").exists()).await;
+    let api = plane.api.clone();
+    drop((edge, plane));
+    let edge = self::edge(&one, &api, None, port);
+    assert_eq!(says(&edge, "hello", "/").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use af_contract::edge::JoinToken;
 use af_contract::limits;
 use af_control_api::{Database, RedisUrl};
 use af_runtime::host::egress::IpNet;
@@ -48,7 +47,7 @@ pub struct Edge {
     pub control: Url,
     /// Become an edge: what `af edges add NAME` gave to the platform's operator; needed once
     #[arg(long, value_name = "TOKEN", env = "AF_JOIN_TOKEN", hide_env_values = true)]
-    pub join: Option<JoinToken>,
+    pub join: Option<String>,
     #[command(flatten)]
     pub node: Node,
     #[command(flatten)]

@@ -39,8 +39,8 @@ const NAME: usize = 64;
 #[derive(Default)]
 pub(crate) struct Edges {
     key: OnceCell<FeedKey>,
-    /// When it was last written down that an edge has asked, and what it knew.
-    seen: Mutex<HashMap<String, (i64, u64)>>,
+    /// When it was last written down that an edge has asked.
+    seen: Mutex<HashMap<String, i64>>,
     /// Changes whenever an edge is removed.
     removed: watch::Sender<u64>,
 }
@@ -226,7 +226,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
 }
 
 impl Edges {
-    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, (i64, u64)>> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -236,11 +236,11 @@ async fn note(state: &State, edge: &str, revision: u64) -> Result<(), Error> {
     let now = now();
     {
         let mut seen = state.edges.seen();
-        let known = seen.get(edge).copied();
-        if known.is_some_and(|(at, known)| at > now - SEEN && known == revision) {
+        // Not for each change that each edge is told.
+        if seen.get(edge).is_some_and(|at| *at > now - SEEN) {
             return Ok(());
         }
-        seen.insert(edge.to_owned(), (now, revision));
+        seen.insert(edge.to_owned(), now);
     }
     let mut db = state.store.begin().await?;
     edges::seen(&mut db, edge, i64::try_from(revision).unwrap_or(i64::MAX), now).await?;

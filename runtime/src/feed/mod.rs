@@ -149,19 +149,20 @@ impl Feed {
     fn take(&mut self, page: FeedPage, edge: &Edge) -> Result<(), FeedError> {
         let taken = self.known.take(page.clone());
         // First on the disk, then in use: a crash in between repeats it.
-        match taken.whole {
-            Some(pages) => self.saved.replace(&pages)?,
-            None if taken.is_news => self.saved.append(&page)?,
-            None => {}
-        }
+        let kept = match taken.whole {
+            Some(pages) => self.saved.replace(&pages),
+            None if taken.is_news => self.saved.append(&page),
+            None => Ok(()),
+        };
         edge.apply(taken.updates);
         edge.feed_known(self.known.after());
         if self.known.has_all() {
             edge.routes_known();
         }
-        if self.saved.has_grown(GROWTH) {
+        // What the disk lacks would be missing at the next start: it gets all anew, once it can.
+        if kept.is_err() || self.saved.has_grown(GROWTH) {
             self.known.forget_place();
         }
-        Ok(())
+        kept
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use af_content::source::{Gateway, Source};
+use af_contract::edge::JoinToken;
 use af_control_api::ControlApi;
 use af_runtime::Edge;
 use af_runtime::feed::{Feed, FeedConfig, Identity};
@@ -61,11 +62,14 @@ pub async fn edge(options: EdgeOptions, environment: &Environment, output: &Outp
     if !matches!(control.scheme(), "http" | "https") {
         bail!("--control {control} is no URL of a control plane; write it as https://control.example.com");
     }
+    // Not where options are read: an error there would show it.
+    let join = join.as_deref().map(str::parse::<JoinToken>).transpose();
+    let join = join.context("the token to join is none: copy all of what `af edges add NAME` showed")?;
     let data = data_dir(node, environment)?;
     let _lock = lock(&data)?;
     let bound = Bound::bind(serving).await?;
     let urls = bound.urls(node, serving)?;
-    let feed = FeedConfig { control: control.clone(), dir: data.clone(), join: join.clone() };
+    let feed = FeedConfig { control: control.clone(), dir: data.clone(), join };
     let identity = Arc::new(Identity::load_or_join(&feed).await?);
 
     let platform: Arc<dyn Source> = Arc::new(platform(&feed, identity.clone())?);
