@@ -18,6 +18,7 @@ use af_runtime::artifact::compile::Compiler;
 use af_runtime::artifact::{Artifact, ArtifactStore};
 use af_runtime::content::ContentStore;
 use af_runtime::host::{Given, Grants};
+use af_runtime::reports::Reports;
 use af_runtime::request_id::RequestId;
 use af_runtime::router::{self, Answer, RuntimeRouter};
 use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
@@ -118,8 +119,12 @@ fn instantiation(criterion: &mut Criterion) {
 
 fn routing(criterion: &mut Criterion) {
     let node = Node::new();
-    let router =
-        RuntimeRouter::new(&["localhost".into()], node.blocks.clone().into(), node.artifacts.clone());
+    let router = RuntimeRouter::new(
+        &["localhost".into()],
+        node.blocks.clone().into(),
+        node.artifacts.clone(),
+        Reports::default(),
+    );
     let routes: serde_json::Map<_, _> = (0..HOST_ROUTES).map(|n| (pattern(n), json!("https://t"))).collect();
     let routes = RouteTable::parse(routes.into()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -255,6 +255,46 @@ async fn a_restored_control_plane_is_followed_and_what_it_lacks_is_gone() {
     assert_eq!(says(&edge, "kept", "/").await.0, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_tells_what_it_does_and_does_what_it_is_told() {
+    let (home, one) = (Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let json = |args: &[&str]| -> Value {
+        serde_json::from_str(&ok(home.af().args(["--json", "functions"]).args(args))).unwrap()
+    };
+    // Nobody is there yet to run it.
+    let mut deploying = deploying(&home, "early");
+    let status = |name: &str| json(&["get", "-n", name])["status"].clone();
+    eventually("it is stored", async || {
+        let shown = home.af().args(["functions", "get", "-n", "early"]).output().unwrap();
+        String::from_utf8_lossy(&shown.stdout).contains("DEPLOYING")
+    })
+    .await;
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
+    assert!(deploying.wait().unwrap().success());
+    assert_eq!(status("early"), "ACTIVE");
+
+    // Its time comes: the control plane has nobody else to call it.
+    let cron = guest("cron");
+    let deployed =
+        json(&["deploy", "--create", "-n", "work", "--cron", "@yearly=/work", "-p", cron.to_str().unwrap()]);
+    assert_eq!(deployed["deployment"]["status"], "ACTIVE");
+    let run = json(&["trigger", "-n", "work"]);
+    assert_eq!((&run["outcome"], &run["status"]), (&"succeeded".into(), &200.into()), "{run}");
+    assert!(says(&edge, "work", "/").await.1.starts_with("1 times"));
+
+    // A candidate fails too often, which the edge sees and the control plane is told.
+    deploy_to(&home, "bad", "hello-rust");
+    deploy(&home, "bad", "hostile", &["--percent", "100", "--min-requests", "3"]);
+    eventually("the rollout is stopped", async || says(&edge, "bad", "/trap").await.1.contains("Hello")).await;
+    eventually("the rollout has ended", async || {
+        let shown = ok(home.af().args(["functions", "get", "-n", "bad"]));
+        shown.contains("ROLLED_BACK") && shown.contains("requests to it failed")
+    })
+    .await;
+}
+
 fn deploy_to(home: &Home, name: &str, guest: &str) {
     deploy(home, name, guest, &[]);
 }

@@ -10,14 +10,16 @@ use af_content::DiskStore;
 use af_content::gateway::Gateway;
 use af_content::sink::Sink;
 use af_content::source::Fetcher;
+use af_contract::edge::{Awaited, Report};
 use af_contract::feed::preview_label;
-use af_contract::{Limits, RolloutFailure, Slug, Update};
+use af_contract::{Limits, Slug, Update};
 use axum::Router;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::domain::builds::{self, Builds};
+use crate::domain::calls::{Calls, Remote};
 use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
@@ -29,7 +31,7 @@ use crate::domain::scheduler::{self, Callee, Scheduler};
 use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{
-    Clock, blocks, bootstrap, feed, pruning, rollouts, rotation, settings, signing_keys, tokens, triggers,
+    Clock, blocks, bootstrap, feed, pruning, reports, rotation, settings, signing_keys, tokens, triggers,
     verification,
 };
 use crate::graphql::GraphqlConfig;
@@ -158,9 +160,9 @@ pub enum ControlError {
     /// Deployments beyond the most.
     #[error("old deployments cannot be removed")]
     Pruning(#[source] crate::domain::Error),
-    /// A rollout that an edge stopped.
-    #[error("the rollout cannot be ended")]
-    Rollout(#[source] crate::domain::Error),
+    /// What an edge reports.
+    #[error("what the edge reports cannot be written down")]
+    Report(#[source] crate::domain::Error),
     /// The resolver.
     #[error("the DNS resolver cannot be set up")]
     Dns(#[from] hickory_resolver::net::NetError),
@@ -202,6 +204,7 @@ pub struct State {
     pub(crate) signing_keys: signing_keys::Known,
     pub(crate) builds: Builds,
     pub(crate) edges: Edges,
+    pub(crate) calls: Arc<Calls>,
     /// Becomes true when the server is to end, for what would otherwise go on and on.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -273,6 +276,7 @@ impl ControlApi {
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
             edges: Edges::default(),
+            calls: Arc::default(),
             stopping: watch::Sender::new(false),
         };
         let state = Arc::new(state);
@@ -326,12 +330,26 @@ impl ControlApi {
         pruning::all(&self.state).await.map_err(ControlError::Pruning)
     }
 
-    /// Ends a rollout that an edge has stopped, unless it has ended meanwhile.
+    /// Takes over what the edge of this process reports.
+    ///
+    /// # Errors
+    /// When the database fails; then it may be reported again.
+    pub async fn report(&self, report: &Report) -> Result<(), ControlError> {
+        reports::take(&self.state, reports::HERE, report).await.map_err(ControlError::Report)
+    }
+
+    /// Deployments that no edge has reported on yet, for the edge of this process to look at.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn rollout_failed(&self, failure: &RolloutFailure) -> Result<(), ControlError> {
-        rollouts::fail(&self.state, failure).await.map_err(ControlError::Rollout)
+    pub async fn awaited(&self) -> Result<Vec<Awaited>, ControlError> {
+        reports::awaited(&self.state).await.map_err(ControlError::Report)
+    }
+
+    /// Whoever calls functions where this process has no edge: edges that are processes of their own.
+    #[must_use]
+    pub fn remote_callee(&self) -> Arc<dyn Callee> {
+        Arc::new(Remote(self.state.calls.clone()))
     }
 
     /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.

@@ -5,6 +5,7 @@
 mod support;
 
 use af_content::{car, unixfs};
+use af_contract::edge::{Awaited, DeploymentReport, Report};
 use af_contract::{Change, FunctionState, Guard, RolloutFailure, Tally};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
@@ -19,6 +20,12 @@ struct Scene {
 }
 
 impl Scene {
+    /// The edge of this process says so.
+    async fn stopped(&self, failure: &RolloutFailure) {
+        let report = Report { rollouts: vec![failure.clone()], ..Report::default() };
+        self.served.control.report(&report).await.unwrap();
+    }
+
     async fn new() -> Self {
         let served = Served::start().await;
         let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -236,9 +243,9 @@ async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
         active: Tally { requests: 9, failures: 0 },
     };
     let other = RolloutFailure { rollout: "rol_1".into(), ..failure.clone() };
-    scene.served.control.rollout_failed(&other).await.unwrap();
+    scene.stopped(&other).await;
     assert!(scene.told().await.rollout.is_some());
-    scene.served.control.rollout_failed(&failure).await.unwrap();
+    scene.stopped(&failure).await;
     assert!(scene.told().await.rollout.is_none());
     let (_, ended) = scene.call("get", "/rollout", Value::Null).await;
     assert_eq!(ended["status"], "ROLLED_BACK");
@@ -247,7 +254,7 @@ async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
         "4 of 8 requests to it failed within a minute, and 0 of 9 to the active deployment"
     );
     assert_eq!(scene.actions().await[0], "deployment.roll_back");
-    scene.served.control.rollout_failed(&failure).await.unwrap();
+    scene.stopped(&failure).await;
     assert_eq!(scene.actions().await[1], "deployment.create", "it is told once");
     let (_, anew) = scene.call("put", "/rollout", share(&second, 1)).await;
     assert_ne!(anew["id"], ended["id"]);
@@ -317,7 +324,64 @@ async fn a_function_has_a_hundred_deployments_and_loses_the_oldest() {
 
 const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
 
+async fn a_status_is_what_edges_report() {
+    let scene = Scene::new().await;
+    let report = async |deployment: &Value, failure: Option<&str>| {
+        let deployment = deployment["id"].as_str().unwrap().to_owned();
+        let deployments = vec![DeploymentReport { deployment, failure: failure.map(Into::into) }];
+        scene.served.control.report(&Report { deployments, ..Report::default() }).await.unwrap();
+    };
+    // Of the function, its newest and its first deployment, for clients of REST and GraphQL.
+    let statuses = async || {
+        let (_, function) = scene.call("get", "", Value::Null).await;
+        let (_, list) = scene.call("get", "/deployments", Value::Null).await;
+        let query = format!(
+            "query {{ afFunction(where: {{ id: \"{}\" }}) {{ status deployments {{ status statusReason }} }} }}",
+            scene.function
+        );
+        let (_, said) = scene.served.call("post", "/graphql", Some(OWNER), json!({ "query": query })).await;
+        let other = &said["data"]["afFunction"];
+        assert_eq!(other["status"], function["status"], "{said}");
+        let deployments = list["data"].as_array().unwrap();
+        for (one, other) in deployments.iter().zip(other["deployments"].as_array().unwrap()) {
+            assert_eq!((&one["status"], &one["statusReason"]), (&other["status"], &other["statusReason"]));
+        }
+        let of = |row: &Value| row["status"].as_str().unwrap().to_owned();
+        [of(&function), of(&deployments[0]), of(deployments.last().unwrap())]
+    };
+    let first = scene.deploy("").await;
+    assert_eq!(first["status"], "DEPLOYING", "nobody can run it yet");
+    assert_eq!(statuses().await, ["DEPLOYING"; 3]);
+    let (function, deployment) = (scene.function.clone(), first["id"].as_str().unwrap().to_owned());
+    let awaited = scene.served.control.awaited().await.unwrap();
+    assert_eq!(awaited, [Awaited { function, deployment }], "edges are asked for it");
+    report(&first, Some("content is missing")).await;
+    assert_eq!(statuses().await, ["FAILED"; 3]);
+    let (_, list) = scene.call("get", "/deployments", Value::Null).await;
+    assert_eq!(list["data"][0]["statusReason"], "this server: content is missing");
+    // It could later, and that is what counts.
+    report(&first, None).await;
+    assert_eq!(statuses().await, ["ACTIVE"; 3]);
+    assert!(scene.served.control.awaited().await.unwrap().is_empty());
+    report(&json!({ "id": "dep_1" }), None).await;
+    let second = scene.deploy("&percent=10").await;
+    assert_eq!(statuses().await, ["ACTIVE", "DEPLOYING", "ACTIVE"]);
+    report(&second, None).await;
+    assert_eq!(statuses().await, ["ACTIVE", "ACTIVE", "ACTIVE"], "some clients get it");
+    scene.call("post", "/promote", json!({ "deployment": null })).await;
+    assert_eq!(statuses().await, ["DEPLOYING", "DEPLOYING", "INACTIVE"], "edges say it once more");
+    // What was never ready is not waited for any more once another one is to answer.
+    scene.call("post", "/rollback", json!({ "deployment": null })).await;
+    assert_eq!(scene.served.control.awaited().await.unwrap().len(), 1);
+    report(&first, None).await;
+    report(&second, Some("late")).await;
+    assert_eq!(statuses().await, ["ACTIVE", "INACTIVE", "ACTIVE"]);
+    scene.call("patch", "", json!({ "status": "INACTIVE" })).await;
+    assert_eq!(statuses().await, ["INACTIVE"; 3]);
+}
+
 crate::on_both!(
+    a_status_is_what_edges_report,
     old_deployments_go_and_what_is_needed_stays,
     a_function_has_a_hundred_deployments_and_loses_the_oldest,
     an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,

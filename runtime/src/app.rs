@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicU64;
 use af_content::bitswap::Counters;
 use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
+use af_contract::edge::Awaited;
 use af_contract::trigger::{Answered, Tick};
-use af_contract::{Change, DomainName, DomainState, RolloutFailure, Update};
+use af_contract::{Change, DomainName, DomainState, Update};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -20,10 +21,11 @@ use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::content::ContentStore;
 use crate::host::egress::IpNet;
-use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service, Stopped};
+use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service};
 use crate::listen::{ListenConfig, Listeners, ProxyProtocol, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::reports::Reports;
 use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::site::Sites;
@@ -103,7 +105,8 @@ impl Edge {
             blocks.clone(),
             config.compiler.clone(),
         )?;
-        let router = RuntimeRouter::new(&config.domains, blocks, artifacts);
+        let reports = Reports::default();
+        let router = RuntimeRouter::new(&config.domains, blocks, artifacts, reports.clone());
         let metrics = sandbox.metrics().clone();
         metrics.watch(sources);
         let tls = config.tls.as_ref().map(|(tls, secure)| -> Result<_, TlsError> {
@@ -138,7 +141,7 @@ impl Edge {
                 secure,
                 sites: Sites::new(content),
                 gateway: config.gateway.clone(),
-                stopped: Stopped::default(),
+                reports,
             }),
         })
     }
@@ -177,10 +180,15 @@ impl Edge {
         self.service.trigger(tick).await
     }
 
-    /// The next rollout that this edge stopped because its candidate failed too often, for the control plane to end it everywhere.
-    /// `None`: there will be no more.
-    pub async fn stopped_rollout(&self) -> Option<RolloutFailure> {
-        self.service.stopped.next().await
+    /// Makes deployments ready that the control plane has heard nothing of yet, and reports what became of each.
+    pub fn prepare(&self, awaited: Vec<Awaited>) {
+        self.service.router().prepare(awaited);
+    }
+
+    /// What this edge has to tell the control plane.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.service.reports
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

@@ -14,6 +14,7 @@ pub mod http;
 pub mod listen;
 pub mod metrics;
 pub mod proxy;
+pub mod reports;
 pub mod request_id;
 pub mod router;
 pub mod sandbox;

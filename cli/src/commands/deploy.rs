@@ -1,6 +1,5 @@
 //! `af functions deploy`: hash, send, and wait until the function answers with the new code.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use af_content::private::{self, Cipher};
@@ -11,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::functions::{new, unsupported};
+use super::live::{Live, wait_until_active};
 use super::named::{FUNCTION, find, lookup};
 use super::package::Package;
 use super::plan::{self, Origin, Plan};
@@ -19,12 +19,6 @@ use crate::args::Deploy;
 use crate::client::{Api, Upload, text};
 use crate::output::Output;
 use crate::project_file::ProjectFile;
-
-/// How long a new deployment may take to answer: compiling a JavaScript engine takes 15 s on 2 cores.
-const READY: Duration = Duration::from_secs(120);
-
-/// Between two questions whether it answers.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Sends a component and returns when it answers.
 pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Result<()> {
@@ -76,8 +70,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
         Some(_) => Live::candidate(&deployment),
         None => Live::manifest(&deployment),
     };
-    let ready = wait_until_live(&url, &live).await;
-    steps
+    let ready = wait_until_active(api, &url, &live, &deployment).await;
+    let deployment = steps
         .time("ready", ready)
         .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
 
@@ -128,62 +122,6 @@ fn report(done: &Done, output: &Output) {
     output.result(&value, &output.fields(&fields));
 }
 
-/// What an edge says of itself when a deployment is live.
-pub struct Live<'a> {
-    /// Where it says so.
-    place: &'static str,
-    /// The field.
-    key: &'static str,
-    /// What it is then.
-    cid: &'a str,
-}
-
-impl<'a> Live<'a> {
-    /// Of a function's deployment.
-    pub fn manifest(deployment: &'a Value) -> Self {
-        Self { place: "live", key: "manifest", cid: text(deployment, "manifestCid") }
-    }
-
-    /// Of a deployment that some clients get.
-    pub fn candidate(deployment: &'a Value) -> Self {
-        Self { place: "candidate", ..Self::manifest(deployment) }
-    }
-
-    /// Of a site's.
-    pub fn root(cid: &'a str) -> Self {
-        Self { place: "live", key: "root", cid }
-    }
-
-    fn is(&self, state: &Value, key: &str) -> bool {
-        state.get(key).is_some_and(|value| text(value, self.key) == self.cid)
-    }
-}
-
-/// Asks the edge until this deployment answers at `url`, or says that it cannot.
-pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()> {
-    let url = format!("{url}/.well-known/af-deployment");
-    let http = edge_client(&url)?;
-    let deadline = Instant::now() + READY;
-    let mut last = String::from("it did not answer in time");
-    while Instant::now() < deadline {
-        match http.get(&url).send().await {
-            Ok(response) => {
-                let state: Value = response.json().await.unwrap_or_default();
-                if wanted.is(&state, wanted.place) {
-                    return Ok(());
-                }
-                if let Some(failed) = state.get("failed").filter(|_| wanted.is(&state, "failed")) {
-                    bail!("{} [{}]", text(failed, "detail"), text(failed, "code"));
-                }
-                last = format!("{url} still answers with another deployment");
-            }
-            Err(error) => last = format!("{url} cannot be reached: {}", error.without_url()),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    bail!(last)
-}
-
 /// Says what to do about a function that is not there, and which one may be meant.
 async fn missing(api: &Api, name: &str) -> anyhow::Result<Value> {
     let advice = || format!("make it first with `af functions create --name {name}`, or add --create");
@@ -220,17 +158,6 @@ pub fn describe(assets: &Folder) -> String {
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever
-/// the system's resolver thinks of such names.
-fn edge_client(url: &str) -> anyhow::Result<reqwest::Client> {
-    let url = url::Url::parse(url).context("the control API told a URL that is none")?;
-    let mut client = reqwest::Client::builder().timeout(READY);
-    if let Some(host) = url.host_str().filter(|host| host.ends_with(".localhost")) {
-        let port = url.port_or_known_default().unwrap_or(80);
-        client = client.resolve(host, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).no_proxy();
-    }
-    Ok(client.build()?)
-}
-
 /// How long each step took.
 #[derive(Debug)]
 pub struct Steps {

@@ -7,7 +7,8 @@ use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::deploy::{self, Live};
+use super::deploy;
+use super::live::{Live, wait_until_active};
 use super::named::{self, FUNCTION, find};
 use super::{rollouts, routes, storage, triggers};
 use crate::args::{Create, Functions, Named, Rollback, Update};
@@ -161,7 +162,7 @@ async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Resu
     let body = json!({ "deployment": options.to });
     let deployment = api.send(Method::POST, &path, &body).await?;
     let url = text(&function, "invokeUrl");
-    deploy::wait_until_live(url, &Live::manifest(&deployment)).await?;
+    let deployment = wait_until_active(api, url, &Live::manifest(&deployment), &deployment).await?;
     let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
     output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
     Ok(())

@@ -8,6 +8,7 @@ mod edges;
 mod fetch;
 mod functions;
 mod gateway;
+mod live;
 mod login;
 mod master_key;
 mod members;

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::deploy::{Live, wait_until_live};
+use super::live::{Live, wait_until_active};
 use super::named::{FUNCTION, find};
 use crate::args::rollouts::{Abort, Approve, Promote, Prune, Rollout};
 use crate::client::{Api, ApiError, text};
@@ -23,7 +23,7 @@ pub async fn rollout(api: &Api, options: Rollout, output: &Output) -> anyhow::Re
     });
     let rollout = api.send(Method::PUT, &path(&function, "rollout"), &body).await?;
     let url = text(&function, "invokeUrl");
-    let ready = wait_until_live(url, &Live::candidate(&deployment)).await;
+    let ready = wait_until_active(api, url, &Live::candidate(&deployment), &deployment).await;
     ready.context("the rollout has begun, but its deployment does not answer, so no client gets it")?;
     output.result(&rollout, &format!("{url}: {}", sentence(&rollout)));
     Ok(())
@@ -39,7 +39,7 @@ pub async fn promote(api: &Api, options: Promote, output: &Output) -> anyhow::Re
     let body = json!({ "deployment": chosen.as_ref().map(|deployment| text(deployment, "id")) });
     let deployment = api.send(Method::POST, &path(&function, "promote"), &body).await?;
     let url = text(&function, "invokeUrl");
-    wait_until_live(url, &Live::manifest(&deployment)).await?;
+    let deployment = wait_until_active(api, url, &Live::manifest(&deployment), &deployment).await?;
     let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
     output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
     Ok(())
@@ -62,7 +62,7 @@ pub async fn approve(api: &Api, options: Approve, output: &Output) -> anyhow::Re
     let function = find(api, FUNCTION, text(&function, "id")).await?;
     let url = text(&function, "invokeUrl");
     let message = if text(&function, "currentDeploymentId") == id {
-        wait_until_live(url, &Live::manifest(&deployment)).await?;
+        wait_until_active(api, url, &Live::manifest(&deployment), &deployment).await?;
         format!("allowed {}; {url} runs it", widens(&deployment))
     } else {
         format!(

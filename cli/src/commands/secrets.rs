@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::deploy::{Live, wait_until_live};
 use super::functions::utc;
+use super::live::{Live, wait_until_live};
 use super::named::{FUNCTION, find};
 use super::settings;
 use crate::args::secrets::{Change, Env, Of, Secrets};

@@ -60,16 +60,13 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         edge.watch_rates(alone);
     }
     content.watch(&edge);
-    if let Some(alone) = control.counted_alone() {
-        edge.watch_rates(alone);
-    }
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
 
     let mut running = Running::default();
     running.feed(&control, &edge, known);
-    running.rollouts(&control, &edge);
+    running.reports(&control, &edge);
     running.control(&control, listener, Arc::new(Triggered(edge.clone())));
     running.edge(&edge, bound);
     let said = Said {

@@ -10,8 +10,9 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
-use super::deploy::{Live, Steps, describe, wait_until_live};
+use super::deploy::{Steps, describe};
 use super::functions::mark;
+use super::live::{Live, wait_until_live};
 use super::named::{self, SITE, find, lookup};
 use super::package::Package;
 use crate::args::sites::{CreateSite, DeploySite, NamedSite, RollbackSite, Sites, UpdateSite};

@@ -8,13 +8,17 @@ mod envelope;
 mod join;
 mod key;
 mod proof;
+mod report;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::envelope::{Share, seal};
 pub use self::join::{JoinAnswer, JoinRequest, JoinToken};
 pub use self::key::{KeyPair, PUBLIC_BYTES, PublicKey};
-pub use self::proof::{PROOF_SECONDS, Proof, prove};
+pub use self::proof::{Bound, PROOF_SECONDS, Proof, prove};
+pub use self::report::{
+    Awaited, Call, CallEnd, DeploymentReport, REASON, REPORTED, Report, Work, WorkRequest,
+};
 
 use crate::Update;
 
@@ -64,6 +68,9 @@ pub enum EdgeError {
     /// Too old, or from the future.
     #[error("it is too old, or the clocks of both sides differ by more than a minute")]
     Time,
+    /// The body is another one than the proof was made for.
+    #[error("its body is another one than the proof was made for")]
+    Body,
     /// The system has no randomness.
     #[error("the system has no randomness")]
     Random,

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,39 @@ struct Claims {
     /// The public half of the key that the answer is sealed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epk: Option<PublicKey>,
+    /// SHA-256 of the request's body, base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bsh: Option<String>,
+}
+
+/// What a proof is bound to besides its edge, its control plane and its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// The public half of the key that the answer is sealed to, where it is.
+    pub share: Option<PublicKey>,
+    body: Option<String>,
+}
+
+impl Bound {
+    /// To the request's body, too.
+    #[must_use]
+    pub fn with_body(self, body: &[u8]) -> Self {
+        Self { body: Some(BASE64.encode(digest(&SHA256, body))), ..self }
+    }
+
+    /// Checks that the proof was made for this body.
+    ///
+    /// # Errors
+    /// When it was made for another one, or for any.
+    pub fn check_body(&self, body: &[u8]) -> Result<(), EdgeError> {
+        if *self == self.clone().with_body(body) { Ok(()) } else { Err(EdgeError::Body) }
+    }
+}
+
+impl From<Option<PublicKey>> for Bound {
+    fn from(share: Option<PublicKey>) -> Self {
+        Self { share, body: None }
+    }
 }
 
 /// A proof that was read, and not verified yet.
@@ -35,7 +69,7 @@ pub struct Proof<'a> {
     claims: Claims,
 }
 
-/// Makes a proof: `edge` (`edge_…`) asks the control plane with the feed key `control`. `share`: what the answer is sealed to.
+/// Makes a proof: `edge` (`edge_…`) asks the control plane with the feed key `control`.
 ///
 /// # Errors
 /// When the system has no randomness.
@@ -43,7 +77,7 @@ pub fn prove(
     key: &KeyPair,
     edge: &str,
     control: &PublicKey,
-    share: Option<PublicKey>,
+    bound: Bound,
     now: i64,
 ) -> Result<String, EdgeError> {
     let mut id = [0; 16];
@@ -54,7 +88,8 @@ pub fn prove(
         iat: now,
         exp: now + PROOF_SECONDS,
         jti: BASE64.encode(id),
-        epk: share,
+        epk: bound.share,
+        bsh: bound.body,
     };
     let claims = serde_json::to_vec(&claims).map_err(|_| EdgeError::Form)?;
     let signed = format!("{}.{}", BASE64.encode(HEADER), BASE64.encode(claims));
@@ -87,26 +122,20 @@ impl<'a> Proof<'a> {
         &self.claims.iss
     }
 
-    /// Checks that the edge with this key made it, for this control plane, a moment ago. Returns what the answer is to be
-    /// sealed to.
+    /// Checks that the edge with this key made it, for this control plane, a moment ago. Returns what else it is bound to.
     ///
     /// # Errors
     /// When one of that is not so.
-    pub fn verify(
-        &self,
-        edge: &PublicKey,
-        control: &PublicKey,
-        now: i64,
-    ) -> Result<Option<PublicKey>, EdgeError> {
+    pub fn verify(self, edge: &PublicKey, control: &PublicKey, now: i64) -> Result<Bound, EdgeError> {
         edge.verify(self.signed.as_bytes(), &self.signature)?;
         if self.claims.aud != *control {
             return Err(EdgeError::Audience);
         }
-        let Claims { iat, exp, .. } = self.claims;
+        let Claims { iat, exp, epk, bsh, .. } = self.claims;
         let lasts = (0..=PROOF_SECONDS).contains(&exp.saturating_sub(iat));
         if !lasts || iat > now.saturating_add(PROOF_SECONDS) || exp < now.saturating_sub(PROOF_SECONDS) {
             return Err(EdgeError::Time);
         }
-        Ok(self.claims.epk)
+        Ok(Bound { share: epk, body: bsh })
     }
 }

@@ -11,11 +11,12 @@ fn pair() -> KeyPair {
 fn a_proof_counts_for_its_edge_its_control_plane_and_its_minute() {
     let (edge, control, other) = (pair(), pair(), pair());
     let share = Share::new().unwrap();
-    let text = prove(&edge, "edge_1", &control.public(), Some(share.public()), 1000).unwrap();
-    let proof = Proof::read(&text).unwrap();
-    assert_eq!(proof.edge(), "edge_1");
-    let verify =
-        |edge: &KeyPair, control: &KeyPair, now| proof.verify(&edge.public(), &control.public(), now);
+    let text = prove(&edge, "edge_1", &control.public(), Some(share.public()).into(), 1000).unwrap();
+    assert_eq!(Proof::read(&text).unwrap().edge(), "edge_1");
+    let verify = |edge: &KeyPair, control: &KeyPair, now| {
+        let bound = Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), now)?;
+        Ok(bound.share)
+    };
     for now in [940, 1000, 1060, 1120] {
         assert_eq!(verify(&edge, &control, now), Ok(Some(share.public())), "{now}");
     }
@@ -31,7 +32,7 @@ fn no_other_algorithm_and_no_other_text_is_a_proof() {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
     let (edge, control) = (pair(), pair());
-    let good = prove(&edge, "edge_1", &control.public(), None, 0).unwrap();
+    let good = prove(&edge, "edge_1", &control.public(), Bound::default(), 0).unwrap();
     let (header, rest) = good.split_once('.').unwrap();
     assert!(BASE64.decode(header).unwrap().starts_with(b"{\"alg\":\"EdDSA\""));
     for other in [r#"{"alg":"none"}"#, r#"{"alg":"HS256","typ":"af-edge+jwt"}"#, "{}", ""] {
@@ -49,6 +50,22 @@ fn no_other_algorithm_and_no_other_text_is_a_proof() {
             Proof::read(&changed).and_then(|proof| proof.verify(&edge.public(), &control.public(), 0));
         assert!(verified.is_err(), "{at}");
     }
+}
+
+#[test]
+fn a_proof_for_a_body_counts_for_that_body_only() {
+    let (edge, control) = (pair(), pair());
+    let bound = |bound: Bound| {
+        let text = prove(&edge, "edge_1", &control.public(), bound, 0).unwrap();
+        Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), 0).unwrap()
+    };
+    let with_body = bound(Bound::default().with_body(b"{}"));
+    assert_eq!(with_body.check_body(b"{}"), Ok(()));
+    assert_eq!(with_body.check_body(b"{ }"), Err(EdgeError::Body));
+    assert_eq!(bound(Bound::default()).check_body(b"{}"), Err(EdgeError::Body), "one for no body");
+    let share = Share::new().unwrap().public();
+    let both = bound(Bound::from(Some(share)).with_body(b""));
+    assert_eq!((both.share, both.check_body(b"")), (Some(share), Ok(())));
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     };
     audit::commit(db, actor, Event::project("deployment.approve", id, &project)).await?;
     state.changes.announce(revision);
-    Ok(deployment)
+    deployments::seen(state, deployment).await
 }
 
 async fn is_newer(

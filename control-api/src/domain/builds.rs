@@ -91,12 +91,12 @@ impl Builds {
         }
     }
 
-    /// Changes whenever a build has begun or ended.
+    /// Changes whenever a build has begun or ended, or an edge has reported on a deployment.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 }
@@ -219,20 +219,6 @@ pub async fn several(
     Ok(state.store.deployed_in(project, ids).await?)
 }
 
-/// What the newest build of each of a project's functions has come to; none for those that were never built.
-///
-/// # Errors
-/// When the actor may not see the project's functions.
-pub async fn newest(
-    state: &State,
-    actor: &Actor,
-    project: &str,
-    functions: &[String],
-) -> Result<Vec<(String, String)>, Error> {
-    access::project(state, actor, project, Noun::Functions.read()).await?;
-    Ok(state.store.newest_builds(functions).await?)
-}
-
 /// The ten newest deployments of each of a project's functions, newest first.
 ///
 /// # Errors
@@ -248,18 +234,6 @@ pub async fn newest_deployed(
         None => access::project(state, actor, project, Noun::Deployments.read()).await.map(drop)?,
     }
     Ok(state.store.newest_deployed(project, functions, NEWEST).await?)
-}
-
-/// What a function is doing: `ACTIVE`, `INACTIVE`, `DEPLOYING` or `FAILED`.
-#[must_use]
-pub fn status(function: &FunctionRow, newest_build: Option<&str>) -> &'static str {
-    match newest_build {
-        _ if function.status == "INACTIVE" => "INACTIVE",
-        Some("DEPLOYING") => "DEPLOYING",
-        // One that runs something goes on with that.
-        Some("FAILED") if function.current_deployment_id.is_none() => "FAILED",
-        _ => "ACTIVE",
-    }
 }
 
 /// Nobody gets what is here for knowing its CID. What is not here, this server's sources may have for everybody.

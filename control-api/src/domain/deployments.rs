@@ -14,7 +14,7 @@ use super::settings::{self, Changes, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, triggers};
 use crate::store::feed::{self, Kind};
-use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows};
+use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports};
 
 /// What a deployment is to be besides its code.
 #[derive(Clone, Debug, Default)]
@@ -179,7 +179,13 @@ pub async fn create(
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
-    Ok(deployment)
+    seen(state, deployment).await
+}
+
+/// The same deployment as it is after what was committed.
+pub(super) async fn seen(state: &State, deployment: DeploymentRow) -> Result<DeploymentRow, Error> {
+    // It may be gone already.
+    Ok(state.store.deployment(&deployment.id).await?.unwrap_or(deployment))
 }
 
 /// Makes an older deployment what the function runs: the given one, or the one before the current.
@@ -220,7 +226,7 @@ pub(super) async fn make_active(
     let revision = activate(state, &mut db, row, &target).await?;
     audit::commit(db, actor, Event::project(action, &target.id, &project)).await?;
     state.changes.announce(revision);
-    Ok(target)
+    seen(state, target).await
 }
 
 /// Deploys what a function runs once more, with other settings. The manifest is to be stored with it.
@@ -381,6 +387,8 @@ async fn insert(
         approver_id: terms.approver.filter(|_| !terms.widens.is_empty()),
         widens: (!terms.widens.is_empty()).then(|| serde_json::json!(terms.widens).to_string()),
         activates: i64::from(terms.activates),
+        status: "INACTIVE".into(),
+        status_reason: None,
     };
     deployments::insert(db, &deployment).await?;
     Ok(deployment)
@@ -409,6 +417,8 @@ async fn point(
     function.updated_at = now();
     rows::update(db, &function).await?;
     triggers::schedule(state, db, &function).await?;
+    reports::forget_awaited(db, &function.id).await?;
+    reports::expect(db, &deployment.id).await?;
     rollouts::settle(db, &function.id, &deployment.id).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)
 }

@@ -5,8 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use af_contract::edge::{
-    EdgeError, FeedPage, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, seal,
+    Bound, EdgeError, FeedPage, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey,
+    seal,
 };
+use serde::Serialize;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -14,8 +16,9 @@ use zeroize::Zeroizing;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::projects::commit;
+use super::reports::Reporter;
 use super::{Actor, Error, PAGE, Page, State, feed, id, now};
-use crate::store::{EdgeRow, FeedKeyRow, edges};
+use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
 const JOIN_TIME: i64 = 60 * 60 * 1000;
@@ -63,8 +66,30 @@ pub struct NewEdge {
 /// An edge that has proven itself by a request.
 pub struct Known {
     row: EdgeRow,
-    /// What the answer is sealed to.
-    share: Option<PublicKey>,
+    /// What the answer is sealed to, and the request's body.
+    bound: Bound,
+}
+
+impl Known {
+    /// `edge_…`
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.row.id
+    }
+
+    /// As it reports.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter<'_> {
+        Reporter { id: &self.row.id, name: &self.row.name }
+    }
+
+    /// Checks that its request has this body.
+    ///
+    /// # Errors
+    /// When it was sent with another one.
+    pub fn check_body(&self, body: &[u8]) -> Result<(), Error> {
+        self.bound.check_body(body).map_err(|error| Error::invalid("invalid_proof", error.to_string()))
+    }
 }
 
 /// All edges, by name.
@@ -127,8 +152,10 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
     if !edges::delete(&mut db, edge).await? {
         return Err(Error::not_found("edge", edge));
     }
+    reports::forget_edge(&mut db, edge).await?;
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
     state.edges.seen().remove(edge);
+    state.calls.forget(edge);
     state.edges.removed.send_modify(|count| *count += 1);
     Ok(())
 }
@@ -173,8 +200,8 @@ pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
     let public = row.public_key.as_deref().ok_or(Error::Unauthenticated)?;
     let public = PublicKey::new(public).map_err(internal)?;
     let key = feed_key(state).await?;
-    let share = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
-    Ok(Known { row, share })
+    let bound = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
+    Ok(Known { row, bound })
 }
 
 /// What an edge is told: the next page, sealed to it and signed; where there is none, once there is one or its time is over.
@@ -182,12 +209,6 @@ pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
 /// # Errors
 /// When the edge is removed meanwhile, or the database fails.
 pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest) -> Result<Vec<u8>, Error> {
-    let share = edge.share.ok_or_else(|| {
-        Error::invalid(
-            "invalid_proof",
-            "the proof of a request for the feed has the key that it is sealed to",
-        )
-    })?;
     let key = feed_key(state).await?;
     let mut revisions = state.changes.subscribe();
     let mut removed = state.edges.removed.subscribe();
@@ -216,16 +237,46 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
             () = tokio::time::sleep_until(until) => over = true,
         }
     };
-    // It may have been removed while it waited.
-    if state.store.edge(&edge.row.id).await?.is_none() {
-        return Err(Error::Unauthenticated);
+    check(state, edge).await?;
+    sealed(state, edge, proof, &page).await
+}
+
+/// Checks that an edge still is one: it may have been removed while it waited.
+///
+/// # Errors
+/// When it is none any more.
+pub(super) async fn check(state: &State, edge: &Known) -> Result<(), Error> {
+    match state.store.edge(&edge.row.id).await? {
+        Some(row) if row.public_key == edge.row.public_key => Ok(()),
+        _ => Err(Error::Unauthenticated),
     }
-    let text =
-        Zeroizing::new(serde_json::to_vec(&page).map_err(|error| internal(std::io::Error::other(error)))?);
-    seal(&key.pair, proof, &share, text).map_err(|error| Error::invalid("invalid_proof", error.to_string()))
+}
+
+/// An answer to the request with this proof, signed, and sealed to the edge.
+///
+/// # Errors
+/// When the proof has no key to seal it to.
+pub(super) async fn sealed(
+    state: &State,
+    edge: &Known,
+    proof: &str,
+    answer: &impl Serialize,
+) -> Result<Vec<u8>, Error> {
+    let refused = |detail: &str| Error::invalid("invalid_proof", detail);
+    let share = edge.bound.share.ok_or_else(|| {
+        refused("the proof of a request whose answer is sealed has the key that it is sealed to")
+    })?;
+    let text = serde_json::to_vec(answer).map_err(|error| internal(std::io::Error::other(error)))?;
+    let key = feed_key(state).await?;
+    seal(&key.pair, proof, &share, Zeroizing::new(text)).map_err(|error| refused(&error.to_string()))
 }
 
 impl Edges {
+    /// Changes whenever an edge is removed.
+    pub(super) fn removals(&self) -> watch::Receiver<u64> {
+        self.removed.subscribe()
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -84,6 +84,8 @@ pub async fn create(
         slug: slug.as_ref().map_or_else(|| name.slug().to_string(), Slug::to_string),
         status: "ACTIVE".into(),
         current_deployment_id: None,
+        reported: None,
+        build: None,
         routes: routes.as_ref().map(RouteTable::to_string),
         created_at: now,
         updated_at: now,

@@ -6,7 +6,7 @@ use super::access::{self, Grant, Noun};
 use super::audit::{self, Event};
 use super::{Actor, Call, Error, State, approvals, deployments, id, now};
 use crate::store::feed::{self, Kind};
-use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, rollouts};
+use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, reports, rollouts};
 
 const RUNNING: &str = "RUNNING";
 
@@ -153,6 +153,7 @@ pub(super) async fn begin(
         return Err(Error::conflict("rollout_running", detail));
     }
     let now = now();
+    let is_new = known.is_none();
     let mut rollout = known.unwrap_or_else(|| RolloutRow {
         function_id: function.id.clone(),
         id: id::new("rol"),
@@ -172,6 +173,9 @@ pub(super) async fn begin(
     rollout.min_requests = share.min_requests.map_or(rollout.min_requests, i64::from);
     rollout.updated_at = now;
     rollouts::put(db, &rollout).await?;
+    if is_new {
+        reports::expect(db, &candidate.id).await?;
+    }
     Ok(rollout)
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::asker::{actor, project, state};
 use super::failure::{Failure, Result};
-use super::loaders::{self, Built, Current, Newest};
+use super::loaders::{self, Current, Newest};
 use super::scalars::{Date, Listing, PaginationInput};
 use crate::domain::Error;
 use crate::domain::builds::{self, Source};
@@ -69,9 +69,9 @@ macro_rules! surface {
                 Active,
                 /// Is switched off.
                 Inactive,
-                /// Its newest deployment is being built.
+                /// Its newest deployment is being built, or no edge has made it ready yet.
                 Deploying,
-                /// Its newest deployment could not be built, and there is no older one.
+                /// Its newest deployment could not be built and there is no older one, or no edge can use it.
                 Failed,
             }
 
@@ -135,10 +135,8 @@ macro_rules! surface {
                     None
                 }
 
-                async fn status(&self, ctx: &Context<'_>) -> Result<Status> {
-                    let key = Built { project: self.0.project_id.clone(), function: self.0.id.clone() };
-                    let newest = loaders::one(ctx, key).await?;
-                    Ok(Status::of(builds::status(&self.0, newest.as_deref())))
+                async fn status(&self) -> Status {
+                    Status::of(self.0.status())
                 }
 
                 async fn current_deployment_id(&self) -> Option<ID> {

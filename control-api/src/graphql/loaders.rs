@@ -25,13 +25,6 @@ pub(super) struct Current {
     pub(super) deployment: String,
 }
 
-/// What the newest build of a project's function has come to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Built {
-    pub(super) project: String,
-    pub(super) function: String,
-}
-
 /// A function's newest deployments.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Newest {
@@ -89,10 +82,6 @@ macro_rules! load {
 load!(Current, DeployedRow, |key| (&key.project, &key.deployment), |loads, project, ids| async {
     let rows = builds::several(&loads.state, &loads.actor, project, &ids).await?;
     Ok::<_, Error>(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
-});
-
-load!(Built, String, |key| (&key.project, &key.function), |loads, project, ids| {
-    builds::newest(&loads.state, &loads.actor, project, &ids)
 });
 
 load!(Newest, Vec<DeployedRow>, |key| (&key.project, &key.function), |loads, project, ids| async {

@@ -69,6 +69,11 @@ pub(super) struct Deployment {
     widens: Vec<String>,
     /// Null: it widens nothing. `AWAITING_APPROVAL`: it does not run, also at its preview host, until it is allowed. `APPROVED`: it is.
     approval: Option<&'static str>,
+    /// `DEPLOYING`: it is to answer, and no edge has reported on it yet. `ACTIVE`: an edge answers by it, all clients or, while it is
+    /// rolled out, some. `FAILED`: no edge can use it; those that had another one go on with that. `INACTIVE`: it is not to answer.
+    status: String,
+    /// Why an edge cannot use it, also while others can.
+    status_reason: Option<String>,
     /// `usr_…`: who allowed it.
     approver_id: Option<String>,
     /// `usr_…`
@@ -200,6 +205,8 @@ impl Deployment {
             author: row.author,
             widens,
             approval,
+            status: row.status,
+            status_reason: row.status_reason,
             approver_id: row.approver_id,
             author_id: row.author_id,
             created_at: row.created_at,

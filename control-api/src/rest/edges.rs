@@ -11,13 +11,15 @@ use axum::extract::{Request, State as Shared};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::{any, get, post};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List, auth, gateway};
 use crate::app::State;
-use crate::domain::{Actor, Error, edges};
+use crate::domain::edges::Known;
+use crate::domain::{Actor, Error, calls, edges, reports};
 use crate::store::EdgeRow;
 
 /// A server that answers requests, and takes what it serves from here.
@@ -120,6 +122,8 @@ pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
     Router::new()
         .route("/v1/edge/join", post(join))
         .route("/v1/edge/feed", get(feed))
+        .route("/v1/edge/report", post(report))
+        .route("/v1/edge/work", post(work))
         .route("/v1/edge/ipfs/{*path}", content)
 }
 
@@ -137,10 +141,40 @@ async fn feed(
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
     let edge = edges::authenticate(&state, proof).await?;
-    let page = Box::pin(edges::page(&state, &edge, proof, &wanted)).await?;
-    let mut response = Response::new(Body::from(Bytes::from(page)));
+    Ok(sealed(Box::pin(edges::page(&state, &edge, proof, &wanted)).await?))
+}
+
+async fn report(
+    Shared(state): Shared<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let edge = edges::authenticate(&state, auth::token(&headers)?).await?;
+    reports::take(&state, edge.reporter(), &said(&edge, &body)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn work(
+    Shared(state): Shared<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Failure> {
+    let proof = auth::token(&headers)?;
+    let edge = edges::authenticate(&state, proof).await?;
+    let wanted = said(&edge, &body)?;
+    Ok(sealed(Box::pin(calls::work(&state, &edge, proof, &wanted)).await?))
+}
+
+/// The body that an edge has proven to have sent.
+fn said<T: DeserializeOwned>(edge: &Known, body: &[u8]) -> Result<T, Error> {
+    edge.check_body(body)?;
+    serde_json::from_slice(body).map_err(|error| Error::invalid("invalid_json", error.to_string()))
+}
+
+fn sealed(answer: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(answer));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    Ok(response)
+    response
 }
 
 /// All content that is here: an edge may have to serve any of it.

@@ -29,8 +29,9 @@ pub(super) struct Function {
     slug: String,
     /// Where it answers.
     invoke_url: String,
-    /// `ACTIVE` or `INACTIVE`.
-    status: String,
+    /// `INACTIVE`: switched off. `DEPLOYING`: its newest deployment is being built, or no edge has reported on it yet. `FAILED`: it could not
+    /// be built and there is no older one, or no edge can use it. `ACTIVE`: it answers, or would if it had a deployment.
+    status: &'static str,
     /// What answers; null before the first deploy.
     current_deployment_id: Option<String>,
     /// Path pattern -> target; null: no table.
@@ -86,14 +87,14 @@ pub(super) struct Filter {
 
 impl Function {
     fn of(state: &State, row: FunctionRow) -> Result<Self, Failure> {
-        let routes = functions::routes(&row)?;
+        let (routes, status) = (functions::routes(&row)?, row.status());
         Ok(Self {
             invoke_url: state.invoke_url(&row.slug),
             id: row.id,
             project_id: row.project_id,
             name: row.name,
             slug: row.slug,
-            status: row.status,
+            status,
             current_deployment_id: row.current_deployment_id,
             routes,
             created_at: row.created_at,

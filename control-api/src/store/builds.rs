@@ -2,6 +2,7 @@
 
 use sqlx::AssertSqlSafe;
 
+use super::reports::{rollout, status};
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
@@ -21,7 +22,7 @@ pub struct DeployedRow {
     pub blake3: Option<String>,
     /// The directory of files that it may read.
     pub assets_cid: Option<String>,
-    /// `DEPLOYING`, `FAILED`, or what its function is while this is what it runs: `ACTIVE` or `INACTIVE`.
+    /// `DEPLOYING` or `FAILED`, by its build or by what the edges report; `ACTIVE` where one answers by it; else `INACTIVE`.
     pub status: String,
     /// Why it failed.
     pub reason: Option<String>,
@@ -54,11 +55,14 @@ pub struct BuildRow {
     pub updated_at: i64,
 }
 
-const DEPLOYMENTS: &str =
-    "select d.id, d.function_id, coalesce(b.source_cid, d.code_cid) as cid, d.blake3, d.assets_cid,
-    case when f.current_deployment_id = d.id then f.status else 'INACTIVE' end as status, b.reason,
+const DEPLOYMENTS: &str = concat!(
+    "select d.id, d.function_id, coalesce(b.source_cid, d.code_cid) as cid, d.blake3, d.assets_cid, ",
+    status!(),
+    " as status, coalesce(d.report_reason, b.reason) as reason,
     d.created_at, coalesce(b.updated_at, d.created_at) as updated_at
-    from deployments d join functions f on f.id = d.function_id left join builds b on b.id = d.id";
+    from deployments d join functions f on f.id = d.function_id left join builds b on b.id = d.id ",
+    rollout!()
+);
 
 const BUILDS: &str =
     "select b.id, b.function_id, b.source_cid as cid, cast(null as text) as blake3, b.assets_cid,
@@ -125,24 +129,6 @@ impl Store {
             );
             let query = sql::query_as(AssertSqlSafe(query)).bind(project).bind(each);
             found.extend(each_of(query, functions).fetch_all(&self.reader).await?);
-        }
-        Ok(found)
-    }
-
-    /// The status of the newest build of each of these functions that has one.
-    pub(crate) async fn newest_builds(
-        &self,
-        functions: &[String],
-    ) -> Result<Vec<(String, String)>, StoreError> {
-        let mut found = Vec::new();
-        for functions in functions.chunks(IDS) {
-            let places = sql::places(1, functions.len());
-            let query = format!(
-                "select function_id, status from builds where id in
-                 (select max(id) from builds where function_id in ({places}) group by function_id)"
-            );
-            let query = each_of(sql::query_as(AssertSqlSafe(query)), functions);
-            found.extend(query.fetch_all(&self.reader).await?);
         }
         Ok(found)
     }

@@ -1,5 +1,6 @@
 //! Deployments: an index of manifests.
 
+use super::reports::{rollout, status};
 use super::sql::{self, Connection};
 use super::{Store, StoreError, parse};
 use af_contract::ContentId;
@@ -51,6 +52,10 @@ pub struct DeploymentRow {
     pub approver_id: Option<String>,
     /// Not 0: it becomes active when it is allowed.
     pub activates: i64,
+    /// `DEPLOYING`, `ACTIVE` or `FAILED`, as the edges report, of what is to answer; else `INACTIVE`.
+    pub status: String,
+    /// Why an edge cannot use it.
+    pub status_reason: Option<String>,
 }
 
 /// What a deployment is made of.
@@ -61,11 +66,15 @@ pub(crate) struct Contents {
     pub assets: Option<ContentId>,
 }
 
-const SELECT: &str = "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
+const SELECT: &str = concat!(
+    "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
     d.world, d.assets_cid, exists (select 1 from content_keys k where k.deployment_id = d.id) as private, d.triggers, d.message, d.source_hash, d.imports,
     d.capabilities, d.author_id, u.name as author, d.created_at,
-    d.widens, d.approver_id, d.activates
-    from deployments d join functions f on f.id = d.function_id join users u on u.id = d.author_id";
+    d.widens, d.approver_id, d.activates, d.report_reason as status_reason, ",
+    status!(),
+    " as status from deployments d join functions f on f.id = d.function_id join users u on u.id = d.author_id ",
+    rollout!()
+);
 
 impl Store {
     pub(crate) async fn deployment(&self, id: &str) -> Result<Option<DeploymentRow>, StoreError> {

@@ -14,10 +14,14 @@ pub struct FunctionRow {
     pub name: String,
     /// Unique on the platform.
     pub slug: String,
-    /// `ACTIVE` or `INACTIVE`.
+    /// `ACTIVE` or `INACTIVE`, as its owner wants it.
     pub status: String,
     /// What answers.
     pub current_deployment_id: Option<String>,
+    /// What edges say of that: `DEPLOYING`, `READY` or `FAILED`; none: nobody asked them.
+    pub reported: Option<String>,
+    /// The status of its newest build: `DEPLOYING`, `BUILT` or `FAILED`; none: nothing was ever built for it.
+    pub build: Option<String>,
     /// Its route table, as JSON.
     pub routes: Option<String>,
     /// Milliseconds.
@@ -27,7 +31,8 @@ pub struct FunctionRow {
 }
 
 const SELECT: &str = "select f.id, f.project_id, f.name, f.slug, f.status, f.current_deployment_id,
-    f.routes, f.created_at, f.updated_at from functions f";
+    c.reported, (select b.status from builds b where b.function_id = f.id order by b.id desc limit 1) as build, f.routes, f.created_at, f.updated_at
+    from functions f left join deployments c on c.id = f.current_deployment_id";
 
 impl Store {
     pub(crate) async fn function(&self, id: &str) -> Result<Option<FunctionRow>, StoreError> {
@@ -100,4 +105,19 @@ pub(crate) async fn delete(db: &mut Connection, id: &str) -> Result<(), StoreErr
     sql::query(query).bind(id).execute(&mut *db).await?;
     sql::query("delete from functions where id = $1").bind(id).execute(db).await?;
     Ok(())
+}
+
+impl FunctionRow {
+    /// What it is doing: `ACTIVE`, `INACTIVE`, `DEPLOYING` or `FAILED`.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match (self.build.as_deref(), self.reported.as_deref()) {
+            _ if self.status == "INACTIVE" => "INACTIVE",
+            (Some("DEPLOYING"), _) | (_, Some("DEPLOYING")) => "DEPLOYING",
+            (_, Some("FAILED")) => "FAILED",
+            // One that runs something goes on with that.
+            (Some("FAILED"), _) if self.current_deployment_id.is_none() => "FAILED",
+            _ => "ACTIVE",
+        }
+    }
 }

@@ -116,6 +116,12 @@ impl ArtifactError {
         }
     }
 
+    /// Whether a later attempt may end otherwise: a source was away, or this node was too full.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Unfetched(..) | Self::Storage(_))
+    }
+
     /// A blocking task that panicked or was cancelled.
     pub(crate) fn interrupted(error: tokio::task::JoinError) -> Self {
         Self::Storage(Arc::new(error))

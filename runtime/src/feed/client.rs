@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::Problem;
-use af_contract::edge::{FeedPage, FeedRequest, JoinAnswer, JoinRequest, Share};
+use af_contract::edge::{
+    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Report, Share, Work, WorkRequest,
+};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -21,6 +25,9 @@ const READ: Duration = Duration::from_secs(70);
 /// A page has a thousand changes, each with two dozen deployments and their settings.
 const PAGE: usize = 256 << 20;
 
+/// A few hundred calls.
+const WORK: usize = 4 << 20;
+
 /// Of any other answer.
 const MESSAGE: usize = 64 << 10;
 
@@ -28,18 +35,22 @@ const MESSAGE: usize = 64 << 10;
 pub struct Client {
     http: reqwest::Client,
     feed: Url,
+    report: Url,
+    work: Url,
     identity: Arc<Identity>,
 }
 
 impl Client {
     pub fn new(control: &Url, identity: Arc<Identity>) -> Result<Self, FeedError> {
-        Ok(Self { http: http()?, feed: under(control, "v1/edge/feed"), identity })
+        let under = |path| under(control, path);
+        let (feed, report, work) = (under("v1/edge/feed"), under("v1/edge/report"), under("v1/edge/work"));
+        Ok(Self { http: http()?, feed, report, work, identity })
     }
 
     /// The next page, opened and verified.
     pub async fn ask(&self, wanted: &FeedRequest) -> Result<FeedPage, FeedError> {
         let share = Share::new()?;
-        let proof = self.identity.prove(Some(share.public()))?;
+        let proof = self.identity.prove(Some(share.public()).into())?;
         let request = self.http.get(self.feed.clone()).query(wanted).bearer_auth(&proof);
         let response = answered(request.send().await.map_err(unreachable)?).await?;
         let sealed = body(response, PAGE).await?;
@@ -50,6 +61,29 @@ impl Client {
             return Err(FeedError::Unreadable("the page is another one than was asked for".into()));
         }
         Ok(page)
+    }
+
+    /// Tells what happened here.
+    pub async fn report(&self, report: &Report) -> Result<(), FeedError> {
+        let body = written(report)?;
+        let proof = self.identity.prove(Bound::default().with_body(&body))?;
+        self.post(&self.report, &proof, body).await.map(drop)
+    }
+
+    /// What there is to do, opened and verified, once there is anything or the time is over.
+    pub async fn work(&self, wanted: &WorkRequest) -> Result<Work, FeedError> {
+        let body = written(wanted)?;
+        let share = Share::new()?;
+        let proof = self.identity.prove(Bound::from(Some(share.public())).with_body(&body))?;
+        let response = self.post(&self.work, &proof, body).await?;
+        let sealed = self::body(response, WORK).await?;
+        read(&share.open(&proof, self.identity.feed_key(), &sealed)?)
+    }
+
+    async fn post(&self, url: &Url, proof: &str, body: Vec<u8>) -> Result<Response, FeedError> {
+        let request = self.http.post(url.clone()).header(CONTENT_TYPE, "application/json");
+        let request = request.bearer_auth(proof).body(body);
+        answered(request.send().await.map_err(unreachable)?).await
     }
 }
 
@@ -74,7 +108,7 @@ fn unreachable(error: reqwest::Error) -> FeedError {
 
 async fn answered(response: Response) -> Result<Response, FeedError> {
     let status = response.status();
-    if status == StatusCode::OK {
+    if status.is_success() {
         return Ok(response);
     }
     let text = body(response, MESSAGE).await.unwrap_or_default();
@@ -98,6 +132,10 @@ async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, FeedError>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn written<T: Serialize>(value: &T) -> Result<Vec<u8>, FeedError> {
+    serde_json::to_vec(value).map_err(|error| FeedError::Unreadable(error.to_string()))
 }
 
 fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FeedError> {

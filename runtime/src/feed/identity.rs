@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use af_contract::edge::{EdgeError, JoinToken, KeyPair, PublicKey, prove};
+use af_contract::edge::{Bound, EdgeError, JoinToken, KeyPair, PublicKey, prove};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -96,14 +96,14 @@ impl Identity {
         &self.secret
     }
 
-    /// A proof for one request. `share`: what the answer is sealed to, where it is.
+    /// A proof for one request, bound to the key that its answer is sealed to and to its body, as far as there are any.
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub fn prove(&self, share: Option<PublicKey>) -> Result<String, EdgeError> {
+    pub fn prove(&self, bound: Bound) -> Result<String, EdgeError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        prove(&self.pair, &self.edge, &self.feed_key, share, now)
+        prove(&self.pair, &self.edge, &self.feed_key, bound, now)
     }
 }
 

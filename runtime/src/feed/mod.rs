@@ -5,12 +5,14 @@ mod client;
 mod identity;
 mod known;
 mod saved;
+mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::edge::{EdgeError, FeedPage, JoinToken};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,6 +22,7 @@ use self::client::Client;
 pub use self::identity::Identity;
 use self::known::Known;
 use self::saved::Saved;
+use self::work::Worker;
 use crate::Edge;
 
 /// After a request that failed; twice as long after each further one.
@@ -89,9 +92,37 @@ pub enum FeedError {
 
 /// What an edge knows, and whom it asks for more.
 pub struct Feed {
-    client: Client,
+    client: Arc<Client>,
     known: Known,
     saved: Saved,
+    /// What `known` is after, for whoever waits for it.
+    reached: watch::Sender<u64>,
+}
+
+/// Pauses after requests that failed, with chance in them.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Backoff {
+    /// Waits. `false`: `stop` came first.
+    async fn pause(&mut self, stop: &CancellationToken) -> bool {
+        let chance = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
+        let wait = self.0.mul_f64(0.5 + chance / 2.0);
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        tokio::time::timeout(wait, stop.cancelled()).await.is_err()
+    }
+}
+
+impl FeedError {
+    /// Whether the control plane did not know who asked.
+    const fn is_identity(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
 }
 
 impl Feed {
@@ -106,22 +137,28 @@ impl Feed {
             let taken = known.take(page);
             edge.apply(taken.updates);
         }
-        let client = Client::new(&config.control, identity)?;
+        let client = Arc::new(Client::new(&config.control, identity)?);
+        let reached = watch::Sender::new(known.after());
         if known.has_all() {
             info!(revision = known.after(), "going on with the routes of the last start");
             edge.routes_known();
         }
-        Ok(Self { client, known, saved })
+        Ok(Self { client, known, saved, reached })
     }
 
-    /// Follows the control plane until `stop`.
-    pub async fn run(mut self, edge: Edge, stop: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
+    /// Follows the control plane, tells it what happens here, and does what it wants of one edge, until `stop`.
+    pub async fn run(self, edge: Edge, stop: CancellationToken) {
+        let worker = Worker::new(self.client.clone(), edge.clone(), self.reached.subscribe());
+        tokio::join!(self.follow(edge, &stop), worker.run(stop.clone()));
+    }
+
+    async fn follow(mut self, edge: Edge, stop: &CancellationToken) {
+        let mut backoff = Backoff::default();
         let mut away: Option<Instant> = None;
         while let Some(asked) = stop.run_until_cancelled(self.client.ask(&self.known.request())).await {
             match asked.and_then(|page| self.take(page, &edge)) {
                 Ok(()) => {
-                    pause = FIRST_PAUSE;
+                    backoff = Backoff::default();
                     if let Some(since) = away.take() {
                         info!(seconds = since.elapsed().as_secs(), "the control plane answers again");
                     }
@@ -134,11 +171,7 @@ impl Feed {
                         warn!(%error, source, "the feed is interrupted; going on with what is known");
                         away = Some(Instant::now());
                     }
-                    let chance =
-                        getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
-                    let wait = pause.mul_f64(0.5 + chance / 2.0);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    if tokio::time::timeout(wait, stop.cancelled()).await.is_ok() {
+                    if !backoff.pause(stop).await {
                         return;
                     }
                 }
@@ -156,6 +189,7 @@ impl Feed {
         };
         edge.apply(taken.updates);
         edge.feed_known(self.known.after());
+        self.reached.send_replace(self.known.after());
         if self.known.has_all() {
             edge.routes_known();
         }

@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use super::body::{self, ResponseBody};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
-use super::stopped::Stopped;
 use super::target::{self, Host};
 use super::{AnsweredBy, RequestError, Secure, rescue, trigger, well_known};
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::reports::Reports;
 use crate::request_id::RequestId;
 use crate::router::{Answer, Deployment, Entry, RuntimeRouter, path};
 use crate::sandbox::{Call, Gate, Sandbox};
@@ -34,8 +34,8 @@ pub struct Service {
     /// Content by CID, where it is served.
     pub(crate) gateway: Option<Gateway>,
     pub(crate) exchanges: Exchanges,
-    /// Rollouts that were stopped.
-    pub(crate) stopped: Stopped,
+    /// For the control plane.
+    pub(crate) reports: Reports,
     /// Where connections can be encrypted.
     pub(crate) secure: Option<Secure>,
 }
@@ -170,7 +170,7 @@ impl Service {
         let chosen = function.chosen(exchange.client(), request.headers());
         let answered = self.deployed(Context { id, peer, host, exchange }, chosen, request).await;
         if let Some(failure) = function.count(chosen, || rescue::is_functions_fault(&answered)) {
-            self.stopped.tell(failure);
+            self.reports.stopped(failure);
         }
         answered
     }

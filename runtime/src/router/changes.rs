@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use af_contract::edge::Awaited;
 use af_contract::{
     Change, DomainName, DomainState, FunctionState, FunctionStatus, Owner, SiteState, Slug, Update,
 };
@@ -10,9 +12,15 @@ use tracing::{error, info};
 
 use super::hosts::Slot;
 use super::{Answer, Entry, Inner, Rollout, RuntimeRouter, SiteEntry};
+use crate::artifact::ArtifactError;
+use crate::reports::Reports;
 
 /// So many changes at once are news, whose code is compiled before anybody asks for it.
 const AHEAD: usize = 16;
+
+/// After an attempt to make a deployment ready that may end otherwise the next time; twice as long after each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Functions and sites by id, and what is known of each.
 #[derive(Default)]
@@ -109,14 +117,14 @@ impl RuntimeRouter {
                 let old = Arc::new(new(state, Some(known)));
                 old.expect(revision, entry.manifest());
                 slot.set(Some(Arc::new(Answer::Function(old.clone()))));
-                begin(old.rollout());
+                begin(old.rollout(), &self.inner.reports);
                 tokio::spawn(self.clone().replace(slot.clone(), old, entry));
             }
             None => {
                 slot.set(Some(Arc::new(Answer::Function(entry.clone()))));
-                begin(entry.rollout());
+                begin(entry.rollout(), &self.inner.reports);
                 if ahead && entry.answers() {
-                    tokio::spawn(prepare(entry));
+                    tokio::spawn(self.clone().prepare_first(slot.clone(), entry));
                 }
             }
         }
@@ -133,22 +141,96 @@ impl RuntimeRouter {
         }
     }
 
+    /// Has `old` replaced once `new` is ready.
     async fn replace(self, slot: Arc<Slot>, old: Arc<Entry>, new: Arc<Entry>) {
         let slug = new.slug();
-        if let Err(cause) = new.prepare().await {
+        let is_next = || match slot.answer().as_deref() {
+            Some(Answer::Function(current)) => Arc::ptr_eq(current, &old) && current.latest() == new.latest(),
+            _ => false,
+        };
+        let prepared = self.make_ready(&new, &is_next, |cause| {
             error!(%slug, manifest = ?new.manifest(), error = %cause, "a deployment cannot be used; the old one goes on");
-            old.fail(&new, cause);
+            old.fail(&new, cause.clone());
+        });
+        if !prepared.await {
             return;
         }
-        let _changing = self.inner.owners();
-        let current = slot.answer();
-        let Some(Answer::Function(current)) = current.as_deref() else { return };
+        let changing = self.inner.owners();
         // A later change may have come while this one was prepared.
-        if Arc::ptr_eq(current, &old) && current.latest() == new.latest() {
+        if is_next() {
             info!(%slug, manifest = ?new.manifest(), "a deployment went live");
-            begin(new.rollout());
-            slot.set(Some(Arc::new(Answer::Function(new))));
+            begin(new.rollout(), &self.inner.reports);
+            slot.set(Some(Arc::new(Answer::Function(new.clone()))));
         }
+        drop(changing);
+        report(&new, &self.inner.reports);
+    }
+
+    /// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.
+    async fn prepare_first(self, slot: Arc<Slot>, entry: Arc<Entry>) {
+        let is_current = || match slot.answer().as_deref() {
+            Some(Answer::Function(current)) => Arc::ptr_eq(current, &entry),
+            _ => false,
+        };
+        let prepared = self.make_ready(&entry, &is_current, |cause| {
+            error!(slug = %entry.slug(), manifest = ?entry.manifest(), error = %cause, "a deployment cannot be used");
+        });
+        if prepared.await {
+            report(&entry, &self.inner.reports);
+        }
+    }
+
+    /// Tries until it is done, nobody wants it any more, or it is certain never to be. What fails is reported at once.
+    async fn make_ready(
+        &self,
+        entry: &Entry,
+        is_wanted: &(impl Fn() -> bool + Sync),
+        failed: impl Fn(&ArtifactError) + Sync,
+    ) -> bool {
+        let mut pause = FIRST_PAUSE;
+        while let Err(cause) = entry.prepare().await {
+            if !is_wanted() {
+                return false;
+            }
+            failed(&cause);
+            if let Some(deployment) = entry.reference() {
+                self.inner.reports.failed(&deployment.id, &cause);
+            }
+            if !cause.may_pass() {
+                return false;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if !is_wanted() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes deployments ready and reports on them, as far as they are what their functions run here.
+    pub fn prepare(&self, awaited: Vec<Awaited>) {
+        for Awaited { function, deployment } in awaited {
+            let Some(slot) = self.inner.owned(&function) else { continue };
+            let answer = slot.answer();
+            let Some(Answer::Function(entry)) = answer.as_deref() else { continue };
+            if entry.answers() && entry.reference().is_some_and(|current| current.id == deployment) {
+                let (entry, reports) = (entry.clone(), self.inner.reports.clone());
+                tokio::spawn(async move {
+                    match entry.prepare().await {
+                        Ok(()) => report(&entry, &reports),
+                        Err(cause) => reports.failed(&deployment, &cause),
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Says that a deployment is ready.
+fn report(entry: &Entry, reports: &Reports) {
+    if let Some(deployment) = entry.reference().filter(|_| entry.answers()) {
+        reports.ready(&deployment.id);
     }
 }
 
@@ -157,23 +239,22 @@ fn site(state: SiteState) -> Arc<Answer> {
 }
 
 /// Has the candidate of a rollout get its requests once it is ready.
-fn begin(rollout: Option<&Arc<Rollout>>) {
+fn begin(rollout: Option<&Arc<Rollout>>, reports: &Reports) {
     if let Some(rollout) = rollout.filter(|rollout| !rollout.is_ready()) {
-        tokio::spawn(candidate(rollout.clone()));
+        tokio::spawn(candidate(rollout.clone(), reports.clone()));
     }
 }
 
-async fn candidate(rollout: Arc<Rollout>) {
-    let manifest = rollout.manifest();
+async fn candidate(rollout: Arc<Rollout>, reports: Reports) {
+    let (manifest, deployment) = (rollout.manifest(), &rollout.state().candidate.id);
     match rollout.prepare().await {
-        Ok(()) => info!(%manifest, percent = rollout.state().percent, "a candidate gets requests"),
-        Err(cause) => error!(%manifest, error = %cause, "a candidate cannot be used and gets no requests"),
-    }
-}
-
-/// Makes a function ready that does not answer yet. The first request would, too, and tells its failure.
-async fn prepare(entry: Arc<Entry>) {
-    if let Err(cause) = entry.prepare().await {
-        error!(slug = %entry.slug(), manifest = ?entry.manifest(), error = %cause, "a deployment cannot be used");
+        Ok(()) => {
+            info!(%manifest, percent = rollout.state().percent, "a candidate gets requests");
+            reports.ready(deployment);
+        }
+        Err(cause) => {
+            error!(%manifest, error = %cause, "a candidate cannot be used and gets no requests");
+            reports.failed(deployment, &cause);
+        }
     }
 }

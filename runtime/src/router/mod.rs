@@ -24,6 +24,7 @@ use self::hosts::HostTable;
 pub use self::rollout::Rollout;
 pub use self::routes::{Match, Routes};
 use crate::artifact::ArtifactStore;
+use crate::reports::Reports;
 use crate::site::Naming;
 
 /// Nothing answers at a host.
@@ -113,12 +114,13 @@ struct Inner {
     owners: Mutex<Owners>,
     blocks: Fetcher,
     artifacts: ArtifactStore,
+    reports: Reports,
 }
 
 impl RuntimeRouter {
-    /// An empty table for hosts under these domains.
+    /// An empty table for hosts under these domains. What becomes of deployments is told by `reports`.
     #[must_use]
-    pub fn new(domains: &[String], blocks: Fetcher, artifacts: ArtifactStore) -> Self {
+    pub fn new(domains: &[String], blocks: Fetcher, artifacts: ArtifactStore, reports: Reports) -> Self {
         let suffix = |domain: &String| format!(".{}", domain.to_ascii_lowercase());
         let inner = Inner {
             suffixes: domains.iter().map(suffix).collect(),
@@ -126,6 +128,7 @@ impl RuntimeRouter {
             owners: Mutex::default(),
             blocks,
             artifacts,
+            reports,
         };
         Self { inner: Arc::new(inner) }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use af_content::source::{Gateway, Source};
-use af_contract::edge::JoinToken;
+use af_contract::edge::{self, JoinToken};
 use af_control_api::ControlApi;
 use af_runtime::Edge;
 use af_runtime::feed::{Feed, FeedConfig, Identity};
@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use super::content::Content;
 use super::listeners::{Bound, bind_api};
-use super::running::{NoEdge, Running};
+use super::running::Running;
 use super::{Said, control_config, data_dir, edge_config, lock, sign_in, start_log, wait_for_signal};
 use crate::args::server::{Control, Edge as EdgeOptions};
 use crate::config::Environment;
@@ -38,7 +38,7 @@ pub async fn control(options: Control, environment: &Environment, output: &Outpu
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
 
     let mut running = Running::default();
-    running.control(&control, listener, Arc::new(NoEdge));
+    running.control(&control, listener, control.remote_callee());
     let said = Said {
         urls: None,
         api: Some(&api),
@@ -103,7 +103,7 @@ pub async fn edge(options: EdgeOptions, environment: &Environment, output: &Outp
 fn platform(config: &FeedConfig, identity: Arc<Identity>) -> anyhow::Result<Gateway> {
     let mut base = config.control.clone();
     base.set_path(&format!("{}/v1/edge", base.path().trim_end_matches('/')));
-    let proof = move || match identity.prove(None) {
+    let proof = move || match identity.prove(edge::Bound::default()) {
         Ok(proof) => Some(proof),
         Err(cause) => {
             error!(%cause, "no proof for the control plane can be made");

@@ -23,6 +23,9 @@ const API_DRAIN: Duration = Duration::from_secs(10);
 /// After the route feed failed.
 const FEED_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks for deployments that no edge has reported on.
+const AWAITED_PAUSE: Duration = Duration::from_secs(15);
+
 /// The tasks of a server.
 #[derive(Default)]
 pub struct Running {
@@ -76,10 +79,17 @@ impl Running {
         }));
     }
 
-    /// Ends rollouts that the edge of this process has stopped.
-    pub fn rollouts(&mut self, control: &ControlApi, edge: &Edge) {
+    /// Tells the control API of this process what happens at the edge of this process.
+    pub fn reports(&mut self, control: &ControlApi, edge: &Edge) {
         let (control, edge, stop) = (control.clone(), edge.clone(), self.stop.clone());
-        self.others.push(tokio::spawn(async move { rollouts(&control, &edge, stop).await }));
+        self.others.push(tokio::spawn(async move {
+            // What is not told then is asked for, or judged anew, after the next start.
+            tokio::select! {
+                () = report(&control, &edge) => {}
+                () = prepare(&control, &edge) => {}
+                () = stop.cancelled() => {}
+            }
+        }));
     }
 
     /// Keeps the edge at what its control plane tells.
@@ -143,20 +153,31 @@ async fn feed(control: &ControlApi, edge: &Edge, mut known: u64, stop: Cancellat
     }
 }
 
-/// Tells the control API which rollouts the edge has stopped.
-async fn rollouts(control: &ControlApi, edge: &Edge, stop: CancellationToken) {
-    let telling = async {
-        while let Some(failure) = edge.stopped_rollout().await {
-            while let Err(error) = control.rollout_failed(&failure).await {
-                error!(%error, "a stopped rollout is not ended yet; trying again");
-                tokio::time::sleep(FEED_PAUSE).await;
+/// Carries what the edge reports to the control API, for ever.
+async fn report(control: &ControlApi, edge: &Edge) {
+    loop {
+        let report = edge.reports().next().await;
+        while let Err(error) = control.report(&report).await {
+            error!(
+                error = format!("{error:#}"),
+                "what the edge reports is not written down yet; trying again"
+            );
+            tokio::time::sleep(FEED_PAUSE).await;
+        }
+    }
+}
+
+/// Has the edge look at deployments that no edge has reported on, for ever: at the start everything comes at once, and is not
+/// looked at until somebody asks for it.
+async fn prepare(control: &ControlApi, edge: &Edge) {
+    loop {
+        match control.awaited().await {
+            Ok(awaited) => edge.prepare(awaited),
+            Err(error) => {
+                error!(error = format!("{error:#}"), "it is not known which deployments nobody has looked at")
             }
         }
-    };
-    // After the next start the candidate is judged anew.
-    tokio::select! {
-        () = telling => {}
-        () = stop.cancelled() => {}
+        tokio::time::sleep(AWAITED_PAUSE).await;
     }
 }
 
@@ -167,15 +188,5 @@ impl Callee for Triggered {
     fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
         let edge = self.0.clone();
         Box::pin(async move { edge.trigger(&tick).await })
-    }
-}
-
-/// A schedule without an edge in the same process.
-pub struct NoEdge;
-
-impl Callee for NoEdge {
-    fn call(&self, _tick: Tick) -> BoxFuture<'static, Answered> {
-        let error = "triggers are not supported by a control plane of its own: it has no edge to run them at";
-        Box::pin(std::future::ready(Answered { status: None, error: Some(error.to_owned()) }))
     }
 }

@@ -1,0 +1,139 @@
+//! What edges report: whether deployments can be used, which rollouts they stopped, and how calls ended.
+
+use af_contract::edge::{Awaited, DeploymentReport, REASON, REPORTED, Report};
+use tracing::{info, warn};
+
+use super::projects::commit;
+use super::{Error, State, rollouts};
+use crate::store::{ReportedRow, reports};
+
+/// Deployments that an edge is asked for at once: what it prepares ahead at most.
+const AWAITED: i64 = 16;
+
+/// Who reports.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter<'e> {
+    /// `edge_…`
+    pub id: &'e str,
+    /// As its operator calls it.
+    pub name: &'e str,
+}
+
+/// The edge of a control plane's own process. All servers of one database are the same.
+pub const HERE: Reporter<'static> = Reporter { id: "here", name: "this server" };
+
+/// Writes down what an edge says. Nothing of it counts twice.
+///
+/// # Errors
+/// When it is too much, or the database fails; then it may be said again.
+pub async fn take(state: &State, edge: Reporter<'_>, report: &Report) -> Result<(), Error> {
+    let Report { deployments, rollouts, calls } = report;
+    if deployments.len().max(rollouts.len()).max(calls.len()) > REPORTED {
+        let detail = format!("a report has at most {REPORTED} deployments, rollouts and calls each");
+        return Err(Error::invalid("report_too_large", detail));
+    }
+    for call in calls {
+        state.calls.end(edge.id, call);
+    }
+    for failure in rollouts {
+        rollouts::fail(state, failure).await?;
+    }
+    let mut changed = false;
+    for deployment in deployments {
+        changed |= note(state, edge, deployment).await?;
+    }
+    if changed {
+        state.builds.announce();
+    }
+    Ok(())
+}
+
+/// Deployments that functions run and no edge has reported on.
+///
+/// # Errors
+/// When the database fails.
+pub async fn awaited(state: &State) -> Result<Vec<Awaited>, Error> {
+    let rows = state.store.awaited(AWAITED).await?;
+    Ok(rows.into_iter().map(|(function, deployment)| Awaited { function, deployment }).collect())
+}
+
+/// Whether that is news.
+async fn note(state: &State, edge: Reporter<'_>, report: &DeploymentReport) -> Result<bool, Error> {
+    let id = &report.deployment;
+    // Mostly it is known already, and then nothing is to be written.
+    let known = state.store.reported(id).await?;
+    if known.is_none_or(|known| next(&known, edge, report).is_none()) {
+        return Ok(false);
+    }
+    let mut db = state.store.begin().await?;
+    let known = reports::read(&mut db, id).await?;
+    let Some(next) = known.and_then(|known| next(&known, edge, report)) else { return Ok(false) };
+    reports::put(&mut db, id, &next).await?;
+    commit(db).await?;
+    match &report.failure {
+        None => info!(deployment = id, edge = edge.name, "an edge can use a deployment"),
+        Some(reason) => warn!(deployment = id, edge = edge.name, reason, "an edge cannot use a deployment"),
+    }
+    Ok(true)
+}
+
+/// What follows from a report; none: nothing does. One edge that can use it is enough.
+fn next(known: &ReportedRow, edge: Reporter<'_>, report: &DeploymentReport) -> Option<ReportedRow> {
+    // Edges were never told of it, or are not any more.
+    let before = known.reported.as_deref()?;
+    let is_its = known.report_edge.as_deref() == Some(edge.id);
+    let next = match &report.failure {
+        None => ReportedRow {
+            reported: Some("READY".into()),
+            report_reason: known.report_reason.clone().filter(|_| !is_its),
+            report_edge: known.report_edge.clone().filter(|_| !is_its),
+        },
+        Some(reason) => ReportedRow {
+            reported: Some(if before == "READY" { "READY" } else { "FAILED" }.into()),
+            report_reason: Some(said(edge, reason)),
+            report_edge: Some(edge.id.into()),
+        },
+    };
+    (next != *known).then_some(next)
+}
+
+fn said(edge: Reporter<'_>, reason: &str) -> String {
+    let reason: String = reason.chars().filter(|char| !char.is_control()).take(REASON).collect();
+    format!("{}: {reason}", edge.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(reported: Option<&str>, edge: Option<&str>) -> ReportedRow {
+        let reason = edge.map(|edge| format!("{edge}: no"));
+        ReportedRow {
+            reported: reported.map(Into::into),
+            report_reason: reason,
+            report_edge: edge.map(Into::into),
+        }
+    }
+
+    fn told(known: &ReportedRow, edge: &str, failure: Option<&str>) -> Option<ReportedRow> {
+        let report = DeploymentReport { deployment: "dep_1".into(), failure: failure.map(Into::into) };
+        next(known, Reporter { id: edge, name: edge }, &report)
+    }
+
+    #[test]
+    fn one_edge_that_can_use_it_is_enough() {
+        let ready = row(Some("READY"), None);
+        assert_eq!(told(&row(None, None), "a", None), None, "nobody asked");
+        assert_eq!(told(&row(Some("DEPLOYING"), None), "a", None), Some(ready.clone()));
+        assert_eq!(told(&ready, "b", None), None);
+        let failed = row(Some("FAILED"), Some("a"));
+        assert_eq!(told(&row(Some("DEPLOYING"), None), "a", Some("no")), Some(failed.clone()));
+        assert_eq!(told(&failed, "a", Some("no")), None);
+        // Another one can: it answers, and the reason stays until that edge can, too.
+        let partly = row(Some("READY"), Some("a"));
+        assert_eq!(told(&failed, "b", None), Some(partly.clone()));
+        assert_eq!(told(&ready, "a", Some("no")), Some(partly.clone()));
+        assert_eq!(told(&partly, "b", None), None);
+        assert_eq!(told(&partly, "a", None), Some(ready));
+    }
+}

@@ -1,0 +1,119 @@
+//! The way back: this edge tells the control plane what happened here, and does what that wants of one edge.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use af_contract::edge::{Call, CallEnd, Report, Work, WorkRequest};
+use af_contract::trigger::Answered;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::client::Client;
+use super::{Backoff, FeedError};
+use crate::Edge;
+
+/// For so long the control plane keeps a request for work that has no answer yet, milliseconds.
+const WAIT: u64 = 25_000;
+
+/// For so long a call waits until this edge has been told of what is to be called.
+const BEHIND: Duration = Duration::from_secs(10);
+
+/// An edge that tells and works. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    client: Arc<Client>,
+    edge: Edge,
+    /// Calls that were given to this edge and whose end the control plane has not heard of.
+    running: Arc<Mutex<BTreeSet<String>>>,
+    /// The feed is known up to here.
+    known: watch::Receiver<u64>,
+}
+
+impl Worker {
+    pub fn new(client: Arc<Client>, edge: Edge, known: watch::Receiver<u64>) -> Self {
+        Self { client, edge, running: Arc::default(), known }
+    }
+
+    /// Tells and works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.tell(&stop), self.follow(&stop));
+    }
+
+    async fn tell(&self, stop: &CancellationToken) {
+        let mut backoff = Backoff::default();
+        while let Some(report) = stop.run_until_cancelled(self.edge.reports().next()).await {
+            match stop.run_until_cancelled(self.client.report(&report)).await {
+                Some(Ok(())) => {
+                    self.forget(&report);
+                    backoff = Backoff::default();
+                }
+                // A server that does not take it would not take it later either.
+                Some(Err(error @ FeedError::Refused { status: 400..=499, .. })) if !error.is_identity() => {
+                    warn!(%error, "the control plane does not want to know what happened here");
+                    self.forget(&report);
+                }
+                Some(Err(_)) => {
+                    // The feed says that the control plane is away.
+                    self.edge.reports().put_back(report);
+                    if !backoff.pause(stop).await {
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn forget(&self, report: &Report) {
+        let mut running = self.running();
+        for call in &report.calls {
+            running.remove(&call.id);
+        }
+    }
+
+    async fn follow(&self, stop: &CancellationToken) {
+        let mut backoff = Backoff::default();
+        loop {
+            let wanted = WorkRequest { running: self.running().iter().cloned().collect(), wait_ms: WAIT };
+            match stop.run_until_cancelled(self.client.work(&wanted)).await {
+                Some(Ok(work)) => {
+                    backoff = Backoff::default();
+                    self.take(work);
+                }
+                Some(Err(_)) => {
+                    if !backoff.pause(stop).await {
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn take(&self, work: Work) {
+        self.edge.prepare(work.awaited);
+        for call in work.calls {
+            self.running().insert(call.id.clone());
+            tokio::spawn(self.clone().call(call, work.revision));
+        }
+    }
+
+    async fn call(self, call: Call, revision: u64) {
+        let Call { id, tick } = call;
+        info!(function = tick.function, deployment = tick.deployment, "called by the control plane");
+        let mut known = self.known.clone();
+        // Told or not: what it has is what it can call.
+        drop(tokio::time::timeout(BEHIND, known.wait_for(|known| *known >= revision)).await);
+        let edge = self.edge.clone();
+        // A task, so that a panic is an end like any other.
+        let answered = tokio::spawn(async move { edge.trigger(&tick).await }).await;
+        let answered = answered.unwrap_or_else(|_| Answered::failed("the call was interrupted"));
+        self.edge.reports().ended(CallEnd { id, answered });
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
