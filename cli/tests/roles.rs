@@ -103,6 +103,27 @@ async fn edges_follow_and_go_on_alone_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_was_away_finds_slugs_with_their_new_owners() {
+    let (home, one) = (Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), port);
+    deploy_to(&home, "left", "hello-rust");
+    deploy_to(&home, "right", "hello-rust-p3");
+    let before = [says(&edge, "left", "/").await, says(&edge, "right", "/").await];
+    assert!(edge.stop().success());
+    for (name, slug) in [("left", "away"), ("right", "left"), ("left", "right")] {
+        ok(home.af().args(["functions", "update", "--functionName", name, "--slug", slug]));
+    }
+    let edge = self::edge(&one, &plane.api, None, port);
+    eventually("the slugs have changed hands", async || {
+        [says(&edge, "right", "/").await, says(&edge, "left", "/").await] == before
+    })
+    .await;
+    assert_eq!(says(&edge, "away", "/").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_reach_edges_and_lie_nowhere_in_clear() {
     const SECRET: &str = "the-secret-value-of-this-test";
     let (home, one) = (Home::new(), Home::new());
@@ -287,7 +308,8 @@ async fn an_edge_tells_what_it_does_and_does_what_it_is_told() {
     // A candidate fails too often, which the edge sees and the control plane is told.
     deploy_to(&home, "bad", "hello-rust");
     deploy(&home, "bad", "hostile", &["--percent", "100", "--min-requests", "3"]);
-    eventually("the rollout is stopped", async || says(&edge, "bad", "/trap").await.1.contains("Hello")).await;
+    eventually("the rollout is stopped", async || says(&edge, "bad", "/trap").await.1.contains("Hello"))
+        .await;
     eventually("the rollout has ended", async || {
         let shown = ok(home.af().args(["functions", "get", "-n", "bad"]));
         shown.contains("ROLLED_BACK") && shown.contains("requests to it failed")

@@ -41,6 +41,18 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether the thing is there, and not gone.
+    #[must_use]
+    pub const fn is_there(&self) -> bool {
+        match self {
+            Self::Function { state, .. } => state.is_some(),
+            Self::Site { state, .. } => state.is_some(),
+            Self::Domain { state, .. } => state.is_some(),
+        }
+    }
+}
+
 /// A function: where it answers, and with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionState {

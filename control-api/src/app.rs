@@ -12,7 +12,7 @@ use af_content::sink::Sink;
 use af_content::source::Fetcher;
 use af_contract::edge::{Awaited, Report};
 use af_contract::feed::preview_label;
-use af_contract::{Limits, Slug, Update};
+use af_contract::{Limits, Slug};
 use axum::Router;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -23,6 +23,7 @@ use crate::domain::calls::{Calls, Remote};
 use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
+use crate::domain::feed::Changes as FeedChanges;
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::quotas::Quotas;
@@ -296,11 +297,11 @@ impl ControlApi {
         tokens::authenticate(&self.state, token).await.is_ok()
     }
 
-    /// What changed after the revision `known`, oldest first; at most 1,000 changes, so ask until none are left.
+    /// What changed after the revision `known`: a page of it, so ask until there is no more.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn updates_since(&self, known: u64) -> Result<Vec<Update>, ControlError> {
+    pub async fn changes_since(&self, known: u64) -> Result<FeedChanges, ControlError> {
         Ok(feed::since(&self.state, known).await?)
     }
 

@@ -208,14 +208,19 @@ async fn a_site_is_deployed_and_rolled_back() {
     let (_, list) = served.call("get", &format!("{path}/deployments"), Some(OWNER), Value::Null).await;
     let numbers: Vec<_> = list["data"].as_array().unwrap().iter().map(|row| row["number"].clone()).collect();
     assert_eq!(numbers, [2, 1]);
-    let updates = served.control.updates_since(0).await.unwrap();
+    let updates = served.control.changes_since(0).await.unwrap().updates;
     let Change::Site { id, state: Some(state) } = &updates.last().unwrap().change else {
         panic!("{updates:?}")
     };
     assert_eq!((json!(id), state.root), (site["id"].clone(), Some(two)));
     assert_eq!(served.call("delete", &path, Some(OWNER), Value::Null).await.0, 200);
-    let updates = served.control.updates_since(0).await.unwrap();
-    assert!(matches!(&updates.last().unwrap().change, Change::Site { state: None, .. }));
+    let known = served.control.changes_since(0).await.unwrap();
+    assert!(
+        known.updates.iter().all(|update| update.change.is_there()),
+        "who knows nothing is told of nothing gone"
+    );
+    let gone = served.control.changes_since(known.until.unwrap() - 1).await.unwrap();
+    assert!(matches!(&gone.updates.last().unwrap().change, Change::Site { state: None, .. }));
 }
 
 async fn what_is_no_site_is_refused() {
@@ -294,7 +299,41 @@ async fn a_sites_blocks_survive_the_next_start() {
     assert!(blocks.block(&kept).unwrap().is_some() && blocks.block(&root).unwrap().is_some());
 }
 
+/// Edges refuse a page that is too large, and whoever makes it must not keep others' changes from them.
+async fn what_edges_are_told_comes_in_pages_that_they_can_take() {
+    let served = Served::start().await;
+    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let project = projects["data"][0]["id"].as_str().unwrap();
+    let path = format!("/v1/projects/{project}/functions");
+    let routes: serde_json::Map<_, _> =
+        (0..500).map(|n| (format!("/{n}"), json!(format!("https://t/{}", "a".repeat(400))))).collect();
+    let (status, large) =
+        served.call("post", &path, Some(OWNER), json!({ "name": "large", "routes": routes })).await;
+    assert_eq!(status, 201, "{large}");
+    let large = large["id"].as_str().unwrap();
+    let many = format!(
+        "with recursive n(i) as (select 100 union all select i + 1 from n where i < 199)
+            insert into functions (id, project_id, name, slug, status, routes, created_at, updated_at)
+            select 'fn_' || i, '{project}', 'many-' || i, 'many-' || i, 'ACTIVE', f.routes, 0, 0 from n, functions f
+            where f.id = '{large}';
+        with recursive n(i) as (select 100 union all select i + 1 from n where i < 199)
+            insert into feed (kind, id, revision) select 'function', 'fn_' || i, 1000 + i from n;"
+    );
+    served.stored.script(&many).await;
+    let (mut known, mut pages, mut told) = (0, 0, 0);
+    loop {
+        let changes = served.control.changes_since(known).await.unwrap();
+        let Some(until) = changes.until else { break };
+        assert!(changes.updates.len() <= 40, "200 KB each: {}", changes.updates.len());
+        assert_eq!(changes.more, served.control.changes_since(until).await.unwrap().until.is_some());
+        (known, pages, told) = (until, pages + 1, told + changes.updates.len());
+    }
+    assert_eq!((known, told), (1199, 101));
+    assert!(pages > 2, "{pages}");
+}
+
 crate::on_both!(
+    what_edges_are_told_comes_in_pages_that_they_can_take,
     nothing_but_what_is_public_answers_without_a_token,
     lists_are_paged,
     the_documents_page_asks_nobody_else,

@@ -84,7 +84,7 @@ impl Platform {
 
     /// Where edges are told that a name leads.
     async fn leads_to(&self, hostname: &str) -> Option<DomainState> {
-        let updates = self.served.control.updates_since(0).await.unwrap();
+        let updates = self.served.control.changes_since(0).await.unwrap().updates;
         updates.into_iter().find_map(|update| match update.change {
             Change::Domain { name, state } if name.as_str() == hostname => state,
             _ => None,

@@ -138,8 +138,8 @@ async fn use_everything(served: &Served) {
     let accept = json!({ "code": invited["code"], "name": "somebody" });
     served.call("post", "/v1/invitations/accept", None, accept).await;
     call("get", &format!("{organization}/members"), Value::Null).await;
-    served.control.updates_since(0).await.unwrap();
-    served.control.updates_since(50_000).await.unwrap();
+    served.control.changes_since(0).await.unwrap();
+    served.control.changes_since(50_000).await.unwrap();
     for path in [&token, &domain, &function, &site] {
         call("delete", path, Value::Null).await;
     }

@@ -56,7 +56,7 @@ async fn deploy(served: &Served, function: &str) -> (ContentKey, Value) {
 
 /// The newest deployments as edges are told them, newest first.
 async fn told(served: &Served) -> Vec<DeploymentRef> {
-    let updates = served.control.updates_since(0).await.unwrap();
+    let updates = served.control.changes_since(0).await.unwrap().updates;
     let mut states = updates.into_iter().filter_map(|update| match update.change {
         Change::Function { state, .. } => state,
         _ => None,

@@ -75,7 +75,7 @@ impl Scene {
 
     /// What edges are told of the function.
     async fn told(&self) -> FunctionState {
-        let updates = self.served.control.updates_since(0).await.unwrap();
+        let updates = self.served.control.changes_since(0).await.unwrap().updates;
         match updates.into_iter().next_back().unwrap().change {
             Change::Function { state: Some(state), .. } => state,
             other => panic!("{other:?}"),

@@ -96,7 +96,7 @@ impl Scene {
 
     /// What edges are told of a function.
     async fn state(&self, function: &str) -> FunctionState {
-        let updates = self.served.control.updates_since(0).await.unwrap();
+        let updates = self.served.control.changes_since(0).await.unwrap().updates;
         let found = updates.into_iter().find_map(|update| match update.change {
             Change::Function { id, state } if id == function => state,
             _ => None,

@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::feed::{self, Changes};
 use super::projects::commit;
 use super::reports::Reporter;
-use super::{Actor, Error, PAGE, Page, State, feed, id, now};
+use super::{Actor, Error, PAGE, Page, State, id, now};
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
@@ -223,11 +224,9 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
     let page = loop {
         revisions.mark_unchanged();
         removed.mark_unchanged();
-        let updates = feed::since(state, after).await?;
-        if !updates.is_empty() || !same || over {
-            let end = updates.last().map_or(after, |last| last.revision);
-            let more = !updates.is_empty() && state.store.page_end(end).await?.is_some();
-            break FeedPage { epoch: key.epoch.clone(), after, until: end, more, updates };
+        let Changes { updates, until: end, more } = feed::since(state, after).await?;
+        if end.is_some() || !same || over {
+            break FeedPage { epoch: key.epoch.clone(), after, until: end.unwrap_or(after), more, updates };
         }
         tokio::select! {
             // The senders are in the state.

@@ -6,16 +6,39 @@ use af_contract::{Change, DeploymentRef, DomainState, FunctionState, Owner, Upda
 use tracing::error;
 
 use super::{State, certificates, content_keys, proof, settings};
-use crate::store::StoreError;
-use crate::store::content_keys::ContentKeyRow;
-use crate::store::feed::DomainUpdate;
+use crate::store::content_keys::{self as store_keys, ContentKeyRow};
+use crate::store::feed::{self as store, DomainUpdate};
+use crate::store::{Connection, StoreError, settings as store_settings};
 
-/// What changed after `known`, oldest first, with the settings and keys that functions need; at most 1,000 changes.
-pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, StoreError> {
-    let Some(until) = state.store.page_end(known).await? else { return Ok(Vec::new()) };
-    let mut updates = state.store.changed_functions(known, until).await?;
-    let sealed = state.store.settings_since(known, until).await?;
-    let keys = state.store.content_keys_since(known, until).await?;
+/// Changes of a page.
+const CHANGES: i64 = 1000;
+
+/// Bytes of route tables and settings in a page, unless one change has more. As JSON they have up to six times as many, and an
+/// edge takes pages of up to 256 MiB.
+const BYTES: u64 = 8 << 20;
+
+/// What changed, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// What became of each thing; what was always gone is left out.
+    pub updates: Vec<Update>,
+    /// With them, everything up to this revision is known; none: nothing has changed.
+    pub until: Option<u64>,
+    /// Whether there is more behind that.
+    pub more: bool,
+}
+
+/// What changed after `known`, with the settings and keys that functions need: a page of it. All of it is of one moment.
+pub(crate) async fn since(state: &State, known: u64) -> Result<Changes, StoreError> {
+    let mut db = state.store.snapshot().await?;
+    let Some(until) = page_end(&mut db, known).await? else { return Ok(Changes::default()) };
+    let mut updates = store::changed_functions(&mut db, known, until).await?;
+    let sealed = store_settings::since(&mut db, known, until).await?;
+    let keys = store_keys::since(&mut db, known, until).await?;
+    let sites = store::changed_sites(&mut db, known, until).await?;
+    let domains = store::changed_domains(&mut db, known, until).await?;
+    let more = store::page_end(&mut db, until, 1).await?.is_some();
+    drop(db);
     let mut project_keys = HashMap::new();
     for update in &mut updates {
         if let Change::Function { id, state: Some(function) } = &mut update.change {
@@ -35,12 +58,33 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Vec<Update>, Stor
             }
         }
     }
-    updates.extend(state.store.changed_sites(known, until).await?);
-    for row in state.store.changed_domains(known, until).await? {
-        updates.push(domain(state, row)?);
+    updates.extend(sites);
+    for row in domains {
+        match domain(state, row) {
+            Ok(update) => updates.push(update),
+            // It keeps no other from edges.
+            Err(cause) => error!(%cause, "edges are not told of a domain that cannot be read"),
+        }
+    }
+    if known == 0 {
+        // Who knows nothing need not be told what is gone.
+        updates.retain(|update| update.change.is_there());
     }
     updates.sort_by_key(|update| update.revision);
-    Ok(updates)
+    Ok(Changes { updates, until: Some(until), more })
+}
+
+/// Where a page ends: fewer changes where they are large.
+async fn page_end(db: &mut Connection, known: u64) -> Result<Option<u64>, StoreError> {
+    let mut most = CHANGES;
+    loop {
+        let end = store::page_end(db, known, most).await?;
+        match end {
+            Some(until) if most > 1 && store::weight(db, known, until).await? > BYTES => most /= 8,
+            end => return Ok(end),
+        }
+        most = most.max(1);
+    }
 }
 
 fn deployments(function: &mut FunctionState) -> impl Iterator<Item = &mut DeploymentRef> {

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::feed::range;
+use sqlx::AssertSqlSafe;
+
+use super::StoreError;
+use super::feed::{TOLD, range};
 use super::sql::{self, Connection};
-use super::{Store, StoreError};
 use af_contract::limits;
 
 /// A data key, and the key of its project that it is sealed with, sealed itself.
@@ -16,32 +18,21 @@ pub(crate) struct ContentKeyRow {
     pub project_key: Vec<u8>,
 }
 
-impl Store {
-    /// Of the deployments of functions that changed after `known` up to `until`, by deployment.
-    pub(crate) async fn content_keys_since(
-        &self,
-        known: u64,
-        until: u64,
-    ) -> Result<HashMap<String, ContentKeyRow>, StoreError> {
-        let query = "select k.deployment_id, k.sealed, r.project_id, p.sealed as project_key
-            from content_keys k
-            join (select d.id, f.project_id, (d.id = f.current_deployment_id or d.id = o.deployment_id) as current,
-                    row_number() over (partition by d.function_id order by d.number desc) as place
-                from feed e
-                join functions f on f.id = e.id
-                join deployments d on d.function_id = f.id
-                left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
-                    and (d.widens is null or d.approver_id is not null)) r
-            on r.id = k.deployment_id and (r.current or r.place <= $3)
-            join project_keys p on p.project_id = r.project_id
-            limit 100000";
-        let (from, to) = range(known, until);
-        let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-        let query = sql::query_as(query).bind(from).bind(to).bind(previews);
-        let rows: Vec<ContentKeyRow> = query.fetch_all(&self.reader).await?;
-        Ok(rows.into_iter().map(|row| (row.deployment_id.clone(), row)).collect())
-    }
+/// Of the deployments of functions that changed after `known` up to `until`, by deployment.
+pub(crate) async fn since(
+    db: &mut Connection,
+    known: u64,
+    until: u64,
+) -> Result<HashMap<String, ContentKeyRow>, StoreError> {
+    let query = format!(
+        "select k.deployment_id, k.sealed, r.project_id, p.sealed as project_key
+        from content_keys k join {TOLD} r.id = k.deployment_id join project_keys p on p.project_id = r.project_id limit 100000"
+    );
+    let (from, to) = range(known, until);
+    let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+    let query = sql::query_as(AssertSqlSafe(query)).bind(from).bind(to).bind(previews);
+    let rows: Vec<ContentKeyRow> = query.fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.deployment_id.clone(), row)).collect())
 }
 
 pub(crate) async fn insert(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {

@@ -2,12 +2,27 @@
 
 use std::collections::HashMap;
 
+use sqlx::AssertSqlSafe;
+use tracing::error;
+
 use super::sql::{self, Connection};
 use super::{Store, StoreError, parse, rollouts, unsigned};
 use af_contract::{
     Change, ContentId, DeploymentRef, FunctionState, FunctionStatus, RolloutState, RouteTable, Settings,
     SiteState, Slug, Update, limits,
 };
+
+/// Deployments `r` of functions that changed after `$1` up to `$2` that edges are told of: what is active, a candidate, and the newest `$3`.
+pub(super) const TOLD: &str =
+    "(select d.id, f.project_id, (d.id = f.current_deployment_id or d.id = o.deployment_id) as current,
+            row_number() over (partition by d.function_id order by d.number desc) as place
+        from feed e
+        join functions f on f.id = e.id
+        join deployments d on d.function_id = f.id
+        left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
+        where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+            and (d.widens is null or d.approver_id is not null)) r
+    on (r.current or r.place <= $3) and";
 
 /// What the feed has revisions of.
 #[derive(Clone, Copy, Debug)]
@@ -72,79 +87,115 @@ impl Store {
         let query = "select coalesce(max(revision), 0) from feed";
         unsigned("revision", sql::query_scalar(query).fetch_one(&self.reader).await?)
     }
+}
 
-    /// The newest revision of a page of the feed: of at most 1,000 changes after `known`. `None`: there is no change.
-    pub(crate) async fn page_end(&self, known: u64) -> Result<Option<u64>, StoreError> {
-        let query = "select max(revision) from
-            (select revision from feed where revision > $1 order by revision limit 1000) page";
-        let known = i64::try_from(known).unwrap_or(i64::MAX);
-        let end: Option<i64> = sql::query_scalar(query).bind(known).fetch_one(&self.reader).await?;
-        end.map(|end| unsigned("revision", end)).transpose()
+/// The newest revision of a page of the feed: of at most `most` changes after `known`. `None`: there is no change.
+pub(crate) async fn page_end(db: &mut Connection, known: u64, most: i64) -> Result<Option<u64>, StoreError> {
+    let query = "select max(revision) from
+        (select revision from feed where revision > $1 order by revision limit $2) page";
+    let known = i64::try_from(known).unwrap_or(i64::MAX);
+    let end: Option<i64> = sql::query_scalar(query).bind(known).bind(most).fetch_one(db).await?;
+    end.map(|end| unsigned("revision", end)).transpose()
+}
+
+/// Bytes of the route tables and sealed settings of functions that changed after `known` up to `until`.
+pub(crate) async fn weight(db: &mut Connection, known: u64, until: u64) -> Result<u64, StoreError> {
+    let (from, to) = range(known, until);
+    let query = "select coalesce(sum(length(f.routes)), 0) from feed e join functions f on f.id = e.id
+        where e.kind = 'function' and e.revision > $1 and e.revision <= $2";
+    let routes: i64 = sql::query_scalar(query).bind(from).bind(to).fetch_one(&mut *db).await?;
+    let query = format!(
+        "select coalesce(sum(length(s.sealed)), 0) from deployment_settings s join {TOLD} r.id = s.deployment_id"
+    );
+    let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+    let query = sql::query_scalar(AssertSqlSafe(query)).bind(from).bind(to).bind(previews);
+    let settings: i64 = query.fetch_one(db).await?;
+    Ok(unsigned("size", routes)?.saturating_add(unsigned("size", settings)?))
+}
+
+/// Functions that changed after `known` up to `until`, without settings.
+pub(crate) async fn changed_functions(
+    db: &mut Connection,
+    known: u64,
+    until: u64,
+) -> Result<Vec<Update>, StoreError> {
+    let query = "select e.id, e.revision, f.slug, f.project_id, f.status, f.routes,
+            d.id as deployment_id, d.manifest_cid, o.id as rollout_id, c.id as candidate_id,
+            c.manifest_cid as candidate_cid, o.percent, o.sticky, o.max_errors,
+            o.min_requests
+        from feed e
+        left join functions f on f.id = e.id
+        left join deployments d on d.id = f.current_deployment_id
+        left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
+        left join deployments c on c.id = o.deployment_id
+        where e.kind = 'function' and e.revision > $1 and e.revision <= $2 limit 1000";
+    let (from, to) = range(known, until);
+    let rows: Vec<FunctionUpdate> = sql::query_as(query).bind(from).bind(to).fetch_all(&mut *db).await?;
+    let mut previews = previews(db, from, to).await?;
+    Ok(rows.into_iter().filter_map(|row| readable(row.update(&mut previews))).collect())
+}
+
+/// Sites that changed after `known` up to `until`.
+pub(crate) async fn changed_sites(
+    db: &mut Connection,
+    known: u64,
+    until: u64,
+) -> Result<Vec<Update>, StoreError> {
+    let query = "select e.id, e.revision, s.slug, s.project_id, d.root_cid
+        from feed e
+        left join sites s on s.id = e.id
+        left join site_deployments d on d.id = s.current_deployment_id
+        where e.kind = 'site' and e.revision > $1 and e.revision <= $2 limit 1000";
+    let (from, to) = range(known, until);
+    let rows: Vec<SiteUpdate> = sql::query_as(query).bind(from).bind(to).fetch_all(db).await?;
+    Ok(rows.into_iter().filter_map(|row| readable(row.update())).collect())
+}
+
+/// Domains that changed after `known` up to `until`, with their certificates sealed.
+pub(crate) async fn changed_domains(
+    db: &mut Connection,
+    known: u64,
+    until: u64,
+) -> Result<Vec<DomainUpdate>, StoreError> {
+    let query = "select e.id as hostname, e.revision, d.id, d.owner_kind, d.owner_id,
+            d.certificate_chain, d.certificate_key
+        from feed e
+        left join domains d on d.hostname = e.id and d.status = 'VERIFIED'
+        where e.kind = 'domain' and e.revision > $1 and e.revision <= $2 limit 1000";
+    let (from, to) = range(known, until);
+    Ok(sql::query_as(query).bind(from).bind(to).fetch_all(db).await?)
+}
+
+/// The newest deployments of functions that changed, newest first.
+async fn previews(
+    db: &mut Connection,
+    from: i64,
+    to: i64,
+) -> Result<HashMap<String, Vec<DeploymentRef>>, StoreError> {
+    let query = "select function_id, id, manifest_cid from
+            (select d.function_id, d.id, d.manifest_cid, d.number,
+                row_number() over (partition by d.function_id order by d.number desc) as place
+            from feed e join deployments d on d.function_id = e.id
+            where e.kind = 'function' and e.revision > $1 and e.revision <= $2
+                and (d.widens is null or d.approver_id is not null)) numbered
+         where place <= $3 order by function_id, place limit 100000";
+    let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+    let rows: Vec<PreviewRow> = sql::query_as(query).bind(from).bind(to).bind(most).fetch_all(db).await?;
+    let mut previews: HashMap<String, Vec<DeploymentRef>> = HashMap::new();
+    for row in rows {
+        previews.entry(row.function_id).or_default().push(reference(row.id, &row.manifest_cid)?);
     }
+    Ok(previews)
+}
 
-    /// Functions that changed after `known` up to `until`, without settings.
-    pub(crate) async fn changed_functions(&self, known: u64, until: u64) -> Result<Vec<Update>, StoreError> {
-        let query = "select e.id, e.revision, f.slug, f.project_id, f.status, f.routes,
-                d.id as deployment_id, d.manifest_cid, o.id as rollout_id, c.id as candidate_id,
-                c.manifest_cid as candidate_cid, o.percent, o.sticky, o.max_errors,
-                o.min_requests
-            from feed e
-            left join functions f on f.id = e.id
-            left join deployments d on d.id = f.current_deployment_id
-            left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-            left join deployments c on c.id = o.deployment_id
-            where e.kind = 'function' and e.revision > $1 and e.revision <= $2 limit 1000";
-        let (from, to) = range(known, until);
-        let rows: Vec<FunctionUpdate> =
-            sql::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
-        let mut previews = self.previews(from, to).await?;
-        rows.into_iter().map(|row| row.update(&mut previews)).collect()
-    }
-
-    /// Sites that changed after `known` up to `until`.
-    pub(crate) async fn changed_sites(&self, known: u64, until: u64) -> Result<Vec<Update>, StoreError> {
-        let query = "select e.id, e.revision, s.slug, s.project_id, d.root_cid
-            from feed e
-            left join sites s on s.id = e.id
-            left join site_deployments d on d.id = s.current_deployment_id
-            where e.kind = 'site' and e.revision > $1 and e.revision <= $2 limit 1000";
-        let (from, to) = range(known, until);
-        let rows: Vec<SiteUpdate> = sql::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?;
-        rows.into_iter().map(SiteUpdate::update).collect()
-    }
-
-    /// Domains that changed after `known` up to `until`, with their certificates sealed.
-    pub(crate) async fn changed_domains(
-        &self,
-        known: u64,
-        until: u64,
-    ) -> Result<Vec<DomainUpdate>, StoreError> {
-        let query = "select e.id as hostname, e.revision, d.id, d.owner_kind, d.owner_id,
-                d.certificate_chain, d.certificate_key
-            from feed e
-            left join domains d on d.hostname = e.id and d.status = 'VERIFIED'
-            where e.kind = 'domain' and e.revision > $1 and e.revision <= $2 limit 1000";
-        let (from, to) = range(known, until);
-        Ok(sql::query_as(query).bind(from).bind(to).fetch_all(&self.reader).await?)
-    }
-
-    /// The newest deployments of functions that changed, newest first.
-    async fn previews(&self, from: i64, to: i64) -> Result<HashMap<String, Vec<DeploymentRef>>, StoreError> {
-        let query = "select function_id, id, manifest_cid from
-                (select d.function_id, d.id, d.manifest_cid, d.number,
-                    row_number() over (partition by d.function_id order by d.number desc) as place
-                from feed e join deployments d on d.function_id = e.id
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
-                    and (d.widens is null or d.approver_id is not null)) numbered
-             where place <= $3 order by function_id, place limit 100000";
-        let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-        let rows: Vec<PreviewRow> =
-            sql::query_as(query).bind(from).bind(to).bind(most).fetch_all(&self.reader).await?;
-        let mut previews: HashMap<String, Vec<DeploymentRef>> = HashMap::new();
-        for row in rows {
-            previews.entry(row.function_id).or_default().push(reference(row.id, &row.manifest_cid)?);
+/// One thing that cannot be read keeps no other from edges.
+fn readable(update: Result<Update, StoreError>) -> Option<Update> {
+    match update {
+        Ok(update) => Some(update),
+        Err(error) => {
+            error!(%error, "edges are not told of something that cannot be read");
+            None
         }
-        Ok(previews)
     }
 }
 

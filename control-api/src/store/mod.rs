@@ -207,6 +207,11 @@ impl Store {
         Ok(self.writer.begin().await?)
     }
 
+    /// Starts a transaction that only reads, all of it as it was at one moment.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction, StoreError> {
+        Ok(self.reader.snapshot().await?)
+    }
+
     /// A connection for several statements that only read.
     pub(crate) async fn read(&self) -> Result<Connection, StoreError> {
         Ok(self.reader.acquire().await?)

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::feed::range;
+use sqlx::AssertSqlSafe;
+
+use super::feed::{TOLD, range};
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 use af_contract::limits;
@@ -58,49 +60,40 @@ impl Store {
     /// All of a project or a function.
     pub(crate) async fn settings_of(&self, owner: &str) -> Result<Vec<SettingRow>, StoreError> {
         let query = format!("select {COLUMNS} from settings where owner_id = $1 order by name limit 1000");
-        Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(owner).fetch_all(&self.reader).await?)
+        Ok(sql::query_as(AssertSqlSafe(query)).bind(owner).fetch_all(&self.reader).await?)
     }
 
     /// A project's key, sealed, for what only reads.
     pub(crate) async fn project_key(&self, project: &str) -> Result<Option<Vec<u8>>, StoreError> {
         super::content_keys::project_key(&mut self.read().await?, project).await
     }
+}
 
-    /// Of the deployments of functions that changed after `known` up to `until`, by deployment.
-    pub(crate) async fn settings_since(
-        &self,
-        known: u64,
-        until: u64,
-    ) -> Result<HashMap<String, Vec<DeployedRow>>, StoreError> {
-        let query =
-            "select s.deployment_id, s.name, s.owner_id, s.sealed, r.project_id, p.sealed as project_key
-            from deployment_settings s
-            join (select d.id, f.project_id, (d.id = f.current_deployment_id or d.id = o.deployment_id) as current,
-                    row_number() over (partition by d.function_id order by d.number desc) as place
-                from feed e
-                join functions f on f.id = e.id
-                join deployments d on d.function_id = f.id
-                left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-                where e.kind = 'function' and e.revision > $1 and e.revision <= $2
-                    and (d.widens is null or d.approver_id is not null)) r
-            on r.id = s.deployment_id and (r.current or r.place <= $3)
-            left join project_keys p on p.project_id = r.project_id";
-        let (from, to) = range(known, until);
-        let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-        let query = sql::query_as(query).bind(from).bind(to).bind(previews);
-        let rows: Vec<DeployedRow> = query.fetch_all(&self.reader).await?;
-        let mut settings: HashMap<String, Vec<DeployedRow>> = HashMap::new();
-        for row in rows {
-            settings.entry(row.deployment_id.clone()).or_default().push(row);
-        }
-        Ok(settings)
+/// Of the deployments of functions that changed after `known` up to `until`, by deployment.
+pub(crate) async fn since(
+    db: &mut Connection,
+    known: u64,
+    until: u64,
+) -> Result<HashMap<String, Vec<DeployedRow>>, StoreError> {
+    let query = format!(
+        "select s.deployment_id, s.name, s.owner_id, s.sealed, r.project_id, p.sealed as project_key
+        from deployment_settings s join {TOLD} r.id = s.deployment_id left join project_keys p on p.project_id = r.project_id"
+    );
+    let (from, to) = range(known, until);
+    let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
+    let query = sql::query_as(AssertSqlSafe(query)).bind(from).bind(to).bind(previews);
+    let rows: Vec<DeployedRow> = query.fetch_all(db).await?;
+    let mut settings: HashMap<String, Vec<DeployedRow>> = HashMap::new();
+    for row in rows {
+        settings.entry(row.deployment_id.clone()).or_default().push(row);
     }
+    Ok(settings)
 }
 
 /// All of a project or a function, as the transaction sees them.
 pub(crate) async fn of_owner(db: &mut Connection, owner: &str) -> Result<Vec<SettingRow>, StoreError> {
     let query = format!("select {COLUMNS} from settings where owner_id = $1 order by name limit 1000");
-    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(owner).fetch_all(db).await?)
+    Ok(sql::query_as(AssertSqlSafe(query)).bind(owner).fetch_all(db).await?)
 }
 
 /// Adds a value, or takes the place of the one before.

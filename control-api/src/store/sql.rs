@@ -118,6 +118,19 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Starts a transaction that reads, and sees one moment.
+    pub(super) async fn snapshot(&self) -> Result<Transaction, sqlx::Error> {
+        match self {
+            Self::Sqlite(pool) => Ok(Transaction(Connection::SqliteTransaction(pool.begin().await?))),
+            Self::Postgres(pool) => {
+                let transaction = pool.begin_with("begin isolation level repeatable read read only").await?;
+                Ok(Transaction(Connection::PostgresTransaction(transaction)))
+            }
+        }
+    }
+}
+
 impl Transaction {
     /// Makes it durable and seen by all.
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {

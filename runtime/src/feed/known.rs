@@ -1,6 +1,6 @@
 //! What an edge knows of the feed, and what a page of it changes. Without I/O.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use af_contract::edge::{FeedPage, FeedRequest};
 use af_contract::{Change, DomainName, Update};
@@ -107,7 +107,7 @@ impl Known {
     /// As the router counts.
     fn change(&mut self, update: Update) -> Update {
         let thing = thing(&update.change);
-        if is_there(&update.change) {
+        if update.change.is_there() {
             self.things.insert(thing);
         } else {
             self.things.remove(&thing);
@@ -128,19 +128,22 @@ impl Thing {
     }
 }
 
+/// The last of each thing, oldest first.
+pub fn newest(updates: Vec<Update>) -> Vec<Update> {
+    let mut last: HashMap<Thing, Update> = HashMap::new();
+    for update in updates {
+        last.insert(thing(&update.change), update);
+    }
+    let mut newest: Vec<_> = last.into_values().collect();
+    newest.sort_by_key(|update| update.revision);
+    newest
+}
+
 fn thing(change: &Change) -> Thing {
     match change {
         Change::Function { id, .. } => Thing::Function(id.clone()),
         Change::Site { id, .. } => Thing::Site(id.clone()),
         Change::Domain { name, .. } => Thing::Domain(name.clone()),
-    }
-}
-
-const fn is_there(change: &Change) -> bool {
-    match change {
-        Change::Function { state, .. } => state.is_some(),
-        Change::Site { state, .. } => state.is_some(),
-        Change::Domain { state, .. } => state.is_some(),
     }
 }
 
@@ -185,6 +188,14 @@ mod tests {
         assert!(9 > newest);
         let nothing = known.take(page("a", 9, 9, false, Vec::new()));
         assert!(nothing.updates.is_empty() && !nothing.is_news && nothing.whole.is_none());
+    }
+
+    #[test]
+    fn of_what_was_told_before_only_the_newest_counts() {
+        let told =
+            vec![site("one", 1, true), site("two", 2, true), site("one", 3, false), site("three", 4, true)];
+        let newest: Vec<_> = newest(told).iter().map(|update| update.revision).collect();
+        assert_eq!(newest, [2, 3, 4]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use url::Url;
 
 use self::client::Client;
 pub use self::identity::Identity;
-use self::known::Known;
+use self::known::{Known, newest};
 use self::saved::Saved;
 use self::work::Worker;
 use crate::Edge;
@@ -133,10 +133,9 @@ impl Feed {
     pub async fn start(config: &FeedConfig, identity: Arc<Identity>, edge: &Edge) -> Result<Self, FeedError> {
         let (saved, pages) = Saved::open(&config.dir, identity.secret())?;
         let mut known = Known::default();
-        for page in pages {
-            let taken = known.take(page);
-            edge.apply(taken.updates);
-        }
+        let told: Vec<_> = pages.into_iter().flat_map(|page| known.take(page).updates).collect();
+        // What was replaced since is nothing to serve, nor to compile.
+        edge.apply(newest(told));
         let client = Arc::new(Client::new(&config.control, identity)?);
         let reached = watch::Sender::new(known.after());
         if known.has_all() {

@@ -53,7 +53,7 @@ impl Inner {
         owned.revision = revision;
         if owned.slug.as_ref() != slug {
             if let Some(old) = &owned.slug {
-                self.hosts.remove_slug(old.as_str());
+                self.hosts.remove_slug(old.as_str(), &owned.slot);
             }
             if let Some(new) = slug {
                 self.hosts.put_slug(new.as_str(), owned.slot.clone());
@@ -188,24 +188,22 @@ impl RuntimeRouter {
         failed: impl Fn(&ArtifactError) + Sync,
     ) -> bool {
         let mut pause = FIRST_PAUSE;
-        while let Err(cause) = entry.prepare().await {
+        while is_wanted() {
+            let Err(cause) = entry.prepare().await else { return true };
             if !is_wanted() {
-                return false;
+                break;
             }
             failed(&cause);
             if let Some(deployment) = entry.reference() {
                 self.inner.reports.failed(&deployment.id, &cause);
             }
             if !cause.may_pass() {
-                return false;
+                break;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if !is_wanted() {
-                return false;
-            }
         }
-        true
+        false
     }
 
     /// Makes deployments ready and reports on them, as far as they are what their functions run here.

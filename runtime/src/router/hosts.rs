@@ -54,8 +54,9 @@ impl HostTable {
         self.slots.pin().insert(slug.into(), slot);
     }
 
-    pub(super) fn remove_slug(&self, slug: &str) {
-        self.slots.pin().remove(slug);
+    /// Unless somebody else has it by now.
+    pub(super) fn remove_slug(&self, slug: &str, slot: &Arc<Slot>) {
+        let _another = self.slots.pin().remove_if(slug, |_, known| Arc::ptr_eq(known, slot));
     }
 
     pub(super) fn put_domain(&self, name: &DomainName, slot: Arc<Slot>) {
@@ -81,6 +82,19 @@ fn key(name: &DomainName) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slug_that_changed_hands_stays_with_its_new_owner() {
+        let hosts = HostTable::default();
+        let [one, other] = [Arc::new(Slot::default()), Arc::new(Slot::default())];
+        hosts.put_slug("foo", one.clone());
+        // Changes come in the order of their revisions, and only the newest of each: the new owner's may be first.
+        hosts.put_slug("foo", other.clone());
+        hosts.remove_slug("foo", &one);
+        assert!(Arc::ptr_eq(&hosts.slug("foo").unwrap(), &other));
+        hosts.remove_slug("foo", &other);
+        assert!(hosts.slug("foo").is_none());
+    }
 
     #[test]
     fn an_exact_name_comes_before_a_wildcard() {

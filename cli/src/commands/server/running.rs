@@ -123,10 +123,10 @@ impl Running {
 /// Hands all changes after `known` to the edge. Returns the newest revision.
 pub async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
     loop {
-        let updates = control.updates_since(known).await?;
-        let Some(last) = updates.last() else { break };
-        known = last.revision;
-        edge.apply(updates);
+        let changes = control.changes_since(known).await?;
+        let Some(until) = changes.until else { break };
+        known = until;
+        edge.apply(changes.updates);
     }
     control.applied(Some(known));
     Ok(known)
