@@ -10,7 +10,7 @@ use af_content::bitswap::Counters;
 use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
 use af_contract::trigger::{Answered, Tick};
-use af_contract::{Change, DomainName, DomainState, RolloutFailure, Update};
+use af_contract::{Change, DomainName, DomainState, LogSink, RolloutFailure, Update};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -175,6 +175,11 @@ impl Edge {
     /// the headers that tell the function of it are taken out of every request.
     pub async fn trigger(&self, tick: &Tick) -> Answered {
         self.service.trigger(tick).await
+    }
+
+    /// From now on, `sink` gets each line that functions log; this server's own log has them in any case. Only the first sink does.
+    pub fn tap_logs(&self, sink: Arc<dyn LogSink>) {
+        self.service.sandbox.tap().open(sink);
     }
 
     /// The next rollout that this edge stopped because its candidate failed too often, for the control plane to end it everywhere.
