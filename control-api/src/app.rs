@@ -11,7 +11,7 @@ use af_content::gateway::Gateway;
 use af_content::sink::Sink;
 use af_content::source::Fetcher;
 use af_contract::feed::preview_label;
-use af_contract::{Limits, RolloutFailure, Slug, Update};
+use af_contract::{Limits, LogSink, RolloutFailure, Slug, Update};
 use axum::Router;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -21,6 +21,7 @@ use crate::domain::builds::{self, Builds};
 use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
+use crate::domain::logs::Logs;
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::quotas::Quotas;
@@ -202,6 +203,7 @@ pub struct State {
     pub(crate) signing_keys: signing_keys::Known,
     pub(crate) builds: Builds,
     pub(crate) edges: Edges,
+    pub(crate) logs: Arc<Logs>,
     /// Becomes true when the server is to end, for what would otherwise go on and on.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -273,6 +275,7 @@ impl ControlApi {
             signing_keys: signing_keys::Known::default(),
             builds: Builds::new(config.javascript),
             edges: Edges::default(),
+            logs: Arc::default(),
             stopping: watch::Sender::new(false),
         };
         let state = Arc::new(state);
@@ -332,6 +335,13 @@ impl ControlApi {
     /// When the database fails.
     pub async fn rollout_failed(&self, failure: &RolloutFailure) -> Result<(), ControlError> {
         rollouts::fail(&self.state, failure).await.map_err(ControlError::Rollout)
+    }
+
+    /// Where the edge of this process hands in what functions log. Without one that does, nobody can ask for it.
+    #[must_use]
+    pub fn logs(&self) -> Arc<dyn LogSink> {
+        self.state.logs.tap();
+        self.state.logs.clone()
     }
 
     /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.

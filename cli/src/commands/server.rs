@@ -64,6 +64,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         edge.watch_rates(alone);
     }
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
+    edge.tap_logs(control.logs());
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
 
