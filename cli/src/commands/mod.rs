@@ -9,6 +9,7 @@ mod fetch;
 mod functions;
 mod gateway;
 mod login;
+mod logs;
 mod master_key;
 mod members;
 mod named;
