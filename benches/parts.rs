@@ -19,6 +19,7 @@ use af_runtime::artifact::{Artifact, ArtifactStore};
 use af_runtime::content::ContentStore;
 use af_runtime::host::{Given, Grants};
 use af_runtime::reports::Reports;
+use af_runtime::logs::Logger;
 use af_runtime::request_id::RequestId;
 use af_runtime::router::{self, Answer, RuntimeRouter};
 use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
@@ -39,6 +40,7 @@ struct Node {
     sandbox: Sandbox,
     gate: Gate,
     grants: Arc<Grants>,
+    logger: Arc<Logger>,
     artifacts: ArtifactStore,
     blocks: DiskStore,
     _dir: tempfile::TempDir,
@@ -58,6 +60,7 @@ impl Node {
         );
         Self {
             grants: Arc::new(Grants::new(sandbox.services(), Given::default())),
+            logger: Arc::new(Logger::new("fn_1", "dep_1", sandbox.tap())),
             sandbox,
             gate: Gate::default(),
             artifacts: opened.unwrap(),
@@ -79,7 +82,7 @@ impl Node {
 /// One call, to the end of its response. `idle` says whether its instance is a fresh one.
 async fn call(node: &Node, artifact: &Arc<Artifact>, idle: &Arc<IdleInstances>) {
     let callee = Callee {
-        function: "fn_1".into(),
+        logger: node.logger.clone(),
         artifact: artifact.clone(),
         limits: Limits { cpu_ms: 10_000, ..Limits::default() },
         idle: idle.clone(),

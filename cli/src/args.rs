@@ -8,6 +8,7 @@ pub mod content;
 pub mod domains;
 pub mod edges;
 pub mod gateway;
+pub mod logs;
 pub mod master_key;
 pub mod members;
 pub mod rollouts;
@@ -146,6 +147,8 @@ pub enum Functions {
     Approve(rollouts::Approve),
     /// Remove a function's old deployments; never the active one, the one before it, or a candidate
     Prune(rollouts::Prune),
+    /// Show what a function has logged, and with --follow what it logs
+    Logs(logs::Logs),
     /// Show when a function is called without a request, and how its newest runs went
     Triggers(Named),
     /// Run one of a function's triggers now

@@ -23,6 +23,21 @@ impl Output {
         if self.json { self.line(&format!("{value:#}")) } else { self.line(text) }
     }
 
+    /// One of many results that come one after another: a line. `None`: nobody reads it.
+    pub fn item(&self, value: &Value, text: &str) -> Option<()> {
+        let mut stdout = std::io::stdout().lock();
+        let written = if self.json { writeln!(stdout, "{value}") } else { writeln!(stdout, "{text}") };
+        written.and_then(|()| stdout.flush()).ok()
+    }
+
+    /// What people may want to know meanwhile, on standard error.
+    pub fn note(&self, text: &str) {
+        if !self.json {
+            // Nobody is left to tell when standard error is closed.
+            let _unheard = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
     /// A table of the given fields of each item; with `--json`, the items whole.
     pub fn table(&self, items: &[Value], columns: &[(&str, &str)], empty: &str) {
         self.result(&Value::from(items), &self.columns(items, columns, empty));

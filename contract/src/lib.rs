@@ -8,6 +8,7 @@ pub mod edge;
 pub mod feed;
 pub mod guest_world;
 pub mod limits;
+pub mod logs;
 pub mod manifest;
 pub mod name;
 pub mod private;
@@ -26,6 +27,7 @@ pub use feed::{
 };
 pub use guest_world::World;
 pub use limits::Limits;
+pub use logs::{LogLine, LogSink};
 pub use manifest::{Code, Manifest, ManifestError};
 pub use name::{FunctionName, NameError, Slug};
 pub use private::{ContentKey, Private};

@@ -12,7 +12,7 @@ use af_content::sink::Sink;
 use af_content::source::Fetcher;
 use af_contract::edge::{Awaited, Report};
 use af_contract::feed::preview_label;
-use af_contract::{Limits, Slug};
+use af_contract::{Limits, LogSink, Slug};
 use axum::Router;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
 use crate::domain::feed::Changes as FeedChanges;
+use crate::domain::logs::Logs;
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::quotas::Quotas;
@@ -206,6 +207,7 @@ pub struct State {
     pub(crate) builds: Builds,
     pub(crate) edges: Edges,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) logs: Arc<Logs>,
     /// Becomes true when the server is to end, for what would otherwise go on and on.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -278,6 +280,7 @@ impl ControlApi {
             builds: Builds::new(config.javascript),
             edges: Edges::default(),
             calls: Arc::default(),
+            logs: Arc::default(),
             stopping: watch::Sender::new(false),
         };
         let state = Arc::new(state);
@@ -351,6 +354,13 @@ impl ControlApi {
     #[must_use]
     pub fn remote_callee(&self) -> Arc<dyn Callee> {
         Arc::new(Remote(self.state.calls.clone()))
+    }
+
+    /// Where the edge of this process hands in what functions log. Without one that does, nobody can ask for it.
+    #[must_use]
+    pub fn logs(&self) -> Arc<dyn LogSink> {
+        self.state.logs.tap();
+        self.state.logs.clone()
     }
 
     /// Has functions called when their time comes, until `stop` resolves; then lets runs finish. To be called once.

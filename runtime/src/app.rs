@@ -11,7 +11,7 @@ use af_content::gateway::Gateway;
 use af_content::source::Fetcher;
 use af_contract::edge::Awaited;
 use af_contract::trigger::{Answered, Tick};
-use af_contract::{Change, DomainName, DomainState, Update};
+use af_contract::{Change, DomainName, DomainState, LogSink, Update};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -189,6 +189,11 @@ impl Edge {
     #[must_use]
     pub fn reports(&self) -> &Reports {
         &self.service.reports
+    }
+
+    /// From now on, `sink` gets each line that functions log; this server's own log has them in any case. Only the first sink does.
+    pub fn tap_logs(&self, sink: Arc<dyn LogSink>) {
+        self.service.sandbox.tap().open(sink);
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

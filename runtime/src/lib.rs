@@ -12,6 +12,7 @@ pub mod host;
 
 pub mod http;
 pub mod listen;
+pub mod logs;
 pub mod metrics;
 pub mod proxy;
 pub mod reports;

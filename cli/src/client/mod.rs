@@ -1,12 +1,14 @@
 //! Talks to a control API.
 
 mod error;
+mod events;
 
 use af_contract::{ContentKey, Problem};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 pub use self::error::{ApiError, exit_code};
+pub use self::events::{Event, Events};
 use crate::config::{Environment, Session};
 
 /// How long an answer may take to begin; uploads and compilation have their own.
@@ -115,6 +117,15 @@ impl Api {
     /// The same, in the form that is asked for.
     pub async fn download_as(&self, path: &str, accept: &str) -> Result<Response, ApiError> {
         self.answer(self.request(Method::GET, path)?.header("accept", accept)).await
+    }
+
+    /// `GET` of a path whose answer is events, after the one with this id.
+    pub async fn events(&self, path: &str, after: Option<&str>) -> Result<Response, ApiError> {
+        let mut request = self.request(Method::GET, path)?.header("accept", "text/event-stream");
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        self.answer(request).await
     }
 
     /// All pages of a list.

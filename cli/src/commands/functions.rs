@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::deploy;
 use super::live::{Live, wait_until_active};
 use super::named::{self, FUNCTION, find};
-use super::{rollouts, routes, storage, triggers};
+use super::{logs, rollouts, routes, storage, triggers};
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -32,6 +32,7 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::Abort(options) => rollouts::abort(&api, options, output).await,
         Functions::Approve(options) => rollouts::approve(&api, options, output).await,
         Functions::Prune(options) => rollouts::prune(&api, options, output).await,
+        Functions::Logs(options) => logs::logs(&api, &options, output).await,
         Functions::Triggers(options) => triggers::show(&api, &options, output).await,
         Functions::Trigger(options) => triggers::run(&api, &options, output).await,
         Functions::RotateKey => rotate_key(&api, output).await,

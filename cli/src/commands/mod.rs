@@ -10,6 +10,7 @@ mod functions;
 mod gateway;
 mod live;
 mod login;
+mod logs;
 mod master_key;
 mod members;
 mod named;

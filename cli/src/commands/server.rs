@@ -61,6 +61,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     }
     content.watch(&edge);
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
+    edge.tap_logs(control.logs());
     let known = follow(&control, &edge, 0).await?;
     edge.routes_known();
 

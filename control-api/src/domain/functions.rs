@@ -146,6 +146,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     functions::delete(&mut db, id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
     audit::commit(db, actor, Event::project("function.delete", id, &function.project_id)).await?;
+    state.logs.forget(id);
     state.changes.announce(revision);
     Ok(domains)
 }

@@ -1,19 +1,20 @@
-//! What happens to a deployment, told as it happens.
+//! What happens to a deployment, and what a function logs, told as it happens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::{Context, ID, SimpleObject};
+use async_graphql::{Context, ID, InputObject, SimpleObject};
 use futures::{Stream, stream};
 use tokio::sync::watch;
 
 use super::asker::{actor, state};
 use super::failure::{Failure, Result};
 use super::functions::af::Status;
-use super::places::{Place, Places};
 use super::scalars::Date;
 use crate::app::State;
+use crate::domain::logs::{self, Said};
 use crate::domain::{Actor, Error, builds, tokens};
+use crate::places::{Place, Places};
 use crate::store::DeployedRow;
 
 /// Subscriptions of one token.
@@ -38,6 +39,28 @@ struct DeploymentStatusUpdate {
     /// Why it failed.
     reason: Option<String>,
     timestamp: Date,
+}
+
+/// Which function's log.
+#[derive(InputObject)]
+struct FunctionLogsWhereInput {
+    id: ID,
+}
+
+/// A line of a function's log.
+#[derive(SimpleObject)]
+struct FunctionLogLine {
+    id: ID,
+    deployment_id: ID,
+    /// As the response's `x-request-id`; `ID+2` for a line of this request or of one of two others in the same instance.
+    request_id: String,
+    /// `stdout`, `stderr`, a level of `wasi:logging` (`trace` to `critical`), or `platform`: the function ran into a limit.
+    stream: String,
+    /// What the function wrote, up to 8 KiB.
+    text: String,
+    timestamp: Date,
+    /// Lines before this one that are gone, because they were not read in time.
+    missed: u64,
 }
 
 /// A deployment that somebody watches.
@@ -88,6 +111,37 @@ pub(super) struct Subscription;
 
 #[async_graphql::Subscription]
 impl Subscription {
+    /// What a function logs: the newest 100 lines, and those that come. It completes when the server ends, and after an hour.
+    async fn function_logs(
+        &self,
+        ctx: &Context<'_>,
+        r#where: FunctionLogsWhereInput,
+    ) -> Result<impl Stream<Item = Result<FunctionLogLine>> + use<>> {
+        let follower = logs::follow(state(ctx)?, actor(ctx)?, &r#where.id, None).await;
+        let follower = follower.map_err(Failure::named("AF"))?;
+        Ok(stream::unfold(follower, |mut follower| async move {
+            let mut missed = 0;
+            loop {
+                match follower.next().await? {
+                    Ok(Said::Missed(lines)) => missed += lines.unwrap_or_default(),
+                    Ok(Said::Line(position, line)) => {
+                        let line = FunctionLogLine {
+                            id: ID(position.to_string()),
+                            deployment_id: ID(line.deployment.to_string()),
+                            request_id: line.request.clone(),
+                            stream: line.stream.to_owned(),
+                            text: line.text.clone(),
+                            timestamp: Date(line.at),
+                            missed,
+                        };
+                        return Some((Ok(line), follower));
+                    }
+                    Err(error) => return Some((Err(Failure::named("AF")(error)), follower)),
+                }
+            }
+        }))
+    }
+
     /// The status of a function's deployment: now, and whenever it has changed.
     async fn deployment_status(
         &self,

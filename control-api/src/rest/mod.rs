@@ -13,6 +13,7 @@ mod functions;
 mod gateway;
 mod health;
 mod idempotency;
+mod logs;
 mod members;
 mod organizations;
 mod problem;
@@ -138,6 +139,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(secrets::function_settings, secrets::change_function_settings))
         .routes(routes!(functions::list, functions::create))
         .routes(routes!(functions::get, functions::update, functions::delete))
+        .routes(routes!(logs::get))
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::create))
         .routes(routes!(deployments::rollback))

@@ -9,11 +9,15 @@ use tokio::io::AsyncWrite;
 use tracing::info;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
+use crate::logs::Logger;
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 
 /// A longer line is cut into several.
-const LINE_BYTES: usize = 8 << 10;
+const LINE_BYTES: usize = af_contract::logs::LINE_BYTES;
+
+/// Whose line it is that the function did not write.
+const PLATFORM: &str = "platform";
 
 /// Where the lines of an instance go: under the request that it is answering. Clones are one.
 #[derive(Clone)]
@@ -23,7 +27,7 @@ pub struct GuestLog {
 
 /// The request that lines are logged under.
 struct Request {
-    function: Arc<str>,
+    logger: Arc<Logger>,
     id: RequestId,
     /// Which of the requests a line belongs to cannot be told while an instance works for several.
     others: u32,
@@ -53,22 +57,22 @@ impl Stream {
 
 impl GuestLog {
     /// At most `limit` bytes are kept; one last line then says that there was more.
-    pub fn new(function: &Arc<str>, id: RequestId, limit: u64, metrics: &Arc<Metrics>) -> Self {
-        let (function, metrics) = (function.clone(), metrics.clone());
-        let request = Request { function, id, others: 0, left: limit, partial: Default::default(), metrics };
+    pub fn new(logger: &Arc<Logger>, id: RequestId, limit: u64, metrics: &Arc<Metrics>) -> Self {
+        let (logger, metrics) = (logger.clone(), metrics.clone());
+        let request = Request { logger, id, others: 0, left: limit, partial: Default::default(), metrics };
         Self { request: Arc::new(Mutex::new(request)) }
     }
 
     /// From here on, lines belong to the request of `next`.
     pub fn continue_as(&self, next: &Self) {
-        let (function, id, left) = {
+        let (logger, id, left) = {
             let next = next.lock();
-            (next.function.clone(), next.id, next.left)
+            (next.logger.clone(), next.id, next.left)
         };
         let mut request = self.lock();
         request.end();
         let metrics = request.metrics.clone();
-        *request = Request { function, id, others: 0, left, partial: Default::default(), metrics };
+        *request = Request { logger, id, others: 0, left, partial: Default::default(), metrics };
     }
 
     /// From here on, lines belong to the request of `next`, too.
@@ -89,10 +93,10 @@ impl GuestLog {
         LogStream { log: self.clone(), stream: Stream::Err }
     }
 
-    /// The function and the request that lines are logged under.
-    pub fn names(&self) -> (Arc<str>, RequestId) {
+    /// Whose lines they are, and of which request.
+    pub fn names(&self) -> (Arc<Logger>, RequestId) {
         let request = self.lock();
-        (request.function.clone(), request.id)
+        (request.logger.clone(), request.id)
     }
 
     /// A message with a level of the guest's.
@@ -102,8 +106,13 @@ impl GuestLog {
         if request.take(length, level) < length {
             return;
         }
-        let (function, id) = (&request.function, request.told());
-        info!(target: "function", %function, request_id = %id, stream = level, context, "{}", message.trim_end());
+        let (function, id, message) = (request.logger.function(), request.told(), message.trim_end());
+        info!(target: "function", function, request_id = %id, stream = level, context, "{message}");
+        if context.is_empty() {
+            request.logger.tell(id, level, message);
+        } else {
+            request.logger.tell(id, level, format_args!("{context}: {message}"));
+        }
     }
 
     /// The guest ran into a limit, which is counted by its code. The line is the platform's own, so that
@@ -111,7 +120,9 @@ impl GuestLog {
     pub fn limit(&self, code: &'static str, text: &str) {
         let request = self.lock();
         request.metrics.limit(code);
-        info!(target: "function", function = %request.function, request_id = %request.id, stream = "platform", code, "[{text}]");
+        let (logger, id) = (&request.logger, request.id);
+        info!(target: "function", function = logger.function(), request_id = %id, stream = PLATFORM, code, "[{text}]");
+        logger.tell(id, PLATFORM, format_args!("[{code}: {text}]"));
     }
 
     /// The request is over: what had no end is a line now.
@@ -127,8 +138,9 @@ impl GuestLog {
 impl Request {
     fn line(&self, stream: &'static str, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        let function = &self.function;
-        info!(target: "function", %function, request_id = %self.told(), stream, "{}", text.trim_end());
+        let (function, id, text) = (self.logger.function(), self.told(), text.trim_end());
+        info!(target: "function", function, request_id = %id, stream, "{text}");
+        self.logger.tell(id, stream, text);
     }
 
     /// `ID`, or `ID+2` for a line of this request or of one of two others.

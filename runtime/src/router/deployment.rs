@@ -10,6 +10,7 @@ use http::HeaderValue;
 use crate::artifact::{Artifact, ArtifactError, ArtifactStore, Secrets};
 use crate::host::{Given, Grants};
 use crate::http::Terms;
+use crate::logs::Logger;
 use crate::sandbox::{Callee, Habits, IdleInstances};
 
 /// One immutable version of a function.
@@ -19,7 +20,7 @@ pub struct Deployment {
     manifest: Manifest,
     header: HeaderValue,
     terms: Terms,
-    function: Arc<str>,
+    logger: Arc<Logger>,
     idle: Arc<IdleInstances>,
     habits: Arc<Habits>,
     grants: Arc<Grants>,
@@ -86,7 +87,7 @@ impl Deployment {
             id: reference.id.clone(),
             manifest_id: id,
             terms: Terms::of(&manifest),
-            function: manifest.function.as_str().into(),
+            logger: Arc::new(Logger::new(function, &reference.id, artifacts.sandbox().tap())),
             manifest,
             header,
             idle: Arc::new(IdleInstances::new(uses, concurrency, artifacts.sandbox().idle().clone())),
@@ -117,7 +118,7 @@ impl Deployment {
     /// As [`Self::artifact`].
     pub async fn callee(&self) -> Result<Callee, ArtifactError> {
         Ok(Callee {
-            function: self.function.clone(),
+            logger: self.logger.clone(),
             artifact: self.artifact().await?,
             limits: self.manifest.limits,
             idle: self.idle.clone(),

@@ -21,12 +21,13 @@ use crate::artifact::Artifact;
 use crate::core_number::CoreNumber;
 use crate::host::Grants;
 use crate::host::log::GuestLog;
+use crate::logs::Logger;
 use crate::request_id::RequestId;
 
 /// Whose code is called, and within which bounds.
 pub struct Callee {
-    /// The function's id, for its log.
-    pub function: Arc<str>,
+    /// Whose lines it logs.
+    pub logger: Arc<Logger>,
     /// Compiled code.
     pub artifact: Arc<Artifact>,
     /// What the call may use.
@@ -85,7 +86,7 @@ impl Call {
         request: Request<WasiBody>,
     ) -> Result<Response<GuestBody>, GuestError> {
         let (callee, metrics) = (&self.callee, self.sandbox.metrics());
-        let log = GuestLog::new(&callee.function, id, callee.limits.log_bytes, metrics);
+        let log = GuestLog::new(&callee.logger, id, callee.limits.log_bytes, metrics);
         let limit = callee.limits.response_body_bytes;
         let bodiless = request.method() == Method::HEAD;
         let (responder, receiver) = oneshot::channel();
@@ -191,7 +192,7 @@ async fn rewind(sandbox: Sandbox, idle: Arc<IdleInstances>, core: CoreNumber) {
 async fn replace(sandbox: Sandbox, callee: Callee, spent: Instance, core: CoreNumber) {
     drop(spent);
     let meter = Arc::new(Meter::new(&callee.limits));
-    let log = GuestLog::new(&callee.function, RequestId::next(), callee.limits.log_bytes, sandbox.metrics());
+    let log = GuestLog::new(&callee.logger, RequestId::next(), callee.limits.log_bytes, sandbox.metrics());
     let state = State::new(&callee, meter.clone(), log);
     let mut start = pin!(Instance::start(&sandbox, &callee.artifact, state));
     let started = poll_fn(|cx| meter.measure(|| sandbox.ticker().during(|| start.as_mut().poll(cx))));

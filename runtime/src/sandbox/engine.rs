@@ -19,6 +19,7 @@ use crate::content::ContentStore;
 use crate::host;
 use crate::host::egress::{Egress, IpNet};
 use crate::host::{KeyValue, Services, Trust};
+use crate::logs::Tap;
 use crate::metrics::Metrics;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
@@ -89,6 +90,7 @@ struct Inner {
     idle: IdlePlaces,
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
+    tap: Tap,
 }
 
 /// An engine with its pool, and what its guests may import.
@@ -144,6 +146,7 @@ impl Sandbox {
             idle: IdlePlaces::new(instances.div_ceil(IDLE)),
             tasks: TaskTracker::new(),
             metrics: Arc::default(),
+            tap: Tap::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -199,6 +202,12 @@ impl Sandbox {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.metrics
+    }
+
+    /// What functions log.
+    #[must_use]
+    pub fn tap(&self) -> &Tap {
+        &self.inner.tap
     }
 
     pub(super) fn ticker(&self) -> &Ticker {

@@ -253,9 +253,9 @@ impl Running {
 
     /// Logs a failure that no status can tell any more.
     pub fn report(&self, error: &GuestError) {
-        let (function, id) = self.log.names();
+        let (logger, id) = self.log.names();
         let cause = std::error::Error::source(error).map(ToString::to_string);
-        warn!(%function, request_id = %id, %error, cause, "a function failed after its response had begun");
+        warn!(function = logger.function(), request_id = %id, %error, cause, "a function failed after its response had begun");
     }
 }
 

@@ -302,8 +302,9 @@ impl Files {
 
     /// The operator is told what is wrong with which content, the guest that there is something.
     pub(super) fn tell(&self, content: ContentId, error: &dyn std::error::Error) -> FileError {
-        let (function, id) = self.log.names();
-        error!(%function, request_id = %id, %content, %error, "a function's assets cannot be read");
+        let (logger, id) = self.log.names();
+        let function = logger.function();
+        error!(function, request_id = %id, %content, %error, "a function's assets cannot be read");
         FileError::Io
     }
 }
@@ -327,6 +328,7 @@ mod tests {
     use af_contract::Limits;
 
     use super::*;
+    use crate::logs::Logger;
     use crate::metrics::Metrics;
     use crate::request_id::RequestId;
 
@@ -358,7 +360,8 @@ mod tests {
             let root = directory("", &[a, nested]).id;
             staging.commit().unwrap().finish().unwrap();
             let meter = Arc::new(Meter::new(limits));
-            let log = GuestLog::new(&"fn_1".into(), RequestId::next(), 1000, &Arc::new(Metrics::default()));
+            let log =
+                GuestLog::new(&Logger::of_tests(), RequestId::next(), 1000, &Arc::new(Metrics::default()));
             let assets = Assets { root, store: ContentStore::new(blocks), cipher: None };
             Self { files: Files::new(&assets, meter.clone(), log), private: private.id, meter, dir }
         }

@@ -105,6 +105,7 @@ mod tests {
     use super::*;
     use crate::content::ContentStore;
     use crate::host::log::GuestLog;
+    use crate::logs::Logger;
     use crate::metrics::Metrics;
     use crate::request_id::RequestId;
     use crate::sandbox::Meter;
@@ -130,7 +131,8 @@ mod tests {
 
         fn files(&self, root: ContentId, cipher: &Cipher) -> Files {
             let meter = Arc::new(Meter::new(&Limits::default()));
-            let log = GuestLog::new(&"fn_1".into(), RequestId::next(), 1000, &Arc::new(Metrics::default()));
+            let log =
+                GuestLog::new(&Logger::of_tests(), RequestId::next(), 1000, &Arc::new(Metrics::default()));
             let store = ContentStore::new(self.blocks.clone());
             Files::new(&Assets { root, store, cipher: Some(cipher.clone()) }, meter, log)
         }

@@ -1,0 +1,123 @@
+//! `af functions logs`: what a function has logged, and what it logs.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::functions::utc;
+use super::named::{FUNCTION, find};
+use crate::args::logs::Logs;
+use crate::client::{Api, ApiError, Event, Events, text};
+use crate::output::Output;
+
+/// Before the first try to connect again; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Shows what was logged; with `--follow` also what comes, until Ctrl-C.
+pub async fn logs(api: &Api, options: &Logs, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.name).await?;
+    let path = format!("/v1/functions/{}/logs", text(&function, "id"));
+    if options.follow {
+        return tokio::select! {
+            followed = follow(api, &path, output) => followed,
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
+        };
+    }
+    let mut answer = api.get(&format!("{path}?follow=false")).await?;
+    let lines = answer.get_mut("data").map(Value::take).unwrap_or_default();
+    let shown: Vec<String> = lines.as_array().into_iter().flatten().map(readable).collect();
+    let shown = if shown.is_empty() { "nothing was logged lately".to_owned() } else { shown.join("\n") };
+    output.result(&lines, &shown);
+    Ok(())
+}
+
+/// Connects again whenever the connection ends, from where it ended.
+async fn follow(api: &Api, path: &str, output: &Output) -> anyhow::Result<()> {
+    let mut seen = None::<String>;
+    let mut events = Events::new(api.events(path, None).await?);
+    let mut pause = PAUSE;
+    loop {
+        while let Some(event) = events.next().await {
+            pause = PAUSE;
+            if tell(&event, output)?.is_none() {
+                return Ok(());
+            }
+            seen = event.id.or(seen);
+        }
+        events = loop {
+            tokio::time::sleep(pause).await;
+            match api.events(path, seen.as_deref()).await {
+                Ok(response) => break Events::new(response),
+                Err(error) if may_pass(&error) => {
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                    output.note(&format!("{error}; trying again in {} s", pause.as_secs()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+    }
+}
+
+/// Whether a server that does not let us follow may do so later.
+fn may_pass(error: &ApiError) -> bool {
+    let busy = |status: u16| status >= 500 || status == StatusCode::TOO_MANY_REQUESTS.as_u16();
+    match error {
+        ApiError::Unreachable { .. } => true,
+        ApiError::Status { status, .. } => busy(*status),
+        ApiError::Problem(problem) => busy(problem.status),
+        ApiError::SignedOut | ApiError::Project(_) => false,
+    }
+}
+
+/// `None`: nobody reads what is told.
+fn tell(event: &Event, output: &Output) -> anyhow::Result<Option<()>> {
+    let data: Value =
+        serde_json::from_str(&event.data).context("the server sent an event that is not JSON")?;
+    match event.name.as_str() {
+        "line" => Ok(output.item(&data, &readable(&data))),
+        "missed" => {
+            let lines = data.get("lines").and_then(Value::as_u64);
+            let said = match lines {
+                Some(lines) => format!("[{lines} lines were not read in time]"),
+                None => "[lines may be missing here: the server does not know what was logged meanwhile]"
+                    .to_owned(),
+            };
+            Ok(output.item(&json!({ "missed": lines }), &said))
+        }
+        "failed" => bail!("{} [{}]", text(&data, "detail"), text(&data, "code")),
+        // Of a newer server.
+        _ => Ok(Some(())),
+    }
+}
+
+/// A line for people. What a function writes must not move their cursor or name their window.
+fn readable(line: &Value) -> String {
+    let at = line.get("at").and_then(Value::as_i64).map(utc).unwrap_or_default();
+    let said: String = text(line, "text")
+        .chars()
+        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+        .collect();
+    format!("{at}  {}  {:8}  {said}", text(line, "requestId"), text(line, "stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_do_nothing_to_a_terminal() {
+        let line = json!({
+            "at": 1_767_225_630_123_i64, "requestId": "01K", "stream": "stdout", "text": "a\u{1b}[2Jb\tc\u{9b}d\re"
+        });
+        assert!(
+            readable(&line).ends_with("01K  stdout    a\u{fffd}[2Jb\tc\u{fffd}d\u{fffd}e"),
+            "{}",
+            readable(&line)
+        );
+    }
+}

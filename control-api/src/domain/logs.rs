@@ -1,0 +1,212 @@
+//! What functions log: the newest lines, and those that come. They are the edge's of this process, which hands them in as a
+//! [`LogSink`]; they are in memory only, and gone when the server ends.
+
+mod kept;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use af_contract::{LogLine, LogSink};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use self::kept::Position;
+use self::kept::{Following, Kept};
+use super::access::{self, Noun};
+use super::{Actor, Error, State, tokens};
+use crate::places::{Place, Places};
+use crate::store::FunctionRow;
+
+/// Lines that are shown of what was said before.
+pub const NEWEST: usize = 100;
+
+/// Followers of one token.
+const PER_TOKEN: usize = 20;
+
+/// Followers of all. Each has a connection, and lines of which it holds a few.
+const ALL: usize = 500;
+
+/// Lines that a follower takes at once.
+const BATCH: usize = 64;
+
+/// Between two looks whether the token still counts, and its owner may still see the function.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// Then whoever follows asks again, and shows a token again: a short-lived one may have ended meanwhile.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// Lines of this process's edge, and who follows them.
+pub(crate) struct Logs {
+    kept: Kept,
+    places: Places,
+    /// An edge hands its lines in.
+    tapped: AtomicBool,
+}
+
+/// What a follower is told.
+#[derive(Debug)]
+pub enum Said {
+    /// A line, and its id.
+    Line(Position, Arc<LogLine>),
+    /// So many lines before the next one are gone, because they were not read in time. `None`: nobody knows how many, because
+    /// the server was started anew, or too long ago for its memory.
+    Missed(Option<u64>),
+}
+
+/// Somebody who follows a function.
+pub struct Follower {
+    state: Arc<State>,
+    actor: Actor,
+    function: FunctionRow,
+    lines: Following,
+    said: VecDeque<Said>,
+    committed: watch::Receiver<u64>,
+    stopping: watch::Receiver<bool>,
+    recheck: Instant,
+    until: Instant,
+    ended: bool,
+    _place: Place,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { kept: Kept::new(), places: Places::new(PER_TOKEN, ALL), tapped: AtomicBool::new(false) }
+    }
+}
+
+impl Logs {
+    /// From now on there is an edge that hands lines in.
+    pub(crate) fn tap(&self) {
+        self.tapped.store(true, Ordering::Relaxed);
+    }
+
+    /// Drops the lines of a function that is gone.
+    pub(super) fn forget(&self, function: &str) {
+        self.kept.forget(function);
+    }
+
+    /// Edges that are processes of their own keep what their functions log.
+    fn are_here(&self) -> Result<(), Error> {
+        if self.tapped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let detail = "this control plane has no edge in its own process, and edges that are processes of their own keep what \
+                      functions log: read it in their logs";
+        Err(Error::conflict("logs_elsewhere", detail))
+    }
+}
+
+impl LogSink for Logs {
+    fn take(&self, line: LogLine) {
+        self.kept.push(line);
+    }
+}
+
+/// The newest lines of a function, oldest first, at most [`NEWEST`].
+///
+/// # Errors
+/// When there is no function that the actor may see, or no edge in this process.
+pub async fn newest(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+) -> Result<Vec<(Position, Arc<LogLine>)>, Error> {
+    let function = access::function(state, actor, function, Noun::Functions.read()).await?;
+    state.logs.are_here()?;
+    Ok(state.logs.kept.newest(&function.id, NEWEST))
+}
+
+/// Follows a function: the lines after `after`, or the newest [`NEWEST`], and then all that come.
+///
+/// # Errors
+/// As [`newest`]; and when the token, or all, follow as many as they may.
+pub async fn follow(
+    state: &Arc<State>,
+    actor: &Actor,
+    function: &str,
+    after: Option<Position>,
+) -> Result<Follower, Error> {
+    let function = access::function(state, actor, function, Noun::Functions.read()).await?;
+    state.logs.are_here()?;
+    let place = state.logs.places.take(&actor.token).ok_or_else(|| {
+        let detail = format!("a token follows at most {PER_TOKEN} logs, all together {ALL}; end one first");
+        Error::Limit { code: "too_many_followers", detail, seconds: 1 }
+    })?;
+    let now = Instant::now();
+    Ok(Follower {
+        lines: state.logs.kept.follow(&function.id, after, NEWEST),
+        said: VecDeque::new(),
+        committed: state.changes.subscribe(),
+        stopping: state.stopping.subscribe(),
+        recheck: now + RECHECK,
+        until: now + LONGEST,
+        ended: false,
+        state: state.clone(),
+        actor: actor.clone(),
+        function,
+        _place: place,
+    })
+}
+
+impl Follower {
+    /// The next thing that is said; none when the server ends, or after an hour: whoever goes on asks again. After an error
+    /// there is nothing more.
+    ///
+    /// # Errors
+    /// When the token or the function is gone, or the actor may not see it any more.
+    pub async fn next(&mut self) -> Option<Result<Said, Error>> {
+        if self.ended {
+            return None;
+        }
+        let mut stopping = self.stopping.clone();
+        let next = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+            () = tokio::time::sleep_until(self.until) => None,
+            next = self.line() => Some(next),
+        };
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+
+    async fn line(&mut self) -> Result<Said, Error> {
+        loop {
+            // What was committed may have been the function's end.
+            if self.recheck <= Instant::now() || self.committed.has_changed().is_ok_and(|changed| changed) {
+                self.committed.mark_unchanged();
+                self.check().await?;
+                self.recheck = Instant::now() + RECHECK;
+            }
+            if let Some(said) = self.said.pop_front() {
+                return Ok(said);
+            }
+            let unread = self.lines.unread(BATCH);
+            if unread.missed != Some(0) {
+                self.said.push_back(Said::Missed(unread.missed));
+            }
+            self.said.extend(unread.lines.into_iter().map(|(position, line)| Said::Line(position, line)));
+            if !self.said.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                () = self.lines.grown() => {}
+                () = tokio::time::sleep_until(self.recheck) => {}
+                changed = self.committed.changed() => if changed.is_ok() { self.recheck = Instant::now() },
+            }
+        }
+    }
+
+    /// Whether the actor may still see this.
+    async fn check(&self) -> Result<(), Error> {
+        // Tokens of other services are not known by an id; they are shown again when this has ended.
+        if self.actor.token.starts_with("jwt_") {
+            tokens::owner(&self.state, &self.actor).await?;
+        } else {
+            tokens::by_id(&self.state, &self.actor.token).await?;
+        }
+        access::function(&self.state, &self.actor, &self.function.id, Noun::Functions.read()).await?;
+        Ok(())
+    }
+}
