@@ -22,6 +22,7 @@ mod id;
 pub mod idempotency;
 pub mod invitations;
 pub mod key_backup;
+pub mod logins;
 pub mod master_key;
 pub mod members;
 pub mod organizations;
