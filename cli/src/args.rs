@@ -8,6 +8,7 @@ pub mod content;
 pub mod domains;
 pub mod edges;
 pub mod gateway;
+pub mod login;
 pub mod logs;
 pub mod master_key;
 pub mod members;
@@ -53,8 +54,8 @@ pub enum Command {
     Control(Box<server::Control>),
     /// Run an edge of a cluster: it answers requests, and takes what it serves from a control plane
     Edge(Box<server::Edge>),
-    /// Sign in to a control API with a token
-    Login(Login),
+    /// Sign in to a control API: with a browser, from a terminal that is signed in, or with a token
+    Login(login::Login),
     /// Show who you are, and where
     Whoami,
     /// Compile one component for a server that started this
@@ -107,19 +108,6 @@ pub enum Command {
     Fetch(content::Fetch),
     /// Check a file, a CAR, or what others have under a CID
     Verify(content::Verify),
-}
-
-#[derive(Debug, Options)]
-pub struct Login {
-    /// The control API [default: the one signed in to last, or http://127.0.0.1:4000]
-    #[arg(long, value_name = "URL")]
-    pub api_url: Option<String>,
-    /// The token; read from standard input when left out
-    #[arg(long, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// The project to work in; needed when you have several
-    #[arg(long, value_name = "ID")]
-    pub project: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -56,6 +56,13 @@ impl Output {
         fields.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
+    /// What somebody has to do before there is a result, on standard error: a line of JSON for programs, `text` for people.
+    pub fn notice(&self, value: &Value, text: &str) {
+        let mut stderr = std::io::stderr().lock();
+        // Who closes standard error does not want to know.
+        let _unheard = if self.json { writeln!(stderr, "{value}") } else { writeln!(stderr, "{text}") };
+    }
+
     /// An error with its causes, on standard error.
     pub fn error(&self, error: &anyhow::Error) {
         let mut stderr = std::io::stderr().lock();

@@ -4,8 +4,9 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use support::{Home, Server, guest, http, ok};
@@ -139,6 +140,12 @@ async fn the_published_sdk_works_unmodified() {
     assert_eq!((&told["deleted"], named("noPin")), (&json!(200), "PinNotFoundError".into()));
 
     assert_eq!(
+        (&told["siteDeployed"]["cid"], &told["siteDeployed"]["status"]),
+        (&told["assets"]["pin"]["cid"], &json!("SUCCESS"))
+    );
+    assert_eq!(told["siteDeployment"]["id"], told["siteDeployed"]["id"]);
+    assert!(told["noSiteContent"]["text"].is_string(), "{}", told["noSiteContent"]);
+    assert_eq!(
         (&told["site"]["zones"][0]["id"], &told["zone"]["status"]),
         (&told["zone"]["id"], &json!("CREATED"))
     );
@@ -226,6 +233,86 @@ async fn the_published_cli_works_unmodified() {
     assert!(fleek.run(&["domains", "detail", "--hostname", "cli.example.com"]).contains("CNAME"));
     fleek.run(&["functions", "delete", "--name", "from-cli"]);
     assert!(!fleek.run(&["functions", "list"]).contains("from-cli"));
+}
+
+/// The published CLI while it waits to be signed in.
+struct SigningIn {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// The page that it sends people to.
+    page: String,
+}
+
+impl SigningIn {
+    fn start(fleek: &mut Command, api: &str) -> Self {
+        fleek.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = fleek.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let start = format!("{api}/login/");
+        let mut line = String::new();
+        let page = loop {
+            line.clear();
+            assert!(stdout.read_line(&mut line).unwrap() > 0, "it shows no page");
+            if let Some((_, rest)) = line.split_once(&start) {
+                let session: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+                break format!("{start}{session}");
+            }
+        };
+        Self { child, stdout, page }
+    }
+
+    /// Returns once its first question has come.
+    async fn asked(&self) {
+        support::eventually(async || {
+            let status = http().get(&self.page).send().await.unwrap().status();
+            status.is_success().then_some(())
+        })
+        .await;
+    }
+
+    fn said(mut self) -> String {
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for SigningIn {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        let _already_reaped = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_published_cli_signs_in() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    let work = tempfile::tempdir().unwrap();
+    let program = clients().join("node_modules/@fleek-platform/cli/bin/index.js");
+    let fleek = |arguments: &[&str]| {
+        let mut node = Command::new("node");
+        urls(&mut node, &server, work.path()).env_remove("FLEEK_TOKEN").env_remove("FLEEK_PROJECT_ID");
+        node.arg(&program).args(arguments);
+        node
+    };
+    let waiting = SigningIn::start(&mut fleek(&["login"]), &server.api);
+    waiting.asked().await;
+    let form = format!("token={}", server.token());
+    let request = http().post(&waiting.page).header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(request.body(form).send().await.unwrap().status().as_u16(), 200);
+    tokio::task::block_in_place(|| waiting.said());
+    let listed = tokio::task::block_in_place(|| ok(&mut fleek(&["projects", "list"])));
+    assert!(listed.contains(&project(&server).await), "{listed}");
+
+    // Its way of making further tokens.
+    let waiting = SigningIn::start(&mut fleek(&["pat", "create", "--name", "further"]), &server.api);
+    waiting.asked().await;
+    ok(home.af().args(["login", "approve", &waiting.page]));
+    let said = tokio::task::block_in_place(|| waiting.said());
+    assert!(said.contains("af_live_"), "{said}");
+    assert!(ok(home.af().args(["pat", "list"])).contains("further"));
 }
 
 /// A copy of the JavaScript build, with the packages that `examples/build` has installed.

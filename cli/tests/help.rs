@@ -27,7 +27,9 @@ fn help_is_as_published() {
         "delete",
     ];
     let mut all = format!("$ af --help\n{}", help(&[]));
-    for command in [["up"].as_slice(), &["login"], &["whoami"], &["functions"], &["sites"]] {
+    for command in
+        [["up"].as_slice(), &["login"], &["login", "approve"], &["whoami"], &["functions"], &["sites"]]
+    {
         all.push_str(&format!("\n$ af {} --help\n{}", command.join(" "), help(command)));
     }
     for function in functions {

@@ -40,6 +40,10 @@ async fn nothing_but_what_is_public_answers_without_a_token() {
                 assert_eq!(status, 200);
             } else if path.ends_with("/validate") {
                 assert_eq!((status, &problem["code"]), (400, &json!("invalid_request")), "there is no token");
+            } else if path == "/auth/cli/start" {
+                assert_eq!(status, 200, "who signs in has no token yet");
+            } else if path == "/auth/cli/poll" {
+                assert_eq!(status, 422, "nor there, but needs a secret");
             } else if path == "/v1/invitations/accept" && token.is_none() {
                 assert_eq!(status, 422, "who is new has no token yet, but needs a code");
             } else {

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use af_content::car::{self, Block};
@@ -22,9 +22,13 @@ use support::{OWNER, Served};
 
 const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
 
-/// They answer what is, and change nothing that anybody could see.
-const QUESTIONS: [&str; 3] =
-    ["post /api/validate", "post /tokens/validate", "post /v1/projects/{project}/storage/missing"];
+/// They answer what is, and change nothing that anybody could see; a terminal that begins to sign in is nobody's yet.
+const QUESTIONS: [&str; 4] = [
+    "post /api/validate",
+    "post /auth/cli/start",
+    "post /tokens/validate",
+    "post /v1/projects/{project}/storage/missing",
+];
 
 struct Nobody;
 
@@ -144,6 +148,12 @@ async fn projects_and_people(story: &mut Story) {
     story.does("post /v1/tokens/{token}/rotate", json!({})).await;
     story.does("delete /v1/tokens/{token}", Value::Null).await;
     story.does("post /v1/tokens/session", json!({})).await;
+    let (_, started) = story.served.call("post", "/auth/cli/start", None, json!({})).await;
+    story.does("post /auth/cli/approve", json!({ "userCode": started["userCode"] })).await;
+    let session = ["verificationSessionId", "pollSecret"].map(|field| (field, started[field].clone()));
+    let answer =
+        story.served.answer("post", "/auth/cli/poll", None, &[], json!(BTreeMap::from(session))).await;
+    story.left_an_entry("post /auth/cli/poll", answer).await;
 }
 
 async fn functions_and_sites(story: &mut Story) {

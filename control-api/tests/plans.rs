@@ -132,6 +132,13 @@ async fn use_everything(served: &Served) {
     call("get", "/v1/tokens", Value::Null).await;
     let token = format!("/v1/tokens/{}", token["id"].as_str().unwrap());
     call("post", &format!("{token}/rotate"), json!({})).await;
+    for _ in 0..2 {
+        let asks = served.call("post", "/auth/cli/start", None, json!({})).await.1;
+        call("post", "/auth/cli/approve", json!({ "userCode": asks["userCode"] })).await;
+        let poll = json!({ "verificationSessionId": asks["verificationSessionId"], "pollSecret": asks["pollSecret"] });
+        let (status, said) = served.call("post", "/auth/cli/poll", None, poll).await;
+        assert_eq!(status, 200, "{said}");
+    }
     let key = call("post", &format!("{project}/keys"), json!({ "name": "two" })).await;
     served.call("get", &project, key["token"].as_str(), Value::Null).await;
     let invited = call("post", &format!("{organization}/invitations"), json!({ "role": "viewer" })).await;

@@ -3,7 +3,10 @@
 mod error;
 mod events;
 
+use std::time::Duration;
+
 use af_contract::{ContentKey, Problem};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -12,12 +15,20 @@ pub use self::events::{Event, Events};
 use crate::config::{Environment, Session};
 
 /// How long an answer may take to begin; uploads and compilation have their own.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// A control API and a token for it.
 pub struct Api {
     http: Client,
     session: Session,
+}
+
+/// What a server said that may find it too early.
+pub enum Asked {
+    /// An answer.
+    Answer(Value),
+    /// Come back after this time.
+    Later(Duration),
 }
 
 /// A deployment to be made.
@@ -86,6 +97,19 @@ impl Api {
             None => self.http.request(method, format!("{}{path}", self.session.api_url)),
         };
         self.json(request.json(body)).await
+    }
+
+    /// `POST` with a JSON body, for which nobody must be signed in, to a server that is asked again and again.
+    pub async fn ask(&self, path: &str, body: &Value) -> Result<Asked, ApiError> {
+        let request = self.http.post(format!("{}{path}", self.session.api_url)).timeout(CONNECT).json(body);
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
+            let after =
+                response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            return Ok(Asked::Later(Duration::from_secs(after.unwrap_or_default())));
+        }
+        let response = self.told(response).await?;
+        Ok(Asked::Answer(response.json().await.map_err(|source| self.unreachable(source))?))
     }
 
     /// `DELETE` of a path; null where there is nothing to say.
@@ -181,7 +205,10 @@ impl Api {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Response, ApiError> {
-        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        self.told(request.send().await.map_err(|source| self.unreachable(source))?).await
+    }
+
+    async fn told(&self, response: Response) -> Result<Response, ApiError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -1,40 +1,54 @@
 //! `af login` and `af whoami`.
 
-use std::io::{BufRead, IsTerminal, Write};
+mod terminal;
+
+use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use crate::args::Login;
-use crate::client::{Api, text};
+use crate::args::login::{Login, LoginCommand};
+use crate::client::{Api, ApiError, text};
 use crate::config::{Config, Environment, Server, Session, clean_url};
 use crate::output::Output;
 
-/// Checks a token and stores it.
+/// Gets a token or takes the given one, checks it and stores it; or signs in another terminal.
 pub async fn login(options: Login, environment: &Environment, output: &Output) -> anyhow::Result<()> {
-    let api_url = match options.api_url {
-        Some(url) => clean_url(&url)?,
+    if let Some(LoginCommand::Approve(options)) = &options.command {
+        return terminal::approve(options, environment, output).await;
+    }
+    let api_url = match &options.api_url {
+        Some(url) => clean_url(url)?,
         None => Session::open(environment)?.api_url,
     };
-    let token = match options.token {
-        Some(token) => token,
-        None => read_token(&api_url)?,
+    let (token, is_new) = match options.token {
+        Some(token) => (token, false),
+        None if options.browser || std::io::stdin().is_terminal() => {
+            (terminal::token(&api_url, output).await?, true)
+        }
+        None => (read_token()?, false),
     };
     let server = Server { token, project_id: options.project.or(environment.project.clone()) };
     let api = Api::with(Session { api_url: api_url.clone(), server: Some(server.clone()) })?;
     let me = api.get("/v1/me").await?;
     let project = match &server.project_id {
-        Some(id) => text(&api.get(&format!("/v1/projects/{id}")).await?, "id").to_owned(),
-        None => api.project().await.context("add --project ID to this command")?,
+        Some(id) => Some(text(&api.get(&format!("/v1/projects/{id}")).await?, "id").to_owned()),
+        None => match api.project().await {
+            // The token was made for this, and is shown to nobody again.
+            Err(ApiError::Project(_)) if is_new => None,
+            project => Some(project.context("add --project ID to this command")?),
+        },
     };
-    let server = Server { project_id: Some(project.clone()), ..server };
+    let server = Server { project_id: project.clone(), ..server };
     let path = Config::sign_in(environment, &api_url, server)?;
     let value = json!({ "apiUrl": api_url, "user": me, "projectId": project });
+    let project = match project {
+        Some(project) => format!(", project {project}"),
+        None => ", without a project; choose one with AF_PROJECT_ID".to_owned(),
+    };
     let name = text(&me, "name");
-    output.result(
-        &value,
-        &format!("signed in to {api_url} as {name}, project {project}\nstored in {}", path.display()),
-    );
+    output
+        .result(&value, &format!("signed in to {api_url} as {name}{project}\nstored in {}", path.display()));
     Ok(())
 }
 
@@ -53,16 +67,14 @@ pub async fn whoami(environment: &Environment, output: &Output) -> anyhow::Resul
     Ok(())
 }
 
-fn read_token(api_url: &str) -> anyhow::Result<String> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        write!(std::io::stderr(), "token for {api_url}: ")?;
-    }
+fn read_token() -> anyhow::Result<String> {
     let mut line = String::new();
-    stdin.lock().read_line(&mut line).context("cannot read the token")?;
+    std::io::stdin().lock().read_line(&mut line).context("cannot read the token")?;
     let token = line.trim();
     if token.is_empty() {
-        bail!("no token was given; pass --token TOKEN, or write it to standard input");
+        bail!(
+            "no token was given; pass --token TOKEN, write it to standard input, or sign in with --browser"
+        );
     }
     Ok(token.to_owned())
 }

@@ -23,6 +23,7 @@ mod id;
 pub mod idempotency;
 pub mod invitations;
 pub mod key_backup;
+pub mod logins;
 pub mod logs;
 pub mod master_key;
 pub mod members;

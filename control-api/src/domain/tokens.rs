@@ -9,7 +9,7 @@ use moka::sync::Cache;
 use super::access::{self, Grant, Noun, Role};
 use super::audit::{self, Event};
 use super::{Actor, Call, Error, PAGE, Page, State, id, now, sessions};
-use crate::store::{NewToken, StoreError, TokenRow, UserRow, tokens};
+use crate::store::{Connection, NewToken, StoreError, TokenRow, UserRow, tokens};
 
 /// What every token that is made here starts with.
 const PREFIX: &str = "af_live_";
@@ -328,26 +328,60 @@ async fn make(
     wanted: &Wanted,
     grant: &Grant,
 ) -> Result<(TokenRow, String), Error> {
-    check_name(&wanted.name)?;
+    check(&wanted.name, wanted.expires_at)?;
+    let mut db = state.store.begin().await?;
+    let (row, secret) = add(&mut db, &actor.user, wanted, grant).await?;
+    audit::commit(db, actor, Event::maybe("token.create", &row.id, row.project_id.as_deref())).await?;
+    Ok((row, secret))
+}
+
+/// Makes a token of a user's, where somebody else commits. The second value is the secret.
+///
+/// # Errors
+/// As for [`create`].
+pub(super) async fn add(
+    db: &mut Connection,
+    user: &str,
+    wanted: &Wanted,
+    grant: &Grant,
+) -> Result<(TokenRow, String), Error> {
+    check(&wanted.name, wanted.expires_at)?;
+    let secret = random_secret()?;
+    let row = row(user, &wanted.name, &secret, wanted.expires_at, grant);
+    check_room(db, user).await?;
+    tokens::count_made(db, user, now() / DAY).await?;
+    tokens::insert(db, NewToken { row: &row, hash: hash(&secret) }).await.map_err(duplicate)?;
+    Ok((row, secret))
+}
+
+/// Whether a user has a token of that name.
+pub(super) async fn is_named(db: &mut Connection, user: &str, name: &str) -> Result<bool, Error> {
+    Ok(tokens::is_named(db, user, name).await?)
+}
+
+/// Refuses what a token cannot have: a name with other characters, an expiry that is past or too far.
+pub(super) fn check(name: &str, expires_at: Option<i64>) -> Result<(), Error> {
+    check_name(name)?;
     let now = now();
-    if wanted.expires_at.is_some_and(|at| at <= now || at > now.saturating_add(LONGEST)) {
+    if expires_at.is_some_and(|at| at <= now || at > now.saturating_add(LONGEST)) {
         return Err(Error::invalid("invalid_expiry", "a token expires in the future, within 10 years"));
     }
-    let secret = random_secret()?;
-    let row = row(&actor.user, &wanted.name, &secret, wanted.expires_at, grant);
-    let mut db = state.store.begin().await?;
-    if tokens::count(&mut db, &actor.user, now).await? >= ACTIVE {
+    Ok(())
+}
+
+/// Refuses a user who has, or has made today, as many tokens as there may be.
+pub(super) async fn check_room(db: &mut Connection, user: &str) -> Result<(), Error> {
+    let now = now();
+    if tokens::count(db, user, now).await? >= ACTIVE {
         let detail = format!("you have {ACTIVE} tokens; delete one first");
         return Err(Error::invalid("MAX_TOKENS_EXCEEDED", detail));
     }
-    if tokens::count_made(&mut db, &actor.user, now / DAY).await? > A_DAY {
+    if tokens::made(db, user, now / DAY).await? >= A_DAY {
         let seconds = u64::try_from((DAY - now % DAY) / 1000).unwrap_or_default() + 1;
         let detail = format!("you have made {A_DAY} tokens today; make the next one tomorrow (UTC)");
         return Err(Error::Limit { code: "RATE_LIMIT_EXCEEDED", detail, seconds });
     }
-    tokens::insert(&mut db, NewToken { row: &row, hash: hash(&secret) }).await.map_err(duplicate)?;
-    audit::commit(db, actor, Event::maybe("token.create", &row.id, row.project_id.as_deref())).await?;
-    Ok((row, secret))
+    Ok(())
 }
 
 pub(super) fn row(user: &str, name: &str, secret: &str, expires_at: Option<i64>, grant: &Grant) -> TokenRow {

@@ -43,6 +43,11 @@ impl Asker {
         }
     }
 
+    /// The request that the operation came in.
+    pub(super) const fn call(&self) -> &Call {
+        &self.call
+    }
+
     /// Counts a token that is none, shown in an operation.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Sites: what domains lead to, as clients of the older platforms see it.
 
+use af_contract::ContentId;
 use async_graphql::{Context, Enum, ID, InputObject, Object};
 
 use super::asker::{actor, project, state};
@@ -7,8 +8,8 @@ use super::domains::{Domain, Zone};
 use super::failure::Result;
 use super::loaders::{self, NewestOfSite, Owned};
 use super::scalars::{Date, Listing, PaginationInput};
-use crate::domain::site_deployments;
 use crate::domain::sites::{self, NewSite};
+use crate::domain::{Error, site_deployments};
 use crate::store::{SiteDeploymentRow, SiteRow};
 
 /// A directory of files that is served.
@@ -165,6 +166,13 @@ struct DeploymentWhereInput {
     id: ID,
 }
 
+#[derive(InputObject)]
+struct CreateCustomIpfsDeploymentDataInput {
+    /// Of a directory that the project has stored, or that this server's sources have.
+    cid: String,
+    site_id: ID,
+}
+
 #[derive(Default)]
 pub(super) struct Query;
 
@@ -220,5 +228,21 @@ impl Mutation {
         let site = sites::get(state, actor, &r#where.id).await?;
         sites::delete(state, actor, &r#where.id).await?;
         Ok(Site(site))
+    }
+
+    /// Makes a directory what a site serves. It is complete when the answer comes.
+    async fn create_custom_ipfs_deployment(
+        &self,
+        ctx: &Context<'_>,
+        data: CreateCustomIpfsDeploymentDataInput,
+    ) -> Result<Deployment> {
+        let (state, actor) = (state(ctx)?.clone(), actor(ctx)?.clone());
+        let root = ContentId::parse(&data.cid).map_err(|error| Error::invalid("invalid_cid", error))?;
+        let create = async move {
+            Box::pin(site_deployments::create(&state, &actor, &data.site_id, root, None)).await
+        };
+        // A client that goes away must not stop it between its steps.
+        let created = tokio::spawn(create).await.map_err(|error| Error::Internal(Box::new(error)));
+        Ok(Deployment(created??))
     }
 }

@@ -6,6 +6,7 @@ use super::asker::{actor, asker, state};
 use super::failure::Result;
 use super::projects::one_id;
 use super::scalars::{Date, Listing, PaginationInput};
+use crate::domain::logins::{self, Approval, Which};
 use crate::domain::tokens::{self, Wanted};
 use crate::domain::{Error, sessions};
 use crate::store::{TokenRow, UserRow};
@@ -114,6 +115,24 @@ struct DeletePersonalAccessTokenWhereInput {
     id: ID,
 }
 
+#[derive(InputObject)]
+struct CreateLoginVerificationSessionWhereInput {
+    /// The last part of the address that the terminal shows.
+    id: ID,
+}
+
+#[derive(InputObject)]
+struct CreatePersonalAccessTokenFromVerificationSessionWhereInput {
+    /// 32 to 128 random letters, digits, dashes and underscores, which the terminal has chosen.
+    id: ID,
+}
+
+#[derive(InputObject)]
+struct CreatePersonalAccessTokenFromVerificationSessionDataInput {
+    /// What the token is to be called.
+    name: Option<String>,
+}
+
 #[derive(Default)]
 pub(super) struct Query;
 
@@ -211,5 +230,27 @@ impl Mutation {
         let (state, actor) = (state(ctx)?, actor(ctx)?);
         let id = one_id("token", id, r#where.map(|by| by.id))?;
         Ok(PersonalAccessToken(tokens::delete(state, actor, &id).await?))
+    }
+
+    /// Signs in the terminal that has shown its address: it gets a token that may all that the actor may.
+    async fn create_login_verification_session(
+        &self,
+        ctx: &Context<'_>,
+        r#where: CreateLoginVerificationSessionWhereInput,
+    ) -> Result<bool> {
+        let (state, actor, which) = (state(ctx)?, actor(ctx)?, Which::Session(&r#where.id));
+        Box::pin(logins::approve(state, actor, which, &Approval::default())).await?;
+        Ok(true)
+    }
+
+    /// A terminal's token, once somebody has signed it in; null until then. The first question begins the session.
+    async fn create_personal_access_token_from_verification_session(
+        &self,
+        ctx: &Context<'_>,
+        r#where: CreatePersonalAccessTokenFromVerificationSessionWhereInput,
+        data: CreatePersonalAccessTokenFromVerificationSessionDataInput,
+    ) -> Result<Option<String>> {
+        let (state, call) = (state(ctx)?, asker(ctx)?.call());
+        Ok(Box::pin(logins::ask(state, call, &r#where.id, data.name.as_deref())).await?)
     }
 }

@@ -13,6 +13,8 @@ mod functions;
 mod gateway;
 mod health;
 mod idempotency;
+mod login_page;
+mod logins;
 mod logs;
 mod members;
 mod organizations;
@@ -87,6 +89,7 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfi
         .merge(gateway.map(gateway::router).unwrap_or_default())
         .merge(edges::protocol(content))
         .merge(viewer::router())
+        .merge(login_page::router())
         .merge(graphql::router(&state, graphql))
         .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
         .fallback(problem::unknown_path)
@@ -181,6 +184,9 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))
         .routes(routes!(sessions::jwks))
+        .routes(routes!(logins::start))
+        .routes(routes!(logins::poll))
+        .routes(routes!(logins::approve))
         .merge(upload_proxy::router())
 }
 

@@ -105,12 +105,20 @@ pub(crate) async fn count(db: &mut Connection, user: &str, now: i64) -> Result<i
     Ok(sql::query_scalar(query).bind(user).bind(now).fetch_one(db).await?)
 }
 
-/// Counts one more token that a user made on a day. Returns how many that are.
-pub(crate) async fn count_made(db: &mut Connection, user: &str, day: i64) -> Result<i64, StoreError> {
+/// Whether a user has a token of that name.
+pub(crate) async fn is_named(db: &mut Connection, user: &str, name: &str) -> Result<bool, StoreError> {
+    let query = "select id from tokens where user_id = $1 and name = $2";
+    let found: Option<String> = sql::query_scalar(query).bind(user).bind(name).fetch_optional(db).await?;
+    Ok(found.is_some())
+}
+
+/// Counts one more token that a user made on a day.
+pub(crate) async fn count_made(db: &mut Connection, user: &str, day: i64) -> Result<(), StoreError> {
     let query = "update users set tokens_day = $2,
             tokens_made = case when tokens_day = $2 then tokens_made + 1 else 1 end
-        where id = $1 returning tokens_made";
-    Ok(sql::query_scalar(query).bind(user).bind(day).fetch_one(db).await?)
+        where id = $1";
+    sql::query(query).bind(user).bind(day).execute(db).await?;
+    Ok(())
 }
 
 /// How many tokens a user made on a day.

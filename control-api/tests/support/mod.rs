@@ -364,6 +364,15 @@ impl Served {
         request.send().await.unwrap()
     }
 
+    /// A POST of a text with headers, without a token; the whole answer.
+    pub async fn post_form(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let mut request = client().post(format!("{}{path}", self.url)).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
     /// The bytes; none where the answer broke off.
     pub async fn download(&self, path: &str, token: &str) -> (u16, Option<Vec<u8>>) {
         let answer = client().get(format!("{}{path}", self.url)).bearer_auth(token).send().await.unwrap();

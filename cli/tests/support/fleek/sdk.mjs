@@ -57,6 +57,12 @@ told.noPin = await error(sdk.storage().get({ cid: told.large.pin.cid }));
 
 const site = await sdk.sites().create({ name: 'from-sdk-site' });
 told.site = await sdk.sites().getBySlug({ slug: 'from-sdk-site' });
+told.siteDeployed = await sdk.sites().createCustomIpfsDeployment({ siteId: site.id, cid: told.assets.pin.cid });
+told.siteDeployment = await sdk.sites().getDeployment({ id: told.siteDeployed.id });
+told.noSiteContent = await error(sdk.sites().createCustomIpfsDeployment({
+  siteId: site.id,
+  cid: 'bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e',
+}));
 const zone = await sdk.domains().createZoneForSite({ siteId: site.id });
 told.zone = await sdk.domains().getZone({ id: zone.id });
 told.domain = await sdk.domains().createDomain({ zoneId: zone.id, hostname: 'sdk.example.com' });
