@@ -418,7 +418,8 @@ macro_rules! surface {
                         MaybeUndefined::Value(routes) => Some(routes.0),
                     };
                     let status = data.status.map(Status::text);
-                    let change = Change { name: data.name, slug: data.slug, status, routes };
+                    let (name, slug) = (data.name, data.slug);
+                    let change = Change { name, slug, status, routes, ..Change::default() };
                     let row = rules::update(state, actor, &r#where.id, change).await;
                     Ok(Function(row.map_err(failed)?))
                 }

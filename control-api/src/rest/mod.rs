@@ -125,7 +125,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(members::organization_change, members::organization_remove))
         .routes(routes!(members::organization_invitations, members::organization_invite))
         .routes(routes!(projects::list, projects::create))
-        .routes(routes!(projects::get, projects::rename, projects::delete))
+        .routes(routes!(projects::get, projects::update, projects::delete))
         .routes(routes!(projects::rotate_content_key))
         .routes(routes!(members::project_list))
         .routes(routes!(members::project_change, members::project_remove))
