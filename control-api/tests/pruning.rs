@@ -210,7 +210,41 @@ async fn a_sweep_removes_what_only_pruned_deployments_needed() {
     assert_eq!(status, 200, "what a rollback leads to is whole");
 }
 
+async fn a_deploy_beyond_the_quota_is_refused_until_old_ones_are_pruned() {
+    let served = Served::changed(|config| {
+        config.api.quotas.deployments = 3;
+        config.api.quotas.project_deployments = 4;
+    });
+    let scene = Scene::on(served.await).await;
+    let (function, other) = (scene.function.clone(), scene.function("other").await);
+    for _ in 0..3 {
+        scene.deploy(&function, &component("a")).await;
+    }
+    let refused = async |function: &str, said: &str| {
+        let (status, problem) = scene.try_deploy(function, &component("b")).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("quota_exceeded")), "{problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(said) && detail.contains("af functions prune fn_"), "{detail}");
+    };
+    refused(&function, "a function has at most 3 deployments").await;
+    // A change of settings makes one, too.
+    let settings = json!({ "values": { "MODE": "fast" } });
+    let path = format!("{function}/settings");
+    assert_eq!(scene.code("patch", &path, settings.clone()).await, "quota_exceeded");
+    let shown = scene.call("get", &path, Value::Null).await;
+    assert_eq!(shown["data"], json!([]), "and is not kept without it");
+    scene.deploy(&other, &component("a")).await;
+    refused(&other, "the functions of a project have at most 4 deployments").await;
+
+    scene.call("post", &format!("{function}/prune"), json!({ "keep": 1 })).await;
+    scene.call("patch", &path, settings).await;
+    refused(&other, "of a project").await;
+    let left = scene.call("get", &format!("{other}/deployments"), Value::Null).await;
+    assert_eq!(left["data"].as_array().unwrap().len(), 1, "what was refused left nothing");
+}
+
 crate::on_both!(
+    a_deploy_beyond_the_quota_is_refused_until_old_ones_are_pruned,
     a_function_keeps_what_its_policy_or_its_projects_says,
     a_policy_is_not_overwritten_by_who_has_not_seen_it,
     the_daily_pruning_obeys_each_policy,

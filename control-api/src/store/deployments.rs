@@ -124,6 +124,19 @@ pub(crate) async fn last_number(db: &mut Connection, function: &str) -> Result<i
     Ok(sql::query_scalar(query).bind(function).fetch_one(db).await?)
 }
 
+/// Of a function, as the transaction sees it.
+pub(crate) async fn count(db: &mut Connection, function: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from deployments where function_id = $1";
+    Ok(sql::query_scalar(query).bind(function).fetch_one(db).await?)
+}
+
+/// Of all functions of a project, as the transaction sees it.
+pub(crate) async fn count_of_project(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
+    let query =
+        "select count(*) from functions f join deployments d on d.function_id = f.id where f.project_id = $1";
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow) -> Result<(), StoreError> {
     let query = "insert into deployments
         (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
