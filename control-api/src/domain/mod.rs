@@ -41,6 +41,7 @@ pub mod settings;
 pub mod signing_keys;
 pub mod site_deployments;
 pub mod sites;
+pub mod standings;
 pub mod storage;
 mod storage_error;
 pub mod storage_upload;
@@ -56,6 +57,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
 pub use self::error::{Error, Fault};
+use self::standings::Standings;
 pub use self::storage_error::StorageError;
 pub(crate) use crate::app::State;
 
@@ -83,6 +85,8 @@ pub struct Call {
     pub request: Option<String>,
     /// Entity tags, of which what it changes must have one.
     pub if_match: Option<String>,
+    /// What is left of the rates that it was counted by.
+    pub standings: Standings,
 }
 
 /// One page of a list.

@@ -18,6 +18,7 @@ mod organizations;
 mod problem;
 mod projects;
 mod pruning;
+mod rates;
 mod rollouts;
 mod secrets;
 mod sessions;
@@ -70,7 +71,7 @@ impl Modify for Bearer {
             .title("Alternate Futures functions")
             .version("1")
             .description(Some(
-                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens.",
+                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens. Answers say by `RateLimit-Policy` and `RateLimit` how often the address, the token and its user may ask, and how much of that is left.",
             ))
             .build();
     }
