@@ -76,6 +76,19 @@ pub struct Actor {
     pub about: Option<String>,
 }
 
+impl Actor {
+    /// Who does something without a token: a part of the platform, which no user is, or the operator at the server itself.
+    pub(crate) fn without_token(user: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            token: String::new(),
+            grant: access::Grant::default(),
+            call: Call::default(),
+            about: None,
+        }
+    }
+}
+
 /// A request, as far as rules must know it.
 #[derive(Clone, Debug, Default)]
 pub struct Call {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use af_contract::limits;
 use tracing::{error, info};
 
-use super::access::{self, Grant, Noun};
+use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::sweep::Mode;
-use super::{Actor, Call, Error, State, now, projects};
+use super::{Actor, Error, State, now, projects};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
 
@@ -114,7 +114,8 @@ pub(crate) async fn watch(state: &State) {
 
 /// Removes what functions do not keep, by the policy of each.
 pub(crate) async fn all(state: &State) -> Result<usize, Error> {
-    let actor = platform();
+    // No user does what the platform does by itself.
+    let actor = Actor::without_token("platform");
     let (mut after, mut pruned) = (String::new(), 0);
     loop {
         let crowded = state.store.crowded(i64::from(limits::DEPLOYMENTS), &after, BATCH).await?;
@@ -177,15 +178,4 @@ async fn policy(db: &mut Connection, function: &FunctionRow) -> Result<Keep, Err
     let newest = newest.and_then(|newest| u32::try_from(newest).ok()).unwrap_or(limits::DEPLOYMENTS);
     let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Ok(Keep { newest, younger_than: seconds.map(|seconds| seconds.saturating_mul(1_000)) })
-}
-
-/// No user does what the platform does by itself.
-fn platform() -> Actor {
-    Actor {
-        user: "platform".into(),
-        token: String::new(),
-        grant: Grant::default(),
-        call: Call::default(),
-        about: None,
-    }
 }
