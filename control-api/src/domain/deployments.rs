@@ -217,6 +217,7 @@ pub(super) async fn make_active(
     approvals::check(&target)?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
+    Box::pin(approvals::check_again(state, &mut db, &row, &target)).await?;
     let project = row.project_id.clone();
     store::settings::restore(&mut db, &project, function, &target.id).await?;
     let revision = activate(state, &mut db, row, &target).await?;
@@ -411,6 +412,7 @@ async fn point(
     function.current_deployment_id = Some(deployment.id.clone());
     function.updated_at = now();
     rows::update(db, &function).await?;
+    deployments::activated(db, &deployment.id, function.updated_at).await?;
     triggers::schedule(state, db, &function).await?;
     rollouts::settle(db, &function.id, &deployment.id).await?;
     Ok(feed::put(db, Kind::Function, &function.id).await?)

@@ -206,7 +206,7 @@ macro_rules! surface {
                     Status::of(&self.0.status)
                 }
 
-                /// Why it failed.
+                /// Why it failed, or which approval it waits for.
                 async fn status_reason(&self) -> Option<&str> {
                     self.0.reason.as_deref()
                 }
