@@ -12,6 +12,7 @@ pub mod login;
 pub mod logs;
 pub mod master_key;
 pub mod members;
+pub mod projects;
 pub mod rollouts;
 pub mod secrets;
 pub mod server;
@@ -88,6 +89,9 @@ pub enum Command {
     /// Make and manage the project's own keys
     #[command(subcommand, visible_alias = "key")]
     Keys(tokens::Keys),
+    /// List projects, and change them
+    #[command(subcommand, visible_alias = "project")]
+    Projects(projects::Projects),
     /// Make and manage organizations, which own projects
     #[command(subcommand, visible_alias = "org")]
     Orgs(members::Orgs),
@@ -143,7 +147,7 @@ pub enum Functions {
     Trigger(RunTrigger),
     /// Seal the keys of the project's private functions and stored content with a new one
     RotateKey,
-    /// Change a function's name, slug, status or routes
+    /// Change a function's name, slug, status or routes, or which deployments it keeps
     Update(Update),
     /// Delete a function and its deployments
     Delete(Named),
@@ -301,6 +305,9 @@ pub struct RunTrigger {
 #[derive(Debug, Options)]
 pub struct Update {
     /// The function's name or id
+    #[arg(value_name = "NAME", required_unless_present = "function", conflicts_with = "function")]
+    pub named: Option<String>,
+    /// The same
     #[arg(
         short = 'n',
         long = "functionName",
@@ -308,7 +315,7 @@ pub struct Update {
         alias = "function-id",
         value_name = "NAME"
     )]
-    pub function: String,
+    pub function: Option<String>,
     /// A new name
     #[arg(long)]
     pub name: Option<String>,
@@ -322,4 +329,6 @@ pub struct Update {
     /// to change]
     #[arg(short, long, value_name = "JSON|FILE")]
     pub routes: Option<String>,
+    #[command(flatten)]
+    pub keep: projects::Keep,
 }

@@ -46,6 +46,7 @@ fn help_is_as_published() {
         ("pat", ["create", "list", "rotate", "delete"].as_slice()),
         ("keys", &["create", "list", "rotate", "delete"]),
         ("admin", &["backup", "restore"]),
+        ("projects", &["list", "get", "update"]),
         ("orgs", &["list", "create", "delete"]),
         ("members", &["list", "invite", "role", "remove"]),
     ] {

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, Script};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, Script,
+};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -20,12 +22,13 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The generic cell rate algorithm for some keys, by the clock of Redis, microseconds. All cells are taken or none; answers which one it
-/// is too early for (0: none) and for how long. A time that lies further ahead than a full bucket is of a clock that was
+/// is too early for and for how long, or 0 and how many more of each could be taken. A time that lies further ahead than a full bucket is of a clock that was
 /// set back.
 const GCRA: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local full = {}
+local answer = {0}
 for i, key in ipairs(KEYS) do
   local interval, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   local at = tonumber(redis.call('GET', key)) or now
@@ -33,11 +36,12 @@ for i, key in ipairs(KEYS) do
   local wait = at - interval * burst - now
   if wait > 0 then return {i, wait} end
   full[i] = at
+  answer[i + 1] = math.floor((interval * burst - (at - now)) / interval)
 end
 for i, key in ipairs(KEYS) do
   redis.call('SET', key, string.format('%.0f', full[i]), 'PX', math.ceil((full[i] - now) / 1000))
 end
-return {0, 0}";
+return answer";
 
 /// Where Redis is: `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or `rediss://` with TLS.
 #[derive(Clone)]
@@ -110,7 +114,7 @@ impl SharedRates {
         self.alone.clone()
     }
 
-    async fn ask(&self, cells: &[Cell<'_>]) -> Result<Result<(), Early>, RedisError> {
+    async fn ask(&self, cells: &[Cell<'_>]) -> Result<Result<Vec<u32>, Early>, RedisError> {
         let mut connection = self.connection().await?;
         let mut script = self.script.prepare_invoke();
         for Cell { counted, key, quota } in cells {
@@ -119,11 +123,9 @@ impl SharedRates {
             let interval = u64::try_from(quota.replenish_interval().as_micros()).unwrap_or(u64::MAX).max(1);
             script.arg(interval).arg(quota.burst_size().get());
         }
-        let (place, wait): (usize, u64) = script.invoke_async(&mut connection).await?;
-        Ok(match place.checked_sub(1) {
-            Some(cell) => Err(Early { cell, wait: Duration::from_micros(wait) }),
-            None => Ok(()),
-        })
+        let answer: Vec<u64> = script.invoke_async(&mut connection).await?;
+        understood(&answer, cells.len())
+            .ok_or_else(|| (ErrorKind::UnexpectedReturnType, "not what the script answers").into())
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -165,7 +167,7 @@ impl SharedRates {
 impl Limiter for SharedRates {
     type Away = Away;
 
-    async fn take(&self, cells: &[Cell<'_>]) -> Result<Result<(), Early>, Away> {
+    async fn take(&self, cells: &[Cell<'_>]) -> Result<Result<Vec<u32>, Early>, Away> {
         if self.is_asked() {
             match tokio::time::timeout(PATIENCE, self.ask(cells)).await {
                 Ok(Ok(taken)) => {
@@ -180,6 +182,21 @@ impl Limiter for SharedRates {
         }
         self.alone.fetch_add(1, Ordering::Relaxed);
         Err(Away)
+    }
+}
+
+/// What the script's answer about so many cells says; none: nothing that it would.
+fn understood(answer: &[u64], cells: usize) -> Option<Result<Vec<u32>, Early>> {
+    match answer.split_first()? {
+        (0, left) => {
+            let left: Vec<u32> = left.iter().map(|left| u32::try_from(*left).unwrap_or(u32::MAX)).collect();
+            (left.len() == cells).then_some(Ok(left))
+        }
+        (place, [wait]) => {
+            let cell = usize::try_from(*place).ok()?.checked_sub(1).filter(|cell| *cell < cells)?;
+            Some(Err(Early { cell, wait: Duration::from_micros(*wait) }))
+        }
+        _ => None,
     }
 }
 

@@ -112,7 +112,24 @@ async fn every_change_is_told_of() {
     assert_eq!(taken.0, 409);
     let own = entries(&served, "/v1/audit").await;
     assert!(!actions(&own).contains(&"invitation.accept"), "somebody else's");
-    assert_eq!(own.len(), 21);
+    assert_eq!(own.len(), 22);
+}
+
+async fn tokens_that_a_start_makes_are_told_of() {
+    let (served, ..) = start().await;
+    let own = entries(&served, "/v1/audit").await;
+    let first = own.last().unwrap();
+    assert_eq!((&first["action"], &first["tokenId"]), (&json!("token.bootstrap"), &json!("")));
+    let (_, tokens) = served.call("get", "/v1/tokens", Some(OWNER), Value::Null).await;
+    assert_eq!(tokens["data"][0]["id"], first["target"], "the token of the first start");
+    // A start with that token makes none, one with another does.
+    let started = async |token: &str| {
+        served.control.bootstrap(Some(token)).await.unwrap();
+        let own = entries(&served, "/v1/audit").await;
+        own.iter().filter(|entry| entry["action"] == "token.bootstrap").count()
+    };
+    assert_eq!(started(OWNER).await, 1);
+    assert_eq!(started("a_token_for_a_scripted_set_up").await, 2);
 }
 
 async fn an_entry_has_the_request_and_where_it_came_from() {
@@ -188,6 +205,7 @@ async fn strangers_leave_nothing_in_others_logs() {
 }
 
 on_both!(
+    tokens_that_a_start_makes_are_told_of,
     every_change_is_told_of,
     an_entry_has_the_request_and_where_it_came_from,
     what_a_member_was_refused_is_told_of_but_not_without_end,

@@ -164,4 +164,104 @@ async fn what_is_no_whole_backup_leaves_nothing() {
     load(&stored.database, &file[..]).await.unwrap();
 }
 
-on_both!(what_is_no_whole_backup_leaves_nothing);
+/// A backup as the version made it whose newest migration this is.
+async fn made_at(schema: i64) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    stored.migrate_to(schema).await;
+    let rows = "insert into users (id, name, created_at) values ('usr_1', 'owner', 1);
+        insert into projects (id, name, created_at, updated_at) values ('prj_1', 'old', 1, 1);
+        insert into project_members (project_id, user_id) values ('prj_1', 'usr_1');
+        insert into functions (id, project_id, name, slug, status, routes, created_at, updated_at)
+            values ('fn_1', 'prj_1', 'hello', 'hello', 'ACTIVE', '{\"/a\":\"https://example.com\"}', 1, 1);
+        insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at)
+            values ('dep_1', 'fn_1', 1, '-', '-', '-', 1, 'proxy', 'usr_1', 1);
+        update functions set current_deployment_id = 'dep_1';
+        insert into sites (id, project_id, name, slug, created_at, updated_at) values ('site_1', 'prj_1', 'pages', 'pages', 1, 1);";
+    stored.script(rows).await;
+    let token = "insert into tokens (id, user_id, name, hash, masked, created_at)
+        values ('tok_1', 'usr_1', 'old', $1, 'af…', 1)";
+    stored.write(token, ring::digest::digest(&ring::digest::SHA256, OWNER.as_bytes()).as_ref()).await;
+    let mut file = Vec::new();
+    let summary = dump(&stored.database, &mut file).await.unwrap();
+    assert_eq!((summary.schema, summary.rows), (schema, expected_rows(&file)));
+    file
+}
+
+fn expected_rows(file: &[u8]) -> u64 {
+    u64::try_from(lines(file).len()).unwrap()
+}
+
+async fn is_brought_up_to_date(file: &[u8], schema: i64) {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    let summary = load(&stored.database, file).await.unwrap();
+    assert_eq!((summary.made_at, summary.rows), (schema, expected_rows(file)));
+    assert!(summary.schema > schema);
+    let served = Served::restored(stored, dir).await;
+    let get = async |path: &str| served.call("get", path, Some(OWNER), Value::Null).await.1;
+    let function = get("/v1/functions/fn_1").await;
+    assert_eq!((&function["name"], &function["currentDeploymentId"]), (&json!("hello"), &json!("dep_1")));
+    assert_eq!(function["routes"]["/a"], "https://example.com");
+    assert_eq!(get("/v1/projects/prj_1/sites").await["data"][0]["slug"], "pages");
+    let (status, said) = served.call("patch", "/v1/projects/prj_1", Some(OWNER), json!({ "keep": 5 })).await;
+    assert_eq!((status, &said["keep"]), (200, &json!(5)), "what is newer than the backup works");
+    let mut again = Vec::new();
+    assert_eq!(dump(&served.stored.database, &mut again).await.unwrap().schema, summary.schema);
+}
+
+async fn from_older(from: Engine, to: Engine) {
+    // Before organizations, before the feed had a key, and the last one.
+    for schema in [9, 15, 19] {
+        let (sent, received) = tokio::sync::oneshot::channel();
+        Box::pin(on(from, async { drop(sent.send(made_at(schema).await)) })).await;
+        let file = received.await.unwrap();
+        Box::pin(on(to, is_brought_up_to_date(&file, schema))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_backup_of_sqlite_is_brought_up_to_date_in_postgres() {
+    from_older(Engine::Sqlite, Engine::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_backup_of_postgres_is_brought_up_to_date_in_sqlite() {
+    from_older(Engine::Postgres, Engine::Sqlite).await;
+}
+
+async fn a_backup_goes_into_no_schema_but_its_own() {
+    let file = made_at(15).await;
+    let text = String::from_utf8(file.clone()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    for (schema, said) in [
+        ("9999", "the schema 9999 of a newer version of this program"),
+        ("0", "no version of this program had the schema 0"),
+        ("-1", "no version of this program had the schema -1"),
+    ] {
+        let other = text.replacen("\"schema\":15", &format!("\"schema\":{schema}"), 1);
+        let refused = load(&stored.database, other.as_bytes()).await.unwrap_err().to_string();
+        assert!(refused.contains(said), "{refused}");
+    }
+    let form = text.replacen("\"af_backup\":1", "\"af_backup\":2", 1);
+    let Err(BackupError::Form(2)) = load(&stored.database, form.as_bytes()).await else {
+        panic!("of another form")
+    };
+    // Rows of one schema that say that they are of another.
+    let other = text.replacen("\"schema\":15", "\"schema\":9", 1);
+    let Err(BackupError::Damaged(_)) = load(&stored.database, other.as_bytes()).await else {
+        panic!("it fits")
+    };
+    assert!(stored.rows("select id, hash from tokens").await.is_empty());
+    // What was refused has left an empty database of schema 9, which is no obstacle.
+    load(&stored.database, &file[..]).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    stored.migrate_to(19).await;
+    let Err(BackupError::Ahead { found: 19, wanted: 15 }) = load(&stored.database, &file[..]).await else {
+        panic!("it went into a newer schema")
+    };
+}
+
+on_both!(what_is_no_whole_backup_leaves_nothing, a_backup_goes_into_no_schema_but_its_own);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use af_contract::limits;
 use af_control_api::domain::rates::Rates;
+use af_control_api::domain::standings::Standings;
 use af_control_api::domain::{Actor, Call, Error};
 use af_control_api::redis::SharedRates;
 use serde_json::Value;
@@ -80,7 +81,7 @@ async fn tokens_do_not_share_a_rate_but_their_users_do(rates: impl Fn(NonZeroU32
 
 async fn networks_share_a_rate_and_this_machine_has_none(rates: impl Fn(NonZeroU32) -> Rates) {
     let rates = rates(NonZeroU32::MIN);
-    let address = async |text: &str| rates.address(text.parse().unwrap()).await;
+    let address = async |text: &str| rates.address(text.parse().unwrap(), &Standings::default()).await;
     for number in 0..20 {
         assert!(address(&format!("2001:db8::{number}")).await.is_ok());
     }
@@ -95,15 +96,38 @@ async fn whoever_guesses_is_refused_before_anything_is_looked_up(rates: impl Fn(
     let rates = rates(limits::REQUESTS_PER_SECOND);
     let address: IpAddr = "192.0.2.1".parse().unwrap();
     for _ in 0..30 {
-        assert!(rates.failed(address).await.is_ok() && rates.address(address).await.is_ok());
+        assert!(
+            rates.failed(address).await.is_ok()
+                && rates.address(address, &Standings::default()).await.is_ok()
+        );
     }
     let refused = rates.failed(address).await;
     assert!(matches!(refused, Err(Error::Limit { code: "too_many_failures", .. })), "{refused:?}");
-    assert!(rates.address(address).await.is_err());
-    assert!(rates.address("192.0.2.2".parse().unwrap()).await.is_ok());
+    assert!(rates.address(address, &Standings::default()).await.is_err());
+    assert!(rates.address("192.0.2.2".parse().unwrap(), &Standings::default()).await.is_ok());
+}
+
+async fn whoever_asks_is_told_what_is_left(rates: impl Fn(NonZeroU32) -> Rates) {
+    let rates = rates(NonZeroU32::new(2).unwrap());
+    let me = actor("usr_1", "one");
+    let told = |standings: &Standings| -> Vec<(&str, u32, u32, u32)> {
+        let all = standings.all().into_iter();
+        all.map(|standing| (standing.whose, standing.quota, standing.window, standing.remaining)).collect()
+    };
+    rates.count(&me).await.unwrap();
+    assert_eq!(told(&me.call.standings), [("token", 4, 2, 3), ("user", 16, 2, 15)]);
+    assert_eq!(me.call.standings.all()[0].reset, 1);
+    while rates.count(&me).await.is_ok() {}
+    let refused = told(&me.call.standings);
+    assert!(refused.contains(&("token", 4, 2, 0)), "{refused:?}");
+    let standings = Standings::default();
+    rates.address("192.0.2.1".parse().unwrap(), &standings).await.unwrap();
+    rates.address("127.0.0.1".parse().unwrap(), &standings).await.unwrap();
+    assert_eq!(told(&standings), [("address", 40, 2, 39)], "this machine is not counted");
 }
 
 in_both!(
+    whoever_asks_is_told_what_is_left,
     tokens_do_not_share_a_rate_but_their_users_do,
     networks_share_a_rate_and_this_machine_has_none,
     whoever_guesses_is_refused_before_anything_is_looked_up,
@@ -207,4 +231,34 @@ async fn guesses_at_several_servers_count_as_one() {
     assert!(
         servers.iter().all(|server| server.control.counted_alone().unwrap().load(Ordering::Relaxed) == 0)
     );
+}
+
+#[tokio::test]
+async fn answers_say_what_is_left() {
+    let served = Served::changed(|config| {
+        config.api.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.rate_limit = NonZeroU32::MIN;
+    })
+    .await;
+    let from = [("x-forwarded-for", "192.0.2.9")];
+    let ask = async |token: Option<&str>| {
+        let answer = served.answer("get", "/v1/me", token, &from, Value::Null).await;
+        let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), header("ratelimit-policy"), header("ratelimit"))
+    };
+    let (status, policy, limit) = ask(Some(support::OWNER)).await;
+    let policies = "\"address\";q=20;w=2, \"token\";q=2;w=2, \"user\";q=8;w=2";
+    assert_eq!((status, policy.as_deref()), (200, Some(policies)));
+    assert_eq!(limit.unwrap(), "\"address\";r=19;t=1, \"token\";r=1;t=1, \"user\";r=7;t=1");
+    let (status, policy, _) = ask(None).await;
+    assert_eq!((status, policy.as_deref()), (401, Some("\"address\";q=20;w=2")));
+    for _ in 0..100 {
+        let (status, policy, limit) = ask(Some(support::OWNER)).await;
+        if status == 429 {
+            assert_eq!(policy.unwrap(), "\"address\";q=20;w=2, \"token\";q=2;w=2");
+            assert!(limit.unwrap().ends_with("\"token\";r=0;t=1"));
+            return;
+        }
+    }
+    panic!("nothing was refused");
 }

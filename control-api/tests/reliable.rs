@@ -196,7 +196,8 @@ async fn whoever_shows_many_tokens_that_are_none_is_refused() {
 
 async fn what_anybody_can_make_has_a_quota() {
     let served = Served::changed(|config| {
-        config.api.quotas = Quotas { functions: 1, sites: 1, projects: 2, organizations: 2 };
+        config.api.quotas =
+            Quotas { functions: 1, sites: 1, projects: 2, organizations: 2, ..Quotas::default() };
     })
     .await;
     let projects = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await.1;

@@ -217,6 +217,70 @@ async fn what_widens_waits_for_somebody_who_may_allow_it() {
     assert_eq!(back["id"], more["id"], "what still waits is passed over");
 }
 
+async fn what_is_promoted_later_is_compared_with_what_is_active_then() {
+    let scene = Scene::new().await;
+    let wide = scene.deploy("&egress=a.example,b.example&stores=orders").await;
+    let preview = scene.deploy("&egress=a.example,b.example&stores=orders&preview=true").await;
+    assert_eq!(preview["approval"], Value::Null, "it may do no more than what is active");
+    let narrow = scene.deploy("&egress=a.example").await;
+    for (method, what, body) in [
+        ("post", "/promote", json!({ "deployment": preview["id"] })),
+        ("post", "/rollback", json!({ "deployment": preview["id"] })),
+        ("put", "/rollout", share(&preview, 1)),
+    ] {
+        let (status, problem) = scene.call(method, what, body).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("awaiting_approval")), "{what}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("egress to b.example, store orders; an admin"), "{detail}");
+    }
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), narrow["id"]);
+    assert_eq!(scene.told().await.previews.len(), 3, "its preview host goes on");
+
+    let approve = format!("/v1/deployments/{}/approve", preview["id"].as_str().unwrap());
+    let (status, approved) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    assert_eq!((status, &approved["approval"]), (200, &json!("APPROVED")), "{approved}");
+    assert_eq!(approved["widens"], json!(["egress to b.example", "store orders"]));
+    assert_eq!(
+        json!(scene.told().await.deployment.unwrap().id),
+        narrow["id"],
+        "promoting it is another thing"
+    );
+    let (_, again) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    assert_eq!(again["code"], "not_awaiting_approval");
+    let promote = json!({ "deployment": preview["id"] });
+    assert_eq!(scene.code("post", "/promote", promote).await, "200");
+    assert_eq!(json!(scene.told().await.deployment.unwrap().id), preview["id"]);
+    // What was active may be so again, also if it may do more.
+    let back = json!({ "deployment": narrow["id"] });
+    assert_eq!(scene.code("post", "/rollback", back).await, "200");
+    let back = json!({ "deployment": wide["id"] });
+    assert_eq!(scene.code("post", "/rollback", back).await, "200");
+}
+
+async fn clients_of_graphql_are_told_what_a_deploy_waits_for() {
+    let scene = Scene::new().await;
+    let first = scene.deploy("&egress=a.example").await;
+    let query = "mutation($id: ID!, $cid: String!) {
+        triggerFleekFunctionDeployment(where: { functionId: $id, cid: $cid }, data: {}) { id status statusReason } }";
+    let body = json!({ "query": query, "variables": { "id": scene.function, "cid": first["cid"] } });
+    let headers = [("x-project-id", scene.project.as_str())];
+    let (_, answer) = scene.served.call_with("/graphql", OWNER, &headers, body).await;
+    let made = &answer["data"]["triggerFleekFunctionDeployment"];
+    assert_eq!(made["status"], "INACTIVE", "{answer}");
+    let reason = made["statusReason"].as_str().unwrap();
+    assert!(
+        reason.ends_with("(af functions approve): egress to any host of the public internet"),
+        "{reason}"
+    );
+    let approve = format!("/v1/deployments/{}/approve", made["id"].as_str().unwrap());
+    assert_eq!(scene.served.call("post", &approve, Some(OWNER), json!({})).await.0, 200);
+    let query = "query($id: ID!) { fleekFunctionDeployment(where: { id: $id }) { status statusReason } }";
+    let body = json!({ "query": query, "variables": { "id": made["id"] } });
+    let (_, answer) = scene.served.call_with("/graphql", OWNER, &headers, body).await;
+    let told = json!({ "status": "ACTIVE", "statusReason": null });
+    assert_eq!(answer["data"]["fleekFunctionDeployment"], told, "{answer}");
+}
+
 async fn a_token_allows_only_what_it_is_for() {
     let scene = Scene::new().await;
     let token = json!({ "name": "ci", "scopes": "deployments:write" });
@@ -386,6 +450,8 @@ crate::on_both!(
     a_function_has_a_hundred_deployments_and_loses_the_oldest,
     an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,
     what_widens_waits_for_somebody_who_may_allow_it,
+    what_is_promoted_later_is_compared_with_what_is_active_then,
+    clients_of_graphql_are_told_what_a_deploy_waits_for,
     a_token_allows_only_what_it_is_for,
     a_candidate_is_rolled_out_step_by_step_and_promoted,
     a_rollout_ends_when_another_deployment_becomes_active,

@@ -440,6 +440,13 @@ async fn a_rotation_may_be_cut_off_at_any_point() {
     let count = Rotation::begin(&database, &key).await.unwrap().finish().await.unwrap();
     assert_eq!(count, 124);
     assert_eq!(scene.told(&scene.function).await["KEY"], VALUE);
+    // Three that were cut off and went on with a start, and one that was not.
+    let (_, log) = scene.served.call("get", "/v1/audit", Some(OWNER), Value::Null).await;
+    let entries = log["data"].as_array().unwrap();
+    let actions = entries.iter().map(|entry| entry["action"].as_str().unwrap());
+    let actions: Vec<&str> = actions.filter(|action| action.starts_with("master_key")).collect();
+    let (begun, ended) = ("master_key.rotate", "master_key.finish");
+    assert_eq!(actions, [ended, begun, ended, begun, begun, begun]);
     scene.change(FUNCTION_SECRETS, json!({ "OTHER": "last" })).await;
     let scene = scene.restart().await;
     assert_eq!(scene.told(&scene.function).await, told(&[("KEY", VALUE), ("OTHER", "last")]));

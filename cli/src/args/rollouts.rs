@@ -72,11 +72,11 @@ pub struct Approve {
 pub struct Prune {
     /// The function's name or id
     pub name: String,
-    /// How many of the newest deployments stay
+    /// How many of the newest deployments stay [default: as `af functions update` and `af projects update` have set it, else 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub keep: u32,
+    pub keep: Option<u32>,
     /// Also keep all that are younger than this, such as 30d
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", requires = "keep")]
     pub younger_than: Option<humantime::Duration>,
     /// Only say which would go
     #[arg(long)]

@@ -128,6 +128,12 @@ pub struct Controlling {
     /// Functions that a project may have, and as many sites
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub max_functions_per_project: u32,
+    /// Deployments that a function may have; the server prunes those that it does not keep once a day
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub max_deployments_per_function: u32,
+    /// Deployments that all functions of a project may have together
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    pub max_deployments_per_project: u32,
     /// Projects that an organization may have
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     pub max_projects_per_organization: u32,

@@ -137,6 +137,12 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
     }
     let has_key = found == Presence::These || !keys.is_empty();
     let mut message = format!("{} rows of {} tables are restored", summary.rows, summary.tables);
+    if summary.made_at < summary.schema {
+        message.push_str(&format!(
+            "\nthe backup is of an older version: its schema {} was brought to {}",
+            summary.made_at, summary.schema
+        ));
+    }
     if !has_key {
         message.push_str(
             "\nwarning: the backup has no master key. Give this server that of the first one before you start it; in a file, it \
@@ -147,7 +153,7 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
         "\nnext: copy the first server's folder blocks to {}, and start af up",
         data.display()
     ));
-    let value = json!({ "schema": summary.schema, "tables": summary.tables, "rows": summary.rows,
+    let value = json!({ "schema": summary.schema, "backupSchema": summary.made_at, "tables": summary.tables, "rows": summary.rows,
         "masterKey": has_key });
     output.result(&value, &message);
     Ok(())

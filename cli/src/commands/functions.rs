@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::deploy;
 use super::live::{Live, wait_until_active};
 use super::named::{self, FUNCTION, find};
-use super::{logs, rollouts, routes, storage, triggers};
+use super::{logs, projects, rollouts, routes, storage, triggers};
 use crate::args::{Create, Functions, Named, Rollback, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -80,6 +80,7 @@ async fn get(api: &Api, options: &Named, output: &Output) -> anyhow::Result<()> 
         ("status", field("status")),
         ("deployment", current.to_owned()),
     ];
+    fields.extend(projects::kept(&function));
     fields.extend(rollouts::described(api, text(&function, "id")).await?);
     fields.extend(deployed(api, &function).await?);
     let routes = function.get("routes").and_then(Value::as_object);
@@ -189,13 +190,15 @@ async fn update(api: &Api, options: Update, output: &Output) -> anyhow::Result<(
     let mut change: Map<String, Value> =
         given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
     change.extend(routes.map(|routes| ("routes".to_owned(), json!(routes))));
-    let function = find(api, FUNCTION, &options.function).await?;
+    change.extend(options.keep.change());
+    let named = options.named.or(options.function).unwrap_or_default();
+    let function = find(api, FUNCTION, &named).await?;
     if change.is_empty() {
         let file = ProjectFile::here().await?;
         let Some(routes) = file.function(text(&function, "name")).and_then(|entry| entry.routes.as_ref())
         else {
             bail!(
-                "nothing to change; give --name, --slug, --status or --routes, or write routes into af.config.json"
+                "nothing to change; give --name, --slug, --status, --routes, --keep or --keep-for, or write routes into af.config.json"
             );
         };
         change.insert("routes".into(), json!(routes));

@@ -16,6 +16,7 @@ mod members;
 mod named;
 mod package;
 mod plan;
+mod projects;
 mod rollouts;
 mod routes;
 mod secrets;
@@ -54,6 +55,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Domains(command) => domains::run(command, environment, output).await,
         Command::Pat(command) => tokens::pat(command, environment, output).await,
         Command::Keys(command) => tokens::keys(command, environment, output).await,
+        Command::Projects(command) => projects::run(command, environment, output).await,
         Command::Orgs(command) => members::orgs(command, environment, output).await,
         Command::Members(command) => members::members(command, environment, output).await,
         Command::Audit(options) => audit::audit(options, environment, output).await,

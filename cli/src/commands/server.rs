@@ -157,6 +157,8 @@ async fn control_config(
             quotas: Quotas {
                 functions: options.max_functions_per_project,
                 sites: options.max_functions_per_project,
+                deployments: options.max_deployments_per_function,
+                project_deployments: options.max_deployments_per_project,
                 projects: options.max_projects_per_organization,
                 organizations: options.max_organizations_per_user,
             },

@@ -1,7 +1,7 @@
 //! Approval of wider capabilities: a deployment that may reach more than the active one does not run before somebody allows it
 //! who may do more than deploy.
 
-use af_contract::{Manifest, StoreName};
+use af_contract::{ContentId, Manifest, StoreName};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
@@ -9,10 +9,11 @@ use super::{Actor, Error, State, blocks, deployments, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
 
-/// Allows a deployment what it wants. It becomes active, unless it was made as a preview or a candidate, or a later one is.
+/// Allows a deployment what it wants. One that waited becomes active, unless it was made as a preview or a candidate, or a later one is.
+/// One that did not, but may do more than the deployment that is active now, can be promoted then.
 ///
 /// # Errors
-/// When there is none that the actor may see, the actor may not allow it, or it does not wait.
+/// When there is none that the actor may see, the actor may not allow it, or it needs no approval.
 pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
     let not_found = || Error::not_found("deployment", id);
     let function = state.store.deployment(id).await?.ok_or_else(not_found)?.function_id;
@@ -24,15 +25,22 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     )?;
     let mut db = state.store.begin().await?;
     let mut deployment = store::read(&mut db, id).await?.ok_or_else(not_found)?;
-    if !deployment.is_waiting() {
-        let detail = "this deployment does not wait for an approval";
+    let row = functions::read(&mut db, &function).await?.ok_or_else(not_found)?;
+    let waited = deployment.is_waiting();
+    let more = unallowed(state, &mut db, &row, &deployment).await?;
+    if !waited && more.is_empty() {
+        let detail = "this deployment does not wait for an approval, and may do no more than the active one";
         return Err(Error::conflict("not_awaiting_approval", detail));
     }
+    // What it wanted when it was made, and what it would do more than what is active now.
+    let known = widens(&deployment)?;
+    let mut allowed = known.clone();
+    allowed.extend(more.into_iter().filter(|what| !known.contains(what)));
+    deployment.widens = Some(serde_json::json!(allowed).to_string());
     deployment.approver_id = Some(actor.user.clone());
-    store::approve(&mut db, id, &actor.user, now()).await?;
-    let row = functions::read(&mut db, &function).await?.ok_or_else(not_found)?;
+    store::approve(&mut db, &deployment, now()).await?;
     let project = row.project_id.clone();
-    let revision = if deployment.activates != 0 && is_newer(&mut db, &row, &deployment).await? {
+    let revision = if waited && deployment.activates != 0 && is_newer(&mut db, &row, &deployment).await? {
         deployments::activate(state, &mut db, row, &deployment).await?
     } else {
         feed::put(&mut db, Kind::Function, &function).await?
@@ -67,7 +75,61 @@ pub(super) fn check(deployment: &DeploymentRow) -> Result<(), Error> {
     Err(Error::conflict("awaiting_approval", detail))
 }
 
-/// What a deployment could do, when it was made, that the active one could not.
+/// That a deployment which did not wait when it was made may run in place of what is active now, which may be another one than then.
+/// What has been active before may be so again: a rollback waits for nobody.
+///
+/// # Errors
+/// When it may do more, and nobody has allowed that.
+pub(super) async fn check_again(
+    state: &State,
+    db: &mut Connection,
+    function: &FunctionRow,
+    deployment: &DeploymentRow,
+) -> Result<(), Error> {
+    // First, so that a rollback needs nothing of the disk.
+    if store::was_active(db, &deployment.id).await? {
+        return Ok(());
+    }
+    let more = unallowed(state, db, function, deployment).await?;
+    if more.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "deployment {id} may do more than the one that is active now, which is another than when it was made: {}; an admin or owner \
+         allows it with `af functions approve {} {id}`, then try again",
+        more.join(", "),
+        function.name,
+        id = deployment.id,
+    );
+    Err(Error::conflict("awaiting_approval", detail))
+}
+
+/// What it may do that what is active now may not, and that nobody has allowed it.
+async fn unallowed(
+    state: &State,
+    db: &mut Connection,
+    function: &FunctionRow,
+    deployment: &DeploymentRow,
+) -> Result<Vec<String>, Error> {
+    let Some(active) = &function.current_deployment_id else { return Ok(Vec::new()) };
+    if *active == deployment.id {
+        return Ok(Vec::new());
+    }
+    let Some(active) = store::read(db, active).await? else { return Ok(Vec::new()) };
+    let active = manifest(state, active.manifest()?).await?;
+    let mut more = compare(Some(&active), &manifest(state, deployment.manifest()?).await?);
+    let allowed = if deployment.is_waiting() { Vec::new() } else { widens(deployment)? };
+    more.retain(|what| !allowed.contains(what));
+    Ok(more)
+}
+
+async fn manifest(state: &State, id: ContentId) -> Result<Manifest, Error> {
+    let bytes = blocks::disk(state, move |blocks| blocks.block(&id)).await?;
+    let bytes = bytes.ok_or_else(|| Error::not_found("manifest", &id.to_string()))?;
+    Manifest::decode(&bytes).map_err(|error| Error::Internal(Box::new(error)))
+}
+
+/// What a deployment could do, when it was made or approved, that the active one could not.
 ///
 /// # Errors
 /// When what is stored is no list.
@@ -82,11 +144,7 @@ pub fn widens(deployment: &DeploymentRow) -> Result<Vec<String>, Error> {
 /// ask any host of the public internet, and to open the default store.
 pub(super) async fn widening(state: &State, next: &Manifest) -> Result<Vec<String>, Error> {
     let active = match next.parent {
-        Some(parent) => {
-            let bytes = blocks::disk(state, move |blocks| blocks.block(&parent)).await?;
-            let bytes = bytes.ok_or_else(|| Error::not_found("manifest", &parent.to_string()))?;
-            Some(Manifest::decode(&bytes).map_err(|error| Error::Internal(Box::new(error)))?)
-        }
+        Some(parent) => Some(manifest(state, parent).await?),
         None => None,
     };
     Ok(compare(active.as_ref(), next))

@@ -1,10 +1,10 @@
 //! The first start: a user, a project and a token, so that a new server can be used at once.
 
 use super::access::Grant;
-use super::projects::commit;
-use super::{Error, State, id, now, organizations, projects, tokens};
+use super::audit::{self, Event};
+use super::{Actor, Error, State, id, now, organizations, projects, tokens};
 use crate::store::{
-    NewToken, StoreError, UserRow, organizations as organization_rows, projects as project_rows,
+    NewToken, StoreError, TokenRow, UserRow, organizations as organization_rows, projects as project_rows,
 };
 use crate::store::{tokens as token_rows, users};
 
@@ -46,7 +46,7 @@ async fn make(state: &State, token: Option<&str>) -> Result<Made, Error> {
     organization_rows::insert(&mut db, &organization, &user).await?;
     project_rows::insert(&mut db, &project).await?;
     token_rows::insert(&mut db, NewToken { row: &row, hash: tokens::hash(&secret) }).await?;
-    commit(db).await?;
+    audit::commit(db, &Actor::without_token(&user), made(&row)).await?;
     Ok(Made { project: project.id, token: secret })
 }
 
@@ -59,10 +59,15 @@ async fn add(state: &State, user: &UserRow, token: &str) -> Result<(), Error> {
     let row = tokens::row(&user.id, &format!("bootstrap {}", now()), token, None, &Grant::default());
     let mut db = state.store.begin().await?;
     match token_rows::insert(&mut db, NewToken { row: &row, hash }).await {
-        Ok(()) => commit(db).await,
+        Ok(()) => audit::commit(db, &Actor::without_token(&user.id), made(&row)).await,
         Err(error @ StoreError::Taken(_)) => Err(Error::Internal(Box::new(error))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// It is the user's own, as those that they make by themselves.
+fn made(row: &TokenRow) -> Event<'_> {
+    Event::maybe("token.bootstrap", &row.id, None)
 }
 
 fn check(token: &str) -> Result<(), Error> {

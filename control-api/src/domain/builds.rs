@@ -17,7 +17,7 @@ use super::component::ComponentError;
 use super::deployments::{self, Wanted};
 use super::projects::commit;
 use super::upload::{Claim, Origin, UploadError};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now};
+use super::{Actor, Error, PAGE, Page, State, blocks, id, now, quotas};
 use crate::javascript::{BuildError, JavaScriptBuild, SOURCE_BYTES};
 use crate::store::{BuildRow, DeployedRow, FunctionRow, builds};
 
@@ -274,6 +274,8 @@ async fn start(
         let detail = "the function is being built already; wait until that has ended";
         return Err(Error::conflict("deployment_in_progress", detail));
     }
+    // It would be built for nothing.
+    quotas::deployments(state, &mut db, function).await?;
     builds::insert(&mut db, &row, &state.builds.server, leased()).await?;
     audit::commit(db, actor, Event::project("build.create", &row.id, &function.project_id)).await?;
     if let Some(build) = build {

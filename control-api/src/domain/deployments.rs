@@ -12,7 +12,7 @@ use super::project_keys::internal;
 use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, triggers};
+use super::{Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, quotas, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports};
 
@@ -118,6 +118,8 @@ pub async fn create(
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
     let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    // Before anything is sent; what counts is what is there when it is entered.
+    quotas::deployments(state, &mut state.store.read().await?, &row).await?;
     let may_allow = access::may(state, actor, &row, Noun::Approvals.write()).await?;
     let project = row.project_id;
     if !wanted.settings.is_empty() {
@@ -221,6 +223,7 @@ pub(super) async fn make_active(
     approvals::check(&target)?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
+    Box::pin(approvals::check_again(state, &mut db, &row, &target)).await?;
     let project = row.project_id.clone();
     store::settings::restore(&mut db, &project, function, &target.id).await?;
     let revision = activate(state, &mut db, row, &target).await?;
@@ -363,6 +366,7 @@ async fn insert(
     about: About,
     terms: Terms,
 ) -> Result<DeploymentRow, Error> {
+    quotas::deployments(state, db, function).await?;
     let author = state.store.user(&manifest.author).await?;
     let deployment = DeploymentRow {
         id: about.build.unwrap_or_else(|| id::new("dep")),
@@ -416,6 +420,7 @@ async fn point(
     function.current_deployment_id = Some(deployment.id.clone());
     function.updated_at = now();
     rows::update(db, &function).await?;
+    deployments::activated(db, &deployment.id, function.updated_at).await?;
     triggers::schedule(state, db, &function).await?;
     reports::forget_awaited(db, &function.id).await?;
     reports::expect(db, &deployment.id).await?;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::pruning::KeepChange;
 use super::{Actor, Error, PAGE, Page, State, domains, id, now, quotas, triggers, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
@@ -31,6 +32,8 @@ pub struct Change {
     pub status: Option<String>,
     /// Another route table; `null` removes it.
     pub routes: Option<Value>,
+    /// Which deployments it keeps.
+    pub keep: KeepChange,
 }
 
 /// The function, if the actor is a member of its project.
@@ -87,6 +90,8 @@ pub async fn create(
         reported: None,
         build: None,
         routes: routes.as_ref().map(RouteTable::to_string),
+        keep_newest: None,
+        keep_for_seconds: None,
         created_at: now,
         updated_at: now,
     };
@@ -104,7 +109,7 @@ pub async fn create(
     Ok(function)
 }
 
-/// Changes a function's name, slug, status or route table.
+/// Changes a function's name, slug, status or route table, or which deployments it keeps.
 ///
 /// # Errors
 /// When there is none that the actor may see, or a new value is malformed or taken.
@@ -114,6 +119,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     let slug = change.slug.as_deref().map(parse_slug).transpose()?;
     let status = change.status.as_deref().map(parse_status).transpose()?;
     let routes = change.routes.map(parse_routes).transpose()?;
+    change.keep.check()?;
     let mut db = state.store.begin().await?;
     let found = functions::read(&mut db, id).await?;
     let mut function = found.ok_or_else(|| Error::not_found("function", id))?;
@@ -124,6 +130,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     if let Some(routes) = routes {
         function.routes = routes.as_ref().map(RouteTable::to_string);
     }
+    change.keep.apply(&mut function.keep_newest, &mut function.keep_for_seconds);
     function.updated_at = now();
     functions::update(&mut db, &function).await.map_err(named)?;
     triggers::schedule(state, &mut db, &function).await?;

@@ -4,6 +4,7 @@
 
 use zeroize::Zeroizing;
 
+use super::idempotency_key::Key;
 use super::project_keys::internal;
 use super::projects::commit;
 use super::{Actor, Error, State, now};
@@ -20,12 +21,6 @@ const MOST: i64 = 10_000;
 
 /// Bytes of a fingerprint from before they were sealed. The last of them is forgotten a day after that.
 const FORMER: usize = 32;
-
-/// Characters of a key.
-const KEY: std::ops::RangeInclusive<usize> = 1..=255;
-
-/// A key, if it is one.
-pub struct Key(String);
 
 /// An answer that was given before.
 #[derive(Debug)]
@@ -51,22 +46,6 @@ pub struct Working {
     token: String,
     key: String,
     created_at: i64,
-}
-
-impl Key {
-    /// 1 to 255 visible characters, with or without the quotes of a structured field.
-    ///
-    /// # Errors
-    /// When it is something else.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        if KEY.contains(&inner.len()) && inner.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(Self(inner.to_owned()));
-        }
-        let detail =
-            "an Idempotency-Key has 1 to 255 visible ASCII characters; a random UUID makes a good one";
-        Err(Error::invalid("invalid_idempotency_key", detail))
-    }
 }
 
 /// Looks whether this was asked before. `fingerprint` is of all that was asked.
@@ -147,20 +126,4 @@ pub(super) fn place_of_request<'a>(token: &'a str, key: &'a str) -> [&'a str; 3]
 /// Where the answer to a token's request can be opened.
 pub(super) fn place<'a>(token: &'a str, key: &'a str) -> [&'a str; 3] {
     [token, "idempotency", key]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_visible_and_bounded() {
-        for good in ["8e03978e-40d5-43dd-bc93-6894a57f9324", "\"quoted\"", "x", &"k".repeat(255)] {
-            assert!(Key::parse(good).is_ok(), "{good}");
-        }
-        assert_eq!(Key::parse("\"quoted\"").unwrap().0, "quoted");
-        for bad in ["", "\"\"", "with space", "tab\t", "ü", &"k".repeat(256)] {
-            assert!(Key::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -15,13 +15,16 @@ pub mod content_keys;
 pub mod deployments;
 pub mod domains;
 pub mod edges;
+pub mod entity_tags;
 mod error;
 pub mod feed;
 mod foreign;
 pub mod functions;
 mod id;
 pub mod idempotency;
+pub mod idempotency_key;
 pub mod invitations;
+pub mod jwt;
 pub mod key_backup;
 pub mod logins;
 pub mod logs;
@@ -45,6 +48,7 @@ pub mod settings;
 pub mod signing_keys;
 pub mod site_deployments;
 pub mod sites;
+pub mod standings;
 pub mod storage;
 mod storage_error;
 pub mod storage_upload;
@@ -60,6 +64,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
 pub use self::error::{Error, Fault};
+use self::standings::Standings;
 pub use self::storage_error::StorageError;
 pub(crate) use crate::app::State;
 
@@ -78,6 +83,19 @@ pub struct Actor {
     pub about: Option<String>,
 }
 
+impl Actor {
+    /// Who does something without a token: a part of the platform, which no user is, or the operator at the server itself.
+    pub(crate) fn without_token(user: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            token: String::new(),
+            grant: access::Grant::default(),
+            call: Call::default(),
+            about: None,
+        }
+    }
+}
+
 /// A request, as far as rules must know it.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
@@ -87,6 +105,8 @@ pub struct Call {
     pub request: Option<String>,
     /// Entity tags, of which what it changes must have one.
     pub if_match: Option<String>,
+    /// What is left of the rates that it was counted by.
+    pub standings: Standings,
 }
 
 /// One page of a list.

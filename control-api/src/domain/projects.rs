@@ -2,11 +2,21 @@
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::pruning::KeepChange;
 use super::{Actor, Error, PAGE, Page, State, id, now, quotas, versions};
 use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a name.
 const NAME: std::ops::RangeInclusive<usize> = 1..=60;
+
+/// What is to change; what is none stays as it is.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Free text.
+    pub name: Option<String>,
+    /// Which deployments its functions keep, where they say nothing themselves.
+    pub keep: KeepChange,
+}
 
 /// The project, if the actor is a member.
 ///
@@ -60,19 +70,24 @@ pub async fn create(
     Ok(project)
 }
 
-/// Renames a project.
+/// Changes a project's name, and which deployments its functions keep.
 ///
 /// # Errors
-/// When the actor may not, or the name is empty or too long.
-pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Result<ProjectRow, Error> {
+/// When the actor may not, the name is empty or too long, or too much is to be kept.
+pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> Result<ProjectRow, Error> {
     access::project(state, actor, id, Noun::Projects.write()).await?;
-    let name = checked_name("project", name)?;
+    let name = change.name.map(|name| checked_name("project", &name)).transpose()?;
+    change.keep.check()?;
     let mut db = state.store.begin().await?;
-    let project = projects::read(&mut db, id).await?.ok_or_else(|| Error::not_found("project", id))?;
+    let found = projects::read(&mut db, id).await?;
+    let mut project = found.ok_or_else(|| Error::not_found("project", id))?;
     versions::check(actor, &project)?;
-    projects::rename(&mut db, id, &name, now()).await?;
+    project.name = name.unwrap_or(project.name);
+    change.keep.apply(&mut project.keep_newest, &mut project.keep_for_seconds);
+    project.updated_at = now();
+    projects::update(&mut db, &project).await?;
     audit::commit(db, actor, Event::project("project.update", id, id)).await?;
-    get(state, actor, id).await
+    Ok(project)
 }
 
 /// Deletes a project that has no functions, no sites and no pins.
@@ -96,7 +111,15 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
 pub(super) fn new(organization: &str, name: &str) -> Result<ProjectRow, Error> {
     let (name, now) = (checked_name("project", name)?, now());
     let organization_id = Some(organization.to_owned());
-    Ok(ProjectRow { id: id::new("prj"), organization_id, name, created_at: now, updated_at: now })
+    Ok(ProjectRow {
+        id: id::new("prj"),
+        organization_id,
+        name,
+        keep_newest: None,
+        keep_for_seconds: None,
+        created_at: now,
+        updated_at: now,
+    })
 }
 
 /// A name for people, of an organization or a project.

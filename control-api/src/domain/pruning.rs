@@ -1,16 +1,16 @@
-//! Pruning: a function's old deployments go, by hand or when there are more than a function may have.
+//! Pruning: a function's old deployments go, by hand or by the policy of the function, its project or the platform.
 
 use std::time::Duration;
 
 use af_contract::limits;
 use tracing::{error, info};
 
-use super::access::{self, Grant, Noun};
+use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::sweep::Mode;
-use super::{Actor, Call, Error, State, now, projects};
+use super::{Actor, Error, State, now, projects};
 use crate::store::feed::{self, Kind};
-use crate::store::{functions, pruning};
+use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
 
 /// Deployments that go in one transaction, and by one request.
 const STEP: i64 = 100;
@@ -21,6 +21,12 @@ const BATCH: i64 = 100;
 /// After a start, at most.
 const FIRST: Duration = Duration::from_secs(900);
 
+/// The most of the newest deployments that a policy can keep.
+const MOST_KEPT: u32 = 10_000;
+
+/// The longest that a policy can keep deployments: ten years, seconds.
+const LONGEST_KEPT: u64 = 10 * 365 * 86_400;
+
 /// Which deployments stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
@@ -28,6 +34,16 @@ pub struct Keep {
     pub newest: u32,
     /// And all that are younger than this, milliseconds.
     pub younger_than: Option<u64>,
+}
+
+/// What is to change in a policy; what is none stays as it is, and `Some(None)` is what it is by default: as the project says, or the
+/// platform.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeepChange {
+    /// So many of the newest deployments.
+    pub newest: Option<Option<u32>>,
+    /// And all that are younger than this, seconds.
+    pub seconds: Option<Option<u64>>,
 }
 
 /// A deployment that went, or would.
@@ -39,8 +55,31 @@ pub struct Pruned {
     pub number: i64,
 }
 
-/// Removes a function's old deployments, at most 100. Never the active one, the one before it, a candidate, or one that waits for
-/// an approval.
+impl KeepChange {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let newest = self.newest.flatten().is_none_or(|newest| (1..=MOST_KEPT).contains(&newest));
+        let seconds = self.seconds.flatten().is_none_or(|seconds| seconds <= LONGEST_KEPT);
+        if newest && seconds {
+            return Ok(());
+        }
+        let detail =
+            "a function keeps 1 to 10000 of its newest deployments, and others for ten years at most";
+        Err(Error::invalid("invalid_keep", detail))
+    }
+
+    /// After a check.
+    pub(super) fn apply(&self, newest: &mut Option<i64>, seconds: &mut Option<i64>) {
+        if let Some(change) = self.newest {
+            *newest = change.map(i64::from);
+        }
+        if let Some(change) = self.seconds {
+            *seconds = change.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Removes a function's old deployments, at most 100; without `keep`, by its policy. Never the active one, the one before it, a
+/// candidate, or one that waits for an approval.
 ///
 /// # Errors
 /// When there is no function that the actor may see, or none is to stay.
@@ -48,18 +87,18 @@ pub async fn prune(
     state: &State,
     actor: &Actor,
     function: &str,
-    keep: Keep,
+    keep: Option<Keep>,
     mode: Mode,
 ) -> Result<Vec<Pruned>, Error> {
     access::function(state, actor, function, Noun::Deployments.write()).await?;
-    if keep.newest == 0 {
+    if keep.is_some_and(|keep| keep.newest == 0) {
         let detail = "the newest deployment always stays; keep 1 or more";
         return Err(Error::invalid("invalid_keep", detail));
     }
     step(state, actor, function, keep, mode).await
 }
 
-/// Removes what functions have beyond the most, again and again, for ever.
+/// Removes what functions do not keep, again and again, for ever.
 pub(crate) async fn watch(state: &State) {
     let interval = state.storage.config.sweep_interval;
     let mut wait = interval.min(FIRST);
@@ -73,18 +112,18 @@ pub(crate) async fn watch(state: &State) {
     }
 }
 
-/// Removes what functions have beyond the most.
+/// Removes what functions do not keep, by the policy of each.
 pub(crate) async fn all(state: &State) -> Result<usize, Error> {
-    let keep = Keep { newest: limits::DEPLOYMENTS, younger_than: None };
-    let actor = platform();
+    // No user does what the platform does by itself.
+    let actor = Actor::without_token("platform");
     let (mut after, mut pruned) = (String::new(), 0);
     loop {
-        let crowded = state.store.crowded(i64::from(keep.newest), &after, BATCH).await?;
+        let crowded = state.store.crowded(i64::from(limits::DEPLOYMENTS), &after, BATCH).await?;
         let Some(last) = crowded.last() else { return Ok(pruned) };
         after.clone_from(last);
         for function in crowded {
             loop {
-                let gone = match step(state, &actor, &function, keep, Mode::Remove).await {
+                let gone = match step(state, &actor, &function, None, Mode::Remove).await {
                     // The function is gone meanwhile.
                     Err(Error::NotFound { .. }) => break,
                     gone => gone?,
@@ -102,14 +141,18 @@ async fn step(
     state: &State,
     actor: &Actor,
     function: &str,
-    keep: Keep,
+    keep: Option<Keep>,
     mode: Mode,
 ) -> Result<Vec<Pruned>, Error> {
-    let younger = keep.younger_than.map(|age| i64::try_from(age).unwrap_or(i64::MAX));
-    let cutoff = younger.map_or(i64::MAX, |age| now().saturating_sub(age));
     let mut db = state.store.begin().await?;
     let row = functions::read(&mut db, function).await?;
     let row = row.ok_or_else(|| Error::not_found("function", function))?;
+    let keep = match keep {
+        Some(keep) => keep,
+        None => policy(&mut db, &row).await?,
+    };
+    let younger = keep.younger_than.map(|age| i64::try_from(age).unwrap_or(i64::MAX));
+    let cutoff = younger.map_or(i64::MAX, |age| now().saturating_sub(age));
     let found = pruning::prunable(&mut db, function, i64::from(keep.newest), cutoff, STEP).await?;
     let found: Vec<Pruned> = found.into_iter().map(|(id, number)| Pruned { id, number }).collect();
     if mode == Mode::DryRun || found.is_empty() {
@@ -126,13 +169,13 @@ async fn step(
     Ok(found)
 }
 
-/// No user does what the platform does by itself.
-fn platform() -> Actor {
-    Actor {
-        user: "platform".into(),
-        token: String::new(),
-        grant: Grant::default(),
-        call: Call::default(),
-        about: None,
-    }
+/// What a function keeps where nobody says otherwise: what it says itself, else its project, else the platform.
+async fn policy(db: &mut Connection, function: &FunctionRow) -> Result<Keep, Error> {
+    let project = crate::store::projects::read(db, &function.project_id).await?;
+    let of_project = |part: fn(&ProjectRow) -> Option<i64>| project.as_ref().and_then(part);
+    let newest = function.keep_newest.or_else(|| of_project(|project| project.keep_newest));
+    let seconds = function.keep_for_seconds.or_else(|| of_project(|project| project.keep_for_seconds));
+    let newest = newest.and_then(|newest| u32::try_from(newest).ok()).unwrap_or(limits::DEPLOYMENTS);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Ok(Keep { newest, younger_than: seconds.map(|seconds| seconds.saturating_mul(1_000)) })
 }

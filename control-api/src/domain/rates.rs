@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use af_contract::limits;
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 use moka::sync::Cache;
 
+use super::standings::{Standing, Standings};
 use super::{Actor, Error};
 use crate::redis::SharedRates;
 
@@ -77,8 +80,11 @@ pub trait Limiter {
     type Away;
 
     /// Takes all cells, or none where it is too early for one; then the first such is told. In memory, those before that one
-    /// are taken, too.
-    fn take(&self, cells: &[Cell<'_>]) -> impl Future<Output = Result<Result<(), Early>, Self::Away>> + Send;
+    /// are taken, too. Answers how many more of each could be taken now.
+    fn take(
+        &self,
+        cells: &[Cell<'_>],
+    ) -> impl Future<Output = Result<Result<Vec<u32>, Early>, Self::Away>> + Send;
 }
 
 /// All rates.
@@ -108,15 +114,14 @@ impl Rates {
     ///
     /// # Errors
     /// When it sends too many, or showed too many tokens that are none.
-    pub async fn address(&self, address: IpAddr) -> Result<(), Error> {
+    pub async fn address(&self, address: IpAddr, standings: &Standings) -> Result<(), Error> {
         let Some(address) = network(address) else { return Ok(()) };
         if self.guessers.contains_key(&address) {
             return Err(guessed());
         }
         let key = address.to_string();
-        let taken =
-            self.take(&[Cell { counted: Counted::Addresses, key: &key, quota: self.addresses }]).await;
-        taken.map_err(|early| early.error("address"))
+        let cells = [Cell { counted: Counted::Addresses, key: &key, quota: self.addresses }];
+        self.take_and_note(&cells, ["address"], standings).await
     }
 
     /// Counts a token that is none.
@@ -127,7 +132,7 @@ impl Rates {
         let Some(address) = network(address) else { return Ok(()) };
         let (key, quota) = (address.to_string(), Quota::per_minute(FAILURES));
         let taken = self.take(&[Cell { counted: Counted::Failures, key: &key, quota }]).await;
-        taken.map_err(|_| {
+        taken.map(drop).map_err(|_| {
             self.guessers.insert(address, ());
             guessed()
         })
@@ -142,7 +147,7 @@ impl Rates {
             Cell { counted: Counted::Tokens, key: &actor.token, quota: self.tokens },
             Cell { counted: Counted::Users, key: &actor.user, quota: self.users },
         ];
-        self.take(&cells).await.map_err(|early| early.error(if early.cell == 0 { "token" } else { "user" }))
+        self.take_and_note(&cells, ["token", "user"], &actor.call.standings).await
     }
 
     /// Whether what a token was refused is to be written down.
@@ -151,7 +156,31 @@ impl Rates {
         self.take(&[Cell { counted: Counted::Refusals, key: token, quota }]).await.is_ok()
     }
 
-    async fn take(&self, cells: &[Cell<'_>]) -> Result<(), Early> {
+    /// Where one is refused, that one is all that is noted.
+    async fn take_and_note<const N: usize>(
+        &self,
+        cells: &[Cell<'_>; N],
+        whose: [&'static str; N],
+        standings: &Standings,
+    ) -> Result<(), Error> {
+        let named = cells.iter().zip(whose);
+        match self.take(cells).await {
+            Ok(left) => {
+                named.zip(left).for_each(|((cell, whose), left)| standings.note(cell.standing(whose, left)));
+                Ok(())
+            }
+            Err(early) => {
+                // There is one: a limiter answers of the cells that it was asked for.
+                let Some((cell, whose)) = named.into_iter().nth(early.cell) else {
+                    return Err(early.error("token"));
+                };
+                standings.note(Standing { reset: early.seconds(), ..cell.standing(whose, 0) });
+                Err(early.error(whose))
+            }
+        }
+    }
+
+    async fn take(&self, cells: &[Cell<'_>]) -> Result<Vec<u32>, Early> {
         if let Some(shared) = &self.shared
             && let Ok(taken) = Box::pin(shared.take(cells)).await
         {
@@ -163,32 +192,54 @@ impl Rates {
 }
 
 impl Early {
+    fn seconds(self) -> u64 {
+        self.wait.as_secs() + 1
+    }
+
     fn error(self, whose: &'static str) -> Error {
-        Error::RateLimited { whose, retry_after: self.wait.as_secs() + 1 }
+        Error::RateLimited { whose, retry_after: self.seconds() }
     }
 }
 
+impl Cell<'_> {
+    fn standing(&self, whose: &'static str, remaining: u32) -> Standing {
+        let quota = self.quota.burst_size().get();
+        let missing = quota.saturating_sub(remaining);
+        let per_second = (quota / BURST_SECONDS).max(1);
+        Standing {
+            whose,
+            quota,
+            window: BURST_SECONDS,
+            remaining,
+            reset: missing.div_ceil(per_second).into(),
+        }
+    }
+}
+
+type Keyed = RateLimiter<String, DefaultKeyedStateStore<String>, DefaultClock, StateInformationMiddleware>;
+
 /// Counts in this process.
 struct Memory {
-    addresses: DefaultKeyedRateLimiter<String>,
-    failures: DefaultKeyedRateLimiter<String>,
-    tokens: DefaultKeyedRateLimiter<String>,
-    users: DefaultKeyedRateLimiter<String>,
-    refusals: DefaultKeyedRateLimiter<String>,
+    addresses: Keyed,
+    failures: Keyed,
+    tokens: Keyed,
+    users: Keyed,
+    refusals: Keyed,
 }
 
 impl Memory {
     fn new(tokens: Quota, users: Quota, addresses: Quota) -> Self {
         Self {
-            addresses: RateLimiter::keyed(addresses),
-            failures: RateLimiter::keyed(Quota::per_minute(FAILURES)),
-            tokens: RateLimiter::keyed(tokens),
-            users: RateLimiter::keyed(users),
-            refusals: RateLimiter::keyed(Quota::per_minute(REFUSALS)),
+            addresses: keyed(addresses),
+            failures: keyed(Quota::per_minute(FAILURES)),
+            tokens: keyed(tokens),
+            users: keyed(users),
+            refusals: keyed(Quota::per_minute(REFUSALS)),
         }
     }
 
-    fn check(&self, cells: &[Cell<'_>]) -> Result<(), Early> {
+    fn check(&self, cells: &[Cell<'_>]) -> Result<Vec<u32>, Early> {
+        let mut left = Vec::with_capacity(cells.len());
         for (cell, taken) in cells.iter().enumerate() {
             let limiter = match taken.counted {
                 Counted::Addresses => &self.addresses,
@@ -202,18 +253,23 @@ impl Memory {
             }
             let checked = limiter.check_key(&taken.key.to_owned());
             let now = || DefaultClock::default().now();
-            checked.map_err(|early| Early { cell, wait: early.wait_time_from(now()) })?;
+            let state = checked.map_err(|early| Early { cell, wait: early.wait_time_from(now()) })?;
+            left.push(state.remaining_burst_capacity());
         }
-        Ok(())
+        Ok(left)
     }
 }
 
 impl Limiter for Memory {
     type Away = Infallible;
 
-    async fn take(&self, cells: &[Cell<'_>]) -> Result<Result<(), Early>, Infallible> {
+    async fn take(&self, cells: &[Cell<'_>]) -> Result<Result<Vec<u32>, Early>, Infallible> {
         Ok(self.check(cells))
     }
+}
+
+fn keyed(quota: Quota) -> Keyed {
+    RateLimiter::keyed(quota).with_middleware()
 }
 
 fn quota(per_second: NonZeroU32) -> Quota {

@@ -2,9 +2,9 @@
 
 use af_contract::{Guard, RolloutFailure, Sticky};
 
-use super::access::{self, Grant, Noun};
+use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Call, Error, State, approvals, deployments, id, now};
+use super::{Actor, Error, State, approvals, deployments, id, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, reports, rollouts};
 
@@ -52,6 +52,8 @@ pub async fn put(
     let mut db = state.store.begin().await?;
     let row = functions::read(&mut db, function).await?;
     let row = row.ok_or_else(|| Error::not_found("function", function))?;
+    approvals::check(&candidate)?;
+    Box::pin(approvals::check_again(state, &mut db, &row, &candidate)).await?;
     let rollout = begin(&mut db, &row, &candidate, share).await?;
     let revision = feed::put(&mut db, Kind::Function, function).await?;
     audit::commit(db, actor, Event::project("deployment.rollout", deployment, &row.project_id)).await?;
@@ -107,20 +109,10 @@ pub(crate) async fn fail(state: &State, failure: &RolloutFailure) -> Result<(), 
     end(&mut db, &mut rollout, "ROLLED_BACK", &failure.to_string()).await?;
     let revision = feed::put(&mut db, Kind::Function, &row.id).await?;
     let event = Event::project("deployment.roll_back", &rollout.deployment_id, &row.project_id);
-    audit::commit(db, &edge(), event).await?;
+    // No user does what an edge does by itself.
+    audit::commit(db, &Actor::without_token("edge"), event).await?;
     state.changes.announce(revision);
     Ok(())
-}
-
-/// No user does what an edge does by itself.
-fn edge() -> Actor {
-    Actor {
-        user: "edge".into(),
-        token: String::new(),
-        grant: Grant::default(),
-        call: Call::default(),
-        about: None,
-    }
 }
 
 /// Makes a deployment the function's candidate. Whoever commits this tells the feed.

@@ -8,9 +8,10 @@ use std::io;
 use std::path::PathBuf;
 
 use self::kinds::Kind;
+use super::audit::{self, Event};
 use super::master_key::{Keyring, MasterKey};
-use super::project_keys;
 use super::settings::recover;
+use super::{Actor, project_keys};
 use crate::store::backup::BackupError;
 use crate::store::{self, Connection, Database, Store, StoreError};
 
@@ -55,6 +56,9 @@ pub enum RotationError {
     /// The database.
     #[error("the database failed")]
     Store(#[from] StoreError),
+    /// The audit log.
+    #[error("the rotation cannot be written down in the audit log: {0}")]
+    Audit(#[source] Box<super::Error>),
     /// What is from before.
     #[error("settings from before cannot be sealed anew: {0}")]
     Settings(#[source] Box<super::Error>),
@@ -85,6 +89,7 @@ impl Rotation {
         if !opens(&store, &keys).await? {
             return Err(RotationError::OtherKey);
         }
+        note(&store, "master_key.rotate").await?;
         keys.begin()?;
         if !keys.is_rotating() {
             return Err(RotationError::OneKey);
@@ -173,7 +178,10 @@ async fn finish(store: &Store, keys: &Keyring) -> Result<u64, RotationError> {
         // Nobody else writes before the file has changed, and whoever seals reads the file within such a transaction.
         let mut db = store.begin().await?;
         if is_done(&mut db, keys).await? {
+            let (operator, event) = (operator(store).await?, rotated("master_key.finish"));
+            audit::write(&mut db, &operator, event).await.map_err(unwritten)?;
             keys.finish()?;
+            db.commit().await.map_err(StoreError::from)?;
             return Ok(count);
         }
         drop(db);
@@ -185,6 +193,27 @@ async fn finish(store: &Store, keys: &Keyring) -> Result<u64, RotationError> {
         }
     }
     Err(RotationError::Restless)
+}
+
+/// Writes down what is about to be done.
+async fn note(store: &Store, action: &'static str) -> Result<(), RotationError> {
+    let operator = operator(store).await?;
+    let db = store.begin().await?;
+    audit::commit(db, &operator, rotated(action)).await.map_err(unwritten)
+}
+
+/// Who may read the key's file is the operator, whose log this is in.
+async fn operator(store: &Store) -> Result<Actor, StoreError> {
+    let operator = store.first_user().await?;
+    Ok(Actor::without_token(operator.as_ref().map_or("platform", |operator| &operator.id)))
+}
+
+fn rotated(action: &'static str) -> Event<'static> {
+    Event::maybe(action, "master_key", None)
+}
+
+fn unwritten(error: super::Error) -> RotationError {
+    RotationError::Audit(Box::new(error))
 }
 
 async fn is_done(db: &mut Connection, keys: &Keyring) -> Result<bool, RotationError> {

@@ -1,16 +1,15 @@
 //! Short-lived tokens: JWTs (RFC 7519), signed with keys of this platform (EdDSA, RFC 8037), which others can check by
 //! `/.well-known/jwks.json`, or with a secret that is shared with them (HS256).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::hmac;
 use ring::signature::{ED25519, UnparsedPublicKey};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::access::{self, Grant, Noun};
 use super::audit::{self, Event};
+pub use super::jwt::Algorithm;
+use super::jwt::{self, Audience, Claims, Unverified};
 use super::{Actor, Call, Error, State, id, now, projects, signing_keys, tokens};
 
 /// How long one works unless it is asked for less, seconds.
@@ -24,9 +23,6 @@ const SHORTEST: i64 = 60;
 
 /// Clocks may differ by so much, seconds.
 const SKEW: i64 = 60;
-
-/// Bytes.
-const SIZE: usize = 4096;
 
 /// A shared secret has at least as many bytes as the hash (RFC 7518, 3.2).
 const SECRET: usize = 32;
@@ -74,18 +70,6 @@ impl std::fmt::Debug for SharedSecret {
     }
 }
 
-/// With what a token is signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// Ed25519, by a key of this platform.
-    #[default]
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    /// HMAC with SHA-256, by the shared secret.
-    #[serde(rename = "HS256")]
-    Hs256,
-}
-
 /// Who asks, and about which project where the request does not say.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -116,56 +100,6 @@ pub struct Wanted {
     pub algorithm: Algorithm,
     /// For so long it works; 15 minutes when left out.
     pub seconds: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: Algorithm,
-    kid: Option<String>,
-    /// Extensions that must be understood, of which we understand none.
-    crit: Option<Value>,
-}
-
-/// What a token says. Times are seconds since 1970 UTC.
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    aud: Audience,
-    sub: String,
-    exp: i64,
-    iat: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nbf: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
-    /// The token that it was exchanged for; without that one it is worth nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tid: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    project: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    function: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    /// The project that requests are about which do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    about: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audience {
-    fn is(&self, wanted: &str) -> bool {
-        match self {
-            Self::One(one) => one == wanted,
-            Self::Several(several) => several.iter().any(|one| one == wanted),
-        }
-    }
 }
 
 /// A token for what the actor may do, or for one project of it, and when it ends, milliseconds.
@@ -208,23 +142,23 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
         scope: grant.scopes.map(|scopes| scopes.to_string()),
         about: wanted.about.clone(),
     };
-    let jwt = match wanted.algorithm {
+    let token = match wanted.algorithm {
         Algorithm::EdDsa => {
             let (kid, key) = signing_keys::current(state).await?;
             let signed = signed(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid }), &claims)?;
-            format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes())))
+            format!("{signed}.{}", jwt::encoded(key.sign(signed.as_bytes())))
         }
         Algorithm::Hs256 => {
             let key = shared(state).ok_or_else(|| {
                 Error::invalid("no_shared_secret", "this platform has no shared secret; ask for EdDSA")
             })?;
             let signed = signed(&json!({ "alg": "HS256", "typ": "JWT" }), &claims)?;
-            format!("{signed}.{}", BASE64.encode(hmac::sign(&key, signed.as_bytes())))
+            format!("{signed}.{}", jwt::encoded(hmac::sign(&key, signed.as_bytes())))
         }
     };
     let project = claims.project.as_deref().or(actor.grant.project.as_deref());
     audit::commit(state.store.begin().await?, actor, Event::maybe("session.create", &jti, project)).await?;
-    Ok((jwt, claims.exp * 1000))
+    Ok((token, claims.exp * 1000))
 }
 
 /// Trades a token for one that lives for minutes, and is about a project where requests do not say.
@@ -340,28 +274,20 @@ async fn narrowed(state: &State, actor: &Actor, wanted: &Wanted) -> Result<Grant
 /// kind of key one is.
 async fn verified(state: &State, jwt: &str) -> Result<(Algorithm, Claims), Error> {
     let refused = || Error::Unauthenticated;
-    let (signed, signature) = jwt.rsplit_once('.').filter(|_| jwt.len() <= SIZE).ok_or_else(refused)?;
-    let (header, claims) = signed.split_once('.').ok_or_else(refused)?;
-    let decoded = |text: &str| BASE64.decode(text).map_err(|_| Error::Unauthenticated);
-    let header: Header = serde_json::from_slice(&decoded(header)?).map_err(|_| refused())?;
-    let signature = decoded(signature)?;
-    if header.crit.is_some() {
-        return Err(refused());
-    }
-    let good = match header.alg {
-        Algorithm::Hs256 => {
-            shared(state).is_some_and(|key| hmac::verify(&key, signed.as_bytes(), &signature).is_ok())
-        }
+    let token = Unverified::parse(jwt).ok_or_else(refused)?;
+    let (signed, signature) = (token.signed.as_bytes(), token.signature.as_slice());
+    let good = match token.algorithm {
+        Algorithm::Hs256 => shared(state).is_some_and(|key| hmac::verify(&key, signed, signature).is_ok()),
         Algorithm::EdDsa => {
-            let kid = header.kid.ok_or_else(refused)?;
-            let key = signing_keys::public(state, &kid).await?.ok_or_else(refused)?;
-            UnparsedPublicKey::new(&ED25519, key).verify(signed.as_bytes(), &signature).is_ok()
+            let kid = token.key.as_ref().ok_or_else(refused)?;
+            let key = signing_keys::public(state, kid).await?.ok_or_else(refused)?;
+            UnparsedPublicKey::new(&ED25519, key).verify(signed, signature).is_ok()
         }
     };
     if !good {
         return Err(refused());
     }
-    Ok((header.alg, serde_json::from_slice(&decoded(claims)?).map_err(|_| refused())?))
+    Ok((token.algorithm, token.claims().ok_or_else(refused)?))
 }
 
 fn shared(state: &State) -> Option<hmac::Key> {
@@ -370,6 +296,5 @@ fn shared(state: &State) -> Option<hmac::Key> {
 }
 
 fn signed(header: &Value, claims: &Claims) -> Result<String, Error> {
-    let claims = serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
-    Ok(format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims)))
+    jwt::unsigned(header, claims).map_err(|error| Error::Internal(Box::new(error)))
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use ring::digest::{SHA256, digest};
 
-use super::{Actor, Error};
+use super::{Actor, Error, entity_tags};
 
 /// Characters of a tag: 128 bits.
 const LENGTH: usize = 32;
@@ -23,10 +23,5 @@ pub fn tag(row: &impl Debug) -> String {
 /// When the request has an `If-Match`, and no tag of it is the row's.
 pub(super) fn check(actor: &Actor, row: &impl Debug) -> Result<(), Error> {
     let Some(wanted) = &actor.call.if_match else { return Ok(()) };
-    let tag = tag(row);
-    // Weak tags match nothing: this is the strong comparison.
-    if wanted.split(',').map(str::trim).any(|wanted| wanted == "*" || wanted == tag) {
-        return Ok(());
-    }
-    Err(Error::Outdated)
+    if entity_tags::have_strong(wanted, &tag(row)) { Ok(()) } else { Err(Error::Outdated) }
 }

@@ -35,7 +35,7 @@ impl Asker {
     /// When the address or the token asks too often.
     pub(super) async fn count(&self, state: &State) -> Result<(), Error> {
         if let Some(address) = self.call.address {
-            state.rates.address(address).await?;
+            state.rates.address(address, &self.call.standings).await?;
         }
         match &self.session {
             Some(session) => state.rates.count(&session.actor).await,

@@ -204,7 +204,7 @@ macro_rules! surface {
                     Status::of(&self.0.status)
                 }
 
-                /// Why it failed.
+                /// Why it failed, or which approval it waits for.
                 async fn status_reason(&self) -> Option<&str> {
                     self.0.reason.as_deref()
                 }
@@ -416,7 +416,8 @@ macro_rules! surface {
                         MaybeUndefined::Value(routes) => Some(routes.0),
                     };
                     let status = data.status.map(Status::text);
-                    let change = Change { name: data.name, slug: data.slug, status, routes };
+                    let (name, slug) = (data.name, data.slug);
+                    let change = Change { name, slug, status, routes, ..Change::default() };
                     let row = rules::update(state, actor, &r#where.id, change).await;
                     Ok(Function(row.map_err(failed)?))
                 }

@@ -5,7 +5,8 @@ use async_graphql::{Context, ID, InputObject, Object};
 use super::asker::{self, actor, state};
 use super::failure::Result;
 use super::scalars::{Date, Listing, PaginationInput};
-use crate::domain::{Error, projects};
+use crate::domain::Error;
+use crate::domain::projects::{self, Change};
 use crate::store::ProjectRow;
 
 /// Who owns functions, sites, domains and stored content.
@@ -128,7 +129,10 @@ impl Mutation {
         let (state, actor) = (state(ctx)?, actor(ctx)?);
         let id = one_id("project", id, r#where.map(|by| by.id))?;
         Ok(Project(match data.name {
-            Some(name) => projects::rename(state, actor, &id, &name).await?,
+            Some(name) => {
+                let change = Change { name: Some(name), ..Change::default() };
+                projects::update(state, actor, &id, change).await?
+            }
             None => projects::get(state, actor, &id).await?,
         }))
     }

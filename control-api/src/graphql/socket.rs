@@ -172,7 +172,7 @@ impl Conversation {
     async fn operation(self, request: Request) -> Result<BoxStream<'static, Executed>, Error> {
         let headers = self.headers.get().ok_or(Error::Unauthenticated)?;
         if let Some(address) = self.call.address {
-            self.endpoint.state.rates.address(address).await?;
+            self.endpoint.state.rates.address(address, &self.call.standings).await?;
         }
         let asker = self.endpoint.asker(headers, self.call.clone()).await?;
         Ok(match Parsed::new(self.endpoint.equip(request, &asker)) {

@@ -36,8 +36,9 @@ pub(crate) async fn authenticate(
         }
         other => other?,
     };
+    let actor = Actor { call, ..actor };
     state.rates.count(&actor).await?;
-    Ok(Some(Actor { call, ..actor }.into()))
+    Ok(Some(actor.into()))
 }
 
 /// `Bearer <token>`, or the bare token as older clients send it.

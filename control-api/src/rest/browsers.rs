@@ -18,7 +18,7 @@ use crate::app::State;
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 const SENT: &str =
     "authorization, content-type, idempotency-key, if-match, if-none-match, af-settings, af-content-key";
-const READ: &str = "etag, retry-after, x-request-id, idempotency-replayed";
+const READ: &str = "etag, retry-after, ratelimit, ratelimit-policy, x-request-id, idempotency-replayed";
 
 /// For so long a browser may remember who may ask, seconds.
 const REMEMBERED: &str = "600";

@@ -14,8 +14,10 @@ use ipnet::IpNet;
 use ulid::Ulid;
 
 use super::problem::Failure;
+use super::rates;
 use crate::app::State;
 use crate::domain::Call;
+use crate::domain::standings::Standings;
 
 /// In responses.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -57,10 +59,12 @@ pub(super) async fn begin(Shared(state): Shared<Arc<State>>, mut request: Reques
     let if_match: Vec<&str> =
         request.headers().get_all(IF_MATCH).iter().filter_map(|line| line.to_str().ok()).collect();
     let if_match = (!if_match.is_empty()).then(|| if_match.join(","));
-    request.extensions_mut().insert(Call { address, request: Some(id.clone()), if_match });
+    let standings = Standings::default();
+    let call = Call { address, request: Some(id.clone()), if_match, standings: standings.clone() };
+    request.extensions_mut().insert(call);
     let answered = REQUEST.scope(id.clone(), async {
         let counted = match address {
-            Some(address) => state.rates.address(address).await,
+            Some(address) => state.rates.address(address, &standings).await,
             None => Ok(()),
         };
         match counted {
@@ -69,6 +73,7 @@ pub(super) async fn begin(Shared(state): Shared<Arc<State>>, mut request: Reques
         }
     });
     let mut response = answered.await;
+    rates::tell(&standings.all(), response.headers_mut());
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -21,6 +21,16 @@ const TAGGED: [&str; 5] = [
 /// Paths of the upload proxy, which name no project.
 const UPLOAD_PROXY: [&str; 5] = ["/store", "/upload", "/upload/private", "/duplicity/{cid}", "/delete/{cid}"];
 
+/// Of an answer that says when to come back.
+const RATES: [(&str, &str); 3] = [
+    ("retry-after", "Seconds until it is worth while."),
+    (
+        "ratelimit-policy",
+        "How often may be asked (draft-ietf-httpapi-ratelimit-headers-10); other answers say it, too.",
+    ),
+    ("ratelimit", "How much of that is left, and when there is more; other answers say it, too."),
+];
+
 /// Completes a document.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
@@ -62,6 +72,12 @@ fn common(operation: &mut Operation) {
         "429",
         "Too many requests of this token, user or address; `retry-after` says when to come back.",
     );
+    if let Some(RefOr::T(early)) = operation.responses.responses.get_mut("429") {
+        for (name, description) in RATES {
+            let header = HeaderBuilder::new().schema(Some(string())).description(Some(description));
+            early.headers.insert(name.into(), RefOr::T(header.build()));
+        }
+    }
     add(operation, "500", "The platform failed. Its log has the request's id.");
 }
 

@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::domain::versions;
+use crate::domain::{entity_tags, versions};
 
 /// A thing with its entity tag.
 pub(super) struct Tagged<T>(String, axum::Json<T>);
@@ -46,8 +46,8 @@ pub(super) async fn not_modified(request: Request, next: Next) -> Response {
     };
     let mut response = next.run(request).await;
     let Some(tag) = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()) else { return response };
-    let known = known.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    let same = known.map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == tag);
+    let mut known = known.iter().filter_map(|line| line.to_str().ok());
+    let same = known.any(|known| entity_tags::have(known, tag));
     if same && response.status() == StatusCode::OK {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();

@@ -15,6 +15,7 @@ use super::{Deleted, List};
 use crate::app::State;
 use crate::domain::Actor;
 use crate::domain::functions::{self, Change, NewFunction};
+use crate::domain::pruning::KeepChange;
 use crate::store::FunctionRow;
 
 /// A function.
@@ -37,6 +38,10 @@ pub(super) struct Function {
     /// Path pattern -> target; null: no table.
     #[schema(value_type = Option<Object>)]
     routes: Option<RouteTable>,
+    /// Deployments that stay, of the newest; null: as its project says.
+    keep: Option<i64>,
+    /// How old other deployments stay; null: as its project says.
+    keep_for_seconds: Option<i64>,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
     /// Milliseconds since 1970 UTC.
@@ -58,7 +63,7 @@ pub(super) struct FunctionInput {
 
 /// What is to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct FunctionChange {
     name: Option<String>,
     slug: Option<String>,
@@ -68,11 +73,21 @@ pub(super) struct FunctionChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     routes: Option<Value>,
+    /// How many of the newest deployments stay, 1 to 10000; null: as its project says.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(minimum = 1, maximum = 10_000)]
+    keep: Option<Option<u32>>,
+    /// How old other deployments stay, ten years at most; null: as its project says.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(maximum = 315_360_000)]
+    keep_for_seconds: Option<Option<u64>>,
 }
 
 /// Tells `null` from nothing.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Which functions.
@@ -97,6 +112,8 @@ impl Function {
             status,
             current_deployment_id: row.current_deployment_id,
             routes,
+            keep: row.keep_newest,
+            keep_for_seconds: row.keep_for_seconds,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
@@ -148,7 +165,7 @@ pub(super) async fn get(
     Tagged::try_of(function, |row| Function::of(&state, row))
 }
 
-/// Changes a function's name, slug, status or route table.
+/// Changes a function's name, slug, status or route table, or which deployments it keeps.
 #[utoipa::path(patch, path = "/v1/functions/{function}", tag = "functions",
     params(("function" = String, Path)), request_body = FunctionChange, responses(
     (status = 200, body = Function), (status = 400, body = ProblemDocument),
@@ -160,8 +177,9 @@ pub(super) async fn update(
     Path(id): Path<String>,
     Json(input): Json<FunctionChange>,
 ) -> Result<Tagged<Function>, Failure> {
-    let FunctionChange { name, slug, status, routes } = input;
-    let change = Change { name, slug, status, routes };
+    let FunctionChange { name, slug, status, routes, keep, keep_for_seconds } = input;
+    let keep = KeepChange { newest: keep, seconds: keep_for_seconds };
+    let change = Change { name, slug, status, routes, keep };
     let function = functions::update(&state, &actor, &id, change).await?;
     Tagged::try_of(function, |row| Function::of(&state, row))
 }

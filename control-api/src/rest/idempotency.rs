@@ -15,7 +15,8 @@ use tracing::error;
 use super::problem::Failure;
 use super::{JSON_BYTES, auth, call};
 use crate::app::State;
-use crate::domain::idempotency::{self, Answer, Begun, Key, Working};
+use crate::domain::idempotency::{self, Answer, Begun, Working};
+use crate::domain::idempotency_key::Key;
 use crate::domain::{Actor, Error, tokens};
 
 /// Of requests.
@@ -50,7 +51,8 @@ async fn keyed(
     body: Body,
     next: Next,
 ) -> Result<Response, Failure> {
-    let key = Key::parse(key.to_str().unwrap_or_default())?;
+    let key = Key::parse(key.to_str().unwrap_or_default())
+        .map_err(|bad| Error::invalid("invalid_idempotency_key", bad))?;
     let (fingerprint, body) = fingerprint(&parts, body).await?;
     let working = match idempotency::begin(&state, &actor, key, &fingerprint).await? {
         Begun::First(working) => working,

@@ -21,6 +21,7 @@ mod organizations;
 mod problem;
 mod projects;
 mod pruning;
+mod rates;
 mod rollouts;
 mod secrets;
 mod sessions;
@@ -73,7 +74,7 @@ impl Modify for Bearer {
             .title("Alternate Futures functions")
             .version("1")
             .description(Some(
-                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens.",
+                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens. Answers say by `RateLimit-Policy` and `RateLimit` how often the address, the token and its user may ask, and how much of that is left.",
             ))
             .build();
     }
@@ -129,7 +130,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(members::organization_change, members::organization_remove))
         .routes(routes!(members::organization_invitations, members::organization_invite))
         .routes(routes!(projects::list, projects::create))
-        .routes(routes!(projects::get, projects::rename, projects::delete))
+        .routes(routes!(projects::get, projects::update, projects::delete))
         .routes(routes!(projects::rotate_content_key))
         .routes(routes!(members::project_list))
         .routes(routes!(members::project_change, members::project_remove))

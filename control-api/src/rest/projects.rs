@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::etag::Tagged;
+use super::functions::given;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
-use crate::domain::{Actor, project_keys, projects};
+use crate::domain::projects::{self, Change};
+use crate::domain::pruning::KeepChange;
+use crate::domain::{Actor, project_keys};
 use crate::store::ProjectRow;
 
 /// A project: who owns functions.
@@ -23,6 +26,10 @@ pub(super) struct Project {
     /// `org_…`: whose it is.
     organization_id: Option<String>,
     name: String,
+    /// Deployments that stay, of the newest; null: 100, for functions that say nothing themselves.
+    keep: Option<i64>,
+    /// How old other deployments stay; null: no longer than that.
+    keep_for_seconds: Option<i64>,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
     /// Milliseconds since 1970 UTC.
@@ -39,12 +46,20 @@ pub(super) struct ProjectInput {
     organization_id: Option<String>,
 }
 
-/// A project's new name.
+/// What is to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct ProjectChange {
     /// 1 to 60 characters.
-    name: String,
+    name: Option<String>,
+    /// How many of the newest deployments stay, 1 to 10000; null: 100, for functions that say nothing themselves.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(minimum = 1, maximum = 10_000)]
+    keep: Option<Option<u32>>,
+    /// How old other deployments stay, ten years at most; null: no longer than that.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(maximum = 315_360_000)]
+    keep_for_seconds: Option<Option<u64>>,
 }
 
 /// What became of a project's key.
@@ -58,8 +73,15 @@ pub(super) struct Rotated {
 
 impl From<ProjectRow> for Project {
     fn from(row: ProjectRow) -> Self {
-        let ProjectRow { id, organization_id, name, created_at, updated_at } = row;
-        Self { id, organization_id, name, created_at, updated_at }
+        Self {
+            id: row.id,
+            organization_id: row.organization_id,
+            name: row.name,
+            keep: row.keep_newest,
+            keep_for_seconds: row.keep_for_seconds,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
     }
 }
 
@@ -101,18 +123,20 @@ pub(super) async fn get(
     Ok(Tagged::of(projects::get(&state, &actor, &id).await?, Project::from))
 }
 
-/// Renames a project.
+/// Changes a project's name, and which deployments its functions keep.
 #[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectChange,
     params(("project" = String, Path)), responses((status = 200, body = Project),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
-pub(super) async fn rename(
+pub(super) async fn update(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<ProjectChange>,
 ) -> Result<Tagged<Project>, Failure> {
-    Ok(Tagged::of(projects::rename(&state, &actor, &id, &input.name).await?, Project::from))
+    let keep = KeepChange { newest: input.keep, seconds: input.keep_for_seconds };
+    let change = Change { name: input.name, keep };
+    Ok(Tagged::of(projects::update(&state, &actor, &id, change).await?, Project::from))
 }
 
 /// Deletes a project that has no functions.

@@ -8,18 +8,18 @@ use utoipa::ToSchema;
 
 use super::problem::{Failure, Json, Path, ProblemDocument};
 use crate::app::State;
-use crate::domain::Actor;
 use crate::domain::pruning::{self, Keep};
 use crate::domain::sweep::Mode;
+use crate::domain::{Actor, Error};
 
 /// Which deployments stay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct PruneInput {
-    /// So many of the newest; 1 or more.
+    /// So many of the newest; 1 or more. Left out: as the function's policy says, or its project's.
     #[schema(minimum = 1)]
-    keep: u32,
-    /// And all that are younger than this.
+    keep: Option<u32>,
+    /// And all that are younger than this; only with `keep`.
     younger_than_seconds: Option<u64>,
     /// `true`: says what would go.
     #[serde(default)]
@@ -58,7 +58,15 @@ pub(super) async fn prune(
     let PruneInput { keep, younger_than_seconds, dry_run } = input;
     let younger_than = younger_than_seconds.map(|seconds| seconds.saturating_mul(1_000));
     let mode = if dry_run { Mode::DryRun } else { Mode::Remove };
-    let keep = Keep { newest: keep, younger_than };
+    let keep = match (keep, younger_than) {
+        (Some(newest), younger_than) => Some(Keep { newest, younger_than }),
+        (None, None) => None,
+        (None, Some(_)) => {
+            let detail =
+                "say also how many of the newest stay (keep), or leave out both, for the function's policy";
+            return Err(Error::invalid("invalid_keep", detail).into());
+        }
+    };
     let pruned = pruning::prune(&state, &actor, &function, keep, mode).await?;
     let pruned =
         pruned.into_iter().map(|gone| PrunedDeployment { id: gone.id, number: gone.number }).collect();

@@ -36,9 +36,25 @@ pub enum BackupError {
     /// Something else, or damaged.
     #[error("this is no whole backup: {0}")]
     Damaged(String),
-    /// Of another version.
+    /// Of a file that another program reads.
     #[error(
-        "the backup has the schema {found} and this program {known}; restore it with the version that made it, and start a newer one on it"
+        "the backup has the form {0}, which this program does not know; restore it with the version that made it"
+    )]
+    Form(u32),
+    /// The database is not as old as the backup.
+    #[error(
+        "the database has the schema {found} already, and the backup the schema {wanted}; restore into a database that is not there yet"
+    )]
+    Ahead {
+        /// Of the database, which is empty.
+        found: i64,
+        /// Of the backup.
+        wanted: i64,
+    },
+    /// Of a newer version.
+    #[error(
+        "the backup has the schema {found} of a newer version of this program, which knows {known} at most; restore it with the \
+         version that made it, or a newer one"
     )]
     Schema {
         /// Of the backup.
@@ -59,8 +75,10 @@ pub enum BackupError {
 /// What was written or read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// The newest migration.
+    /// The newest migration of the database.
     pub schema: i64,
+    /// That of the database that the backup was made of.
+    pub made_at: i64,
     /// Tables.
     pub tables: usize,
     /// Rows of all tables.
@@ -120,7 +138,7 @@ pub async fn dump(database: &Database, out: &mut impl Write) -> Result<Summary, 
         rows += link.write(table, columns, out).await?;
     }
     line(out, &End { end_after_rows: rows })?;
-    Ok(Summary { schema, tables: catalog.len(), rows })
+    Ok(Summary { schema, made_at: schema, tables: catalog.len(), rows })
 }
 
 /// A few sealed keys of projects, of a database that is not changed for it.
@@ -132,17 +150,24 @@ pub(crate) async fn project_keys(database: &Database) -> Result<Vec<(String, Vec
     }
 }
 
-/// Reads all rows into an empty database, which is made where it is missing. Nothing is in it unless all is.
+/// Reads all rows into an empty database, which is made where it is missing. Nothing is in it unless all is. A backup of an older
+/// schema is read into that one, which is then brought up to date as that of a server is that a newer version is started on.
 ///
 /// # Errors
-/// When the database is not empty, or the backup is not whole or of another version.
+/// When the database is not empty, or the backup is not whole or of a newer version.
 pub async fn load(database: &Database, mut from: impl BufRead) -> Result<Summary, BackupError> {
     let known = POSTGRES.iter().map(|migration| migration.version).max().unwrap_or_default();
     let head: Head = parse(next(&mut from)?)?;
-    if (head.af_backup, head.schema) != (FORM, known) {
+    if head.af_backup != FORM {
+        return Err(BackupError::Form(head.af_backup));
+    }
+    if head.schema > known {
         return Err(BackupError::Schema { found: head.schema, known });
     }
-    drop(Store::open(database).await?);
+    if !POSTGRES.version_exists(head.schema) {
+        return Err(damaged(&format!("no version of this program had the schema {}", head.schema)));
+    }
+    drop(Store::migrated(database, Some(head.schema)).await?);
     let mut link = Link::open(database).await?;
     let catalog = link.catalog().await?;
     // Outside of a transaction, where SQLite takes notice of it.
@@ -154,17 +179,28 @@ pub async fn load(database: &Database, mut from: impl BufRead) -> Result<Summary
             return Err(BackupError::NotEmpty { table: table.clone(), rows });
         }
     }
+    let found = link.count("select max(version) from _sqlx_migrations").await?;
+    if found != head.schema {
+        return Err(BackupError::Ahead { found, wanted: head.schema });
+    }
     let constraints = link.loosen().await?;
     let rows = fill(&mut link, &catalog, &mut from).await?;
     link.tighten(constraints).await?;
     // Revisions go on from those of the backup: edges that know later ones must not take the new ones for theirs.
-    link.run(
-        "update feed_keys set epoch = 'epoch_' || lower(hex(randomblob(16)))",
-        "update feed_keys set epoch = 'epoch_' || md5(random()::text)",
-    )
-    .await?;
+    if catalog.contains_key("feed_keys") {
+        link.run(
+            "update feed_keys set epoch = 'epoch_' || lower(hex(randomblob(16)))",
+            "update feed_keys set epoch = 'epoch_' || md5(random()::text)",
+        )
+        .await?;
+    }
     link.run("commit", "commit").await?;
-    Ok(Summary { schema: known, tables: catalog.len(), rows })
+    drop(link);
+    if head.schema < known {
+        // All rows are there. Where this fails, the next start of a server tries it again.
+        drop(Store::open(database).await?);
+    }
+    Ok(Summary { schema: known, made_at: head.schema, tables: catalog.len(), rows })
 }
 
 async fn fill(link: &mut Link, catalog: &Catalog, from: &mut impl BufRead) -> Result<u64, BackupError> {

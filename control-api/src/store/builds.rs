@@ -24,7 +24,7 @@ pub struct DeployedRow {
     pub assets_cid: Option<String>,
     /// `DEPLOYING` or `FAILED`, by its build or by what the edges report; `ACTIVE` where one answers by it; else `INACTIVE`.
     pub status: String,
-    /// Why it failed.
+    /// Why it failed, or what it waits for.
     pub reason: Option<String>,
     /// Milliseconds.
     pub created_at: i64,
@@ -58,7 +58,10 @@ pub struct BuildRow {
 const DEPLOYMENTS: &str = concat!(
     "select d.id, d.function_id, coalesce(b.source_cid, d.code_cid) as cid, d.blake3, d.assets_cid, ",
     status!(),
-    " as status, coalesce(d.report_reason, b.reason) as reason,
+    " as status, case when d.widens is not null and d.approver_id is null then
+        'it is stored, but may do more than the active deployment, so it waits until an admin or owner allows it (af functions approve): '
+        || replace(replace(replace(d.widens, '\",\"', ', '), '[\"', ''), '\"]', '')
+    else coalesce(d.report_reason, b.reason) end as reason,
     d.created_at, coalesce(b.updated_at, d.created_at) as updated_at
     from deployments d join functions f on f.id = d.function_id left join builds b on b.id = d.id ",
     rollout!()

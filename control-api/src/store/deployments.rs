@@ -120,17 +120,45 @@ pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<Deploym
     Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
-/// Somebody allows a deployment what it wants.
-pub(crate) async fn approve(db: &mut Connection, id: &str, user: &str, now: i64) -> Result<(), StoreError> {
-    let query = "update deployments set approver_id = $2, approved_at = $3 where id = $1";
-    sql::query(query).bind(id).bind(user).bind(now).execute(db).await?;
+/// Somebody has allowed a deployment what it wants.
+pub(crate) async fn approve(db: &mut Connection, row: &DeploymentRow, now: i64) -> Result<(), StoreError> {
+    let query = "update deployments set approver_id = $2, approved_at = $3, widens = $4 where id = $1";
+    let update = sql::query(query).bind(&row.id).bind(&row.approver_id).bind(now).bind(&row.widens);
+    update.execute(db).await?;
     Ok(())
+}
+
+/// It becomes what its function runs.
+pub(crate) async fn activated(db: &mut Connection, id: &str, now: i64) -> Result<(), StoreError> {
+    let query = "update deployments set activated_at = $2 where id = $1";
+    sql::query(query).bind(id).bind(now).execute(db).await?;
+    Ok(())
+}
+
+/// Whether it is or was what its function runs.
+pub(crate) async fn was_active(db: &mut Connection, id: &str) -> Result<bool, StoreError> {
+    let query = "select count(*) from deployments where id = $1 and activated_at is not null";
+    let count: i64 = sql::query_scalar(query).bind(id).fetch_one(db).await?;
+    Ok(count > 0)
 }
 
 /// The highest number of a function's deployments, 0 when there is none.
 pub(crate) async fn last_number(db: &mut Connection, function: &str) -> Result<i64, StoreError> {
     let query = "select coalesce(max(number), 0) from deployments where function_id = $1";
     Ok(sql::query_scalar(query).bind(function).fetch_one(db).await?)
+}
+
+/// Of a function, as the transaction sees it.
+pub(crate) async fn count(db: &mut Connection, function: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from deployments where function_id = $1";
+    Ok(sql::query_scalar(query).bind(function).fetch_one(db).await?)
+}
+
+/// Of all functions of a project, as the transaction sees it.
+pub(crate) async fn count_of_project(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
+    let query =
+        "select count(*) from functions f join deployments d on d.function_id = f.id where f.project_id = $1";
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
 }
 
 pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow) -> Result<(), StoreError> {

@@ -24,6 +24,10 @@ pub struct FunctionRow {
     pub build: Option<String>,
     /// Its route table, as JSON.
     pub routes: Option<String>,
+    /// Deployments that stay, of the newest; none: as its project says.
+    pub keep_newest: Option<i64>,
+    /// How old deployments stay in any case; none: as its project says.
+    pub keep_for_seconds: Option<i64>,
     /// Milliseconds.
     pub created_at: i64,
     /// Milliseconds.
@@ -31,7 +35,8 @@ pub struct FunctionRow {
 }
 
 const SELECT: &str = "select f.id, f.project_id, f.name, f.slug, f.status, f.current_deployment_id,
-    c.reported, (select b.status from builds b where b.function_id = f.id order by b.id desc limit 1) as build, f.routes, f.created_at, f.updated_at
+    c.reported, (select b.status from builds b where b.function_id = f.id order by b.id desc limit 1) as build, f.routes, f.keep_newest,
+    f.keep_for_seconds, f.created_at, f.updated_at
     from functions f left join deployments c on c.id = f.current_deployment_id";
 
 impl Store {
@@ -93,10 +98,12 @@ pub(crate) async fn insert(db: &mut Connection, function: &FunctionRow) -> Resul
 /// Writes everything that can change.
 pub(crate) async fn update(db: &mut Connection, function: &FunctionRow) -> Result<(), StoreError> {
     let query = "update functions
-        set name = $2, slug = $3, status = $4, current_deployment_id = $5, routes = $6, updated_at = $7 where id = $1";
+        set name = $2, slug = $3, status = $4, current_deployment_id = $5, routes = $6, updated_at = $7,
+        keep_newest = $8, keep_for_seconds = $9 where id = $1";
     let update = sql::query(query).bind(&function.id).bind(&function.name).bind(&function.slug);
     let update = update.bind(&function.status).bind(&function.current_deployment_id).bind(&function.routes);
-    update.bind(function.updated_at).execute(db).await.map_err(taken)?;
+    let update = update.bind(function.updated_at).bind(function.keep_newest).bind(function.keep_for_seconds);
+    update.execute(db).await.map_err(taken)?;
     Ok(())
 }
 

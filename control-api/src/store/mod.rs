@@ -174,6 +174,11 @@ impl Store {
     /// # Errors
     /// When it cannot be used, or its schema is newer than this program.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        Self::migrated(database, None).await
+    }
+
+    /// As [`Self::open`], with migrations up to this one only.
+    pub(crate) async fn migrated(database: &Database, to: Option<i64>) -> Result<Self, StoreError> {
         match database {
             Database::Sqlite(path) => {
                 let options = SqliteConnectOptions::new()
@@ -186,7 +191,11 @@ impl Store {
                     .busy_timeout(BUSY_TIMEOUT);
                 let writer =
                     SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-                SQLITE.run(&writer).await.map_err(newer(&SQLITE))?;
+                let migrated = match to {
+                    Some(to) => SQLITE.run_to(to, &writer).await,
+                    None => SQLITE.run(&writer).await,
+                };
+                migrated.map_err(newer(&SQLITE))?;
                 let reader = SqlitePoolOptions::new().max_connections(SQLITE_READERS);
                 let reader = reader.connect_with(options.read_only(true)).await?;
                 Ok(Self { writer: sql::Pool::Sqlite(writer), reader: sql::Pool::Sqlite(reader) })
@@ -197,7 +206,11 @@ impl Store {
                 first.map_err(unreachable(options))?.close().await?;
                 let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
                 let pool = pool.acquire_timeout(BUSY_TIMEOUT).connect_with(options.as_ref().clone()).await?;
-                POSTGRES.run(&pool).await.map_err(newer(&POSTGRES))?;
+                let migrated = match to {
+                    Some(to) => POSTGRES.run_to(to, &pool).await,
+                    None => POSTGRES.run(&pool).await,
+                };
+                migrated.map_err(newer(&POSTGRES))?;
                 let pool = sql::Pool::Postgres(pool);
                 Ok(Self { writer: pool.clone(), reader: pool })
             }

@@ -14,13 +14,18 @@ pub struct ProjectRow {
     pub organization_id: Option<String>,
     /// Free text.
     pub name: String,
+    /// Deployments that stay, of the newest; none: the platform's default.
+    pub keep_newest: Option<i64>,
+    /// How old deployments stay in any case; none: the platform's default.
+    pub keep_for_seconds: Option<i64>,
     /// Milliseconds.
     pub created_at: i64,
     /// Milliseconds.
     pub updated_at: i64,
 }
 
-const COLUMNS: &str = "p.id, p.organization_id, p.name, p.created_at, p.updated_at";
+const COLUMNS: &str =
+    "p.id, p.organization_id, p.name, p.keep_newest, p.keep_for_seconds, p.created_at, p.updated_at";
 
 impl Store {
     pub(crate) async fn project(&self, id: &str) -> Result<Option<ProjectRow>, StoreError> {
@@ -67,9 +72,11 @@ pub(crate) async fn insert(db: &mut Connection, project: &ProjectRow) -> Result<
     Ok(())
 }
 
-pub(crate) async fn rename(db: &mut Connection, id: &str, name: &str, now: i64) -> Result<(), StoreError> {
-    let query = "update projects set name = $2, updated_at = $3 where id = $1";
-    sql::query(query).bind(id).bind(name).bind(now).execute(db).await?;
+/// Writes everything that can change.
+pub(crate) async fn update(db: &mut Connection, project: &ProjectRow) -> Result<(), StoreError> {
+    let query = "update projects set name = $2, updated_at = $3, keep_newest = $4, keep_for_seconds = $5 where id = $1";
+    let update = sql::query(query).bind(&project.id).bind(&project.name).bind(project.updated_at);
+    update.bind(project.keep_newest).bind(project.keep_for_seconds).execute(db).await?;
     Ok(())
 }
 

@@ -4,16 +4,19 @@ use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
 impl Store {
-    /// Functions with more than so many deployments, in the order of ids.
+    /// Functions with more deployments than they keep of the newest, in the order of ids. `default`: where neither they nor their
+    /// project say how many.
     pub(crate) async fn crowded(
         &self,
-        most: i64,
+        default: i64,
         after: &str,
         limit: i64,
     ) -> Result<Vec<String>, StoreError> {
-        let query = "select function_id from deployments where function_id > $2
-            group by function_id having count(*) > $1 order by function_id limit $3";
-        Ok(sql::query_scalar(query).bind(most).bind(after).bind(limit).fetch_all(&self.reader).await?)
+        let query = "select f.id from functions f join projects p on p.id = f.project_id
+            where f.id > $2 and (select count(*) from deployments d where d.function_id = f.id)
+                > coalesce(f.keep_newest, p.keep_newest, $1)
+            order by f.id limit $3";
+        Ok(sql::query_scalar(query).bind(default).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 }
 

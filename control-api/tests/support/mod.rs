@@ -87,7 +87,8 @@ impl Stored {
         match ENGINE.try_with(Cell::get).unwrap_or(Engine::Sqlite) {
             Engine::Sqlite => {
                 let file = dir.join("af.sqlite");
-                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+                let options =
+                    sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
                 let pool = Pool::Sqlite(SqlitePool::connect_lazy_with(options));
                 Self { database: Database::Sqlite(file), pool, _postgres: None }
             }
@@ -163,6 +164,17 @@ impl Stored {
                 sqlx::query(lock).execute(&mut *held).await.unwrap();
                 Held::Postgres(held)
             }
+        }
+    }
+
+    /// Makes it as a version of the program did that had no later migration.
+    pub async fn migrate_to(&self, version: i64) {
+        let engine = if self.is_postgres() { "postgres" } else { "sqlite" };
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
+        let migrator = sqlx::migrate::Migrator::new(dir).await.unwrap();
+        match &self.pool {
+            Pool::Sqlite(pool) => migrator.run_to(version, pool).await.unwrap(),
+            Pool::Postgres(pool) => migrator.run_to(version, pool).await.unwrap(),
         }
     }
 

@@ -1,0 +1,78 @@
+//! `af projects …`, and which deployments functions keep.
+
+use std::str::FromStr;
+
+use clap::{Args as Options, Subcommand};
+use serde_json::{Map, Value};
+
+#[derive(Debug, Subcommand)]
+pub enum Projects {
+    /// List the projects that you are a member of
+    List,
+    /// Show one project
+    Get(One),
+    /// Change a project's name, or which deployments its functions keep
+    Update(Update),
+}
+
+/// Which project.
+#[derive(Debug, Options)]
+pub struct One {
+    /// The project's id [default: the one that you work in]
+    pub project: Option<String>,
+}
+
+#[derive(Debug, Options)]
+pub struct Update {
+    #[command(flatten)]
+    pub one: One,
+    /// A new name
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub keep: Keep,
+}
+
+/// Which deployments stay when old ones are pruned.
+#[derive(Debug, Options)]
+pub struct Keep {
+    /// How many of the newest deployments stay when a server prunes them, once a day; "default" is what the project says, and for a
+    /// project 100
+    #[arg(long, value_name = "N")]
+    pub keep: Option<Part<u32>>,
+    /// How old other deployments stay, such as 30d; 0s: no longer than those of --keep; "default" is what the project says, and for a
+    /// project 0s
+    #[arg(long, value_name = "TIME")]
+    pub keep_for: Option<Part<humantime::Duration>>,
+}
+
+/// A value, or what counts where there is none.
+#[derive(Clone, Debug)]
+pub enum Part<T> {
+    Default,
+    Is(T),
+}
+
+impl<T: FromStr> FromStr for Part<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "default" { Ok(Self::Default) } else { text.parse().map(Self::Is) }
+    }
+}
+
+impl Keep {
+    /// As a change of a function or project says it.
+    pub fn change(&self) -> Map<String, Value> {
+        let newest = self.keep.as_ref().map(|part| match part {
+            Part::Default => Value::Null,
+            Part::Is(newest) => (*newest).into(),
+        });
+        let seconds = self.keep_for.as_ref().map(|part| match part {
+            Part::Default => Value::Null,
+            Part::Is(age) => age.as_secs().into(),
+        });
+        let fields = [("keep", newest), ("keepForSeconds", seconds)];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+}

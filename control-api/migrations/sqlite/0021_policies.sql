@@ -1,0 +1,10 @@
+-- Which deployments a function keeps: so many of the newest, and all that are younger; null: what its project says, and where that says nothing,
+-- the platform's default.
+alter table functions add column keep_newest integer check (keep_newest > 0);
+alter table functions add column keep_for_seconds integer check (keep_for_seconds >= 0);
+alter table projects add column keep_newest integer check (keep_newest > 0);
+alter table projects add column keep_for_seconds integer check (keep_for_seconds >= 0);
+
+-- When it became the active one, last. Of what is from before that is not known, so whatever did not wait for an approval is taken to have been.
+alter table deployments add column activated_at integer;
+update deployments set activated_at = created_at where widens is null or approver_id is not null;
