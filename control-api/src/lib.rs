@@ -6,6 +6,7 @@ pub mod domain;
 pub mod graphql;
 pub mod javascript;
 mod listen;
+mod places;
 pub mod providers;
 pub mod redis;
 pub mod rest;

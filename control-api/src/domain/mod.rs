@@ -68,6 +68,8 @@ pub struct Actor {
     pub user: String,
     /// The token that was shown.
     pub token: String,
+    /// What is known of the secret that was shown.
+    pub shown: tokens::Shown,
     /// What it may do, of what its owner may.
     pub grant: access::Grant,
     /// The request by which they ask.

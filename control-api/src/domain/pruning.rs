@@ -131,6 +131,7 @@ fn platform() -> Actor {
     Actor {
         user: "platform".into(),
         token: String::new(),
+        shown: Default::default(),
         grant: Grant::default(),
         call: Call::default(),
         about: None,

@@ -117,6 +117,7 @@ fn edge() -> Actor {
     Actor {
         user: "edge".into(),
         token: String::new(),
+        shown: Default::default(),
         grant: Grant::default(),
         call: Call::default(),
         about: None,

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::asker::Asker;
 use super::failure::Failure;
 use super::negotiation::Answer;
-use super::places::Places;
 use super::transport::{self, Operations, Unreadable};
 use super::{Parsed, Schema, events, loaders, socket};
 use crate::app::State;
 use crate::domain::{Call, Error, Fault};
+use crate::places::Places;
 use crate::rest::authenticate;
 
 /// What `/graphql` needs.

@@ -10,7 +10,6 @@ mod functions;
 mod http;
 mod loaders;
 mod negotiation;
-mod places;
 mod projects;
 mod scalars;
 mod sites;
@@ -30,9 +29,9 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use self::document::Size;
-use self::places::Places;
 use self::subscriptions::Subscription;
 use crate::app::State;
+use crate::places::Places;
 
 /// Fields within each other. Introspection alone goes deeper.
 const DEPTH: usize = 10;

@@ -19,10 +19,10 @@ use tokio::time::{Duration, Instant};
 
 use super::failure::Failure;
 use super::http::Endpoint;
-use super::places::Place;
 use super::{Parsed, SocketConfig};
 use crate::domain::rates::network;
 use crate::domain::{Call, Error};
+use crate::places::Place;
 
 const PROTOCOL: &str = "graphql-transport-ws";
 

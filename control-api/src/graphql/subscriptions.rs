@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use super::asker::{actor, state};
 use super::failure::{Failure, Result};
 use super::functions::af::Status;
-use super::places::{Place, Places};
 use super::scalars::Date;
 use crate::app::State;
 use crate::domain::{Actor, Error, builds, tokens};
+use crate::places::{Place, Places};
 use crate::store::DeployedRow;
 
 /// Subscriptions of one token.
@@ -65,8 +65,8 @@ impl Watched {
 
     async fn change(&mut self) -> std::result::Result<DeployedRow, Error> {
         loop {
-            // Whoever may not look any more is told so: a member who left, a token that was deleted.
-            tokens::by_id(&self.state, &self.actor.token).await?;
+            // Whoever may not look any more is told so: a member who left, a token that was deleted or has ended.
+            tokens::still(&self.state, &self.actor).await?;
             let now = builds::get(&self.state, &self.actor, &self.id).await?;
             let told =
                 self.last.as_ref().is_some_and(|last| last.status == now.status && last.reason == now.reason);

@@ -1,11 +1,11 @@
-//! Places of which everybody has a few, and all together some more: of subscriptions, and of connections.
+//! Places of which everybody has a few, and all together some more: of subscriptions, of connections, and of uploads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many are taken, and by whom. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     each: usize,
     all: usize,
     taken: Arc<Mutex<Taken>>,
@@ -19,18 +19,18 @@ struct Taken {
 
 /// Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     who: String,
 }
 
 impl Places {
-    pub(super) fn new(each: usize, all: usize) -> Self {
+    pub(crate) fn new(each: usize, all: usize) -> Self {
         Self { each, all, taken: Arc::default() }
     }
 
     /// `None`: whoever asks has as many as anybody may have, or all are taken.
-    pub(super) fn take(&self, who: &str) -> Option<Place> {
+    pub(crate) fn take(&self, who: &str) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = taken.by.get(who).copied().unwrap_or_default();
         if mine >= self.each || taken.all >= self.all {
