@@ -28,9 +28,9 @@ async fn that_an_edge_has_joined_is_told() {
     let from = [("x-forwarded-for", "198.51.100.7")];
     let answer = served.answer("post", "/v1/edge/join", None, &from, request.clone()).await;
     assert_eq!(answer.status(), 200);
-    let query =
-        "select user_id, hash from audit, tokens where action = 'edge.join' and address = '198.51.100.7'
-        and user_id = target and tokens.id = 'tok_2'";
+    // Rows are a text and bytes: those of some token.
+    let query = "select audit.user_id, hash from audit, tokens where action = 'edge.join'
+        and address = '198.51.100.7' and audit.user_id = target and tokens.id = 'tok_2'";
     let entries = served.stored.rows(query).await;
     assert_eq!(entries.len(), 1);
     assert_eq!(json!(entries[0].0), request["edge"]);

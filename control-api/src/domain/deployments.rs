@@ -123,7 +123,11 @@ pub async fn create(
         source_hash: wanted.source_hash.as_deref().map(checked_source).transpose()?,
         ..About::default()
     };
-    let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
+    let _place = match origin {
+        // Builds have places of their own, and nobody to try again.
+        Origin::Built(_) => None,
+        _ => Some(state.uploads.take(&actor.user).ok_or(Error::Busy)?),
+    };
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
         Origin::Client(chunks) => {
