@@ -45,6 +45,9 @@ use crate::{listen, rest};
 /// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
 const UPLOADS: usize = 4;
 
+/// Of one user: nobody keeps all others from deploying.
+const UPLOADS_OF_USER: usize = 2;
+
 /// The same of content that is stored, which goes to the disk as it comes.
 const STORAGE_UPLOADS: usize = 16;
 
@@ -198,7 +201,7 @@ pub struct State {
     /// Held while blocks are made visible and their row is committed, so that undoing one deployment
     /// never removes blocks that another one is about to need.
     pub(crate) committing: Mutex<()>,
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: crate::places::Places,
     pub(crate) rates: Rates,
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
@@ -271,7 +274,7 @@ impl ControlApi {
             sweeper: Arc::default(),
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
-            uploads: Semaphore::new(UPLOADS),
+            uploads: crate::places::Places::new(UPLOADS_OF_USER, UPLOADS),
             rates: Rates::new(config.rate_limit, shared),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),

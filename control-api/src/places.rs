@@ -1,4 +1,4 @@
-//! Places of which everybody has a few, and all together some more: of subscriptions, and of connections.
+//! Places of which everybody has a few, and all together some more: of subscriptions, of connections, and of uploads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

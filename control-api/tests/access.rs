@@ -233,7 +233,74 @@ async fn fifty_tokens_a_day_are_enough() {
     assert_eq!((status, &said["code"]), (429, &json!("RATE_LIMIT_EXCEEDED")));
 }
 
+async fn a_token_changes_none_that_may_more() {
+    let scene = Scene::new().await;
+    let (_, tokens) = scene.call(OWNER, "get", "/v1/tokens", Value::Null).await;
+    let whole = text(&tokens["data"][0]["id"]);
+    let narrow = scene
+        .made(OWNER, "/v1/tokens", json!({ "name": "narrow", "scopes": "tokens:write projects:read" }))
+        .await;
+    let keys = format!("{PROJECT}/keys");
+    let key = json!({ "name": "key", "role": "admin", "scopes": "tokens:write projects:read" });
+    let key = scene.made(OWNER, &keys, key).await;
+    let wide = text(&scene.made(OWNER, &keys, json!({ "name": "wide", "role": "developer" })).await["id"]);
+    for (asks, other) in [(&narrow, &whole), (&narrow, &wide), (&key, &wide)] {
+        let (asks, other) = (text(&asks["token"]), format!("/v1/tokens/{other}"));
+        for (method, path) in [("post", format!("{other}/rotate")), ("delete", other)] {
+            let (status, said) = scene.call(&asks, method, &path, json!({})).await;
+            assert_eq!((status, &said["code"]), (403, &json!("insufficient_scope")), "{method} {path}");
+        }
+    }
+    for itself in [narrow, key] {
+        let path = format!("/v1/tokens/{}/rotate", text(&itself["id"]));
+        let (status, rotated) = scene.call(&text(&itself["token"]), "post", &path, json!({})).await;
+        assert!(status < 300 && rotated["token"].is_string(), "{rotated}");
+    }
+    assert_eq!(scene.call(OWNER, "get", PROJECT, Value::Null).await.0, 200);
+}
+
+/// Ids have the time in them, which may have been wrong when the first one was made.
+async fn the_operator_is_whom_the_first_start_made() {
+    let scene = Scene::new().await;
+    const EARLIER: &str = "af_live_of_a_user_with_a_smaller_id";
+    let stored = &scene.served.stored;
+    stored.script("insert into users (id, name, created_at) values ('usr_0', 'earlier', 0);").await;
+    let hash = ring::digest::digest(&ring::digest::SHA256, EARLIER.as_bytes());
+    let token = "insert into tokens (id, user_id, name, hash, masked, created_at)
+        values ('tok_0', 'usr_0', 'own', $1, 'af…', 0)";
+    stored.write(token, hash.as_ref()).await;
+    let sweep = json!({ "dryRun": true });
+    for (token, status) in [(EARLIER, 404), (STRANGER, 404), (OWNER, 200)] {
+        assert_eq!(scene.call(token, "get", "/v1/edges", Value::Null).await.0, status);
+        assert_eq!(scene.call(token, "post", "/v1/gc", sweep.clone()).await.0, status);
+    }
+    let body = json!({ "name": "narrow", "projectId": scene.project });
+    let narrow = text(&scene.made(OWNER, "/v1/tokens", body).await["token"]);
+    for (method, path) in [("get", "/v1/edges"), ("post", "/v1/gc")] {
+        assert_eq!(scene.call(&narrow, method, path, sweep.clone()).await.0, 403, "{path}");
+    }
+}
+
+/// Whoever asks has not come to write, and does not wait for those who do.
+async fn that_a_token_was_used_is_written_down_by_and_by() {
+    let scene = Scene::new().await;
+    let made = scene.made(OWNER, "/v1/tokens", json!({ "name": "ci" })).await;
+    let held = scene.served.stored.hold().await;
+    assert_eq!(scene.call(&text(&made["token"]), "get", "/v1/me", Value::Null).await.0, 200);
+    drop(held);
+    let used = format!(
+        "select id, hash from tokens where last_used_at is not null and id = '{}'",
+        text(&made["id"])
+    );
+    while scene.served.stored.rows(&used).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 crate::on_both!(
+    a_token_changes_none_that_may_more,
+    the_operator_is_whom_the_first_start_made,
+    that_a_token_was_used_is_written_down_by_and_by,
     members_do_what_their_roles_say,
     a_viewer_changes_nothing,
     nobody_gives_what_they_do_not_have,

@@ -23,6 +23,7 @@ fn actor(user: &str, token: &str) -> Actor {
     Actor {
         user: user.into(),
         token: token.into(),
+        shown: Default::default(),
         grant: Default::default(),
         call: Call::default(),
         about: None,

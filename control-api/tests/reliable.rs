@@ -69,6 +69,50 @@ async fn what_failed_may_be_tried_again_with_its_key() {
     }
 }
 
+async fn what_failed_in_graphql_may_be_tried_again_too() {
+    let (served, project) = start().await;
+    let path = format!("/v1/projects/{project}/functions");
+    let (_, made) = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await;
+    let create = json!({ "query": "mutation { createFleekFunction(data: { name: \"hello\" }) { id } }" });
+    let (status, again, said) = keyed(&served, KEY, "/graphql", OWNER, create.clone()).await;
+    assert!((status, again) == (200, false) && said["errors"].is_array(), "{said}");
+    let path = format!("/v1/functions/{}", made["id"].as_str().unwrap());
+    assert_eq!(served.call("delete", &path, Some(OWNER), Value::Null).await.0, 200);
+    let (_, again, first) = keyed(&served, KEY, "/graphql", OWNER, create.clone()).await;
+    assert!(!again && first["data"]["createFleekFunction"]["id"].is_string(), "{first}");
+    let (_, again, second) = keyed(&served, KEY, "/graphql", OWNER, create).await;
+    assert!(again && first == second, "{second}");
+}
+
+async fn a_key_is_for_what_was_asked_and_for_who_may() {
+    let (served, project) = start().await;
+    let create = json!({ "query": "mutation { createFleekFunction(data: { name: \"hello\" }) { id } }" });
+    for (id, status) in [(project.as_str(), 200), (project.as_str(), 200), ("prj_2", 422)] {
+        let headers = [("idempotency-key", KEY), ("x-project-id", id)];
+        let answer = served.answer("post", "/graphql", Some(OWNER), &headers, create.clone()).await;
+        assert_eq!(answer.status(), status, "{id}");
+    }
+    // A token that may less is not told what the one that it was exchanged for was told.
+    let body = json!({ "name": "ci" });
+    let (_, _, first) = keyed(&served, "other", "/v1/tokens", OWNER, body.clone()).await;
+    assert!(first["token"].is_string());
+    let wanted = json!({ "scopes": "functions:read" });
+    let (_, narrow) = served.call("post", "/v1/tokens/session", Some(OWNER), wanted).await;
+    let narrow = narrow["token"].as_str().unwrap();
+    let (status, again, said) = keyed(&served, "other", "/v1/tokens", narrow, body).await;
+    assert_eq!((status, again, &said["token"]), (422, false, &Value::Null));
+}
+
+async fn answers_that_are_given_again_are_counted() {
+    let served = Served::changed(|config| config.rate_limit = std::num::NonZeroU32::MIN).await;
+    for _ in 0..100 {
+        if keyed(&served, KEY, "/v1/tokens", OWNER, json!({ "name": "ci" })).await.0 == 429 {
+            return;
+        }
+    }
+    panic!("nobody counts");
+}
+
 async fn of_two_at_the_same_time_one_is_told_to_wait() {
     let (served, project) = start().await;
     let path = format!("/v1/projects/{project}/functions");
@@ -230,6 +274,9 @@ async fn what_anybody_can_make_has_a_quota() {
 }
 
 on_both!(
+    what_failed_in_graphql_may_be_tried_again_too,
+    a_key_is_for_what_was_asked_and_for_who_may,
+    answers_that_are_given_again_are_counted,
     what_anybody_can_make_has_a_quota,
     browsers_are_told_what_they_may_do,
     whoever_shows_many_tokens_that_are_none_is_refused,

@@ -272,7 +272,134 @@ async fn other_services_may_ask_what_a_token_is_good_for() {
     }
 }
 
+async fn one_gives_nothing_that_outlives_it() {
+    let served = start().await;
+    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let keys = format!("/v1/projects/{}/keys", projects["data"][0]["id"].as_str().unwrap());
+    let (_, made) = served.call("post", "/v1/tokens", Some(OWNER), json!({ "name": "ci" })).await;
+    let rotate = format!("/v1/tokens/{}/rotate", made["id"].as_str().unwrap());
+    let jwt = session(&served, OWNER, json!({ "expiresIn": 60 })).await;
+    let again = session(&served, &jwt, json!({ "expiresIn": 900 })).await;
+    assert_eq!(parts(&again)[1]["exp"], parts(&jwt)[1]["exp"]);
+    for jwt in [&jwt, &again] {
+        for (path, body) in
+            [("/v1/tokens", json!({ "name": "a" })), (&keys, json!({ "name": "b" })), (&rotate, json!({}))]
+        {
+            let (status, said) = served.call("post", path, Some(jwt), body).await;
+            assert_eq!((status, &said["code"]), (403, &json!("insufficient_scope")), "{path}");
+        }
+    }
+    // Whom another service has signed in has nothing else to show.
+    let foreign = hs256(SECRET.as_bytes(), &json!({ "alg": "HS256" }), &claims(&served).await);
+    assert_eq!(served.call("post", "/v1/tokens", Some(&foreign), json!({ "name": "a" })).await.0, 201);
+}
+
+async fn one_ends_with_the_secret_that_it_was_exchanged_for() {
+    let served = start().await;
+    let (_, made) = served.call("post", "/v1/tokens", Some(OWNER), json!({ "name": "ci" })).await;
+    let path = format!("/v1/tokens/{}/rotate", made["id"].as_str().unwrap());
+    let rotate = async |served: &Served, seconds: i64| {
+        let body = json!({ "overlapSeconds": seconds });
+        let (_, rotated) = served.call("post", &path, Some(OWNER), body).await;
+        rotated["token"].as_str().unwrap().to_owned()
+    };
+    let first = made["token"].as_str().unwrap();
+    let of_first = session(&served, first, json!({})).await;
+    let second = rotate(&served, 0).await;
+    assert!(!works(&served, &of_first).await);
+    let of_second = session(&served, &second, json!({})).await;
+    let third = rotate(&served, 3600).await;
+    // The second one works still, and so does what is exchanged for it.
+    let also = session(&served, &second, json!({})).await;
+    let also = session(&served, &also, json!({})).await;
+    let of_third = session(&served, &third, json!({})).await;
+    for jwt in [&of_second, &also, &of_third] {
+        assert!(works(&served, jwt).await);
+    }
+    served.stored.script("update tokens set previous_until = 1 where previous_until is not null").await;
+    let served = served.again(api()).await;
+    for (jwt, still) in [(&of_second, false), (&also, false), (&of_third, true)] {
+        assert_eq!(works(&served, jwt).await, still);
+    }
+}
+
+async fn no_key_signs_what_outlives_it() {
+    let served = start().await;
+    let first = session(&served, OWNER, json!({})).await;
+    // Nothing was signed for almost two weeks: there is no next one yet.
+    let time = (14 * 24 * 3600 - 600) * 1000_i64;
+    served.stored.script(&format!("update signing_keys set created_at = created_at - {time}")).await;
+    let served = served.again(api()).await;
+    let second = session(&served, OWNER, json!({})).await;
+    assert_ne!(parts(&first)[0]["kid"], parts(&second)[0]["kid"]);
+    served.stored.script("update signing_keys set created_at = created_at - 800000").await;
+    let served = served.again(api()).await;
+    assert!(works(&served, &second).await);
+}
+
+async fn who_asks_about_bad_tokens_is_not_taken_for_who_showed_them() {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let served = Served::asked_through(ApiConfig { trusted_proxies, ..api() }).await;
+    let from = [("x-forwarded-for", "198.51.100.7")];
+    for number in 0..40 {
+        let body = json!({ "token": format!("af_live_{number}") });
+        let answer = served.answer("post", "/tokens/validate", None, &from, body).await;
+        assert_eq!(answer.status(), 200, "{number}");
+    }
+    assert_eq!(served.answer("get", "/v1/me", Some(OWNER), &from, Value::Null).await.status(), 200);
+}
+
+/// What a subscription tells until it ends by itself, or until it has told this.
+async fn watched(events: &mut reqwest::Response, until: &str) -> String {
+    let mut told = String::new();
+    while !told.contains(until) {
+        let Some(chunk) = events.chunk().await.unwrap() else { break };
+        told.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    told
+}
+
+async fn subscriptions_are_as_good_as_their_tokens() {
+    let served = start().await;
+    let form = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"function.js\"\r\n\r\nexport const main = () => 'hello';\r\n--x--\r\n";
+    let kind = "multipart/form-data; boundary=x";
+    let (_, stored) = served.upload_as("/upload/private", OWNER, kind, form.into()).await;
+    let graphql = async |query: &str| {
+        let (status, told) = served.call("post", "/graphql", Some(OWNER), json!({ "query": query })).await;
+        assert_eq!((status, &told["errors"]), (200, &Value::Null), "{told}");
+        told["data"].clone()
+    };
+    let made = graphql("mutation { createFleekFunction(data: { name: \"hello\" }) { id } }").await;
+    let (function, cid) = (&made["createFleekFunction"]["id"], &stored["cid"]);
+    let trigger = format!(
+        "mutation {{ triggerFleekFunctionDeployment(where: {{ functionId: {function}, cid: {cid} }}, data: {{}}) {{ id }} }}"
+    );
+    let id = &graphql(&trigger).await["triggerFleekFunctionDeployment"]["id"];
+    let query =
+        json!({ "query": format!("subscription {{ deploymentStatus(deploymentId: {id}) {{ status }} }}") });
+    let events = [("accept", "text/event-stream")];
+
+    let foreign = hs256(SECRET.as_bytes(), &json!({ "alg": "HS256" }), &claims(&served).await);
+    let mut open = served.answer("post", "/graphql", Some(&foreign), &events, query.clone()).await;
+    let told = watched(&mut open, "\n\n").await;
+    assert!(told.contains("FAILED") && !told.contains("errors"), "{told}");
+
+    let (_, made) = served.call("post", "/v1/tokens", Some(OWNER), json!({ "name": "ci" })).await;
+    let jwt = session(&served, made["token"].as_str().unwrap(), json!({})).await;
+    let mut open = served.answer("post", "/graphql", Some(&jwt), &events, query).await;
+    assert!(watched(&mut open, "FAILED").await.contains("FAILED"));
+    let path = format!("/v1/tokens/{}/rotate", made["id"].as_str().unwrap());
+    served.call("post", &path, Some(OWNER), json!({})).await;
+    let told = watched(&mut open, "event: complete").await;
+    assert!(told.contains("errors"), "{told}");
+}
+
 on_both!(
+    one_gives_nothing_that_outlives_it,
+    one_ends_with_the_secret_that_it_was_exchanged_for,
+    no_key_signs_what_outlives_it,
+    who_asks_about_bad_tokens_is_not_taken_for_who_showed_them,
+    subscriptions_are_as_good_as_their_tokens,
     others_can_check_one_by_the_published_keys,
     one_may_never_more_than_what_it_was_exchanged_for,
     what_a_token_says_must_be_right,

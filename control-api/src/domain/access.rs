@@ -35,6 +35,18 @@ pub fn own_whole(actor: &Actor, permission: Permission) -> Result<(), Error> {
     actor.grant.allows(permission)
 }
 
+/// What belongs to the platform and not to a project: for the operator, the user that the first start made. `what` names it.
+///
+/// # Errors
+/// When the token is for something else only; for others there is no such operation.
+pub async fn operator(state: &State, actor: &Actor, what: &str) -> Result<(), Error> {
+    own_whole(actor, Noun::Organizations.own())?;
+    match state.store.first_user().await? {
+        Some(operator) if operator.id == actor.user => Ok(()),
+        _ => Err(Error::not_found("operation", what)),
+    }
+}
+
 /// The actor's role in a project, if it allows this.
 ///
 /// # Errors

@@ -30,24 +30,30 @@ pub async fn first_start(state: &State, token: Option<&str>) -> Result<Option<Ma
         check(token)?;
     }
     match (state.store.first_user().await?, token) {
-        (None, token) => make(state, token).await.map(Some),
+        (None, token) => make(state, token).await,
         (Some(user), Some(token)) => add(state, &user, token).await.map(|()| None),
         (Some(_), None) => Ok(None),
     }
 }
 
-async fn make(state: &State, token: Option<&str>) -> Result<Made, Error> {
+async fn make(state: &State, token: Option<&str>) -> Result<Option<Made>, Error> {
     let secret = token.map_or_else(tokens::random_secret, |token| Ok(token.to_owned()))?;
     let (user, organization) = (id::new("usr"), organizations::new("first")?);
     let project = projects::new(&organization.id, "first")?;
     let row = tokens::row(&user, "first start", &secret, None, &Grant::default());
     let mut db = state.store.begin().await?;
+    if users::has_operator(&mut db).await? {
+        // Another server was faster.
+        drop(db);
+        return Box::pin(first_start(state, token)).await;
+    }
     users::insert(&mut db, &user, "owner", None, now()).await?;
+    users::make_operator(&mut db, &user).await?;
     organization_rows::insert(&mut db, &organization, &user).await?;
     project_rows::insert(&mut db, &project).await?;
     token_rows::insert(&mut db, NewToken { row: &row, hash: tokens::hash(&secret) }).await?;
     audit::commit(db, &Actor::without_token(&user), made(&row)).await?;
-    Ok(Made { project: project.id, token: secret })
+    Ok(Some(Made { project: project.id, token: secret }))
 }
 
 /// A restart of a scripted set-up shows the same token again.

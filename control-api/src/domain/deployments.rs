@@ -12,7 +12,9 @@ use super::project_keys::internal;
 use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, quotas, triggers};
+use super::{
+    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, quotas, tokens, triggers,
+};
 use crate::store::feed::{self, Kind};
 use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports};
 
@@ -117,20 +119,20 @@ pub async fn create(
     wanted: Wanted,
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
-    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let row = permitted(state, actor, function, &wanted).await?;
     // Before anything is sent; what counts is what is there when it is entered.
     quotas::deployments(state, &mut state.store.read().await?, &row).await?;
-    let may_allow = access::may(state, actor, &row, Noun::Approvals.write()).await?;
     let project = row.project_id;
-    if !wanted.settings.is_empty() {
-        access::function(state, actor, function, Noun::Secrets.write()).await?;
-    }
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,
         source_hash: wanted.source_hash.as_deref().map(checked_source).transpose()?,
         ..About::default()
     };
-    let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let _place = match origin {
+        // Builds have places of their own, and nobody to try again.
+        Origin::Built(_) => None,
+        _ => Some(state.uploads.take(&actor.user).ok_or(Error::Busy)?),
+    };
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
         Origin::Client(chunks) => {
@@ -149,6 +151,10 @@ pub async fn create(
     }
 
     let committing = state.committing.lock().await;
+    // Receiving and building take minutes, in which somebody may have been removed.
+    tokens::recheck(state, actor).await?;
+    let row = permitted(state, actor, function, &wanted).await?;
+    let may_allow = access::may(state, actor, &row, Noun::Approvals.write()).await?;
     let mut db = state.store.begin().await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
@@ -182,6 +188,20 @@ pub async fn create(
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
     seen(state, deployment).await
+}
+
+/// The function, if the actor may deploy this.
+async fn permitted(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    wanted: &Wanted,
+) -> Result<FunctionRow, Error> {
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    if !wanted.settings.is_empty() {
+        access::function(state, actor, function, Noun::Secrets.write()).await?;
+    }
+    Ok(row)
 }
 
 /// The same deployment as it is after what was committed.

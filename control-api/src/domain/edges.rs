@@ -13,12 +13,12 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::access::{self, Noun};
+use super::access;
 use super::audit::{self, Event};
 use super::feed::{self, Changes};
 use super::projects::commit;
 use super::reports::Reporter;
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::{Actor, Call, Error, PAGE, Page, State, id, now};
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
@@ -98,7 +98,7 @@ impl Known {
 /// # Errors
 /// When the actor is no operator.
 pub async fn list(state: &State, actor: &Actor, after: Option<&str>) -> Result<Page<EdgeRow>, Error> {
-    operator(state, actor).await?;
+    access::operator(state, actor, "edges").await?;
     let rows = state.store.edges(after.unwrap_or_default(), PAGE).await?;
     Ok(Page::of(rows, |row| row.name.clone()))
 }
@@ -108,7 +108,7 @@ pub async fn list(state: &State, actor: &Actor, after: Option<&str>) -> Result<P
 /// # Errors
 /// When the actor is no operator, or the name is unusable or taken.
 pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge, Error> {
-    operator(state, actor).await?;
+    access::operator(state, actor, "edges").await?;
     let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if name.is_empty() || name.len() > NAME || !name.bytes().all(usable) {
         let detail = format!("an edge's name has 1 to {NAME} letters, digits, dots, dashes and underscores");
@@ -148,7 +148,7 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge,
 /// # Errors
 /// When the actor is no operator, or there is no such edge.
 pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Error> {
-    operator(state, actor).await?;
+    access::operator(state, actor, "edges").await?;
     let mut db = state.store.begin().await?;
     if !edges::delete(&mut db, edge).await? {
         return Err(Error::not_found("edge", edge));
@@ -165,7 +165,7 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
 ///
 /// # Errors
 /// When there is no such token, or it was used or is too old.
-pub async fn join(state: &State, request: &JoinRequest) -> Result<JoinAnswer, Error> {
+pub async fn join(state: &State, call: Call, request: &JoinRequest) -> Result<JoinAnswer, Error> {
     // One answer for all of it: strangers learn nothing.
     let refused = || Error::Unauthenticated;
     let row = state.store.edge(&request.edge).await?.ok_or_else(refused)?;
@@ -179,7 +179,9 @@ pub async fn join(state: &State, request: &JoinRequest) -> Result<JoinAnswer, Er
         return Err(refused());
     }
     edges::joined(&mut db, &row.id, request.public_key.bytes(), now()).await?;
-    commit(db).await?;
+    // No user does this.
+    let edge = Actor { call, ..Actor::without_token(&row.id) };
+    audit::commit(db, &edge, Event::maybe("edge.join", &row.id, None)).await?;
     tracing::info!(edge = row.id, name = row.name, "an edge has joined");
     Ok(JoinAnswer { feed_key: key.public })
 }
@@ -322,16 +324,6 @@ async fn make(state: &State) -> Result<FeedKeyRow, Error> {
     commit(db).await?;
     let there = state.store.feed_key().await?;
     there.ok_or_else(|| internal(std::io::Error::other("the feed's key is gone")))
-}
-
-/// Edges are the platform's, not a project's: they are managed by the user that the first start made.
-async fn operator(state: &State, actor: &Actor) -> Result<(), Error> {
-    access::own_whole(actor, Noun::Organizations.own())?;
-    let operator = state.store.first_user().await?;
-    match operator {
-        Some(operator) if operator.id == actor.user => Ok(()),
-        _ => Err(Error::not_found("operation", "edges")),
-    }
 }
 
 /// Where the secret of an edge's token to join can be opened.

@@ -147,6 +147,7 @@ pub async fn accept(
         None => Actor {
             user: user.clone(),
             token: String::new(),
+            shown: Default::default(),
             grant: Grant::default(),
             call: call.clone(),
             about: None,

@@ -57,6 +57,9 @@ pub struct Claims {
     /// The token that it was exchanged for; without that one it is worth nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<String>,
+    /// How often that one had been rotated: with its secret before ends what was exchanged for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rot: i64,
     /// Nothing of other projects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
@@ -69,6 +72,11 @@ pub struct Claims {
     /// The project that requests are about which do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// One, or several.

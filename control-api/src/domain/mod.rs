@@ -75,6 +75,8 @@ pub struct Actor {
     pub user: String,
     /// The token that was shown.
     pub token: String,
+    /// What is known of the secret that was shown.
+    pub shown: tokens::Shown,
     /// What it may do, of what its owner may.
     pub grant: access::Grant,
     /// The request by which they ask.
@@ -89,6 +91,7 @@ impl Actor {
         Self {
             user: user.to_owned(),
             token: String::new(),
+            shown: tokens::Shown::default(),
             grant: access::Grant::default(),
             call: Call::default(),
             about: None,

@@ -10,13 +10,14 @@ use super::access::{self, Grant, Noun};
 use super::audit::{self, Event};
 pub use super::jwt::Algorithm;
 use super::jwt::{self, Audience, Claims, Unverified};
+use super::tokens::Shown;
 use super::{Actor, Call, Error, State, id, now, projects, signing_keys, tokens};
 
 /// How long one works unless it is asked for less, seconds.
 pub const LIFE: i64 = 15 * 60;
 
 /// The longest that is believed, whoever issued it, seconds.
-const LONGEST: i64 = 60 * 60;
+pub(super) const LONGEST: i64 = 60 * 60;
 
 /// The shortest, seconds.
 const SHORTEST: i64 = 60;
@@ -113,9 +114,9 @@ pub async fn issue(state: &State, actor: &Actor, project: Option<&str>) -> Resul
 /// A token that may no more than the actor's own, and when it ends, milliseconds.
 ///
 /// # Errors
-/// When it would be more, it is to live too long, or there is no shared secret for HS256.
+/// When it would be more, it is to live too long, what the actor shows has ended, or there is no shared secret for HS256.
 pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(String, i64), Error> {
-    if !actor.token.starts_with("tok_") {
+    if is_foreign(&actor.token) {
         let detail = "this token was issued elsewhere; exchange a personal access token or a project's key";
         return Err(Error::forbidden("insufficient_scope", detail));
     }
@@ -127,16 +128,22 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
     let grant = narrowed(state, actor, wanted).await?;
     let jti = id::new("jwt");
     let iat = now() / 1000;
+    // What is exchanged again and again ends with the first one.
+    let exp = actor.shown.until.map_or(iat + seconds, |until| (until / 1000).min(iat + seconds));
+    if exp <= iat {
+        return Err(Error::Unauthenticated);
+    }
     let config = &state.api.sessions;
     let claims = Claims {
         iss: config.issuer.clone(),
         aud: Audience::One(config.audience.clone()),
         sub: actor.user.clone(),
-        exp: iat + seconds,
+        exp,
         iat,
         nbf: Some(iat),
         jti: Some(jti.clone()),
         tid: Some(actor.token.clone()),
+        rot: actor.shown.rotations,
         project: grant.project,
         function: grant.function,
         scope: grant.scopes.map(|scopes| scopes.to_string()),
@@ -193,6 +200,16 @@ pub async fn project(state: &State, session: &Session, said: Option<&str>) -> Re
     }
 }
 
+/// Whether a token is one that another service has issued: it has no row.
+pub(super) fn is_foreign(token: &str) -> bool {
+    !token.starts_with("tok_")
+}
+
+/// Whether a short-lived token with this end is none any more. Both in milliseconds.
+pub(super) fn has_ended(until: i64, now: i64) -> bool {
+    until.saturating_add(SKEW * 1000) <= now
+}
+
 /// Whether a secret has the form of a JWT.
 pub(super) fn is_jwt(secret: &str) -> bool {
     secret.starts_with("eyJ") && secret.bytes().filter(|byte| *byte == b'.').count() == 2
@@ -212,19 +229,22 @@ pub(super) async fn check(state: &State, jwt: &str) -> Result<(Actor, i64), Erro
         return Err(Error::Unauthenticated);
     }
     let until = claims.exp.saturating_add(SKEW).saturating_mul(1000);
+    let exp = claims.exp.saturating_mul(1000);
     let (mut actor, until) = match &claims.tid {
         Some(token) => {
             let row = state.store.token(token).await?.filter(|row| row.user_id == claims.sub);
             let row = row.ok_or(Error::Unauthenticated)?;
-            let until = row.expires_at.map_or(until, |expiry| expiry.min(until));
-            (tokens::actor(row)?, until)
+            let ends = [row.expires_at, tokens::replaced(&row, claims.rot)?];
+            let until = ends.into_iter().flatten().fold(until, i64::min);
+            (tokens::actor(row, Shown { until: Some(exp), rotations: claims.rot })?, until)
         }
         // Of another service, which says who it is. Only the shared secret is anybody else's.
         None if algorithm == Algorithm::Hs256 => {
             let user = state.store.user(&claims.sub).await?.ok_or(Error::Unauthenticated)?;
             let token = format!("jwt_{}", user.id);
             let (grant, call) = (Grant::default(), Call::default());
-            (Actor { user: user.id, token, grant, call, about: None }, until)
+            let shown = Shown { until: Some(exp), rotations: 0 };
+            (Actor { user: user.id, token, shown, grant, call, about: None }, until)
         }
         None => return Err(Error::Unauthenticated),
     };

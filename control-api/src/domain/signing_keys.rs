@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::project_keys::internal;
 use super::projects::commit;
-use super::{Error, State, id, now};
+use super::{Error, State, id, now, sessions};
 use crate::store::SigningKeyRow;
 use crate::store::signing_keys;
 
@@ -23,6 +23,9 @@ const LEAD: i64 = 10 * 60 * 1000;
 
 /// A key is published for so long after it was made, milliseconds: until all that it signed has ended.
 const LIFE: i64 = 2 * TURN;
+
+/// A key signs for so long after it was made at most, milliseconds.
+const SIGNS: i64 = LIFE - LEAD - sessions::LONGEST * 1000;
 
 /// Keys are read again after so long, milliseconds, as other servers make some, too.
 const FRESH: i64 = 60 * 1000;
@@ -51,9 +54,12 @@ pub(super) async fn current(state: &State) -> Result<(String, Signer), Error> {
         make(state).await?;
         keys = read(state, 0).await?;
     }
-    // The newest that everybody can know; of the first ones, the one that was published first.
+    // The newest that everybody can know; of the first ones, the one that was published first. None that is forgotten before
+    // what it signs now has ended: where nothing was signed for long, the newest of before is that old.
     let newest = |keys: &[SigningKeyRow]| {
-        keys.iter().find(|key| key.created_at <= now - LEAD).or(keys.last()).cloned()
+        let lasting: Vec<_> = keys.iter().filter(|key| key.created_at > now - SIGNS).collect();
+        let known = lasting.iter().find(|key| key.created_at <= now - LEAD);
+        known.or(lasting.last()).map(|key| SigningKeyRow::clone(key))
     };
     let none = || internal(std::io::Error::other("there is no signing key"));
     let mut key = newest(&keys).ok_or_else(none)?;

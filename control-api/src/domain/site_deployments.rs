@@ -5,7 +5,7 @@ use af_contract::ContentId;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::upload::{self, Chunks, ReceivedSite};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites};
+use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites, tokens};
 use crate::store::{Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
 
 /// Deployments of a site that are shown with it.
@@ -67,7 +67,7 @@ pub async fn create(
     chunks: Option<Chunks>,
 ) -> Result<SiteDeploymentRow, Error> {
     let project = access::site(state, actor, site, Noun::Deployments.write()).await?.project_id;
-    let _permit = state.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
     let ReceivedSite { tree, staging } = match chunks {
         Some(chunks) => {
             let store = state.blocks.clone();
@@ -77,6 +77,9 @@ pub async fn create(
     };
 
     let committing = state.committing.lock().await;
+    // Receiving takes minutes, in which somebody may have been removed.
+    tokens::recheck(state, actor).await?;
+    access::site(state, actor, site, Noun::Deployments.write()).await?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, site).await?.ok_or_else(|| Error::not_found("site", site))?;
     let deployment = SiteDeploymentRow {

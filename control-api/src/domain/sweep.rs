@@ -9,6 +9,7 @@ use af_content::Stored;
 use af_contract::ContentId;
 use tracing::{error, info};
 
+use super::access;
 use super::audit::{self, Event};
 use super::projects::commit;
 use super::{Actor, Error, State, blocks, now};
@@ -102,10 +103,7 @@ impl Drop for Protecting<'_> {
 /// # Errors
 /// When the actor is no operator, a sweep is on its way, or needed blocks cannot be read.
 pub async fn by_operator(state: &State, actor: &Actor, mode: Mode) -> Result<Swept, Error> {
-    let operator = state.store.first_user().await?;
-    if operator.is_none_or(|operator| operator.id != actor.user) {
-        return Err(Error::not_found("operation", "gc"));
-    }
+    access::operator(state, actor, "gc").await?;
     if mode == Mode::Remove {
         let db = state.store.begin().await?;
         audit::commit(db, actor, Event::maybe("storage.gc", "", None)).await?;

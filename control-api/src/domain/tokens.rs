@@ -1,10 +1,11 @@
 //! Tokens: of a user, or of a project. Shown once, kept as SHA-256, checked at every request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::access::{self, Grant, Noun, Role};
 use super::audit::{self, Event};
@@ -32,8 +33,11 @@ const LONGEST: i64 = 3653 * DAY;
 /// The longest time that the secret before a rotation works, milliseconds: a week.
 const LONGEST_OVERLAP: i64 = 7 * DAY;
 
-/// A use is recorded once in this time, milliseconds: one write a minute, not one a request.
-const TOUCH: i64 = 60_000;
+/// A use is recorded once in this time: one write a minute, not one a request.
+const TOUCH: Duration = Duration::from_secs(60);
+
+/// Uses that are being recorded. What is beyond is recorded with the next one.
+const TOUCHING: usize = 64;
 
 /// How long a token is believed to be what it was: so long, at most, one that was revoked by another server works on this
 /// one. What is revoked here is refused at once.
@@ -42,13 +46,28 @@ const BELIEVED: Duration = Duration::from_secs(3);
 /// Tokens that are remembered for that long.
 const REMEMBERED: u64 = 10_000;
 
-/// Tokens that were shown lately, by the SHA-256 of their secrets.
-pub(crate) struct Known(Cache<[u8; 32], Arc<Believed>>);
+/// Tokens that were shown lately.
+pub(crate) struct Known {
+    /// By the SHA-256 of their secrets.
+    believed: Cache<[u8; 32], Arc<Believed>>,
+    /// Those whose use was recorded lately, by their ids.
+    touched: Cache<String, ()>,
+    touching: Arc<Semaphore>,
+}
 
 struct Believed {
     actor: Actor,
     expires_at: Option<i64>,
-    last_used_at: AtomicI64,
+    last_used_at: i64,
+}
+
+/// What is known of the secret that was shown, of those that a token has had and the short-lived ones of each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown {
+    /// Of a short-lived token: when it ends, milliseconds.
+    pub until: Option<i64>,
+    /// How often its token had been rotated when it was made.
+    pub rotations: i64,
 }
 
 /// What a new token is made of.
@@ -68,7 +87,11 @@ pub struct Wanted {
 
 impl Default for Known {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED).build())
+        Self {
+            believed: Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED).build(),
+            touched: Cache::builder().max_capacity(REMEMBERED).time_to_live(TOUCH).build(),
+            touching: Arc::new(Semaphore::new(TOUCHING)),
+        }
     }
 }
 
@@ -80,16 +103,41 @@ pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
     Ok(look(state, secret).await?.actor.clone())
 }
 
-/// Whoever has been let in by this token before, if it still is one.
+/// Looks again at the token of whoever has been let in before: it may be gone by now, or have another secret. That a short-lived
+/// one ends meanwhile ends nothing that has begun.
 ///
 /// # Errors
-/// When the token is gone or expired.
-pub(crate) async fn by_id(state: &State, id: &str) -> Result<Actor, Error> {
-    let row = state.store.token(id).await?.ok_or(Error::Unauthenticated)?;
-    if row.expires_at.is_some_and(|expiry| expiry <= now()) {
+/// When the token is gone or expired, or the secret was replaced.
+pub(crate) async fn recheck(state: &State, actor: &Actor) -> Result<(), Error> {
+    if sessions::is_foreign(&actor.token) {
+        return owner(state, actor).await.map(drop);
+    }
+    let row = state.store.token(&actor.token).await?.ok_or(Error::Unauthenticated)?;
+    let ends = [row.expires_at, replaced(&row, actor.shown.rotations)?];
+    if ends.into_iter().flatten().any(|end| end <= now()) {
         return Err(Error::Unauthenticated);
     }
-    actor(row)
+    Ok(())
+}
+
+/// As [`recheck`], for what goes on and on: it ends with a short-lived token.
+///
+/// # Errors
+/// As for [`recheck`]; and when the short-lived token that was shown has ended.
+pub(crate) async fn still(state: &State, actor: &Actor) -> Result<(), Error> {
+    if actor.shown.until.is_some_and(|until| sessions::has_ended(until, now())) {
+        return Err(Error::Unauthenticated);
+    }
+    recheck(state, actor).await
+}
+
+/// When the secrets that a token had after so many rotations end, milliseconds; none: they are those that it has.
+pub(super) fn replaced(row: &TokenRow, rotations: i64) -> Result<Option<i64>, Error> {
+    match row.rotations.saturating_sub(rotations) {
+        0 => Ok(None),
+        1 => row.previous_until.map(Some).ok_or(Error::Unauthenticated),
+        _ => Err(Error::Unauthenticated),
+    }
 }
 
 /// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it.
@@ -103,46 +151,68 @@ pub async fn inspect(state: &State, secret: &str) -> Result<(Actor, Option<i64>)
 
 async fn look(state: &State, secret: &str) -> Result<Arc<Believed>, Error> {
     let (hash, now) = (hash(secret), now());
-    let believed = match state.tokens.0.get(&hash) {
+    let believed = match state.tokens.believed.get(&hash) {
         Some(believed) => believed,
         None => {
             let believed = Arc::new(read(state, secret, &hash, now).await?);
-            state.tokens.0.insert(hash, believed.clone());
+            state.tokens.believed.insert(hash, believed.clone());
             believed
         }
     };
     if believed.expires_at.is_some_and(|expiry| expiry <= now) {
         return Err(Error::Unauthenticated);
     }
-    let last = believed.last_used_at.load(Ordering::Relaxed);
-    if last.saturating_add(TOUCH) <= now {
-        believed.last_used_at.store(now, Ordering::Relaxed);
-        state.store.touch_token(&believed.actor.token, now).await?;
+    let minute = i64::try_from(TOUCH.as_millis()).unwrap_or(i64::MAX);
+    if believed.last_used_at.saturating_add(minute) <= now {
+        touch(state, &believed.actor.token, now);
     }
     Ok(believed)
+}
+
+/// Records a use, unless one was lately. Nobody waits for it: whoever asks has not come to write, and others may be writing.
+fn touch(state: &State, token: &str, now: i64) {
+    let known = &state.tokens;
+    if sessions::is_foreign(token) || known.touched.contains_key(token) {
+        return;
+    }
+    let Ok(place) = known.touching.clone().try_acquire_owned() else { return };
+    if !known.touched.entry_by_ref(token).or_insert(()).is_fresh() {
+        return;
+    }
+    let (store, token) = (state.store.clone(), token.to_owned());
+    tokio::spawn(async move {
+        let _place = place;
+        if let Err(error) = store.touch_token(&token, now).await {
+            let source = std::error::Error::source(&error);
+            warn!(%error, ?source, token, "it is not written down that a token was used");
+        }
+    });
 }
 
 async fn read(state: &State, secret: &str, hash: &[u8; 32], now: i64) -> Result<Believed, Error> {
     if sessions::is_jwt(secret) {
         let (actor, until) = sessions::check(state, secret).await?;
-        return Ok(Believed { actor, expires_at: Some(until), last_used_at: AtomicI64::new(0) });
+        return Ok(Believed { actor, expires_at: Some(until), last_used_at: 0 });
     }
-    let row = state.store.token_by_hash(hash, now).await?.ok_or(Error::Unauthenticated)?;
-    Ok(Believed {
-        expires_at: row.expires_at,
-        last_used_at: AtomicI64::new(row.last_used_at.unwrap_or_default()),
-        actor: actor(row)?,
-    })
+    let (row, rotations) = state.store.token_by_hash(hash, now).await?.ok_or(Error::Unauthenticated)?;
+    let ends = [row.expires_at, replaced(&row, rotations)?];
+    let last_used_at = row.last_used_at.unwrap_or_default();
+    let actor = actor(row, Shown { until: None, rotations })?;
+    Ok(Believed { actor, expires_at: ends.into_iter().flatten().min(), last_used_at })
 }
 
-pub(super) fn actor(row: TokenRow) -> Result<Actor, Error> {
-    let grant = Grant {
-        project: row.project_id,
-        function: row.function_id,
+pub(super) fn actor(row: TokenRow, shown: Shown) -> Result<Actor, Error> {
+    let grant = grant_of(&row)?;
+    Ok(Actor { user: row.user_id, token: row.id, shown, grant, call: Call::default(), about: None })
+}
+
+fn grant_of(row: &TokenRow) -> Result<Grant, Error> {
+    Ok(Grant {
+        project: row.project_id.clone(),
+        function: row.function_id.clone(),
         scopes: row.scopes.as_deref().map(str::parse).transpose()?,
         role: row.role.as_deref().map(str::parse).transpose()?,
-    };
-    Ok(Actor { user: row.user_id, token: row.id, grant, call: Call::default(), about: None })
+    })
 }
 
 /// The user behind the actor.
@@ -180,6 +250,7 @@ pub async fn keys(state: &State, actor: &Actor, project: &str, after: &str) -> R
 /// token may less.
 pub async fn create(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(TokenRow, String), Error> {
     of_a_user(actor, Noun::Tokens.write())?;
+    lasting(actor)?;
     let grant = grant(state, actor, wanted, None).await?;
     make(state, actor, wanted, &grant).await
 }
@@ -196,6 +267,7 @@ pub async fn create_key(
     wanted: &Wanted,
 ) -> Result<(TokenRow, String), Error> {
     let own = access::project(state, actor, project, Noun::Tokens.write()).await?;
+    lasting(actor)?;
     let role: Role = role.parse()?;
     if role > own || role == Role::Owner {
         let detail = format!("a key is at most what you are here, {}, and never owner", own.as_str());
@@ -209,7 +281,7 @@ pub async fn create_key(
 /// Gives a token another secret, which is returned. The one that it had works for `overlap` milliseconds more.
 ///
 /// # Errors
-/// When the actor has no such token, or the overlap is too long.
+/// When the actor has no such token, their own is short-lived or may less, or the overlap is too long.
 pub async fn rotate(
     state: &State,
     actor: &Actor,
@@ -221,25 +293,26 @@ pub async fn rotate(
         return Err(Error::invalid("invalid_overlap", detail));
     }
     let mut row = own(state, actor, id).await?;
+    lasting(actor)?;
     let secret = random_secret()?;
     row.masked = masked(&secret);
     let mut db = state.store.begin().await?;
     tokens::rotate(&mut db, id, &hash(&secret), &row.masked, now() + overlap).await?;
     audit::commit(db, actor, Event::maybe("token.rotate", id, row.project_id.as_deref())).await?;
-    state.tokens.0.invalidate_all();
+    state.tokens.believed.invalidate_all();
     Ok((row, secret))
 }
 
 /// Deletes a token; whoever still shows it is refused from now on. Returns what it was.
 ///
 /// # Errors
-/// When the actor has no such token.
+/// When the actor has no such token, or their own may less.
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> {
     let row = own(state, actor, id).await?;
     let mut db = state.store.begin().await?;
     tokens::delete(&mut db, id).await?;
     audit::commit(db, actor, Event::maybe("token.delete", id, row.project_id.as_deref())).await?;
-    state.tokens.0.invalidate_all();
+    state.tokens.believed.invalidate_all();
     Ok(row)
 }
 
@@ -272,7 +345,8 @@ pub async fn allowance(state: &State, actor: &Actor) -> Result<Allowance, Error>
     Ok(Allowance { a_day: A_DAY, left: (A_DAY - made).max(0), next_day, active, most_active: ACTIVE })
 }
 
-/// A token that the actor may change: one of theirs, or a key of a project whose keys they may change.
+/// A token that the actor may change: one of theirs, or a key of a project whose keys they may change, that may no more than
+/// what they show.
 async fn own(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> {
     let not_found = || Error::not_found("token", id);
     let row = state.store.token(id).await?.ok_or_else(not_found)?;
@@ -290,7 +364,20 @@ async fn own(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> 
         }
         _ => return Err(not_found()),
     }
+    if !actor.grant.includes(&grant_of(&row)?) {
+        let detail = "a token changes none that may do more than itself; sign in with another one";
+        return Err(Error::forbidden("insufficient_scope", detail));
+    }
     Ok(row)
+}
+
+/// What a token was exchanged for makes nothing that outlives it, or whoever has it for minutes has it for ever.
+fn lasting(actor: &Actor) -> Result<(), Error> {
+    if actor.shown.until.is_none() || sessions::is_foreign(&actor.token) {
+        return Ok(());
+    }
+    let detail = "a short-lived token makes and rotates none; show the one that it was exchanged for";
+    Err(Error::forbidden("insufficient_scope", detail))
 }
 
 /// A project's key has no tokens of its own, though somebody made it.
@@ -397,6 +484,8 @@ pub(super) fn row(user: &str, name: &str, secret: &str, expires_at: Option<i64>,
         expires_at,
         last_used_at: None,
         created_at: now(),
+        rotations: 0,
+        previous_until: None,
     }
 }
 

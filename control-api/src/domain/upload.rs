@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use af_content::car::{Block, CarDecoder, CarError};
 use af_content::private::{self, Cipher, PrivateError, PrivateTreeError};
@@ -28,6 +29,9 @@ const ASSETS_BYTES: u64 = limits::ASSETS_BYTES + limits::ASSETS_NODE_BYTES + (2 
 /// Blocks that are fetched for one deployment at most: those of its assets, each at least a file or directory, and of its
 /// component in pieces of 4 KiB.
 const FETCHED_BLOCKS: usize = 2 * limits::ASSETS_ENTRIES + (1 << 14);
+
+/// Fetching all of them may take so long: whoever deploys waits for it, and others for their place.
+const FETCH_TIME: Duration = Duration::from_secs(600);
 
 /// The most that any upload may have, bytes.
 pub const MOST_BYTES: u64 = limits::CODE_BYTES + OVERHEAD_BYTES + ASSETS_BYTES;
@@ -163,6 +167,12 @@ pub enum UploadError {
     /// None of our sources has it.
     #[error(transparent)]
     Fetch(#[from] Arc<FetchError>),
+    /// They send it too slowly.
+    #[error(
+        "the content could not be fetched within {} minutes; what came is kept for a while, so try again, or send it",
+        FETCH_TIME.as_secs() / 60
+    )]
+    TooSlow,
     /// Our disk.
     #[error("the server could not store the upload; its disk may be full, and its log says more")]
     Storage(#[source] StoreError),
@@ -212,6 +222,7 @@ impl UploadError {
                 FetchError::Exceeded(_) => "upload_too_large",
                 FetchError::Store(_) | FetchError::Interrupted(_) => "internal",
             },
+            Self::TooSlow => "content_unavailable",
             Self::Storage(_) => "internal",
         }
     }
@@ -264,12 +275,20 @@ pub fn receive(blocks: &DiskStore, claim: &Claim, chunks: Chunks) -> Result<Rece
 /// # Errors
 /// When it cannot be had, is not what was claimed, or is no function.
 pub async fn fetch(state: &State, project: &str, claim: Claim) -> Result<Received, Error> {
-    for root in claim.roots() {
-        let bounds = DagBounds { bytes: claim.most_bytes(), blocks: FETCHED_BLOCKS };
-        foreign::fetch(state, project, root, bounds).await?.map_err(UploadError::from)?;
-    }
+    let bounds = DagBounds { bytes: claim.most_bytes(), blocks: FETCHED_BLOCKS };
+    let fetched = async {
+        for root in claim.roots() {
+            foreign::fetch(state, project, root, bounds).await?.map_err(UploadError::from)?;
+        }
+        Ok::<_, Error>(())
+    };
+    in_time(FETCH_TIME, fetched).await?;
     let store = state.blocks.clone();
     Ok(blocking(move || stored(&store, &claim)).await??)
+}
+
+async fn in_time<T>(time: Duration, fetched: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(time, Box::pin(fetched)).await.map_err(|_elapsed| UploadError::TooSlow)?
 }
 
 /// Judges a function whose blocks are all here. They are staged, so that they are needed from the same moment as its row.
@@ -337,7 +356,8 @@ pub fn receive_site(
 /// When it cannot be had, is no directory, or no site may be like it.
 pub async fn fetch_site(state: &State, project: &str, root: ContentId) -> Result<ReceivedSite, Error> {
     let bounds = DagBounds { bytes: ASSETS_BYTES, blocks: FETCHED_BLOCKS };
-    foreign::fetch(state, project, root, bounds).await?.map_err(|error| match *error {
+    let fetched = in_time(FETCH_TIME, foreign::fetch(state, project, root, bounds));
+    fetched.await?.map_err(|error| match *error {
         FetchError::Exceeded(_) => UploadError::SiteTooLarge,
         _ => UploadError::from(error),
     })?;

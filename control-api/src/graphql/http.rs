@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Request, Response as Executed, ServerError};
+use async_graphql::{Request, Response as Executed, ServerError, Value as Data};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawQuery, Request as HttpRequest, State as Shared, WebSocketUpgrade};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -20,7 +20,7 @@ use super::{Parsed, Schema, events, loaders, socket};
 use crate::app::State;
 use crate::domain::{Call, Error, Fault};
 use crate::places::Places;
-use crate::rest::authenticate;
+use crate::rest::{Undone, authenticate};
 
 /// What `/graphql` needs.
 #[derive(Clone)]
@@ -122,8 +122,9 @@ pub(super) async fn post(
                 }
             });
             let responses = Box::pin(join_all(executing)).await;
+            let undone = responses.iter().all(has_done_nothing);
             let documents: Vec<Value> = responses.into_iter().map(document).collect();
-            write(answer, StatusCode::OK, &Value::Array(documents))
+            marked(undone, write(answer, StatusCode::OK, &Value::Array(documents)))
         }
     }
 }
@@ -147,9 +148,26 @@ fn one(answer: Answer, executed: Executed) -> Response {
     let status = status(answer, &executed);
     let answer = if answer == Answer::Events { Answer::Graphql } else { answer };
     let retry = executed.errors.iter().find_map(|error| error.source::<Error>()?.retry_after());
-    let mut response = write(answer, status, &document(executed));
+    let undone = has_done_nothing(&executed);
+    let mut response = marked(undone, write(answer, status, &document(executed)));
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// What failed may be tried again with its `Idempotency-Key`. Where a part was done, it would be done twice.
+fn has_done_nothing(executed: &Executed) -> bool {
+    let nothing = match &executed.data {
+        Data::Object(fields) => fields.values().all(|field| *field == Data::Null),
+        data => *data == Data::Null,
+    };
+    !executed.errors.is_empty() && nothing
+}
+
+fn marked(undone: bool, mut response: Response) -> Response {
+    if undone {
+        response.extensions_mut().insert(Undone);
     }
     response
 }

@@ -29,7 +29,6 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use self::document::Size;
-
 use self::subscriptions::Subscription;
 use crate::app::State;
 use crate::places::Places;

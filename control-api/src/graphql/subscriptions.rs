@@ -88,8 +88,8 @@ impl Watched {
 
     async fn change(&mut self) -> std::result::Result<DeployedRow, Error> {
         loop {
-            // Whoever may not look any more is told so: a member who left, a token that was deleted.
-            tokens::by_id(&self.state, &self.actor.token).await?;
+            // Whoever may not look any more is told so: a member who left, a token that was deleted or has ended.
+            tokens::still(&self.state, &self.actor).await?;
             let now = builds::get(&self.state, &self.actor, &self.id).await?;
             let told =
                 self.last.as_ref().is_some_and(|last| last.status == now.status && last.reason == now.reason);

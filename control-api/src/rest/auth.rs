@@ -27,18 +27,21 @@ pub(crate) async fn authenticate(
     if !headers.contains_key(AUTHORIZATION) {
         return Ok(None);
     }
-    let actor = match tokens::authenticate(state, token(headers)?).await {
-        Err(Error::Unauthenticated) => {
-            if let Some(address) = call.address {
-                state.rates.failed(address).await?;
-            }
-            return Err(Error::Unauthenticated);
-        }
-        other => other?,
-    };
+    let actor = counted(state, &call, tokens::authenticate(state, token(headers)?).await).await?;
     let actor = Actor { call, ..actor };
     state.rates.count(&actor).await?;
     Ok(Some(actor.into()))
+}
+
+/// Counts what is no token against the address that it came from.
+///
+/// # Errors
+/// As before, or when there were too many.
+pub(super) async fn counted<T>(state: &State, call: &Call, known: Result<T, Error>) -> Result<T, Error> {
+    if let (Err(Error::Unauthenticated), Some(address)) = (&known, call.address) {
+        state.rates.failed(address).await?;
+    }
+    known
 }
 
 /// `Bearer <token>`, or the bare token as older clients send it.

@@ -19,7 +19,7 @@ use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List, auth, gateway};
 use crate::app::State;
 use crate::domain::edges::Known;
-use crate::domain::{Actor, Error, calls, edges, reports};
+use crate::domain::{Actor, Call, Error, calls, edges, reports};
 use crate::store::EdgeRow;
 
 /// A server that answers requests, and takes what it serves from here.
@@ -129,38 +129,48 @@ pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
 
 async fn join(
     Shared(state): Shared<Arc<State>>,
+    call: Call,
     Json(request): Json<JoinRequest>,
 ) -> Result<axum::Json<JoinAnswer>, Failure> {
-    Ok(axum::Json(edges::join(&state, &request).await?))
+    let joined = edges::join(&state, call.clone(), &request).await;
+    Ok(axum::Json(auth::counted(&state, &call, joined).await?))
+}
+
+/// The edge that has sent this proof. One that does not count is counted, as tokens are.
+async fn known(state: &State, call: &Call, proof: &str) -> Result<Known, Error> {
+    auth::counted(state, call, edges::authenticate(state, proof).await).await
 }
 
 async fn feed(
     Shared(state): Shared<Arc<State>>,
+    call: Call,
     headers: HeaderMap,
     Query(wanted): Query<FeedRequest>,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = edges::authenticate(&state, proof).await?;
+    let edge = known(&state, &call, proof).await?;
     Ok(sealed(Box::pin(edges::page(&state, &edge, proof, &wanted)).await?))
 }
 
 async fn report(
     Shared(state): Shared<Arc<State>>,
+    call: Call,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
-    let edge = edges::authenticate(&state, auth::token(&headers)?).await?;
+    let edge = known(&state, &call, auth::token(&headers)?).await?;
     reports::take(&state, edge.reporter(), &said(&edge, &body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn work(
     Shared(state): Shared<Arc<State>>,
+    call: Call,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = edges::authenticate(&state, proof).await?;
+    let edge = known(&state, &call, proof).await?;
     let wanted = said(&edge, &body)?;
     Ok(sealed(Box::pin(calls::work(&state, &edge, proof, &wanted)).await?))
 }
@@ -179,7 +189,8 @@ fn sealed(answer: Vec<u8>) -> Response<Body> {
 
 /// All content that is here: an edge may have to serve any of it.
 async fn content(state: &State, gateway: &Gateway, request: Request) -> Result<Response<Body>, Failure> {
-    edges::authenticate(state, auth::token(request.headers())?).await?;
+    let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
+    known(state, &call, auth::token(request.headers())?).await?;
     let path = request.uri().path();
     let path = path.strip_prefix("/v1/edge").ok_or_else(|| Error::not_found("path", path))?.to_owned();
     gateway::respond(gateway, &path, request).await

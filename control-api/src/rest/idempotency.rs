@@ -15,6 +15,7 @@ use tracing::error;
 use super::problem::Failure;
 use super::{JSON_BYTES, auth, call};
 use crate::app::State;
+use crate::domain::access::{Grant, Role};
 use crate::domain::idempotency::{self, Answer, Begun, Working};
 use crate::domain::idempotency_key::Key;
 use crate::domain::{Actor, Error, tokens};
@@ -27,6 +28,10 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The longest answer that is remembered, bytes. Those of changes have a few kilobytes.
 const ANSWER_BYTES: usize = 4 << 20;
+
+/// An answer with a good status that says that nothing was done, as GraphQL gives them.
+#[derive(Clone, Copy)]
+pub(crate) struct Undone;
 
 /// Does what is asked once for each key. Whoever asks without a key, or without a good token, is passed on.
 pub(super) async fn once(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
@@ -53,8 +58,13 @@ async fn keyed(
 ) -> Result<Response, Failure> {
     let key = Key::parse(key.to_str().unwrap_or_default())
         .map_err(|bad| Error::invalid("invalid_idempotency_key", bad))?;
-    let (fingerprint, body) = fingerprint(&parts, body).await?;
-    let working = match idempotency::begin(&state, &actor, key, &fingerprint).await? {
+    let (fingerprint, body) = fingerprint(&actor, &parts, body).await?;
+    let begun = idempotency::begin(&state, &actor, key, &fingerprint).await;
+    if !matches!(begun, Ok(Begun::First(_))) {
+        // Whoever answers the first one counts it.
+        state.rates.count(&actor).await?;
+    }
+    let working = match begun? {
         Begun::First(working) => working,
         Begun::Done(answer) => return Ok(replay(answer)),
     };
@@ -67,9 +77,9 @@ async fn keyed(
     tokio::spawn(task).await.map_err(|error| Error::Internal(Box::new(error)).into())
 }
 
-/// Of all that decides what is done. The body of an upload is not read for it: its address says which content it has to be,
+/// Of all that decides what is done and who may: what a token has done is not told to a narrower one of it. The body of an upload is not read for it: its address says which content it has to be,
 /// or its length is compared.
-async fn fingerprint(parts: &Parts, body: Body) -> Result<(Vec<u8>, Body), Failure> {
+async fn fingerprint(actor: &Actor, parts: &Parts, body: Body) -> Result<(Vec<u8>, Body), Failure> {
     let mut hash = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_be_bytes());
@@ -77,7 +87,17 @@ async fn fingerprint(parts: &Parts, body: Body) -> Result<(Vec<u8>, Body), Failu
     };
     add(parts.method.as_str().as_bytes());
     add(parts.uri.to_string().as_bytes());
-    let ours = |name: &HeaderName| name.as_str().starts_with("af-") || name == CONTENT_TYPE;
+    let Grant { project, function, scopes, role } = &actor.grant;
+    let scopes = scopes.as_ref().map(ToString::to_string);
+    let role = role.map(Role::as_str);
+    for part in [project.as_deref(), function.as_deref(), scopes.as_deref(), role, actor.about.as_deref()] {
+        add(part.unwrap_or_default().as_bytes());
+    }
+    let ours = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("af-")
+            || [CONTENT_TYPE.as_str(), "x-project-id", "x-organization-id"].contains(&name)
+    };
     for (name, value) in parts.headers.iter().filter(|(name, _)| ours(name)) {
         add(name.as_str().as_bytes());
         add(value.as_bytes());
@@ -101,7 +121,8 @@ async fn remember(state: &State, working: Working, response: Response) -> Respon
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     // Not what goes on and on.
     let whole = kind.as_deref().is_none_or(|kind| kind.starts_with("application/"));
-    if !response.status().is_success() || !whole {
+    let undone = response.extensions().get::<Undone>().is_some();
+    if !response.status().is_success() || !whole || undone {
         tell(idempotency::finish(state, working, None).await);
         return response;
     }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::problem::{Failure, Json, ProblemDocument};
 use crate::app::State;
 use crate::domain::sessions::{self, Algorithm, Wanted};
-use crate::domain::{Actor, Call, Error, signing_keys, tokens};
+use crate::domain::{Actor, Error, signing_keys, tokens};
 
 /// For so long others may keep the public keys, seconds: half the time that a new one is published before it signs.
 const KEYS_KEPT: &str = "public, max-age=300";
@@ -138,11 +138,10 @@ pub(super) async fn exchange(
     responses((status = 200, body = Validity), (status = 400, body = ProblemDocument)))]
 pub(super) async fn validate(
     Shared(state): Shared<Arc<State>>,
-    call: Call,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<axum::Json<Validity>, Failure> {
-    answer(&state, &call, &headers, &body).await
+    answer(&state, &headers, &body).await
 }
 
 /// As `/tokens/validate`.
@@ -151,11 +150,10 @@ pub(super) async fn validate(
     responses((status = 200, body = Validity), (status = 400, body = ProblemDocument)))]
 pub(super) async fn validate_at_api(
     Shared(state): Shared<Arc<State>>,
-    call: Call,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<axum::Json<Validity>, Failure> {
-    answer(&state, &call, &headers, &body).await
+    answer(&state, &headers, &body).await
 }
 
 /// The public keys that short-lived tokens of this platform are signed with.
@@ -166,23 +164,14 @@ pub(super) async fn jwks(Shared(state): Shared<Arc<State>>) -> Result<Response, 
     Ok(([(CACHE_CONTROL, KEYS_KEPT)], axum::Json(keys)).into_response())
 }
 
-async fn answer(
-    state: &State,
-    call: &Call,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<axum::Json<Validity>, Failure> {
+async fn answer(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<axum::Json<Validity>, Failure> {
     let token = shown(headers, body).ok_or_else(|| {
         Error::invalid("invalid_request", "send the token as {\"token\": \"…\"}, or as token=… in a form")
     })?;
     match tokens::inspect(state, &token).await {
         Ok((actor, expires_at)) => Ok(axum::Json(Validity::of(actor, expires_at))),
-        Err(Error::Unauthenticated) => {
-            if let Some(address) = call.address {
-                state.rates.failed(address).await?;
-            }
-            Ok(axum::Json(Validity::default()))
-        }
+        // It was shown to whoever asks, by somebody else: it does not count against their address.
+        Err(Error::Unauthenticated) => Ok(axum::Json(Validity::default())),
         Err(error) => Err(error.into()),
     }
 }

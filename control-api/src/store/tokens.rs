@@ -30,6 +30,10 @@ pub struct TokenRow {
     pub last_used_at: Option<i64>,
     /// Milliseconds.
     pub created_at: i64,
+    /// How often it got another secret.
+    pub rotations: i64,
+    /// Until when the secret before works, milliseconds.
+    pub previous_until: Option<i64>,
 }
 
 /// A token to be stored.
@@ -42,22 +46,29 @@ pub struct NewToken<'a> {
 
 const COLUMNS: &str =
     "id, user_id, name, masked, project_id, function_id, scopes, role, expires_at, last_used_at,
-    created_at";
+    created_at, rotations, previous_until";
 
 impl Store {
-    /// The token with this secret, or with this one before it was rotated.
+    /// The token with this secret, or with this one before it was rotated; and how often it had been rotated when it got it.
     pub(crate) async fn token_by_hash(
         &self,
         hash: &[u8; 32],
         now: i64,
-    ) -> Result<Option<TokenRow>, StoreError> {
+    ) -> Result<Option<(TokenRow, i64)>, StoreError> {
+        #[derive(sqlx::FromRow)]
+        struct Found {
+            #[sqlx(flatten)]
+            row: TokenRow,
+            found_rotations: i64,
+        }
         // Each half by its index.
         let query = format!(
-            "select {COLUMNS} from tokens where hash = $1
-             union all select {COLUMNS} from tokens where previous_hash = $1 and previous_until > $2"
+            "select {COLUMNS}, rotations as found_rotations from tokens where hash = $1
+             union all select {COLUMNS}, rotations - 1 as found_rotations from tokens where previous_hash = $1 and previous_until > $2"
         );
         let query = sql::query_as(AssertSqlSafe(query)).bind(hash.as_slice()).bind(now);
-        Ok(query.fetch_optional(&self.reader).await?)
+        let found: Option<Found> = query.fetch_optional(&self.reader).await?;
+        Ok(found.map(|found| (found.row, found.found_rotations)))
     }
 
     /// A user's own tokens.
@@ -148,7 +159,8 @@ pub(crate) async fn rotate(
     overlap_end: i64,
 ) -> Result<(), StoreError> {
     let query =
-        "update tokens set previous_hash = hash, previous_until = $4, hash = $2, masked = $3 where id = $1";
+        "update tokens set previous_hash = hash, previous_until = $4, hash = $2, masked = $3, rotations = rotations + 1
+        where id = $1";
     let update = sql::query(query).bind(id).bind(hash.as_slice()).bind(masked).bind(overlap_end);
     update.execute(db).await?;
     Ok(())

@@ -20,8 +20,9 @@ impl Store {
         Ok(sql::query_as(query).bind(id).fetch_optional(&self.reader).await?)
     }
 
+    /// The one that the first start made.
     pub(crate) async fn first_user(&self) -> Result<Option<UserRow>, StoreError> {
-        let query = "select id, name, email from users order by id limit 1";
+        let query = "select id, name, email from users where operator = 1";
         Ok(sql::query_as(query).fetch_optional(&self.reader).await?)
     }
 }
@@ -35,5 +36,17 @@ pub(crate) async fn insert(
 ) -> Result<(), StoreError> {
     let query = "insert into users (id, name, email, created_at) values ($1, $2, $3, $4)";
     sql::query(query).bind(id).bind(name).bind(email).bind(now).execute(db).await?;
+    Ok(())
+}
+
+/// Whether there is the user that the first start made.
+pub(crate) async fn has_operator(db: &mut Connection) -> Result<bool, StoreError> {
+    let query = "select count(*) from users where operator = 1";
+    Ok(sql::query_scalar::<i64>(query).fetch_one(db).await? > 0)
+}
+
+/// Says that a user is the one that the first start made.
+pub(crate) async fn make_operator(db: &mut Connection, id: &str) -> Result<(), StoreError> {
+    sql::query("update users set operator = 1 where id = $1").bind(id).execute(db).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod postgres;
 pub mod redis;
 pub mod socket;
 pub mod statements;
+pub mod upload;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -326,6 +327,11 @@ impl Served {
     /// A WebSocket to a path, in the protocol of GraphQL.
     pub async fn socket(&self, path: &str) -> socket::Socket {
         socket::Socket::open(self.url.strip_prefix("http://").unwrap(), path).await
+    }
+
+    /// A POST of a CAR, of which the first half is sent.
+    pub async fn begin_upload(&self, path: &str, token: &str, body: &[u8]) -> upload::Upload {
+        upload::Upload::begin(self.url.strip_prefix("http://").unwrap(), path, token, body).await
     }
 
     /// JSON, with the key of the content that it is about.

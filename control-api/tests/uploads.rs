@@ -1,0 +1,127 @@
+//! Uploads that take their time: whoever is removed meanwhile deploys nothing, and nobody keeps others from it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use af_content::car::{self, Block};
+use af_content::unixfs::{self, Directory, Entry};
+use af_contract::ContentId;
+use serde_json::{Value, json};
+use support::{OWNER, STRANGER, Served};
+
+const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
+
+fn car_of(root: ContentId, blocks: &[Block]) -> Vec<u8> {
+    let mut out = car::encode_header(&[root]);
+    for block in blocks {
+        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
+        out.extend_from_slice(&block.bytes);
+    }
+    out
+}
+
+/// A directory with one file, as a CAR.
+fn directory(text: &[u8]) -> (ContentId, Vec<u8>) {
+    let mut blocks = Vec::new();
+    let mut put = |block: Block| {
+        blocks.push(block);
+        Ok(())
+    };
+    let id = unixfs::import(text, &mut put).unwrap().root;
+    let entry = Entry { name: "index.html".into(), id, size: text.len() as u64 };
+    let root = Directory::write(&[entry], &mut put).unwrap().0;
+    (root, car_of(root, &blocks))
+}
+
+async fn made(served: &Served, token: &str, path: &str, body: Value) -> Value {
+    let (status, made) = served.call("post", path, Some(token), body).await;
+    assert_eq!(status, 201, "{path} {made}");
+    made
+}
+
+/// A new site, and a developer's token and id.
+async fn site(served: &Served) -> (String, String, String, String) {
+    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let project = format!("/v1/projects/{}", projects["data"][0]["id"].as_str().unwrap());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let site =
+        text(&made(served, OWNER, &format!("{project}/sites"), json!({ "name": "hello" })).await["id"]);
+    let invite = format!("{project}/invitations");
+    let code = made(served, OWNER, &invite, json!({ "role": "developer" })).await["code"].clone();
+    let accept = json!({ "code": code, "name": "developer" });
+    let (_, joined) = served.call("post", "/v1/invitations/accept", None, accept).await;
+    (project, site, text(&joined["token"]), text(&joined["userId"]))
+}
+
+async fn whoever_is_removed_while_they_send_deploys_nothing() {
+    let served = Served::start().await;
+    let (project, site, developer, id) = site(&served).await;
+    let (root, car) = directory(b"hello");
+    let path = format!("/v1/sites/{site}/deployments?cid={root}");
+    let (_, token) = served.call("post", "/v1/tokens", Some(&developer), json!({ "name": "ci" })).await;
+    let upload = served.begin_upload(&path, token["token"].as_str().unwrap(), &car).await;
+    let revoke = format!("/v1/tokens/{}", token["id"].as_str().unwrap());
+    assert_eq!(served.call("delete", &revoke, Some(&developer), Value::Null).await.0, 204);
+    assert_eq!(upload.finish().await.0, 401);
+
+    let upload = served.begin_upload(&path, &developer, &car).await;
+    let member = format!("{project}/members/{id}");
+    assert_eq!(served.call("delete", &member, Some(OWNER), Value::Null).await.0, 204);
+    assert_eq!(upload.finish().await.0, 404);
+    let (_, deployments) =
+        served.call("get", &format!("/v1/sites/{site}/deployments"), Some(OWNER), Value::Null).await;
+    assert_eq!(deployments["data"], json!([]));
+    let upload = served.begin_upload(&path, OWNER, &car).await;
+    assert_eq!(upload.finish().await.0, 201);
+}
+
+async fn whoever_is_removed_while_they_send_deploys_no_function() {
+    let served = Served::start().await;
+    let (project, _, developer, id) = site(&served).await;
+    let function = made(&served, OWNER, &format!("{project}/functions"), json!({ "name": "hello" })).await;
+    let component = wat::parse_str(COMPONENT).unwrap();
+    let mut blocks = Vec::new();
+    let keep = |block| {
+        blocks.push(block);
+        Ok(())
+    };
+    let file = unixfs::import(&component[..], keep).unwrap();
+    let path = format!("/v1/functions/{}/deployments", function["id"].as_str().unwrap());
+    let query = format!("{path}?cid={}&blake3={}", file.root, file.blake3);
+    let upload = served.begin_upload(&query, &developer, &car_of(file.root, &blocks)).await;
+    let member = format!("{project}/members/{id}");
+    assert_eq!(served.call("delete", &member, Some(OWNER), Value::Null).await.0, 204);
+    assert_eq!(upload.finish().await.0, 404);
+    let upload = served.begin_upload(&query, OWNER, &car_of(file.root, &blocks)).await;
+    assert_eq!(upload.finish().await.0, 201);
+}
+
+async fn nobody_keeps_all_others_from_deploying() {
+    let served = Served::start().await;
+    let (_, site, ..) = site(&served).await;
+    let (root, car) = directory(b"hello");
+    let path = format!("/v1/sites/{site}/deployments?cid={root}");
+    let slow = [served.begin_upload(&path, OWNER, &car).await, served.begin_upload(&path, OWNER, &car).await];
+    // They have their places soon.
+    let mut status = 201;
+    for _ in 0..100 {
+        if status == 201 {
+            status = served.upload(&path, OWNER, car.clone()).await.0;
+        }
+    }
+    assert_eq!(status, 503);
+    let theirs = made(&served, STRANGER, "/v1/projects/prj_2/sites", json!({ "name": "theirs" })).await;
+    let theirs = format!("/v1/sites/{}/deployments?cid={root}", theirs["id"].as_str().unwrap());
+    assert_eq!(served.upload(&theirs, STRANGER, car.clone()).await.0, 201);
+    for slow in slow {
+        assert_eq!(slow.finish().await.0, 201);
+    }
+    assert_eq!(served.upload(&path, OWNER, car).await.0, 201);
+}
+
+on_both!(
+    whoever_is_removed_while_they_send_deploys_nothing,
+    whoever_is_removed_while_they_send_deploys_no_function,
+    nobody_keeps_all_others_from_deploying,
+);
