@@ -287,7 +287,8 @@ async fn an_edge_tells_what_it_does_and_does_what_it_is_told() {
     // A candidate fails too often, which the edge sees and the control plane is told.
     deploy_to(&home, "bad", "hello-rust");
     deploy(&home, "bad", "hostile", &["--percent", "100", "--min-requests", "3"]);
-    eventually("the rollout is stopped", async || says(&edge, "bad", "/trap").await.1.contains("Hello")).await;
+    eventually("the rollout is stopped", async || says(&edge, "bad", "/trap").await.1.contains("Hello"))
+        .await;
     eventually("the rollout has ended", async || {
         let shown = ok(home.af().args(["functions", "get", "-n", "bad"]));
         shown.contains("ROLLED_BACK") && shown.contains("requests to it failed")

@@ -5,14 +5,15 @@ use af_contract::{Manifest, StoreName};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, blocks, deployments, now};
+use super::{Actor, Error, State, blocks, deployments, now, settings};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
 
 /// Allows a deployment what it wants. It becomes active, unless it was made as a preview or a candidate, or a later one is.
 ///
 /// # Errors
-/// When there is none that the actor may see, the actor may not allow it, or it does not wait.
+/// When there is none that the actor may see, the actor may not allow it, it does not wait, or it would run with settings that the
+/// function has no more.
 pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
     let not_found = || Error::not_found("deployment", id);
     let function = state.store.deployment(id).await?.ok_or_else(not_found)?.function_id;
@@ -33,6 +34,7 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     let row = functions::read(&mut db, &function).await?.ok_or_else(not_found)?;
     let project = row.project_id.clone();
     let revision = if deployment.activates != 0 && is_newer(&mut db, &row, &deployment).await? {
+        settings::check_current(&mut db, &row, &deployment).await?;
         deployments::activate(state, &mut db, row, &deployment).await?
     } else {
         feed::put(&mut db, Kind::Function, &function).await?

@@ -1,7 +1,7 @@
 //! Deployments that may go: all but the newest, and those that a function needs.
 
 use super::sql::{self, Connection};
-use super::{Store, StoreError};
+use super::{Store, StoreError, deployments};
 
 impl Store {
     /// Functions with more than so many deployments, in the order of ids.
@@ -26,7 +26,8 @@ pub(crate) async fn prunable(
     cutoff: i64,
     limit: i64,
 ) -> Result<Vec<(String, i64)>, StoreError> {
-    let query = "select d.id, d.number from deployments d
+    let query = format!(
+        "select d.id, d.number from deployments d
         join functions f on f.id = d.function_id
         left join deployments a on a.id = f.current_deployment_id
         left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
@@ -35,12 +36,14 @@ pub(crate) async fn prunable(
             and (d.widens is null or d.approver_id is not null)
             and (a.id is null or d.id <> a.id)
             and (o.deployment_id is null or d.id <> o.deployment_id)
-            and d.number <> coalesce((select max(p.number) from deployments p where p.function_id = $1
-                and p.number < a.number and (p.widens is null or p.approver_id is not null)), 0)
-        order by d.number limit $4";
+            and d.id <> coalesce({}, '')
+        order by d.number limit $4",
+        deployments::PREVIOUS
+    );
     // The last one that is kept has this many before it.
     let before = keep.saturating_sub(1);
-    let query = sql::query_as(query).bind(function).bind(before).bind(cutoff).bind(limit);
+    let query =
+        sql::query_as(sqlx::AssertSqlSafe(query)).bind(function).bind(before).bind(cutoff).bind(limit);
     Ok(query.fetch_all(db).await?)
 }
 

@@ -1,0 +1,2 @@
+-- When a function began to run it last, milliseconds, in the order of what happened; none: never, or before this was written down.
+alter table deployments add column activated_at bigint;
