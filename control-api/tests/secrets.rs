@@ -413,6 +413,17 @@ async fn a_projects_new_key_changes_no_value() {
     assert_eq!(scene.get(DEPLOYMENTS).await, list);
     scene.rollback(&scene.function).await;
     assert_eq!(scene.told(&scene.function).await, told(&[("SHARED", "s")]));
+
+    let rotate = async || scene.served.call("post", &path, Some(OWNER), json!({})).await.1["code"].clone();
+    assert_eq!(rotate().await, "rotated_recently");
+    let many = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
+        insert into settings (owner_id, name, project_id, secret, sealed, digest, author_id, updated_at)
+        select '{0}', 'N' || i, '{0}', 0, $1, $1, (select id from users where id <> 'usr_2'), 0 from n",
+        scene.project
+    );
+    scene.served.stored.write(&many, b"sealed").await;
+    assert_eq!(rotate().await, "too_many_sealed", "before any of it is looked at");
 }
 
 async fn a_master_key_that_is_lost_for_good_costs_what_it_sealed_and_no_more() {
