@@ -349,6 +349,16 @@ async fn old_deployments_go_and_what_is_needed_stays() {
     assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0, "there are few");
 }
 
+async fn what_nobody_allows_does_not_pile_up() {
+    let scene = Scene::new().await;
+    scene.deploy("").await;
+    for _ in 0..12 {
+        assert_eq!(scene.deploy("&stores=orders").await["approval"], "AWAITING_APPROVAL");
+    }
+    assert_eq!(numbers(&scene).await, [13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 1]);
+    assert_eq!(scene.actions().await[..2], ["deployment.prune", "deployment.create"]);
+}
+
 async fn a_function_has_a_hundred_deployments_and_loses_the_oldest() {
     let scene = Scene::new().await;
     let rows = format!(
@@ -425,6 +435,7 @@ async fn a_status_is_what_edges_report() {
 }
 
 crate::on_both!(
+    what_nobody_allows_does_not_pile_up,
     a_rollback_leads_to_what_was_active_before,
     those_who_wait_to_write_keep_nobody_from_reading,
     a_status_is_what_edges_report,

@@ -68,6 +68,9 @@ pub(super) enum Target<'a> {
     Previous,
 }
 
+/// Deployments of a function that wait for an approval: pruning leaves them alone.
+const WAITING: i64 = 10;
+
 /// Characters of a message: a line or two in a list.
 const MESSAGE: usize = 500;
 
@@ -159,6 +162,13 @@ pub async fn create(
 
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
+    if let Some(build) = &wanted.id {
+        let of_here = (build.as_str(), state.builds.server());
+        if !store::builds::finish(&mut db, of_here, "BUILT", None, now()).await? {
+            let detail = "the build was given up before its end; deploy it again";
+            return Err(Error::conflict("deployment_interrupted", detail));
+        }
+    }
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
@@ -169,15 +179,15 @@ pub async fn create(
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
     let terms = Terms { widens, approver, activates: !preview && share.is_none() };
     let deployment = insert(&mut db, &function, &manifest, block.id, about, terms).await?;
-    if let Some(build) = &build {
-        store::builds::finish(&mut db, build, "BUILT", None, now()).await?;
-    }
     store::settings::insert(&mut db, &deployment.id, sealed.values()).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
     }
     audit::write(&mut db, actor, Event::project("deployment.create", &deployment.id, &function.project_id))
         .await?;
+    if deployment.is_waiting() {
+        drop_waiting(&mut db, actor, &function).await?;
+    }
     let revision = match share {
         _ if deployment.is_waiting() => feed::put(&mut db, Kind::Function, &function.id).await?,
         Some(share) => {
@@ -191,6 +201,15 @@ pub async fn create(
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
     seen(state, deployment).await
+}
+
+/// What waits and nobody allows does not pile up: the oldest go.
+async fn drop_waiting(db: &mut Connection, actor: &Actor, function: &FunctionRow) -> Result<(), Error> {
+    for id in store::pruning::waiting(db, &function.id, WAITING).await? {
+        store::pruning::delete(db, &id).await?;
+        audit::write(db, actor, Event::project("deployment.prune", &id, &function.project_id)).await?;
+    }
+    Ok(())
 }
 
 /// The same deployment as it is after what was committed.

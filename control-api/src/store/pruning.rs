@@ -47,6 +47,26 @@ pub(crate) async fn prunable(
     Ok(query.fetch_all(db).await?)
 }
 
+/// Ids of a function's deployments that wait for an approval, beyond the newest `keep`.
+pub(crate) async fn waiting(
+    db: &mut Connection,
+    function: &str,
+    keep: i64,
+) -> Result<Vec<String>, StoreError> {
+    let query = "select d.id from deployments d
+        join functions f on f.id = d.function_id
+        left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
+        where d.function_id = $1 and d.widens is not null and d.approver_id is null
+            and d.number < (select number from deployments where function_id = $1
+                and widens is not null and approver_id is null order by number desc limit 1 offset $2)
+            and (f.current_deployment_id is null or d.id <> f.current_deployment_id)
+            and (o.deployment_id is null or d.id <> o.deployment_id)
+        order by d.number limit 100";
+    // The last one that is kept has this many before it.
+    let before = keep.saturating_sub(1);
+    Ok(sql::query_scalar(query).bind(function).bind(before).fetch_all(db).await?)
+}
+
 /// Forgets a deployment, its settings and its key. Its blocks go with the next sweep, if nothing else needs them.
 pub(crate) async fn delete(db: &mut Connection, deployment: &str) -> Result<(), StoreError> {
     sql::query("delete from builds where id = $1").bind(deployment).execute(&mut *db).await?;
