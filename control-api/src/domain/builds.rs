@@ -170,7 +170,7 @@ fn leased() -> i64 {
 /// failed for a reason that the row tells.
 ///
 /// # Errors
-/// When there is no function that the actor may see, the project has no such content and nobody else has, or it is refused.
+/// When there is no function that the actor may see, neither the project nor the sources have such content, or it is refused.
 pub async fn trigger(
     state: &Arc<State>,
     actor: &Actor,

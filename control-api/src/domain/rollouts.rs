@@ -40,9 +40,8 @@ pub async fn get(state: &State, actor: &Actor, function: &str) -> Result<Rollout
 /// Begins to roll a deployment out, or changes who gets the one that is being rolled out.
 ///
 /// # Errors
-/// When there is no function that the actor may see, no such deployment of it, it is the active one, or another one is
-/// being rolled out,
-/// or an edge has stopped this one and it is not said that it is to begin again.
+/// When there is no function that the actor may see, no such deployment of it, it is the active one, another one is being
+/// rolled out, or an edge has stopped this one and it is not said that it is to begin again.
 pub async fn put(
     state: &State,
     actor: &Actor,
