@@ -151,7 +151,10 @@ async fn a_candidate_that_crashes_is_stopped_at_once_and_its_rollout_ends() {
     let shown = functions(&home, &["deployments", "-n", "hello"]);
     assert!(shown.contains("no: 7 of 7 requests"), "{shown}");
 
-    functions(&home, &["rollout", "hello", "2", "--percent", "100", "--max-errors", "100"]);
+    let begin = ["rollout", "hello", "2", "--percent", "100", "--max-errors", "100"];
+    let (_, why) = refused(home.af().arg("functions").args(begin));
+    assert!(why.contains("[rollout_stopped,"), "{why}");
+    functions(&home, &[&begin[..], &["--again"]].concat());
     for request in 0..30 {
         assert_eq!(status().await, 500, "whoever wants it has it: {request}");
     }

@@ -39,4 +39,59 @@ async fn only_builds_of_servers_that_died_are_ended() {
     watching.abort();
 }
 
-on_both! { only_builds_of_servers_that_died_are_ended }
+/// JavaScript that is stored, and a function to deploy it to. This server has no build, so its row says that it failed.
+async fn triggered(served: &Served, name: &str) -> Value {
+    let form = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"function.js\"\r\n\r\nexport const main = () => 'hello';\r\n--x--\r\n";
+    let kind = "multipart/form-data; boundary=x";
+    let (_, stored) = served.upload_as("/upload/private", OWNER, kind, form.into()).await;
+    let make = format!("mutation {{ createFleekFunction(data: {{ name: \"{name}\" }}) {{ id }} }}");
+    let (_, made) = served.call("post", "/graphql", Some(OWNER), json!({ "query": make })).await;
+    let trigger = "mutation($where: TriggerFleekFunctionDeploymentWhereInput!) {
+        triggerFleekFunctionDeployment(where: $where, data: {}) { id } }";
+    let wanted = json!({ "functionId": made["data"]["createFleekFunction"]["id"], "cid": stored["cid"] });
+    let asked = json!({ "query": trigger, "variables": { "where": wanted } });
+    served.call("post", "/graphql", Some(OWNER), asked).await.1
+}
+
+async fn a_build_that_nothing_is_at_is_ended_also_by_its_own_server() {
+    let served = Served::start().await;
+    let made = triggered(&served, "one").await;
+    let id = made["data"]["triggerFleekFunctionDeployment"]["id"].as_str().unwrap();
+    // As if its end could not have been written down.
+    let lost = "update builds set status = 'DEPLOYING', reason = null, leased_until = 1";
+    served.stored.script(lost).await;
+    let status = async || {
+        let query = "select id, cast(status as bytea) from builds";
+        let query = if served.stored.is_postgres() {
+            query.replace("cast(status as bytea)", "convert_to(status, 'UTF8')")
+        } else {
+            query.replace("bytea", "blob")
+        };
+        let rows = served.stored.rows(&query).await;
+        assert_eq!(rows[0].0, id);
+        String::from_utf8(rows[0].1.clone()).unwrap()
+    };
+    assert_eq!(status().await, "DEPLOYING");
+    let control = served.control.clone();
+    let watching = tokio::spawn(async move { control.watch_builds(std::future::pending()).await });
+    let ended = async { while status().await == "DEPLOYING" {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.expect("nobody ended it");
+    assert_eq!(status().await, "FAILED");
+    watching.abort();
+}
+
+async fn a_project_has_two_builds_at_a_time() {
+    let served = Served::start().await;
+    for name in ["one", "two"] {
+        triggered(&served, name).await;
+    }
+    served.stored.script("update builds set status = 'DEPLOYING', leased_until = 9000000000000").await;
+    let refused = triggered(&served, "three").await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "too_many_builds", "{refused}");
+}
+
+on_both! {
+    only_builds_of_servers_that_died_are_ended,
+    a_build_that_nothing_is_at_is_ended_also_by_its_own_server,
+    a_project_has_two_builds_at_a_time,
+}

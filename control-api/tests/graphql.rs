@@ -233,10 +233,13 @@ async fn what_is_no_component_fails_with_a_reason() {
     )
     .await
     .1;
-    let theirs =
-        json!({ "where": { "functionId": theirs["data"]["createFleekFunction"]["id"], "cid": cid } });
-    let (_, refused) = ask(&served, Some(STRANGER), trigger, theirs).await;
-    assert_eq!(refused["errors"][0]["extensions"]["name"], "PinNotFoundError", "{refused}");
+    let theirs = &theirs["data"]["createFleekFunction"]["id"];
+    // Nor can it be told from what is nowhere.
+    for cid in [cid, json!("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e")] {
+        let wanted = json!({ "where": { "functionId": theirs, "cid": cid } });
+        let (_, refused) = ask(&served, Some(STRANGER), trigger, wanted).await;
+        assert_eq!(refused["errors"][0]["extensions"]["code"], "content_source_missing", "{refused}");
+    }
     let sgx = json!({ "where": variables["where"], "data": { "sgx": true } });
     let (_, refused) = ask(&served, Some(OWNER), trigger, sgx).await;
     assert_eq!(refused["errors"][0]["extensions"]["code"], "sgx_unavailable");

@@ -214,7 +214,7 @@ async fn what_widens_waits_for_somebody_who_may_allow_it() {
     assert_eq!(scene.served.call("post", &approve, Some(OWNER), json!({})).await.0, 200);
     assert_eq!(json!(scene.told().await.deployment.unwrap().id), newest["id"], "a later one is active");
     let (_, back) = scene.call("post", "/rollback", json!({})).await;
-    assert_eq!(back["id"], more["id"], "what still waits is passed over");
+    assert_eq!(back["id"], same["id"], "what it ran, not what was only allowed, or still waits");
 }
 
 async fn what_is_promoted_later_is_compared_with_what_is_active_then() {
@@ -320,11 +320,55 @@ async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
     assert_eq!(scene.actions().await[0], "deployment.roll_back");
     scene.stopped(&failure).await;
     assert_eq!(scene.actions().await[1], "deployment.create", "it is told once");
-    let (_, anew) = scene.call("put", "/rollout", share(&second, 1)).await;
+    assert_eq!(scene.code("put", "/rollout", share(&second, 60)).await, "rollout_stopped");
+    assert!(scene.told().await.rollout.is_none());
+    let again = json!({ "deployment": second["id"], "percent": 1, "again": true });
+    let (_, anew) = scene.call("put", "/rollout", again).await;
     assert_ne!(anew["id"], ended["id"]);
-    assert_eq!((&anew["maxErrors"], &anew["minRequests"]), (&json!(10), &json!(20)));
+    assert_eq!((&anew["maxErrors"], &anew["minRequests"]), (&json!(5), &json!(7)), "as before");
     let wrong = json!({ "deployment": second["id"], "percent": 1, "maxErrors": 101 });
     assert_eq!(scene.code("put", "/rollout", wrong).await, "invalid_percent");
+}
+
+async fn a_rollback_leads_to_what_was_active_before() {
+    let scene = Scene::new().await;
+    let back = async || {
+        let (status, said) = scene.call("post", "/rollback", json!({})).await;
+        if status == 200 { said["number"].clone() } else { said["code"].clone() }
+    };
+    scene.deploy("").await;
+    scene.deploy("&preview=true").await;
+    assert_eq!(back().await, "nothing_to_roll_back_to");
+    scene.deploy("").await;
+    scene.deploy("&percent=5").await;
+    assert_eq!(back().await, 1, "neither the preview nor the candidate");
+    scene.deploy("").await;
+    assert_eq!(back().await, 1, "not the one that was left");
+    assert_eq!(back().await, 5, "and forth");
+
+    // From before this was written down: by numbers, until something becomes active.
+    scene.served.stored.script("update deployments set activated_at = null").await;
+    assert_eq!(back().await, 4);
+    assert_eq!(back().await, 5);
+    scene.served.stored.script("update deployments set activated_at = null").await;
+    scene.deploy("").await;
+    assert_eq!(back().await, 5, "known to have been active by then");
+}
+
+async fn those_who_wait_to_write_keep_nobody_from_reading() {
+    let scene = Scene::new().await;
+    scene.deploy("").await;
+    let (path, secrets) = (scene.path(""), scene.path("/secrets"));
+    let calls = (0..60).map(async |place| {
+        let (path, body) = match place % 10 {
+            0 => (&secrets, json!({ "values": { "KEY": place.to_string() } })),
+            _ => (&path, json!({ "name": format!("hello-{place}") })),
+        };
+        scene.served.call("patch", path, Some(OWNER), body).await
+    });
+    for (status, said) in futures::future::join_all(calls).await {
+        assert_eq!(status, 200, "{said}");
+    }
 }
 
 /// Numbers of the deployments that there are, newest first.
@@ -363,10 +407,20 @@ async fn old_deployments_go_and_what_is_needed_stays() {
     assert_eq!(back["number"], 2);
     let (_, promoted) = scene.call("post", "/promote", json!({ "deployment": candidate["id"] })).await;
     assert_eq!(promoted["number"], 5);
-    assert_eq!(prune(json!({ "keep": 1 })).await, [2, 7]);
+    assert_eq!(prune(json!({ "keep": 1 })).await, [3, 7], "2 was active before");
     let next = scene.deploy("").await;
     assert_eq!(next["number"], 9, "numbers are not given again");
     assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0, "there are few");
+}
+
+async fn what_nobody_allows_does_not_pile_up() {
+    let scene = Scene::new().await;
+    scene.deploy("").await;
+    for _ in 0..12 {
+        assert_eq!(scene.deploy("&stores=orders").await["approval"], "AWAITING_APPROVAL");
+    }
+    assert_eq!(numbers(&scene).await, [13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 1]);
+    assert_eq!(scene.actions().await[..2], ["deployment.prune", "deployment.create"]);
 }
 
 async fn a_function_has_a_hundred_deployments_and_loses_the_oldest() {
@@ -445,6 +499,9 @@ async fn a_status_is_what_edges_report() {
 }
 
 crate::on_both!(
+    what_nobody_allows_does_not_pile_up,
+    a_rollback_leads_to_what_was_active_before,
+    those_who_wait_to_write_keep_nobody_from_reading,
     a_status_is_what_edges_report,
     old_deployments_go_and_what_is_needed_stays,
     a_function_has_a_hundred_deployments_and_loses_the_oldest,

@@ -178,6 +178,62 @@ async fn a_change_is_a_deployment_and_rolls_back_with_it() {
     assert_eq!((status, &said["code"]), (404, &json!("not_found")));
 }
 
+async fn a_rollback_shows_no_secret_and_is_written_down() {
+    let scene = Scene::new().await;
+    scene.deploy(&scene.function).await;
+    scene.change(FUNCTION_SETTINGS, json!({ "MODE": "fast", "GONE": "g" })).await;
+    scene.change(FUNCTION_SETTINGS, json!({ "MODE": null, "GONE": null })).await;
+    scene.change(FUNCTION_SECRETS, json!({ "MODE": "hidden", "LATER": "l" })).await;
+    let path = format!("/v1/functions/{}/rollback", scene.function);
+    let list = scene.get(DEPLOYMENTS).await;
+    let body = json!({ "deployment": list["data"][2]["id"] });
+    assert_eq!(scene.served.call("post", &path, Some(OWNER), body).await.0, 200);
+    assert_eq!(scene.told(&scene.function).await, told(&[("GONE", "g"), ("MODE", "fast")]));
+    assert_eq!(names(&scene.get(FUNCTION_SECRETS).await), ["MODE"], "it is one by now");
+    assert_eq!(names(&scene.get(FUNCTION_SETTINGS).await), ["GONE"]);
+    let audit = scene.get("/v1/projects/{project}/audit").await;
+    let entries = audit["data"].as_array().unwrap()[..4].iter();
+    let mut entries: Vec<_> = entries.map(|entry| entry["action"].as_str().unwrap()).collect();
+    entries.sort_unstable();
+    assert_eq!(entries, ["deployment.rollback", "secret.set", "secret.unset", "setting.set"]);
+}
+
+async fn a_promotion_brings_no_replaced_secret_back() {
+    let scene = Scene::new().await;
+    let function = &scene.function;
+    scene.deploy(function).await;
+    scene.change(FUNCTION_SECRETS, json!({ "KEY": "old" })).await;
+    let (status, preview) =
+        scene.deploy_as(OWNER, function, "&preview=true", &json!({ "ITS_OWN": "p" })).await;
+    assert_eq!(status, 201, "{preview}");
+    let (status, said) = scene.deploy_as(OWNER, function, "&percent=5", &json!({ "KEY": "new" })).await;
+    assert_eq!(status, 201, "{said}");
+    let path = format!("/v1/functions/{function}/promote");
+    let body = json!({ "deployment": preview["id"] });
+    assert_eq!(scene.served.call("post", &path, Some(OWNER), body).await.0, 200);
+    assert_eq!(scene.told(function).await, told(&[("ITS_OWN", "p"), ("KEY", "old")]), "as it was made");
+    scene.deploy(function).await;
+    assert_eq!(scene.told(function).await, told(&[("ITS_OWN", "p"), ("KEY", "new")]));
+}
+
+async fn what_is_allowed_runs_with_no_old_secret() {
+    let scene = Scene::new().await;
+    let deploy = async |value: &str| {
+        scene.deploy_as(OWNER, &scene.function, "&stores=orders", &json!({ "KEY": value })).await.1
+    };
+    scene.deploy(&scene.function).await;
+    let (one, two) = (deploy("one").await, deploy("two").await);
+    let approve = async |deployment: &Value| {
+        let path = format!("/v1/deployments/{}/approve", deployment["id"].as_str().unwrap());
+        scene.served.call("post", &path, Some(OWNER), json!({})).await
+    };
+    let (status, refused) = approve(&one).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("settings_changed")), "{refused}");
+    assert!(scene.told(&scene.function).await.is_empty());
+    assert_eq!(approve(&two).await.0, 200);
+    assert_eq!(scene.told(&scene.function).await, told(&[("KEY", "two")]));
+}
+
 async fn functions_inherit_from_their_project_and_may_have_their_own() {
     let scene = Scene::new().await;
     let other = scene.create("other").await;
@@ -277,6 +333,9 @@ async fn too_much_is_refused_as_a_whole() {
     {
         assert_eq!(scene.tried(FUNCTION_SECRETS, values).await.1["code"], "invalid_settings");
     }
+    let many: Value = (0..257).map(|number| (format!("N{number}"), Value::Null)).collect();
+    let (status, said) = scene.tried(FUNCTION_SECRETS, many).await;
+    assert_eq!((status, &said["code"]), (400, &json!("invalid_settings")), "before it is looked for: {said}");
     assert_eq!(scene.get(DEPLOYMENTS).await["data"].as_array().unwrap().len(), 2);
 }
 
@@ -354,6 +413,17 @@ async fn a_projects_new_key_changes_no_value() {
     assert_eq!(scene.get(DEPLOYMENTS).await, list);
     scene.rollback(&scene.function).await;
     assert_eq!(scene.told(&scene.function).await, told(&[("SHARED", "s")]));
+
+    let rotate = async || scene.served.call("post", &path, Some(OWNER), json!({})).await.1["code"].clone();
+    assert_eq!(rotate().await, "rotated_recently");
+    let many = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
+        insert into settings (owner_id, name, project_id, secret, sealed, digest, author_id, updated_at)
+        select '{0}', 'N' || i, '{0}', 0, $1, $1, (select id from users where id <> 'usr_2'), 0 from n",
+        scene.project
+    );
+    scene.served.stored.write(&many, b"sealed").await;
+    assert_eq!(rotate().await, "too_many_sealed", "before any of it is looked at");
 }
 
 async fn a_master_key_that_is_lost_for_good_costs_what_it_sealed_and_no_more() {
@@ -452,6 +522,25 @@ async fn a_rotation_may_be_cut_off_at_any_point() {
     assert_eq!(scene.told(&scene.function).await, told(&[("KEY", VALUE), ("OTHER", "last")]));
 }
 
+async fn a_rotation_that_cannot_end_keeps_no_server_from_starting() {
+    let scene = Scene::new().await;
+    scene.deploy(&scene.function).await;
+    scene.change(FUNCTION_SECRETS, json!({ "KEY": VALUE })).await;
+    let (_, other) =
+        scene.served.call("post", "/v1/projects", Some(OWNER), json!({ "name": "rotten" })).await;
+    let other = other["id"].as_str().unwrap();
+    scene.change(&format!("/v1/projects/{other}/secrets"), json!({ "KEY": "k" })).await;
+    let key = MasterKey::File(scene.served.dir().join("master.key"));
+    drop(Rotation::begin(&scene.served.stored.database, &key).await.unwrap());
+    let rotten = format!("update project_keys set sealed = $1 where project_id = '{other}'");
+    scene.served.stored.write(&rotten, b"rotten").await;
+    let scene = scene.restart().await;
+    assert!(scene.served.dir().join("master.key.next").exists(), "both stay");
+    assert_eq!(scene.told(&scene.function).await["KEY"], VALUE);
+    scene.change(FUNCTION_SECRETS, json!({ "KEY": "next" })).await;
+    assert_eq!(scene.told(&scene.function).await["KEY"], "next");
+}
+
 async fn a_key_that_is_given_is_rotated_with_both() {
     let scene = with_many_keys().await;
     let file = std::fs::read(scene.served.dir().join("master.key")).unwrap();
@@ -484,6 +573,10 @@ async fn a_key_that_is_given_is_rotated_with_both() {
 }
 
 crate::on_both!(
+    a_rollback_shows_no_secret_and_is_written_down,
+    a_promotion_brings_no_replaced_secret_back,
+    what_is_allowed_runs_with_no_old_secret,
+    a_rotation_that_cannot_end_keeps_no_server_from_starting,
     a_change_is_a_deployment_and_rolls_back_with_it,
     functions_inherit_from_their_project_and_may_have_their_own,
     settings_are_shown_and_secrets_stay_secret,

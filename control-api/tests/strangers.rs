@@ -5,6 +5,7 @@
 
 mod support;
 
+use af_contract::ContentId;
 use af_control_api::rest;
 use serde_json::{Map, Value, json};
 use support::{OWNER, STRANGER, Served};
@@ -246,6 +247,31 @@ async fn members_of_other_projects_find_nothing_and_cannot_tell_that_it_is_there
     }
 }
 
+/// A directory with one file: of these bytes, or one that is elsewhere. Its CID, its CAR, and the file's CID.
+fn directory(
+    name: &str,
+    bytes: Option<&[u8]>,
+    elsewhere: Option<ContentId>,
+) -> (ContentId, Vec<u8>, ContentId) {
+    let mut blocks = Vec::new();
+    let mut keep = |block| {
+        blocks.push(block);
+        Ok(())
+    };
+    let id = match bytes {
+        Some(bytes) => af_content::unixfs::import(bytes, &mut keep).unwrap().root,
+        None => elsewhere.unwrap(),
+    };
+    let entry = af_content::unixfs::Entry { name: name.into(), id, size: 12 };
+    let (root, _) = af_content::unixfs::Directory::write(&[entry], &mut keep).unwrap();
+    let mut car = af_content::car::encode_header(&[root]);
+    for block in &blocks {
+        car.extend(af_content::car::encode_block_prefix(&block.id, block.bytes.len()));
+        car.extend_from_slice(&block.bytes);
+    }
+    (root, car, id)
+}
+
 async fn what_is_only_here_is_deployed_by_nobody_for_knowing_its_cid() {
     let served = Served::start().await;
     let real = everything(&served).await;
@@ -286,6 +312,24 @@ async fn what_is_only_here_is_deployed_by_nobody_for_knowing_its_cid() {
     assert_eq!(status, 200, "{said}");
     assert_eq!(fetch(&site, &wrapped.to_string(), "").await, not_there);
     assert_eq!(fetch(&function, nothing, &format!("&assets={wrapped}")).await, not_there);
+
+    // Nor what is only within a deployment of theirs, which is in no list.
+    let (deployed, car, inner) = directory("within", Some(b"theirs alone"), None);
+    let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let owners = format!("/v1/projects/{}", page["data"][0]["id"].as_str().unwrap());
+    let named = json!({ "name": "inner" });
+    let (_, made) = served.call("post", &format!("{owners}/sites"), Some(OWNER), named).await;
+    let theirs = format!("/v1/sites/{}/deployments", made["id"].as_str().unwrap());
+    let (status, said) = served.upload(&format!("{theirs}?cid={deployed}"), OWNER, car).await;
+    assert_eq!(status, 201, "{said}");
+    let (wrapped, car, _) = directory("stolen", None, Some(inner));
+    let blocks = format!("{root}/storage/blocks");
+    assert_eq!(served.upload(&blocks, STRANGER, car.clone()).await.0, 200);
+    assert_eq!(fetch(&site, &wrapped.to_string(), "").await, not_there);
+    assert_eq!(served.upload(&format!("{owners}/storage/blocks"), OWNER, car).await.0, 200);
+    let (status, said) =
+        served.upload(&format!("{theirs}?cid={wrapped}&fetch=true"), OWNER, Vec::new()).await;
+    assert_eq!(status, 201, "under what the project has deployed: {said}");
 
     // Whose it is may.
     let owners = format!("/v1/functions/{}/deployments?cid={cid}&fetch=true", of(&real, "function").unwrap());

@@ -44,6 +44,9 @@ pub struct Rollout {
     pub sticky: Option<Sticky>,
     #[command(flatten)]
     pub guard: Guard,
+    /// Also if an edge has stopped the rollout of this deployment: it begins anew, with what it had
+    #[arg(long)]
+    pub again: bool,
 }
 
 #[derive(Debug, Options)]

@@ -20,6 +20,7 @@ pub async fn rollout(api: &Api, options: Rollout, output: &Output) -> anyhow::Re
         "sticky": options.sticky.map(|sticky| sticky.to_string()),
         "maxErrors": options.guard.max_errors,
         "minRequests": options.guard.min_requests,
+        "again": options.again,
     });
     let rollout = api.send(Method::PUT, &path(&function, "rollout"), &body).await?;
     let url = text(&function, "invokeUrl");

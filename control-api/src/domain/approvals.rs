@@ -5,7 +5,7 @@ use af_contract::{ContentId, Manifest, StoreName};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, blocks, deployments, now};
+use super::{Actor, Error, State, blocks, deployments, now, settings};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
 
@@ -13,7 +13,8 @@ use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deploymen
 /// One that did not, but may do more than the deployment that is active now, can be promoted then.
 ///
 /// # Errors
-/// When there is none that the actor may see, the actor may not allow it, or it needs no approval.
+/// When there is none that the actor may see, the actor may not allow it, it needs no approval, or it would run with settings that the
+/// function has no more.
 pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
     let not_found = || Error::not_found("deployment", id);
     let function = state.store.deployment(id).await?.ok_or_else(not_found)?.function_id;
@@ -41,6 +42,7 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     store::approve(&mut db, &deployment, now()).await?;
     let project = row.project_id.clone();
     let revision = if waited && deployment.activates != 0 && is_newer(&mut db, &row, &deployment).await? {
+        settings::check_current(&mut db, &row, &deployment).await?;
         deployments::activate(state, &mut db, row, &deployment).await?
     } else {
         feed::put(&mut db, Kind::Function, &function).await?

@@ -2,7 +2,7 @@
 //! built, where this server can build it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use af_content::unixfs;
@@ -27,6 +27,9 @@ const AT_ONCE: usize = 1;
 /// Builds that wait for that.
 const WAITING: usize = 16;
 
+/// Builds of a project that have not ended: others have their turns, too.
+const OF_PROJECT: i64 = 2;
+
 /// Deployments of a function that are shown with it.
 const NEWEST: i64 = 10;
 
@@ -47,6 +50,8 @@ pub(crate) struct Builds {
     javascript: Option<JavaScriptBuild>,
     turns: Semaphore,
     places: Arc<Semaphore>,
+    /// Ids of those that a task here is at.
+    at_work: Mutex<BTreeSet<String>>,
     changed: watch::Sender<u64>,
 }
 
@@ -87,6 +92,7 @@ impl Builds {
             javascript,
             turns: Semaphore::new(AT_ONCE),
             places: Arc::new(Semaphore::new(WAITING)),
+            at_work: Mutex::default(),
             changed: watch::Sender::new(0),
         }
     }
@@ -98,6 +104,32 @@ impl Builds {
 
     pub(super) fn announce(&self) {
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn at_work(&self) -> Vec<String> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// As long as this is there, this server says of a build that it is at it. Not of one whose task has ended, whatever its row says.
+struct AtWork(Arc<State>, String);
+
+impl AtWork {
+    fn new(state: &Arc<State>, id: &str) -> Self {
+        let mut ids = state.builds.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(id.to_owned());
+        Self(state.clone(), id.to_owned())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let mut ids = self.0.builds.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.remove(&self.1);
     }
 }
 
@@ -123,7 +155,7 @@ pub(crate) async fn watch(state: &State) {
 
 async fn look(state: &State) -> Result<u64, Error> {
     let mut db = state.store.begin().await?;
-    builds::lease(&mut db, &state.builds.server, leased()).await?;
+    builds::lease(&mut db, &state.builds.server, &state.builds.at_work(), leased()).await?;
     let ended = builds::interrupt(&mut db, INTERRUPTED, now()).await?;
     commit(db).await?;
     Ok(ended)
@@ -138,7 +170,7 @@ fn leased() -> i64 {
 /// failed for a reason that the row tells.
 ///
 /// # Errors
-/// When there is no function that the actor may see, the project has no such content and nobody else has, or it is refused.
+/// When there is no function that the actor may see, neither the project nor the sources have such content, or it is refused.
 pub async fn trigger(
     state: &Arc<State>,
     actor: &Actor,
@@ -146,9 +178,6 @@ pub async fn trigger(
     source: Source,
 ) -> Result<DeployedRow, Error> {
     let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
-    for cid in std::iter::once(source.cid).chain(source.assets) {
-        own(state, &row.project_id, &cid).await?;
-    }
     let claim = Claim { cid: source.cid, blake3: source.blake3, assets: source.assets, key: None };
     let made =
         Box::pin(deployments::create(state, actor, function, claim, Wanted::default(), Origin::Sources))
@@ -236,18 +265,6 @@ pub async fn newest_deployed(
     Ok(state.store.newest_deployed(project, functions, NEWEST).await?)
 }
 
-/// Nobody gets what is here for knowing its CID. What is not here, this server's sources may have for everybody.
-async fn own(state: &State, project: &str, cid: &ContentId) -> Result<(), Error> {
-    let text = cid.to_string();
-    let theirs =
-        state.store.pin(project, &text).await?.is_some() || state.store.is_deployed(project, &text).await?;
-    let cid = *cid;
-    if theirs || !blocks::disk(state, move |blocks| blocks.has(&cid)).await? {
-        return Ok(());
-    }
-    Err(Error::not_found("pin", &text))
-}
-
 /// Begins to build source code, or tells why that cannot be.
 async fn start(
     state: &Arc<State>,
@@ -276,12 +293,19 @@ async fn start(
     }
     // It would be built for nothing.
     quotas::deployments(state, &mut db, function).await?;
+    if builds::unfinished(&mut db, &function.project_id).await? >= OF_PROJECT {
+        let detail = format!(
+            "{OF_PROJECT} functions of the project are being built already; wait until one of them has ended"
+        );
+        return Err(Error::conflict("too_many_builds", detail));
+    }
+    let at_work = AtWork::new(state, &row.id);
     builds::insert(&mut db, &row, &state.builds.server, leased()).await?;
     audit::commit(db, actor, Event::project("build.create", &row.id, &function.project_id)).await?;
     if let Some(build) = build {
         let (state, actor, id) = (state.clone(), actor.clone(), row.id.clone());
         tokio::spawn(async move {
-            let _place = place;
+            let (_place, _at_work) = (place, at_work);
             Box::pin(finish(&state, &actor, &build, row, source)).await;
             state.builds.announce();
         });
@@ -305,7 +329,8 @@ async fn finish(state: &State, actor: &Actor, build: &JavaScriptBuild, row: Buil
     };
     let written = async {
         let mut db = state.store.begin().await?;
-        builds::finish(&mut db, &row.id, "FAILED", Some(&reason), now()).await?;
+        let server = &state.builds.server;
+        builds::finish(&mut db, (&row.id, server), "FAILED", Some(&reason), now()).await?;
         commit(db).await
     };
     if let Err(error) = written.await {

@@ -10,13 +10,15 @@ use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::project_keys::internal;
 use super::rollouts::{self, Share};
-use super::settings::{self, Changes, Rows};
+use super::settings::{self, Changes, Going, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{
     Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, quotas, tokens, triggers,
 };
 use crate::store::feed::{self, Kind};
-use crate::store::{self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports};
+use crate::store::{
+    self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports, users,
+};
 
 /// What a deployment is to be besides its code.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +61,17 @@ pub(super) struct Again {
     pub manifest: Block,
     pub revision: u64,
 }
+
+/// What is to become active.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    This(&'a str),
+    Candidate,
+    Previous,
+}
+
+/// Deployments of a function that wait for an approval: pruning leaves them alone.
+const WAITING: i64 = 10;
 
 /// Characters of a message: a line or two in a list.
 const MESSAGE: usize = 500;
@@ -156,6 +169,13 @@ pub async fn create(
     let row = permitted(state, actor, function, &wanted).await?;
     let may_allow = access::may(state, actor, &row, Noun::Approvals.write()).await?;
     let mut db = state.store.begin().await?;
+    if let Some(build) = &wanted.id {
+        let of_here = (build.as_str(), state.builds.server());
+        if !store::builds::finish(&mut db, of_here, "BUILT", None, now()).await? {
+            let detail = "the build was given up before its end; deploy it again";
+            return Err(Error::conflict("deployment_interrupted", detail));
+        }
+    }
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
@@ -165,16 +185,16 @@ pub async fn create(
     // What the author of a first deployment has typed is what they want.
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
     let terms = Terms { widens, approver, activates: !preview && share.is_none() };
-    let deployment = insert(state, &mut db, &function, &manifest, block.id, about, terms).await?;
-    if let Some(build) = &build {
-        store::builds::finish(&mut db, build, "BUILT", None, now()).await?;
-    }
+    let deployment = insert(&mut db, &function, &manifest, block.id, about, terms).await?;
     store::settings::insert(&mut db, &deployment.id, sealed.values()).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
     }
     audit::write(&mut db, actor, Event::project("deployment.create", &deployment.id, &function.project_id))
         .await?;
+    if deployment.is_waiting() {
+        drop_waiting(&mut db, actor, &function).await?;
+    }
     let revision = match share {
         _ if deployment.is_waiting() => feed::put(&mut db, Kind::Function, &function.id).await?,
         Some(share) => {
@@ -200,8 +220,18 @@ async fn permitted(
     let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
     if !wanted.settings.is_empty() {
         access::function(state, actor, function, Noun::Secrets.write()).await?;
+        settings::check_changes(&wanted.settings)?;
     }
     Ok(row)
+}
+
+/// What waits and nobody allows does not pile up: the oldest go.
+async fn drop_waiting(db: &mut Connection, actor: &Actor, function: &FunctionRow) -> Result<(), Error> {
+    for id in store::pruning::waiting(db, &function.id, WAITING).await? {
+        store::pruning::delete(db, &id).await?;
+        audit::write(db, actor, Event::project("deployment.prune", &id, &function.project_id)).await?;
+    }
+    Ok(())
 }
 
 /// The same deployment as it is after what was committed.
@@ -210,23 +240,18 @@ pub(super) async fn seen(state: &State, deployment: DeploymentRow) -> Result<Dep
     Ok(state.store.deployment(&deployment.id).await?.unwrap_or(deployment))
 }
 
-/// Makes an older deployment what the function runs: the given one, or the one before the current.
+/// Makes an older deployment what the function runs: the given one, or what it ran before.
 ///
 /// # Errors
-/// When there is no function that the actor may see, no such deployment of it, or no older one.
+/// When there is no function that the actor may see, no such deployment of it, or it ran none before.
 pub async fn rollback(
     state: &State,
     actor: &Actor,
     function: &str,
     to: Option<&str>,
 ) -> Result<DeploymentRow, Error> {
-    let function_row = access::function(state, actor, function, Noun::Deployments.write()).await?;
-    let current = function_row.current_deployment_id;
-    let target = match to {
-        Some(id) => get(state, actor, id).await?,
-        None => previous(state, function, current.as_deref()).await?,
-    };
-    make_active(state, actor, function, target, "deployment.rollback").await
+    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    make_active(state, actor, function, to.map_or(Target::Previous, Target::This), Going::Back).await
 }
 
 /// Makes a deployment of a function the active one. The actor may do that.
@@ -234,18 +259,27 @@ pub(super) async fn make_active(
     state: &State,
     actor: &Actor,
     function: &str,
-    target: DeploymentRow,
-    action: &'static str,
+    target: Target<'_>,
+    going: Going,
 ) -> Result<DeploymentRow, Error> {
-    if target.function_id != function {
-        return Err(Error::not_found("deployment", &target.id));
-    }
-    approvals::check(&target)?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
+    let target = match target {
+        Target::This(id) => of_function(&mut db, function, id).await?,
+        Target::Candidate => {
+            let candidate = rollouts::candidate(&mut db, function).await?;
+            of_function(&mut db, function, &candidate).await?
+        }
+        Target::Previous => previous(&mut db, &row).await?,
+    };
+    approvals::check(&target)?;
     Box::pin(approvals::check_again(state, &mut db, &row, &target)).await?;
     let project = row.project_id.clone();
-    store::settings::restore(&mut db, &project, function, &target.id).await?;
+    Box::pin(settings::restore(&mut db, actor, &row, &target, going)).await?;
+    let action = match going {
+        Going::Back => "deployment.rollback",
+        Going::Forward => "deployment.promote",
+    };
     let revision = activate(state, &mut db, row, &target).await?;
     audit::commit(db, actor, Event::project(action, &target.id, &project)).await?;
     state.changes.announce(revision);
@@ -262,8 +296,7 @@ pub(super) async fn again(
     message: &str,
 ) -> Result<Again, Error> {
     let current = function.current_deployment_id.as_deref().unwrap_or_default();
-    let current =
-        state.store.deployment(current).await?.ok_or_else(|| Error::not_found("deployment", current))?;
+    let current = of_function(db, &function.id, current).await?;
     let parent = current.manifest()?;
     let bytes = blocks::disk(state, move |store| store.block(&parent)).await?;
     let bytes = bytes.ok_or(FileReadError::Missing(parent))?;
@@ -279,7 +312,7 @@ pub(super) async fn again(
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
-    let deployment = insert(state, db, function, &manifest, block.id, about, terms).await?;
+    let deployment = insert(db, function, &manifest, block.id, about, terms).await?;
     store::settings::insert(db, &deployment.id, settings.values()).await?;
     content_keys::copy(state, db, &function.project_id, &current.id, &deployment.id).await?;
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
@@ -320,16 +353,26 @@ fn stored(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(internal)
 }
 
-async fn previous(state: &State, function: &str, current: Option<&str>) -> Result<DeploymentRow, Error> {
+async fn previous(db: &mut Connection, function: &FunctionRow) -> Result<DeploymentRow, Error> {
     let none = |detail: &str| Error::Conflict { code: "nothing_to_roll_back_to", detail: detail.into() };
-    let current = current.ok_or_else(|| none("the function has no deployment yet"))?;
-    let current =
-        state.store.deployment(current).await?.ok_or_else(|| Error::not_found("deployment", current))?;
-    let older = state.store.deployments_of(function, current.number, PAGE).await?;
-    older
-        .into_iter()
-        .find(|older| !older.is_waiting())
-        .ok_or_else(|| none("the function has no older deployment"))
+    if function.current_deployment_id.is_none() {
+        return Err(none("the function has no deployment yet"));
+    }
+    let previous = deployments::previous(db, &function.id).await?;
+    previous.ok_or_else(|| none("the function has run no other deployment"))
+}
+
+/// A deployment as the transaction sees it.
+///
+/// # Errors
+/// When the function has no such one.
+pub(super) async fn of_function(
+    db: &mut Connection,
+    function: &str,
+    id: &str,
+) -> Result<DeploymentRow, Error> {
+    let found = deployments::read(db, id).await?.filter(|found| found.function_id == function);
+    found.ok_or_else(|| Error::not_found("deployment", id))
 }
 
 /// The function as it is now, and the manifest and settings of its next deployment.
@@ -343,7 +386,7 @@ async fn next(
 ) -> Result<(FunctionRow, Manifest, Rows), Error> {
     let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let parent = match &row.current_deployment_id {
-        Some(id) => state.store.deployment(id).await?.map(|current| current.manifest()).transpose()?,
+        Some(id) => deployments::read(db, id).await?.map(|current| current.manifest()).transpose()?,
         None => None,
     };
     let changes = (wanted.settings, wanted.preview);
@@ -378,7 +421,6 @@ struct Terms {
 }
 
 async fn insert(
-    state: &State,
     db: &mut Connection,
     function: &FunctionRow,
     manifest: &Manifest,
@@ -387,7 +429,7 @@ async fn insert(
     terms: Terms,
 ) -> Result<DeploymentRow, Error> {
     quotas::deployments(state, db, function).await?;
-    let author = state.store.user(&manifest.author).await?;
+    let author = users::read(db, &manifest.author).await?;
     let deployment = DeploymentRow {
         id: about.build.unwrap_or_else(|| id::new("dep")),
         function_id: manifest.function.clone(),
@@ -439,8 +481,8 @@ async fn point(
 ) -> Result<u64, Error> {
     function.current_deployment_id = Some(deployment.id.clone());
     function.updated_at = now();
+    deployments::activated(db, &function.id, &deployment.id, function.updated_at).await?;
     rows::update(db, &function).await?;
-    deployments::activated(db, &deployment.id, function.updated_at).await?;
     triggers::schedule(state, db, &function).await?;
     reports::forget_awaited(db, &function.id).await?;
     reports::expect(db, &deployment.id).await?;

@@ -17,6 +17,12 @@ const PURPOSE: &str = "content keys";
 /// Values that are sealed anew at a time.
 const BATCH: i64 = 1000;
 
+/// What is sealed anew while nobody else writes: a second or two.
+const SEALED: i64 = 10_000;
+
+/// Between two rotations of a project, milliseconds.
+const PAUSE: i64 = 3_600_000;
+
 /// Data keys of private content that were sealed anew.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rotated {
@@ -49,11 +55,13 @@ pub(super) fn place(project: &str) -> [&str; 2] {
 /// know stay as they are.
 ///
 /// # Errors
-/// When the actor may not change the project, or something cannot be opened; then all stay as they were.
+/// When the actor may not change the project, it has too much that is sealed, was given a key within the hour, or something cannot be
+/// opened; then all stay as they were.
 pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<Rotated, Error> {
     access::project(state, actor, project, Noun::Projects.write()).await?;
     let mut db = state.store.begin().await?;
     let Some(sealed) = project_key(&mut db, project).await? else { return Ok(Rotated::default()) };
+    bounded(&mut db, project).await?;
     let old = open(&state.keys, project, &sealed)?;
     let new = make(&state.keys, &mut db, project).await?;
     let deployments = seal_content_keys(&mut db, project, &old, &new).await?;
@@ -61,6 +69,23 @@ pub async fn rotate(state: &State, actor: &Actor, project: &str) -> Result<Rotat
     seal_settings(&mut db, project, &old, &new).await?;
     audit::commit(db, actor, Event::project("project.rotate_content_key", project, project)).await?;
     Ok(Rotated { deployments, pins })
+}
+
+/// Nobody else writes meanwhile, so that it is neither long nor often.
+async fn bounded(db: &mut Connection, project: &str) -> Result<(), Error> {
+    let many = content_keys::sealed(db, project).await?;
+    if many > SEALED {
+        let detail = format!(
+            "{many} values and keys are sealed with the project's key, and {SEALED} at most are sealed anew at once; remove old deployments with `af functions prune` first"
+        );
+        return Err(Error::conflict("too_many_sealed", detail));
+    }
+    let now = now();
+    if content_keys::rotated(db, project, now - PAUSE, now).await? {
+        return Ok(());
+    }
+    let detail = "the project was given a new key within the last hour; wait until that is over";
+    Err(Error::conflict("rotated_recently", detail))
 }
 
 async fn seal_content_keys(db: &mut Connection, project: &str, old: &Seal, new: &Seal) -> Result<u64, Error> {

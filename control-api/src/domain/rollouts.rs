@@ -4,11 +4,14 @@ use af_contract::{Guard, RolloutFailure, Sticky};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, approvals, deployments, id, now};
+use super::deployments::{self, Target};
+use super::settings::Going;
+use super::{Actor, Error, State, approvals, id, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, reports, rollouts};
 
 const RUNNING: &str = "RUNNING";
+const ROLLED_BACK: &str = "ROLLED_BACK";
 
 /// Who is to get a candidate.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct Share {
     pub max_errors: Option<u8>,
     /// Requests to the candidate before it is judged; as before, where nothing is said.
     pub min_requests: Option<u32>,
+    /// Also where an edge has stopped the rollout of the same candidate.
+    pub again: bool,
 }
 
 /// The function's newest rollout, running or ended.
@@ -35,8 +40,8 @@ pub async fn get(state: &State, actor: &Actor, function: &str) -> Result<Rollout
 /// Begins to roll a deployment out, or changes who gets the one that is being rolled out.
 ///
 /// # Errors
-/// When there is no function that the actor may see, no such deployment of it, it is the active one, or another one is
-/// being rolled out.
+/// When there is no function that the actor may see, no such deployment of it, it is the active one, another one is being
+/// rolled out, or an edge has stopped this one and it is not said that it is to begin again.
 pub async fn put(
     state: &State,
     actor: &Actor,
@@ -45,13 +50,10 @@ pub async fn put(
     share: Share,
 ) -> Result<RolloutRow, Error> {
     access::function(state, actor, function, Noun::Deployments.write()).await?;
-    let candidate = deployments::get(state, actor, deployment).await?;
-    if candidate.function_id != function {
-        return Err(Error::not_found("deployment", deployment));
-    }
     let mut db = state.store.begin().await?;
     let row = functions::read(&mut db, function).await?;
     let row = row.ok_or_else(|| Error::not_found("function", function))?;
+    let candidate = deployments::of_function(&mut db, function, deployment).await?;
     approvals::check(&candidate)?;
     Box::pin(approvals::check_again(state, &mut db, &row, &candidate)).await?;
     let rollout = begin(&mut db, &row, &candidate, share).await?;
@@ -72,12 +74,13 @@ pub async fn promote(
     deployment: Option<&str>,
 ) -> Result<DeploymentRow, Error> {
     access::function(state, actor, function, Noun::Deployments.write()).await?;
-    let target = match deployment {
-        Some(id) => id.to_owned(),
-        None => running(state.store.rollout(function).await?, function)?.deployment_id,
-    };
-    let target = deployments::get(state, actor, &target).await?;
-    deployments::make_active(state, actor, function, target, "deployment.promote").await
+    let target = deployment.map_or(Target::Candidate, Target::This);
+    deployments::make_active(state, actor, function, target, Going::Forward).await
+}
+
+/// What is being rolled out, as the transaction sees it.
+pub(super) async fn candidate(db: &mut Connection, function: &str) -> Result<String, Error> {
+    Ok(running(rollouts::read(db, function).await?, function)?.deployment_id)
 }
 
 /// Ends the rollout: all clients get the active deployment again.
@@ -106,7 +109,7 @@ pub(crate) async fn fail(state: &State, failure: &RolloutFailure) -> Result<(), 
     let is_it = |rollout: &RolloutRow| rollout.status == RUNNING && rollout.id == failure.rollout;
     let Some(mut rollout) = rollout.filter(is_it) else { return Ok(()) };
     let Some(row) = functions::read(&mut db, &failure.function).await? else { return Ok(()) };
-    end(&mut db, &mut rollout, "ROLLED_BACK", &failure.to_string()).await?;
+    end(&mut db, &mut rollout, ROLLED_BACK, &failure.to_string()).await?;
     let revision = feed::put(&mut db, Kind::Function, &row.id).await?;
     let event = Event::project("deployment.roll_back", &rollout.deployment_id, &row.project_id);
     // No user does what an edge does by itself.
@@ -139,14 +142,47 @@ pub(super) async fn begin(
         return Err(Error::conflict("deployment_active", detail));
     }
     approvals::check(candidate)?;
-    let known = rollouts::read(db, &function.id).await?.filter(|known| known.status == RUNNING);
+    let newest = rollouts::read(db, &function.id).await?;
+    let (mut known, mut stopped) = (None, None);
+    match newest {
+        Some(newest) if newest.status == RUNNING => known = Some(newest),
+        Some(newest) if newest.status == ROLLED_BACK && newest.deployment_id == candidate.id => {
+            stopped = Some(newest);
+        }
+        _ => {}
+    }
+    if let Some(stopped) = stopped.as_ref().filter(|_| !share.again) {
+        let detail = format!(
+            "an edge has stopped the rollout of this deployment: {}; deploy one that is mended, or begin again with `af functions rollout --again` (`again` over HTTP)",
+            stopped.reason.as_deref().unwrap_or("it failed")
+        );
+        return Err(Error::conflict("rollout_stopped", detail));
+    }
     if known.as_ref().is_some_and(|known| known.deployment_id != candidate.id) {
         let detail = "another deployment is being rolled out; promote it with `af functions promote`, or end that with `af functions abort`";
         return Err(Error::conflict("rollout_running", detail));
     }
     let now = now();
     let is_new = known.is_none();
-    let mut rollout = known.unwrap_or_else(|| RolloutRow {
+    let mut rollout = known.unwrap_or_else(|| first(function, candidate, now));
+    if let Some(stopped) = stopped {
+        rollout.sticky = stopped.sticky;
+        (rollout.max_errors, rollout.min_requests) = (stopped.max_errors, stopped.min_requests);
+    }
+    rollout.percent = i64::from(share.percent);
+    rollout.sticky = share.sticky.map_or(rollout.sticky, |sticky| sticky.to_string());
+    rollout.max_errors = share.max_errors.map_or(rollout.max_errors, i64::from);
+    rollout.min_requests = share.min_requests.map_or(rollout.min_requests, i64::from);
+    rollout.updated_at = now;
+    rollouts::put(db, &rollout).await?;
+    if is_new {
+        reports::expect(db, &candidate.id).await?;
+    }
+    Ok(rollout)
+}
+
+fn first(function: &FunctionRow, candidate: &DeploymentRow, now: i64) -> RolloutRow {
+    RolloutRow {
         function_id: function.id.clone(),
         id: id::new("rol"),
         deployment_id: candidate.id.clone(),
@@ -158,17 +194,7 @@ pub(super) async fn begin(
         reason: None,
         created_at: now,
         updated_at: now,
-    });
-    rollout.percent = i64::from(share.percent);
-    rollout.sticky = share.sticky.map_or(rollout.sticky, |sticky| sticky.to_string());
-    rollout.max_errors = share.max_errors.map_or(rollout.max_errors, i64::from);
-    rollout.min_requests = share.min_requests.map_or(rollout.min_requests, i64::from);
-    rollout.updated_at = now;
-    rollouts::put(db, &rollout).await?;
-    if is_new {
-        reports::expect(db, &candidate.id).await?;
     }
-    Ok(rollout)
 }
 
 /// A deployment becomes active, which ends what is being rolled out.

@@ -121,7 +121,8 @@ impl Rotation {
     }
 }
 
-/// Goes on with a rotation that was cut off, unless another process does. A key that was given is rotated by its owner.
+/// Goes on with a rotation that was cut off, unless another process does. A key that was given is rotated by its owner. What keeps the
+/// rotation from its end keeps no server from its start: both keys stay.
 pub(crate) async fn resume(store: &Store, keys: &Keyring, key: &MasterKey) -> Result<(), RotationError> {
     if !keys.is_rotating() || matches!(key, MasterKey::Given { .. }) {
         return Ok(());
@@ -130,8 +131,13 @@ pub(crate) async fn resume(store: &Store, keys: &Keyring, key: &MasterKey) -> Re
         Err(RotationError::Running) => return Ok(()),
         lock => lock?,
     };
-    let sealed = finish(store, keys).await?;
-    tracing::info!(sealed, "finished a rotation of the master key that was cut off");
+    match finish(store, keys).await {
+        Ok(sealed) => tracing::info!(sealed, "finished a rotation of the master key that was cut off"),
+        Err(error @ (RotationError::Sealed { .. } | RotationError::Restless)) => {
+            tracing::error!(%error, "a rotation of the master key is not finished; both keys stay in use");
+        }
+        Err(error) => return Err(error),
+    }
     drop(lock);
     Ok(())
 }

@@ -4,13 +4,15 @@
 
 mod change;
 mod former;
+mod restore;
 
 use std::collections::{BTreeMap, HashMap};
 
-use af_contract::{Blake3Hash, SettingName, SettingValue, setting};
+use af_contract::{Blake3Hash, SettingName, SettingValue, limits, setting};
 
 pub use self::change::{Changed, change};
 pub(crate) use self::former::recover;
+pub(super) use self::restore::{Going, check_current, restore};
 use super::access::{self, Noun, Permission};
 use super::audit::{self, Event};
 use super::project_keys::{self, internal};
@@ -18,6 +20,9 @@ use super::sealing::Seal;
 use super::{Actor, Error, State, now};
 use crate::store::settings::{self as rows, DeployedRow};
 use crate::store::{Connection, FunctionRow, SettingRow, StoreError};
+
+/// Values in one change: as many as a function may have, all of them others.
+const CHANGES: usize = 2 * limits::SETTINGS;
 
 /// What changes: new values, or none for one that goes.
 pub type Changes = BTreeMap<SettingName, Option<SettingValue>>;
@@ -111,16 +116,30 @@ pub(super) async fn next(
 ) -> Result<Rows, Error> {
     let inherited = by_name(rows::of_owner(db, &function.project_id).await?)?;
     let mut own = by_name(rows::of_owner(db, &function.id).await?)?;
+    let place = Place { owner: &function.id, project: &function.project_id, author: &actor.user };
+    let mut names = Vec::new();
     if !changes.is_empty() {
-        let place = Place { owner: &function.id, project: &function.project_id, author: &actor.user };
-        let names = apply(state, db, &place, (&mut own, &inherited), changes, Given::Deployed).await?;
-        if !preview {
-            write(db, actor, &place, &own, &names).await?;
-        }
+        names = apply(state, db, &place, (&mut own, &inherited), changes, Given::Deployed).await?;
     }
     let all = laid_over(&inherited, &own);
     check(&all, None)?;
+    if !preview {
+        write(db, actor, &place, &own, &names).await?;
+    }
     Ok(all)
+}
+
+/// That one change is not too long, before anything else waits for it.
+pub(super) fn check_changes(changes: &Changes) -> Result<(), Error> {
+    if changes.len() <= CHANGES {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} values are too many for one change; set and unset {CHANGES} at most, and a function may have {}",
+        changes.len(),
+        limits::SETTINGS
+    );
+    Err(Error::invalid("invalid_settings", detail))
 }
 
 /// What a manifest says of them.

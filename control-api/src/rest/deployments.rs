@@ -370,7 +370,7 @@ fn rollout(input: &ClaimInput) -> Result<Option<Share>, Error> {
     }
     let sticky = rollouts::sticky(input.sticky.as_deref())?;
     let (max_errors, min_requests) = (input.max_errors, input.min_requests);
-    Ok(Some(Share { percent, sticky, max_errors, min_requests }))
+    Ok(Some(Share { percent, sticky, max_errors, min_requests, again: false }))
 }
 
 fn names<T>(

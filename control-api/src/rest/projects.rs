@@ -156,7 +156,8 @@ pub(super) async fn delete(
 /// answer, stays as it is.
 #[utoipa::path(post, path = "/v1/projects/{project}/rotate-content-key", tag = "projects",
     params(("project" = String, Path)), responses((status = 200, body = Rotated),
-    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
+    (status = 409, body = ProblemDocument)))]
 pub(super) async fn rotate_content_key(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

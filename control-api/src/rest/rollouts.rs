@@ -59,6 +59,9 @@ pub(super) struct RolloutInput {
     max_errors: Option<u8>,
     /// Requests to the candidate before it is judged. Left out: as before, at first 20.
     min_requests: Option<u32>,
+    /// Also where an edge has stopped the rollout of this deployment; it begins anew, with what it had. Left out: refused.
+    #[serde(default)]
+    again: bool,
 }
 
 /// What is to become active.
@@ -115,6 +118,7 @@ pub(super) async fn put(
         sticky: sticky(input.sticky.as_deref())?,
         max_errors: input.max_errors,
         min_requests: input.min_requests,
+        again: input.again,
     };
     let rollout = rollouts::put(&state, &actor, &function, &input.deployment, share).await?;
     Ok(axum::Json(rollout.into()))

@@ -166,22 +166,43 @@ pub(crate) async fn is_deploying(db: &mut Connection, function: &str) -> Result<
     Ok(found.is_some())
 }
 
+/// How many builds of a project have not ended.
+pub(crate) async fn unfinished(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from builds b join functions f on f.id = b.function_id
+        where b.status = 'DEPLOYING' and f.project_id = $1";
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
+}
+
+/// Ends a build of a server. Returns whether it was not ended before, and is still there.
 pub(crate) async fn finish(
     db: &mut Connection,
-    id: &str,
+    (id, server): (&str, &str),
     status: &str,
     reason: Option<&str>,
     now: i64,
-) -> Result<(), StoreError> {
-    let query = "update builds set status = $2, reason = $3, updated_at = $4 where id = $1";
-    sql::query(query).bind(id).bind(status).bind(reason).bind(now).execute(db).await?;
-    Ok(())
+) -> Result<bool, StoreError> {
+    let query = "update builds set status = $3, reason = $4, updated_at = $5
+        where id = $1 and server_id = $2 and status = 'DEPLOYING'";
+    let query = sql::query(query).bind(id).bind(server).bind(status).bind(reason).bind(now);
+    Ok(query.execute(db).await? == 1)
 }
 
-/// A server is still at work. Returns how many builds it has.
-pub(crate) async fn lease(db: &mut Connection, server: &str, until: i64) -> Result<u64, StoreError> {
-    let query = "update builds set leased_until = $2 where status = 'DEPLOYING' and server_id = $1";
-    Ok(sql::query(query).bind(server).bind(until).execute(db).await?)
+/// A server is still at work at these.
+pub(crate) async fn lease(
+    db: &mut Connection,
+    server: &str,
+    ids: &[String],
+    until: i64,
+) -> Result<(), StoreError> {
+    for ids in ids.chunks(IDS) {
+        let places = sql::places(3, ids.len());
+        let query = format!(
+            "update builds set leased_until = $2 where status = 'DEPLOYING' and server_id = $1 and id in ({places})"
+        );
+        let query = sql::query(AssertSqlSafe(query)).bind(server).bind(until);
+        each_of(query, ids).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// Ends what is built by servers that have not said for too long that they do. Returns how many builds those are.

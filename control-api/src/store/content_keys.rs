@@ -97,6 +97,29 @@ pub(crate) async fn replace_project_key(
     Ok(())
 }
 
+/// How many values and keys are sealed with a project's key.
+pub(crate) async fn sealed(db: &mut Connection, project: &str) -> Result<i64, StoreError> {
+    let query = "select (select count(*) from settings where project_id = $1)
+        + (select count(*) from pin_keys k join pins p on p.id = k.pin_id where p.project_id = $1)
+        + (select count(*) from content_keys k join deployments d on d.id = k.deployment_id
+            join functions f on f.id = d.function_id where f.project_id = $1)
+        + (select count(*) from deployment_settings s join deployments d on d.id = s.deployment_id
+            join functions f on f.id = d.function_id where f.project_id = $1)";
+    Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
+}
+
+/// A project's key was made for another one. Returns whether it was not, since `after`.
+pub(crate) async fn rotated(
+    db: &mut Connection,
+    project: &str,
+    after: i64,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let query = "update project_keys set rotated_at = $3
+        where project_id = $1 and (rotated_at is null or rotated_at <= $2 or rotated_at > $3)";
+    Ok(sql::query(query).bind(project).bind(after).bind(now).execute(db).await? == 1)
+}
+
 pub(crate) async fn put_project_key(
     db: &mut Connection,
     project: &str,

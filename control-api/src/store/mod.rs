@@ -59,12 +59,18 @@ pub use self::storage::{PinRow, Usage};
 pub use self::tokens::{NewToken, TokenRow};
 pub use self::users::UserRow;
 
-/// Connections that read, and on PostgreSQL those that write, too.
+/// Connections that read.
 const SQLITE_READERS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 16;
+const POSTGRES_READERS: u32 = 12;
+
+/// Connections that write, or wait for their turn to: others', so that whoever has the turn can read.
+const POSTGRES_WRITERS: u32 = 4;
 
 /// For the file's lock, which only another program can hold; and for a connection of the pool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For one's turn to write on PostgreSQL: as long as a statement may wait for the lock.
+const TURN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// No statement here takes as long: one that does is cut, on PostgreSQL, before it holds up others.
 const STATEMENT_TIMEOUT: &str = "15s";
@@ -204,15 +210,18 @@ impl Store {
                 // Once by itself: the pool would try again and again, and not say why in the end.
                 let first = PgConnection::connect_with(options).await;
                 first.map_err(unreachable(options))?.close().await?;
-                let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
-                let pool = pool.acquire_timeout(BUSY_TIMEOUT).connect_with(options.as_ref().clone()).await?;
+                let writer = PgPoolOptions::new().max_connections(POSTGRES_WRITERS);
+                let writer =
+                    writer.acquire_timeout(TURN_TIMEOUT).connect_with(options.as_ref().clone()).await?;
                 let migrated = match to {
-                    Some(to) => POSTGRES.run_to(to, &pool).await,
-                    None => POSTGRES.run(&pool).await,
+                    Some(to) => POSTGRES.run_to(to, &writer).await,
+                    None => POSTGRES.run(&writer).await,
                 };
                 migrated.map_err(newer(&POSTGRES))?;
-                let pool = sql::Pool::Postgres(pool);
-                Ok(Self { writer: pool.clone(), reader: pool })
+                let reader = PgPoolOptions::new().max_connections(POSTGRES_READERS);
+                let reader =
+                    reader.acquire_timeout(BUSY_TIMEOUT).connect_with(options.as_ref().clone()).await?;
+                Ok(Self { writer: sql::Pool::Postgres(writer), reader: sql::Pool::Postgres(reader) })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Deployments that may go: all but the newest, and those that a function needs.
 
 use super::sql::{self, Connection};
-use super::{Store, StoreError};
+use super::{Store, StoreError, deployments};
 
 impl Store {
     /// Functions with more deployments than they keep of the newest, in the order of ids. `default`: where neither they nor their
@@ -29,7 +29,8 @@ pub(crate) async fn prunable(
     cutoff: i64,
     limit: i64,
 ) -> Result<Vec<(String, i64)>, StoreError> {
-    let query = "select d.id, d.number from deployments d
+    let query = format!(
+        "select d.id, d.number from deployments d
         join functions f on f.id = d.function_id
         left join deployments a on a.id = f.current_deployment_id
         left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
@@ -38,13 +39,35 @@ pub(crate) async fn prunable(
             and (d.widens is null or d.approver_id is not null)
             and (a.id is null or d.id <> a.id)
             and (o.deployment_id is null or d.id <> o.deployment_id)
-            and d.number <> coalesce((select max(p.number) from deployments p where p.function_id = $1
-                and p.number < a.number and (p.widens is null or p.approver_id is not null)), 0)
-        order by d.number limit $4";
+            and d.id <> coalesce({}, '')
+        order by d.number limit $4",
+        deployments::PREVIOUS
+    );
     // The last one that is kept has this many before it.
     let before = keep.saturating_sub(1);
-    let query = sql::query_as(query).bind(function).bind(before).bind(cutoff).bind(limit);
+    let query =
+        sql::query_as(sqlx::AssertSqlSafe(query)).bind(function).bind(before).bind(cutoff).bind(limit);
     Ok(query.fetch_all(db).await?)
+}
+
+/// Ids of a function's deployments that wait for an approval, beyond the newest `keep`.
+pub(crate) async fn waiting(
+    db: &mut Connection,
+    function: &str,
+    keep: i64,
+) -> Result<Vec<String>, StoreError> {
+    let query = "select d.id from deployments d
+        join functions f on f.id = d.function_id
+        left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
+        where d.function_id = $1 and d.widens is not null and d.approver_id is null
+            and d.number < (select number from deployments where function_id = $1
+                and widens is not null and approver_id is null order by number desc limit 1 offset $2)
+            and (f.current_deployment_id is null or d.id <> f.current_deployment_id)
+            and (o.deployment_id is null or d.id <> o.deployment_id)
+        order by d.number limit 100";
+    // The last one that is kept has this many before it.
+    let before = keep.saturating_sub(1);
+    Ok(sql::query_scalar(query).bind(function).bind(before).fetch_all(db).await?)
 }
 
 /// Forgets a deployment, its settings and its key. Its blocks go with the next sweep, if nothing else needs them.

@@ -117,20 +117,17 @@ pub(crate) async fn remove(db: &mut Connection, owner: &str, name: &str) -> Resu
     Ok(secret.map(|secret| secret != 0))
 }
 
-/// Gives a function the values of its own that it had in a deployment, and no others.
-pub(crate) async fn restore(
+/// A function's own values as a deployment of it has them.
+pub(crate) async fn copies(
     db: &mut Connection,
-    project: &str,
-    function: &str,
     deployment: &str,
-) -> Result<(), StoreError> {
-    sql::query("delete from settings where owner_id = $1").bind(function).execute(&mut *db).await?;
-    let query = "insert into settings
-            (owner_id, name, project_id, function_id, secret, sealed, digest, author_id, updated_at)
-        select owner_id, name, $3, $2, secret, sealed, digest, author_id, updated_at from deployment_settings
-        where deployment_id = $1 and owner_id = $2";
-    sql::query(query).bind(deployment).bind(function).bind(project).execute(db).await?;
-    Ok(())
+    function: &str,
+) -> Result<Vec<SettingRow>, StoreError> {
+    let query = format!(
+        "select {COLUMNS} from deployment_settings where deployment_id = $1 and owner_id = $2 order by name limit 1000"
+    );
+    let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(deployment).bind(function);
+    Ok(query.fetch_all(db).await?)
 }
 
 /// A deployment's values.

@@ -91,6 +91,26 @@ impl Store {
         Ok(sql::query_scalar(query).bind(project).bind(cid).fetch_one(&self.reader).await?)
     }
 
+    /// CIDs of the code, files and sites that a project has deployed, each once, in the order of CIDs.
+    pub(crate) async fn roots_of(
+        &self,
+        project: &str,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<ContentId>, StoreError> {
+        let query = "select cid from (
+                select d.code_cid as cid from deployments d join functions f on f.id = d.function_id
+                  where f.project_id = $1
+                union select d.assets_cid from deployments d join functions f on f.id = d.function_id
+                  where f.project_id = $1 and d.assets_cid is not null
+                union select d.root_cid from site_deployments d join sites s on s.id = d.site_id
+                  where s.project_id = $1) roots
+            where cid > $2 order by cid limit $3";
+        let rows: Vec<String> =
+            sql::query_scalar(query).bind(project).bind(after).bind(limit).fetch_all(&self.reader).await?;
+        rows.iter().map(|cid| parse("content id", cid)).collect()
+    }
+
     /// Projects that have sent blocks, in the order of ids.
     pub(crate) async fn senders(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
         let query = "select distinct project_id from project_blocks where project_id > $1
@@ -181,36 +201,6 @@ pub(crate) async fn known(
         }
     }
     Ok(known)
-}
-
-/// Which of these blocks others have sent or deployed, and the project has not.
-pub(crate) async fn only_others(
-    db: &mut Connection,
-    project: &str,
-    ids: &[ContentId],
-) -> Result<Vec<ContentId>, StoreError> {
-    let mut others = Vec::new();
-    for ids in ids.chunks(IDS) {
-        let places = sql::places(2, ids.len());
-        let query = format!(
-            "select distinct cid from (
-                select cid from project_blocks where cid in ({places})
-                union all select code_cid from deployments where code_cid in ({places})
-                union all select assets_cid from deployments where assets_cid in ({places})
-                union all select root_cid from site_deployments where root_cid in ({places})) known
-             where cid not in (select cid from project_blocks where project_id = $1 and cid in ({places}))
-             and not exists (select 1 from deployments d join functions f on f.id = d.function_id
-                where f.project_id = $1 and (d.code_cid = known.cid or d.assets_cid = known.cid))
-             and not exists (select 1 from site_deployments d join sites s on s.id = d.site_id
-                where s.project_id = $1 and d.root_cid = known.cid)"
-        );
-        let query = sql::query_as(AssertSqlSafe(query)).bind(project);
-        let rows: Vec<(String,)> = each(query, ids).fetch_all(&mut *db).await?;
-        for (cid,) in rows {
-            others.push(parse("content id", &cid)?);
-        }
-    }
-    Ok(others)
 }
 
 /// Which of these blocks any project has sent.

@@ -27,6 +27,12 @@ impl Store {
     }
 }
 
+/// The user as the transaction sees them.
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<UserRow>, StoreError> {
+    let query = "select id, name, email from users where id = $1";
+    Ok(sql::query_as(query).bind(id).fetch_optional(db).await?)
+}
+
 pub(crate) async fn insert(
     db: &mut Connection,
     id: &str,

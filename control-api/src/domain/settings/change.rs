@@ -4,7 +4,8 @@ use af_content::car::Block;
 use af_contract::SettingName;
 
 use super::{
-    Changes, Given, Kind, Owner, Place, Rows, Whose, apply, by_name, check, laid_over, whose, write,
+    Changes, Given, Kind, Owner, Place, Rows, Whose, apply, by_name, check, check_changes, laid_over, whose,
+    write,
 };
 use crate::domain::access::Noun;
 use crate::domain::{Actor, Error, State, blocks, deployments, projects};
@@ -44,6 +45,7 @@ pub async fn change(
             "there is nothing to change; name a value to set or to unset",
         ));
     }
+    check_changes(&changes)?;
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
     let mut own = by_name(rows::of_owner(&mut db, &whose.id).await?)?;
@@ -66,8 +68,8 @@ pub async fn change(
     if names.is_empty() {
         return Ok(Changed::default());
     }
-    write(&mut db, actor, &place, &own, &names).await?;
     check(&own, None)?;
+    write(&mut db, actor, &place, &own, &names).await?;
 
     let mut changed = Changed { names, ..Changed::default() };
     let (mut manifests, mut newest) = (Vec::new(), 0);
