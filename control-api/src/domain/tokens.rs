@@ -371,8 +371,12 @@ async fn own(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, Error> 
     Ok(row)
 }
 
-/// What a token was exchanged for makes nothing that outlives it, or whoever has it for minutes has it for ever.
-fn lasting(actor: &Actor) -> Result<(), Error> {
+/// What a token was exchanged for makes nothing that outlives it, or whoever has it for minutes has it for ever. For all that
+/// gives a token or key.
+///
+/// # Errors
+/// When the actor shows a short-lived token.
+pub(super) fn lasting(actor: &Actor) -> Result<(), Error> {
     if actor.shown.until.is_none() || sessions::is_foreign(&actor.token) {
         return Ok(());
     }
