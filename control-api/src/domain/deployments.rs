@@ -185,7 +185,7 @@ pub async fn create(
     // What the author of a first deployment has typed is what they want.
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
     let terms = Terms { widens, approver, activates: !preview && share.is_none() };
-    let deployment = insert(&mut db, &function, &manifest, block.id, about, terms).await?;
+    let deployment = insert(state, &mut db, &function, &manifest, block.id, about, terms).await?;
     store::settings::insert(&mut db, &deployment.id, sealed.values()).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
@@ -312,7 +312,7 @@ pub(super) async fn again(
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
-    let deployment = insert(db, function, &manifest, block.id, about, terms).await?;
+    let deployment = insert(state, db, function, &manifest, block.id, about, terms).await?;
     store::settings::insert(db, &deployment.id, settings.values()).await?;
     content_keys::copy(state, db, &function.project_id, &current.id, &deployment.id).await?;
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
@@ -421,6 +421,7 @@ struct Terms {
 }
 
 async fn insert(
+    state: &State,
     db: &mut Connection,
     function: &FunctionRow,
     manifest: &Manifest,

@@ -133,6 +133,7 @@ pub async fn approve(
     approval: &Approval,
 ) -> Result<LoginRow, Error> {
     access::own(actor, Noun::Tokens.write())?;
+    tokens::lasting(actor)?;
     if !actor.grant.is_whole() {
         let detail =
             "a terminal gets a token that is for everything, and yours is not; approve it with one that is";
@@ -238,14 +239,9 @@ async fn redeem(state: &State, call: &Call, row: LoginRow) -> Result<Option<Stri
     }
     let wanted = Wanted { name, expires_at: row.token_expires_at, ..Wanted::default() };
     let (token, secret) = tokens::add(&mut db, &user, &wanted, &Grant::default()).await?;
-    let actor = Actor {
-        user,
-        // By which it was approved.
-        token: row.token_id.unwrap_or_default(),
-        grant: Grant::default(),
-        call: call.clone(),
-        about: None,
-    };
+    // By which token it was approved.
+    let token_id = row.token_id.unwrap_or_default();
+    let actor = Actor { token: token_id, call: call.clone(), ..Actor::without_token(&user) };
     audit::commit(db, &actor, Event::maybe("token.create", &token.id, None)).await?;
     Ok(Some(secret))
 }
