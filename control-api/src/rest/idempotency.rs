@@ -77,8 +77,8 @@ async fn keyed(
     tokio::spawn(task).await.map_err(|error| Error::Internal(Box::new(error)).into())
 }
 
-/// Of all that decides what is done and who may: what a token has done is not told to a narrower one of it. The body of an upload is not read for it: its address says which content it has to be,
-/// or its length is compared.
+/// Of all that decides what is done and who may: what a token has done is not told to a narrower one of it. The body of an
+/// upload is not read for it: its address says which content it has to be, or its length is compared.
 async fn fingerprint(actor: &Actor, parts: &Parts, body: Body) -> Result<(Vec<u8>, Body), Failure> {
     let mut hash = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
