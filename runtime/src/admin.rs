@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::listen::HEADER_TIMEOUT;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::router::RouteError;
 
 /// Connections at the same time: a few collectors.
 const CONNECTIONS: usize = 16;
@@ -40,6 +41,11 @@ impl Health {
     pub fn serving(&self, stop: &CancellationToken) {
         // A second listener stops with the first.
         self.stop.get_or_init(|| stop.clone());
+    }
+
+    /// Before the routes are known, nothing is known not to be there.
+    pub(crate) fn judge(&self, error: RouteError) -> RouteError {
+        if self.routes.load(Ordering::Relaxed) { error } else { RouteError::NotYet }
     }
 
     /// Why no requests should be sent here, if none should.

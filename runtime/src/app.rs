@@ -128,10 +128,11 @@ impl Edge {
         let proxy = Proxy::new(egress, trust, trusted.clone(), metrics.clone());
         let listen = ListenConfig { trusted: trusted.clone(), proxy_protocol, ..config.listen.clone() };
         let exchanges = Exchanges::new(&config.http, trusted, &metrics).map_err(EdgeError::AccessLog)?;
+        let health = Arc::<Health>::default();
         Ok(Self {
             metrics,
             listen,
-            health: Arc::default(),
+            health: health.clone(),
             tls: tls.map(|(tls, _)| tls),
             service: Arc::new(Service {
                 router,
@@ -141,6 +142,7 @@ impl Edge {
                 secure,
                 sites: Sites::new(content),
                 gateway: config.gateway.clone(),
+                health,
                 reports,
             }),
         })

@@ -149,6 +149,10 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
              is master.key in the data directory",
         );
     }
+    message.push_str(
+        "\nedges, tokens and members that were removed after the backup count again: look at `af edges list`, `af pat list` and \
+         `af members list`",
+    );
     message.push_str(&format!(
         "\nnext: copy the first server's folder blocks to {}, and start af up",
         data.display()

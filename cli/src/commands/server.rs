@@ -9,6 +9,7 @@ mod running;
 mod storage;
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::future::Future;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,11 +80,11 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
         edge: None,
     };
     said.announce(output);
-    wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
+    let ended = wait_for_signal(edge.tls().map(AsRef::as_ref), running.died()).await;
     info!("stopping; requests may finish");
     let stopped = running.stop().await;
     content.stop().await;
-    stopped
+    ended.and(stopped)
 }
 
 fn data_dir(node: &Node, environment: &Environment) -> anyhow::Result<PathBuf> {
@@ -316,7 +317,8 @@ impl Said<'_> {
     }
 }
 
-async fn wait_for_signal(tls: Option<&Tls>) -> anyhow::Result<()> {
+/// Returns when the server is to end, and with an error where a part of it has ended already.
+async fn wait_for_signal(tls: Option<&Tls>, died: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let reload = async {
@@ -331,5 +333,6 @@ async fn wait_for_signal(tls: Option<&Tls>) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         failed = reload => failed,
+        () = died => bail!("a part of the server has ended by itself; its log says which"),
     }
 }

@@ -1,8 +1,10 @@
 //! How an edge and the control plane speak: who an edge is, and what it is told.
 //!
-//! An edge proves itself by its own Ed25519 key (`proof`). Each answer is sealed to a key that it made for that one request, and
-//! signed with the control plane's feed key (`envelope`), which the edge has known since it joined (`join`). So nobody between
-//! them reads, changes or repeats anything, whatever carries it.
+//! An edge proves itself by its own Ed25519 key (`proof`). Each page of the feed, and what it is to do, is sealed to a key that it
+//! made for that one request, and signed with the control plane's feed key (`envelope`), which the edge has known since it joined
+//! (`join`); what it reports is bound to its proof. So nobody between them reads what it is told, or changes either. Content is not
+//! sealed, as it is checked by its CID, and a proof counts for a few minutes: who sees one can ask for content with it, so reach the
+//! control plane over TLS.
 
 mod envelope;
 mod join;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use af_contract::ContentId;
 use af_contract::edge::{
     Bound, EdgeError, FeedPage, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey,
     seal,
@@ -18,7 +19,7 @@ use super::audit::{self, Event};
 use super::feed::{self, Changes};
 use super::projects::commit;
 use super::reports::Reporter;
-use super::{Actor, Call, Error, PAGE, Page, State, id, now};
+use super::{Actor, Call, Error, PAGE, Page, State, blocks, id, now};
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
@@ -30,8 +31,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(55);
 /// How often it is written down that an edge has asked, milliseconds.
 const SEEN: i64 = 15 * 1000;
 
-/// Of one installation.
-const EDGES: i64 = 10_000;
+/// Of one installation: each holds two connections, and others must be let in beside them (`listen.rs`).
+const EDGES: i64 = 400;
 
 /// The id of the one key of the feed.
 const FEED: &str = "feed";
@@ -175,10 +176,15 @@ pub async fn join(state: &State, call: Call, request: &JoinRequest) -> Result<Jo
     let key = feed_key(state).await?;
     let mut db = state.store.begin().await?;
     let still = edges::read(&mut db, &row.id).await?;
-    if still.is_none_or(|row| row.join_sealed.is_none()) {
-        return Err(refused());
+    let still = still.filter(|row| row.join_sealed.is_some()).ok_or_else(refused)?;
+    match &still.public_key {
+        None => edges::joined(&mut db, &row.id, request.public_key.bytes(), now()).await?,
+        // It did not get the answer.
+        Some(known) if known == request.public_key.bytes() => {
+            return Ok(JoinAnswer { feed_key: key.public });
+        }
+        Some(_) => return Err(refused()),
     }
-    edges::joined(&mut db, &row.id, request.public_key.bytes(), now()).await?;
     // No user does this.
     let edge = Actor { call, ..Actor::without_token(&row.id) };
     audit::commit(db, &edge, Event::maybe("edge.join", &row.id, None)).await?;
@@ -270,6 +276,20 @@ pub(super) async fn sealed(
     let text = serde_json::to_vec(answer).map_err(|error| internal(std::io::Error::other(error)))?;
     let key = feed_key(state).await?;
     seal(&key.pair, proof, &share, Zeroizing::new(text)).map_err(|error| refused(&error.to_string()))
+}
+
+/// Has a block here that an edge asks for, if this server's sources have it.
+///
+/// # Errors
+/// When the disk fails.
+pub async fn fetch(state: &State, block: ContentId) -> Result<(), Error> {
+    if !state.sources.has_sources() || blocks::disk(state, move |store| store.has(&block)).await? {
+        return Ok(());
+    }
+    if let Err(error) = state.sources.block(block).await {
+        tracing::debug!(%block, %error, "an edge asks for what no source has");
+    }
+    Ok(())
 }
 
 impl Edges {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use af_content::gateway::Gateway;
+use af_contract::ContentId;
 use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as Shared};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::{any, get, post};
 use serde::de::DeserializeOwned;
@@ -187,11 +188,18 @@ fn sealed(answer: Vec<u8>) -> Response<Body> {
     response
 }
 
-/// All content that is here: an edge may have to serve any of it.
+/// All content that is here, or that this server's sources have, such as another server of the same database: an edge may have to
+/// serve any of it. No cache between may keep it for somebody who is no edge.
 async fn content(state: &State, gateway: &Gateway, request: Request) -> Result<Response<Body>, Failure> {
     let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
     known(state, &call, auth::token(request.headers())?).await?;
     let path = request.uri().path();
     let path = path.strip_prefix("/v1/edge").ok_or_else(|| Error::not_found("path", path))?.to_owned();
-    gateway::respond(gateway, &path, request).await
+    let root = path.split('/').nth(2).and_then(|root| ContentId::parse(root).ok());
+    if let Some(root) = root {
+        edges::fetch(state, root).await?;
+    }
+    let mut response = gateway::respond(gateway, &path, request).await?;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }

@@ -14,7 +14,7 @@ pub struct EdgeRow {
     pub name: String,
     /// Ed25519, 32 bytes; none: nobody has joined yet.
     pub public_key: Option<Vec<u8>>,
-    /// The secret of its token to join, sealed with the master key; none: somebody has.
+    /// The secret of its token to join, sealed with the master key; none: somebody has, and knows it.
     pub join_sealed: Option<Vec<u8>>,
     /// Until then the token counts, milliseconds.
     pub join_expires_at: i64,
@@ -83,16 +83,16 @@ pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<EdgeRow
     Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
-/// It has joined with this key; its token counts no more.
+/// It has joined with this key; its token counts for that one only, until the edge asks for more.
 pub(crate) async fn joined(db: &mut Connection, id: &str, key: &[u8], at: i64) -> Result<(), StoreError> {
-    let query = "update edges set public_key = $2, join_sealed = null, joined_at = $3 where id = $1";
+    let query = "update edges set public_key = $2, joined_at = $3 where id = $1";
     sql::query(query).bind(id).bind(key).bind(at).execute(db).await?;
     Ok(())
 }
 
 /// It asked, and knows everything up to a revision.
 pub(crate) async fn seen(db: &mut Connection, id: &str, revision: i64, at: i64) -> Result<(), StoreError> {
-    let query = "update edges set seen_at = $2, revision = $3 where id = $1";
+    let query = "update edges set seen_at = $2, revision = $3, join_sealed = null where id = $1";
     sql::query(query).bind(id).bind(at).bind(revision).execute(db).await?;
     Ok(())
 }

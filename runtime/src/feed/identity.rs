@@ -18,6 +18,9 @@ use super::{FeedConfig, FeedError, client};
 /// In the data directory, mode 0600. Who has it is the edge.
 const FILE: &str = "edge.json";
 
+/// The same of an edge that is about to join.
+const JOINING: &str = "edge.joining.json";
+
 /// An edge that has joined.
 pub struct Identity {
     edge: String,
@@ -33,6 +36,20 @@ struct Stored {
     feed_key: PublicKey,
     /// PKCS #8, base64url.
     key: String,
+}
+
+/// A key that nobody knows yet, or whose acceptance this edge has not heard of.
+#[derive(Serialize, Deserialize)]
+struct Joining {
+    edge: String,
+    /// PKCS #8, base64url.
+    key: String,
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 impl Drop for Stored {
@@ -64,8 +81,12 @@ impl Identity {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let token = config.join.as_ref().ok_or(FeedError::NotJoined)?;
-                let stored = join(config, token).await?;
+                let joining = config.dir.join(JOINING);
+                let key = joining_key(&joining, token)?;
+                let stored = join(config, token, &key).await?;
                 keep(&path, &stored).map_err(failed)?;
+                // Should it stay, it is the key of this edge all the same.
+                let _kept = fs::remove_file(&joining);
                 info!(edge = stored.edge, "joined");
                 Ok(Self::of(&stored)?)
             }
@@ -107,19 +128,33 @@ impl Identity {
     }
 }
 
-async fn join(config: &FeedConfig, token: &JoinToken) -> Result<Stored, FeedError> {
+/// The key to join with, which is kept before it is sent: where the answer is lost, the token counts for this key again.
+fn joining_key(path: &Path, token: &JoinToken) -> Result<Zeroizing<Vec<u8>>, FeedError> {
+    let failed = |source| FeedError::Disk { path: path.to_owned(), source };
+    if let Ok(text) = fs::read(path).map(Zeroizing::new)
+        && let Ok(kept) = serde_json::from_slice::<Joining>(&text)
+        && kept.edge == token.edge
+    {
+        return Ok(Zeroizing::new(BASE64.decode(kept.key.as_bytes()).map_err(|_| EdgeError::Form)?));
+    }
     let secret = KeyPair::generate()?;
-    let public = KeyPair::from_pkcs8(&secret)?.public();
-    let feed_key = client::join(&config.control, &token.request(&public)).await?.feed_key;
-    token.check(&feed_key)?;
-    Ok(Stored { edge: token.edge.clone(), feed_key, key: BASE64.encode(&*secret) })
+    keep(path, &Joining { edge: token.edge.clone(), key: BASE64.encode(&*secret) }).map_err(failed)?;
+    Ok(Zeroizing::new(secret.to_vec()))
 }
 
-fn keep(path: &Path, stored: &Stored) -> io::Result<()> {
+async fn join(config: &FeedConfig, token: &JoinToken, secret: &[u8]) -> Result<Stored, FeedError> {
+    let public = KeyPair::from_pkcs8(secret)?.public();
+    let feed_key = client::join(&config.control, &token.request(&public)).await?.feed_key;
+    token.check(&feed_key)?;
+    Ok(Stored { edge: token.edge.clone(), feed_key, key: BASE64.encode(secret) })
+}
+
+fn keep(path: &Path, stored: &impl Serialize) -> io::Result<()> {
     let partial = path.with_extension("partial");
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
     file.write_all(&Zeroizing::new(serde_json::to_vec(stored)?))?;
     file.sync_all()?;
-    fs::rename(&partial, path)
+    fs::rename(&partial, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -112,6 +112,11 @@ impl Saved {
         loop {
             match open.next()? {
                 Record::End => break,
+                Record::Strange => {
+                    warn!(path = %self.path.display(), records = open.records, "what was kept of the feed goes on in a form of another version; it is left alone");
+                    // Nothing is added to it, either: what is told now comes again after the next start.
+                    return Ok(if pages.iter().all(|page| page.more) { Vec::new() } else { pages });
+                }
                 Record::Bad => {
                     warn!(path = %self.path.display(), records = open.records, "the end of what was kept of the feed is broken; it is asked for anew");
                     break;
@@ -143,6 +148,8 @@ enum Record {
     /// A page, and the bytes of its record.
     Page(Box<FeedPage>, u64),
     End,
+    /// Kept by this edge, but by a program that knows more.
+    Strange,
     Bad,
 }
 
@@ -191,7 +198,7 @@ impl Open {
             Ok(text) => serde_json::from_slice::<FeedPage>(text),
             Err(_) => return Ok(Record::Bad),
         };
-        let Ok(page) = page else { return Ok(Record::Bad) };
+        let Ok(page) = page else { return Ok(Record::Strange) };
         self.records += 1;
         Ok(Record::Page(Box::new(page), length as u64 + 4))
     }

@@ -81,6 +81,7 @@ fn classify(error: &RequestError) -> (StatusCode, &'static str) {
         RequestError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_body_too_large"),
         RequestError::Route(error) => match error {
             RouteError::UnknownHost(_) => (StatusCode::NOT_FOUND, "unknown_host"),
+            RouteError::NotYet => (StatusCode::SERVICE_UNAVAILABLE, "routes_not_known"),
             RouteError::FunctionNotFound(_) => (StatusCode::NOT_FOUND, "function_not_found"),
             RouteError::Inactive(_) => (StatusCode::NOT_FOUND, "function_inactive"),
             RouteError::NotDeployed(_) => (StatusCode::NOT_FOUND, "function_not_deployed"),
@@ -145,6 +146,9 @@ fn explain(error: &RequestError, headers: &mut HeaderMap) {
     match error {
         RequestError::Site(SiteError::Method) => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        RequestError::Route(RouteError::NotYet) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         RequestError::Gateway(error) => error.explain(headers),
         RequestError::Site(SiteError::Range { size }) => {

@@ -1,6 +1,7 @@
 //! One request from header to response.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::http::header::CONTENT_LENGTH;
 use ::http::{HeaderName, Request, Response};
@@ -13,6 +14,7 @@ use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
 use super::{AnsweredBy, RequestError, Secure, rescue, trigger, well_known};
+use crate::admin::Health;
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -34,6 +36,7 @@ pub struct Service {
     /// Content by CID, where it is served.
     pub(crate) gateway: Option<Gateway>,
     pub(crate) exchanges: Exchanges,
+    pub(crate) health: Arc<Health>,
     /// For the control plane.
     pub(crate) reports: Reports,
     /// Where connections can be encrypted.
@@ -115,7 +118,7 @@ impl Service {
         if let Some(response) = self.content(context, &request).await? {
             return Ok(response);
         }
-        let answer = self.router.find(host.name())?;
+        let answer = self.router.find(host.name()).map_err(|error| self.health.judge(error))?;
         let context = Context { id, peer, host: &host, exchange };
         match &*answer {
             Answer::Function(function) if request.uri().path() == well_known::DEPLOYMENT_PATH => {
@@ -168,9 +171,10 @@ impl Service {
     ) -> Result<Response<ResponseBody>, RequestError> {
         let Context { id, peer, host, exchange } = context;
         let chosen = function.chosen(exchange.client(), request.headers());
+        let counting = function.rollout().map(|_| Counting::new(function, chosen, &self.reports));
         let answered = self.deployed(Context { id, peer, host, exchange }, chosen, request).await;
-        if let Some(failure) = function.count(chosen, || rescue::is_functions_fault(&answered)) {
-            self.reports.stopped(failure);
+        if let Some(counting) = counting {
+            counting.end(rescue::is_functions_fault(&answered));
         }
         answered
     }
@@ -230,4 +234,42 @@ pub(super) fn by(who: &'static str, mut response: Response<ResponseBody>) -> Res
 pub(super) fn named(mut response: Response<ResponseBody>, deployment: &Deployment) -> Response<ResponseBody> {
     response.headers_mut().insert(DEPLOYMENT, deployment.header());
     response
+}
+
+/// Who gives up sooner than this says nothing of the function.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request while something is being rolled out. Dropped before its end, the client has given up, which after a while is the
+/// function's failure, too: it may be answering nobody.
+struct Counting<'a> {
+    function: &'a Entry,
+    chosen: &'a Entry,
+    reports: &'a Reports,
+    begun: Instant,
+    ended: bool,
+}
+
+impl<'a> Counting<'a> {
+    fn new(function: &'a Entry, chosen: &'a Entry, reports: &'a Reports) -> Self {
+        Self { function, chosen, reports, begun: Instant::now(), ended: false }
+    }
+
+    fn end(mut self, failed: bool) {
+        self.count(failed);
+    }
+
+    fn count(&mut self, failed: bool) {
+        self.ended = true;
+        if let Some(failure) = self.function.count(self.chosen, || failed) {
+            self.reports.stopped(failure);
+        }
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        if !self.ended && self.begun.elapsed() > PATIENCE {
+            self.count(true);
+        }
+    }
 }

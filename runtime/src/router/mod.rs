@@ -35,6 +35,9 @@ pub enum RouteError {
         "no site or function lives at {0:?}; functions answer at <slug>.<the platform's domain> and at verified domains"
     )]
     UnknownHost(String),
+    /// Something may, which this edge has not been told yet.
+    #[error("this edge does not know yet what answers where; try again in a moment")]
+    NotYet,
     /// A slug that nobody has.
     #[error("there is no function with the slug {0:?}")]
     FunctionNotFound(String),

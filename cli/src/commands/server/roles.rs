@@ -48,11 +48,11 @@ pub async fn control(options: Control, environment: &Environment, output: &Outpu
         edge: None,
     };
     said.announce(output);
-    wait_for_signal(None).await?;
+    let ended = wait_for_signal(None, running.died()).await;
     info!("stopping; requests may finish");
     let stopped = running.stop().await;
     content.stop().await;
-    stopped
+    ended.and(stopped)
 }
 
 /// Runs an edge until SIGTERM or SIGINT, then lets requests finish.
@@ -92,11 +92,11 @@ pub async fn edge(options: EdgeOptions, environment: &Environment, output: &Outp
         edge: Some(identity.edge()),
     };
     said.announce(output);
-    wait_for_signal(edge.tls().map(AsRef::as_ref)).await?;
+    let ended = wait_for_signal(edge.tls().map(AsRef::as_ref), running.died()).await;
     info!("stopping; requests may finish");
     let stopped = running.stop().await;
     content.stop().await;
-    stopped
+    ended.and(stopped)
 }
 
 /// The control plane as a source of content, which knows edges by their keys.

@@ -1,6 +1,7 @@
 //! What runs while a server does: listeners, the feed between the planes, checks of domains, stored content, and the
 //! schedule.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ const AWAITED_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Default)]
 pub struct Running {
     stop: CancellationToken,
+    died: CancellationToken,
     /// Operators are answered until the last request is.
     drained: CancellationToken,
     serving: Option<JoinHandle<std::io::Result<()>>>,
@@ -39,22 +41,56 @@ pub struct Running {
     others: Vec<JoinHandle<()>>,
 }
 
+/// Notices the end of a task that ends before the server does.
+struct Watched {
+    what: &'static str,
+    stop: CancellationToken,
+    died: CancellationToken,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.stop.is_cancelled() {
+            error!(what = self.what, "a part of the server has ended by itself; the server ends, too");
+            self.died.cancel();
+        }
+    }
+}
+
 impl Running {
+    /// Runs a part of the server. A server without it would seem well and not be.
+    fn task<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let watched = Watched { what, stop: self.stop.clone(), died: self.died.clone() };
+        tokio::spawn(async move {
+            let _watched = watched;
+            work.await
+        })
+    }
+
+    /// Returns when a part of the server has ended before it was to.
+    pub fn died(&self) -> impl Future<Output = ()> + use<> {
+        self.died.clone().cancelled_owned()
+    }
+
     /// Starts the control API, and what it does by itself. `callee`: who runs functions when their time comes.
     pub fn control(&mut self, control: &ControlApi, listener: TcpListener, callee: Arc<dyn Callee>) {
         let cancelled = || self.stop.clone().cancelled_owned();
         let (watching, stop) = (control.clone(), cancelled());
-        let watching = tokio::spawn(async move { watching.watch_domains(stop).await });
+        let watching = self.task("checks of domains", async move { watching.watch_domains(stop).await });
         let (storage, stop) = (control.clone(), cancelled());
-        let storage = tokio::spawn(async move { storage.watch_storage(stop).await });
+        let storage = self.task("stored content", async move { storage.watch_storage(stop).await });
         let (builds, stop) = (control.clone(), cancelled());
-        let builds = tokio::spawn(async move { builds.watch_builds(stop).await });
+        let builds = self.task("builds", async move { builds.watch_builds(stop).await });
         let (triggers, stop) = (control.clone(), cancelled());
-        let triggers = tokio::spawn(async move { triggers.run_triggers(callee, stop).await });
+        let triggers = self.task("the schedule", async move { triggers.run_triggers(callee, stop).await });
         let (others, stop) = (control.clone(), cancelled());
-        let others = tokio::spawn(async move { others.follow_others(stop).await });
+        let others = self.task("what other servers commit", async move { others.follow_others(stop).await });
         let (api, stop) = (control.clone(), cancelled());
-        self.api = Some(tokio::spawn(async move { api.serve(listener, stop).await }));
+        self.api = Some(self.task("the control API", async move { api.serve(listener, stop).await }));
         self.others.extend([watching, storage, builds, triggers, others]);
     }
 
@@ -62,7 +98,7 @@ impl Running {
     pub fn edge(&mut self, edge: &Edge, bound: Bound) {
         let listeners = Listeners { plain: bound.plain, tls: bound.tls };
         let (serving, stop) = (edge.clone(), self.stop.clone());
-        self.serving = Some(tokio::spawn(async move { serving.serve(listeners, stop).await }));
+        self.serving = Some(self.task("the edge", async move { serving.serve(listeners, stop).await }));
         self.metrics = bound.metrics.map(|listener| {
             let (edge, drained) = (edge.clone(), self.drained.clone());
             tokio::spawn(async move { edge.serve_metrics(listener, drained).await })
@@ -72,7 +108,7 @@ impl Running {
     /// Keeps the edge of this process at what the control API of this process knows; it knows the feed up to `known`.
     pub fn feed(&mut self, control: &ControlApi, edge: &Edge, known: u64) {
         let (control, edge, stop) = (control.clone(), edge.clone(), self.stop.clone());
-        self.others.push(tokio::spawn(async move {
+        self.others.push(self.task("the feed", async move {
             feed(&control, &edge, known, stop).await;
             // What still changes while requests finish waits for nobody.
             control.applied(None);
@@ -82,7 +118,7 @@ impl Running {
     /// Tells the control API of this process what happens at the edge of this process.
     pub fn reports(&mut self, control: &ControlApi, edge: &Edge) {
         let (control, edge, stop) = (control.clone(), edge.clone(), self.stop.clone());
-        self.others.push(tokio::spawn(async move {
+        self.others.push(self.task("reports", async move {
             // What is not told then is asked for, or judged anew, after the next start.
             tokio::select! {
                 () = report(&control, &edge) => {}
@@ -95,7 +131,7 @@ impl Running {
     /// Keeps the edge at what its control plane tells.
     pub fn remote_feed(&mut self, feed: Feed, edge: &Edge) {
         let (edge, stop) = (edge.clone(), self.stop.clone());
-        self.others.push(tokio::spawn(async move { feed.run(edge, stop).await }));
+        self.others.push(self.task("the feed", async move { feed.run(edge, stop).await }));
     }
 
     /// Lets requests finish, and returns when all is done.
