@@ -99,6 +99,11 @@ impl Calls {
         }
     }
 
+    /// Whether an edge of its own has asked lately.
+    pub(super) fn has_edges(&self) -> bool {
+        self.inner().edges.values().any(|seen| seen.asked.elapsed() < GONE)
+    }
+
     /// An edge asked. What it was given and does not have is lost.
     fn seen(&self, edge: &str, running: &[String]) {
         let mut inner = self.inner();

@@ -43,6 +43,11 @@ impl Changes {
         self.live.send_replace(revision);
     }
 
+    /// Whether there is an edge in this process.
+    pub(crate) fn has_edge(&self) -> bool {
+        self.live.borrow().is_some()
+    }
+
     /// Returns once the edge of this process knows what is committed now, so that whoever asked for a change and is
     /// answered sees it at once.
     pub(crate) async fn settle(&self) {

@@ -1,6 +1,9 @@
 //! What edges report: whether deployments can be used, which rollouts they stopped, and how calls ended.
 
+use std::time::Duration;
+
 use af_contract::edge::{Awaited, DeploymentReport, REASON, REPORTED, Report};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::projects::commit;
@@ -9,6 +12,9 @@ use crate::store::{ReportedRow, reports};
 
 /// Deployments that an edge is asked for at once: what it prepares ahead at most.
 const AWAITED: i64 = 16;
+
+/// For so long a client waits for edges, which mostly need less than a second.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who reports.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,26 @@ pub async fn take(state: &State, edge: Reporter<'_>, report: &Report) -> Result<
     }
     if changed {
         state.builds.announce();
+    }
+    Ok(())
+}
+
+/// Returns once an edge has reported on a deployment that is to answer, if one is connected that may, and in any case after a while.
+///
+/// # Errors
+/// When the database fails.
+pub async fn settled(state: &State, deployment: &str) -> Result<(), Error> {
+    let mut reported = state.builds.subscribe();
+    let until = Instant::now() + PATIENCE;
+    while state.changes.has_edge() || state.calls.has_edges() {
+        reported.mark_unchanged();
+        let known = state.store.reported(deployment).await?;
+        if known.is_none_or(|known| known.reported.as_deref() != Some("DEPLOYING")) {
+            break;
+        }
+        if tokio::time::timeout_at(until, reported.changed()).await.is_err() {
+            break;
+        }
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use super::asker::{actor, project, state};
 use super::failure::{Failure, Result};
 use super::loaders::{self, Current, Newest};
 use super::scalars::{Date, Listing, PaginationInput};
-use crate::domain::Error;
 use crate::domain::builds::{self, Source};
 use crate::domain::functions::{self as rules, Change, NewFunction};
+use crate::domain::{Error, reports};
 use crate::store::{DeployedRow, FunctionRow};
 
 /// What a trigger says: the same in two places, as the clients differ.
@@ -30,7 +30,12 @@ async fn trigger(ctx: &Context<'_>, wanted: Triggered) -> std::result::Result<De
     let source = Source::parse(wanted.cid.as_deref(), wanted.blake3.as_deref(), wanted.assets.as_deref())?;
     let function = wanted.function.0;
     // A client that goes away must not stop it between its steps.
-    let triggered = async move { Box::pin(builds::trigger(&state, &actor, &function, source)).await };
+    let triggered = async move {
+        let made = Box::pin(builds::trigger(&state, &actor, &function, source)).await?;
+        // Clients take the answer for the end.
+        reports::settled(&state, &made.id).await?;
+        builds::get(&state, &actor, &made.id).await
+    };
     tokio::spawn(triggered).await.map_err(|error| Error::Internal(Box::new(error)))?
 }
 
