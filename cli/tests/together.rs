@@ -43,7 +43,8 @@ async fn requests_that_wait_meet_in_one_instance() {
 #[tokio::test]
 async fn as_many_as_the_deployment_allows_and_no_more() {
     let home = Home::new();
-    let server = home.up(&["--wall-limit-ms", "2000"]);
+    // Waiting costs little CPU time, but not nothing on a machine that is busy.
+    let server = home.up(&["--wall-limit-ms", "2000", "--cpu-limit-ms", "2000"]);
     deploy(&home, &["--concurrency", "2"]);
     let met = at_once(&server, "/meet/2", 2 * cores()).await;
     assert!(met.iter().all(|met| met == "2 have met\n"), "{met:?}");

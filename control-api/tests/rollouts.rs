@@ -277,7 +277,7 @@ async fn clients_of_graphql_are_told_what_a_deploy_waits_for() {
     let query = "query($id: ID!) { fleekFunctionDeployment(where: { id: $id }) { status statusReason } }";
     let body = json!({ "query": query, "variables": { "id": made["id"] } });
     let (_, answer) = scene.served.call_with("/graphql", OWNER, &headers, body).await;
-    let told = json!({ "status": "ACTIVE", "statusReason": null });
+    let told = json!({ "status": "DEPLOYING", "statusReason": null });
     assert_eq!(answer["data"]["fleekFunctionDeployment"], told, "{answer}");
 }
 

@@ -115,7 +115,11 @@ impl Saved {
                 Record::Strange => {
                     warn!(path = %self.path.display(), records = open.records, "what was kept of the feed goes on in a form of another version; it is left alone");
                     // Nothing is added to it, either: what is told now comes again after the next start.
-                    return Ok(if pages.iter().all(|page: &FeedPage| page.more) { Vec::new() } else { pages });
+                    return Ok(if pages.iter().all(|page: &FeedPage| page.more) {
+                        Vec::new()
+                    } else {
+                        pages
+                    });
                 }
                 Record::Bad => {
                     warn!(path = %self.path.display(), records = open.records, "the end of what was kept of the feed is broken; it is asked for anew");
