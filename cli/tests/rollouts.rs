@@ -195,3 +195,37 @@ async fn a_kill_while_promoting_leaves_a_candidate_or_an_active_deployment() {
         assert_eq!(text.contains("WASI 0.3"), round % 2 == 0, "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_policy_says_what_pruning_leaves() {
+    let home = Home::new();
+    let _server = home.up(&[]);
+    for _ in 0..4 {
+        deploy(&home, "hello", "hello-rust", &[]);
+    }
+    let pruned = |more: &[&str]| -> Vec<i64> {
+        let said = functions(&home, &[&["prune", "hello", "--json"], more].concat());
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let list = said.as_array().or_else(|| said["pruned"].as_array()).unwrap();
+        list.iter().map(|row| row["number"].as_i64().unwrap()).collect()
+    };
+    assert!(pruned(&["--dry-run"]).is_empty(), "a hundred stay");
+    ok(home.af().args(["projects", "update", "--keep", "3"]));
+    assert_eq!(pruned(&["--dry-run"]), [1], "as the project says");
+    functions(&home, &["update", "-n", "hello", "--keep", "2", "--keep-for", "30d"]);
+    assert!(pruned(&["--dry-run"]).is_empty(), "they are younger");
+    functions(&home, &["update", "-n", "hello", "--keep-for", "0s"]);
+    let mut gone = pruned(&["--dry-run"]);
+    gone.sort_unstable();
+    assert_eq!(gone, [1, 2], "the function's own policy counts");
+    functions(&home, &["update", "-n", "hello", "--keep", "default"]);
+    assert_eq!(pruned(&[]), [1]);
+    assert!(pruned(&[]).is_empty());
+    let listed: Value =
+        serde_json::from_str(&functions(&home, &["deployments", "-n", "hello", "--json"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    let (_, why) = refused(home.af().args(["functions", "update", "-n", "hello", "--keep", "none"]));
+    assert!(why.contains("--keep"), "{why}");
+    let shown = ok(home.af().args(["projects", "get"]));
+    assert!(shown.contains('3'), "{shown}");
+}

@@ -30,12 +30,17 @@ impl Upload {
     }
 
     /// Sends the other half.
-    pub async fn finish(mut self) -> (u16, Value) {
-        self.connection.write_all(&self.rest).await.unwrap();
+    pub async fn finish(self) -> (u16, Value) {
+        self.end().await.unwrap()
+    }
+
+    /// As [`Self::finish`]; a server that has refused the first half may close the connection.
+    pub async fn end(mut self) -> std::io::Result<(u16, Value)> {
+        self.connection.write_all(&self.rest).await?;
         let mut said = String::new();
-        self.connection.read_to_string(&mut said).await.unwrap();
-        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        self.connection.read_to_string(&mut said).await?;
+        let (head, body) = said.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_default())
+        Ok((status, serde_json::from_str(body).unwrap_or_default()))
     }
 }

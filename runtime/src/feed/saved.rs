@@ -164,7 +164,10 @@ impl Open {
     }
 
     fn write(&mut self, page: &FeedPage) -> io::Result<()> {
-        let mut text = Zeroizing::new(serde_json::to_vec(page)?);
+        self.record(Zeroizing::new(serde_json::to_vec(page)?))
+    }
+
+    fn record(&mut self, mut text: Zeroizing<Vec<u8>>) -> io::Result<()> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
         let aad = Aad::from(self.records.to_be_bytes());
@@ -264,6 +267,23 @@ mod tests {
         saved.append(&page(2, false)).unwrap();
         saved.append(&page(3, false)).unwrap();
         assert_eq!(kept(dir.path(), b"secret"), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_another_version_has_kept_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut saved, _) = Saved::open(dir.path(), b"secret").unwrap();
+        saved.replace(&[page(0, false)]).unwrap();
+        let strange = br#"{"epoch":"secret-epoch","after":1,"until":2,"more":false,"updates":[{"revision":2,"kind":"strange"}]}"#;
+        saved.open.as_mut().unwrap().record(Zeroizing::new(strange.to_vec())).unwrap();
+        saved.append(&page(2, false)).unwrap();
+        let whole = fs::read(dir.path().join(FILE)).unwrap();
+        let (mut saved, pages) = Saved::open(dir.path(), b"secret").unwrap();
+        assert_eq!(pages.len(), 1);
+        saved.append(&page(1, false)).unwrap();
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), whole, "the other version finds what it kept");
+        saved.replace(&[page(7, false)]).unwrap();
+        assert_eq!(kept(dir.path(), b"secret"), [7]);
     }
 
     #[test]
