@@ -345,14 +345,6 @@ async fn a_rollback_leads_to_what_was_active_before() {
     scene.deploy("").await;
     assert_eq!(back().await, 1, "not the one that was left");
     assert_eq!(back().await, 5, "and forth");
-
-    // From before this was written down: by numbers, until something becomes active.
-    scene.served.stored.script("update deployments set activated_at = null").await;
-    assert_eq!(back().await, 4);
-    assert_eq!(back().await, 5);
-    scene.served.stored.script("update deployments set activated_at = null").await;
-    scene.deploy("").await;
-    assert_eq!(back().await, 5, "known to have been active by then");
 }
 
 async fn those_who_wait_to_write_keep_nobody_from_reading() {

@@ -5,6 +5,8 @@ alter table functions add column keep_for_seconds integer check (keep_for_second
 alter table projects add column keep_newest integer check (keep_newest > 0);
 alter table projects add column keep_for_seconds integer check (keep_for_seconds >= 0);
 
--- When it became the active one, last. Of what is from before that is not known, so whatever did not wait for an approval is taken to have been.
+-- When it became the active one, last. Of what is from before that is not known: what did not wait for an approval, up to what is active, is taken
+-- to have been, so that a rollback leads to the number before, as it did.
 alter table deployments add column activated_at integer;
-update deployments set activated_at = created_at where widens is null or approver_id is not null;
+update deployments set activated_at = created_at where (widens is null or approver_id is not null) and number <=
+  (select c.number from functions f join deployments c on c.id = f.current_deployment_id where f.id = deployments.function_id);

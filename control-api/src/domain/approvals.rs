@@ -41,24 +41,16 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     deployment.approver_id = Some(actor.user.clone());
     store::approve(&mut db, &deployment, now()).await?;
     let project = row.project_id.clone();
-    let revision = if waited && deployment.activates != 0 && is_newer(&mut db, &row, &deployment).await? {
-        settings::check_current(&mut db, &row, &deployment).await?;
-        deployments::activate(state, &mut db, row, &deployment).await?
-    } else {
-        feed::put(&mut db, Kind::Function, &function).await?
-    };
+    let revision =
+        if waited && deployment.activates != 0 && deployments::is_newer(&mut db, &row, &deployment).await? {
+            settings::check_current(&mut db, &row, &deployment).await?;
+            deployments::activate(state, &mut db, row, &deployment).await?
+        } else {
+            feed::put(&mut db, Kind::Function, &function).await?
+        };
     audit::commit(db, actor, Event::project("deployment.approve", id, &project)).await?;
     state.changes.announce(revision);
     deployments::seen(state, deployment).await
-}
-
-async fn is_newer(
-    db: &mut Connection,
-    function: &FunctionRow,
-    deployment: &DeploymentRow,
-) -> Result<bool, Error> {
-    let Some(active) = &function.current_deployment_id else { return Ok(true) };
-    Ok(store::read(db, active).await?.is_none_or(|active| active.number < deployment.number))
 }
 
 /// That a deployment may run.

@@ -234,6 +234,16 @@ async fn drop_waiting(db: &mut Connection, actor: &Actor, function: &FunctionRow
     Ok(())
 }
 
+/// Whether a deployment was made after what its function runs.
+pub(super) async fn is_newer(
+    db: &mut Connection,
+    function: &FunctionRow,
+    deployment: &DeploymentRow,
+) -> Result<bool, Error> {
+    let Some(active) = &function.current_deployment_id else { return Ok(true) };
+    Ok(deployments::read(db, active).await?.is_none_or(|active| active.number < deployment.number))
+}
+
 /// The same deployment as it is after what was committed.
 pub(super) async fn seen(state: &State, deployment: DeploymentRow) -> Result<DeploymentRow, Error> {
     // It may be gone already.

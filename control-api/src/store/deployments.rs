@@ -120,17 +120,11 @@ pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<Deploym
     Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
 }
 
-/// The id of what function `f` ran before what it runs: by when each was made active last. Where that is known of none, it is
-/// the one with the number before.
-pub(super) const PREVIOUS: &str = "coalesce(
-    (select p.id from deployments p where p.function_id = f.id and p.activated_at is not null
-        and p.id <> f.current_deployment_id and (p.widens is null or p.approver_id is not null)
-        order by p.activated_at desc limit 1),
-    (select p.id from deployments p where p.function_id = f.id
-        and p.number < (select c.number from deployments c where c.id = f.current_deployment_id)
-        and (p.widens is null or p.approver_id is not null)
-        and not exists (select 1 from deployments k where k.function_id = f.id and k.activated_at is not null)
-        order by p.number desc limit 1))";
+/// The id of what function `f` ran before what it runs: by when each was made active last.
+pub(super) const PREVIOUS: &str =
+    "(select p.id from deployments p where p.function_id = f.id and p.activated_at is not null
+    and p.id <> f.current_deployment_id and (p.widens is null or p.approver_id is not null)
+    order by p.activated_at desc limit 1)";
 
 /// What a function ran before what it runs.
 pub(crate) async fn previous(
@@ -141,16 +135,13 @@ pub(crate) async fn previous(
     Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(function).fetch_optional(db).await?)
 }
 
-/// A function is about to run a deployment. Of what it runs until then, it may not be known that it ever did.
+/// A function is about to run a deployment.
 pub(crate) async fn activated(
     db: &mut Connection,
     function: &str,
     id: &str,
     now: i64,
 ) -> Result<(), StoreError> {
-    let query = "update deployments set activated_at = created_at where activated_at is null
-        and id = (select current_deployment_id from functions where id = $1)";
-    sql::query(query).bind(function).execute(&mut *db).await?;
     // In the order of what happened, whatever the clock says.
     let query = "update deployments set activated_at = coalesce(
             (select max(activated_at) + 1 from deployments where function_id = $1 and activated_at >= $3), $3)

@@ -3,9 +3,9 @@
 use af_contract::SettingName;
 
 use super::{Place, Rows, by_name, write};
-use crate::domain::{Actor, Error};
+use crate::domain::{Actor, Error, deployments};
 use crate::store::settings as rows;
-use crate::store::{Connection, DeploymentRow, FunctionRow, deployments};
+use crate::store::{Connection, DeploymentRow, FunctionRow};
 
 /// Why another deployment becomes active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(in crate::domain) async fn restore(
     let current = by_name(rows::of_owner(db, &function.id).await?)?;
     let inherited = by_name(rows::of_owner(db, &function.project_id).await?)?;
     let mut own = by_name(rows::copies(db, &deployment.id, &function.id).await?)?;
-    if going == Going::Forward && is_newer(db, function, deployment).await? {
+    if going == Going::Forward && deployments::is_newer(db, function, deployment).await? {
         for (name, row) in &current {
             if own.get(name).is_none_or(|copy| copy.updated_at <= row.updated_at) {
                 own.insert(name.clone(), row.clone());
@@ -63,15 +63,6 @@ pub(in crate::domain) async fn check_current(
         names.join(", ")
     );
     Err(Error::conflict("settings_changed", detail))
-}
-
-async fn is_newer(
-    db: &mut Connection,
-    function: &FunctionRow,
-    deployment: &DeploymentRow,
-) -> Result<bool, Error> {
-    let Some(active) = &function.current_deployment_id else { return Ok(true) };
-    Ok(deployments::read(db, active).await?.is_none_or(|active| active.number < deployment.number))
 }
 
 /// Names of what one has and the other has not, or otherwise.
