@@ -62,7 +62,7 @@ pub async fn allowed(state: &State, actor: &Actor, project: &str) -> Result<(), 
 /// When the actor is not a member, a block is not what its CID says, or the project has no room.
 pub async fn receive(state: &State, actor: &Actor, project: &str, chunks: Chunks) -> Result<Received, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
-    let incoming = incoming(state, project, chunks, car).await?;
+    let incoming = incoming(state, actor, project, chunks, car).await?;
     Ok(keep(state, actor, project, incoming).await?.0)
 }
 
@@ -77,7 +77,7 @@ pub async fn receive_car(
     chunks: Chunks,
 ) -> Result<Vec<Kept>, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
-    let incoming = incoming(state, project, chunks, car).await?;
+    let incoming = incoming(state, actor, project, chunks, car).await?;
     let (_, roots) = keep(state, actor, project, incoming).await?;
     if roots.is_empty() {
         return Err(StorageError::NoRoot.into());
@@ -139,7 +139,7 @@ async fn receive_file_for(
 ) -> Result<Kept, Error> {
     let profile = new.profile;
     let read = move |blocks: &DiskStore, chunks| file(profile, blocks, chunks);
-    let incoming = incoming(state, project, chunks, read).await?;
+    let incoming = incoming(state, actor, project, chunks, read).await?;
     let (_, roots) = keep(state, actor, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;
     let new = NewPin { cid, name: new.name, places: new.places, key: None };
@@ -149,11 +149,12 @@ async fn receive_file_for(
 /// Reads what comes on a blocking thread.
 async fn incoming(
     state: &State,
+    actor: &Actor,
     project: &str,
     chunks: Chunks,
     read: impl FnOnce(&DiskStore, Limited) -> Result<Incoming, UploadError> + Send + 'static,
 ) -> Result<Incoming, Error> {
-    let _permit = state.storage.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
     room(state, &state.store.usage(project).await?, 0)?;
     let left = most_loose(state).saturating_add(OVERHEAD_BYTES);
     let store = state.blocks.clone();
