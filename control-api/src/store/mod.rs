@@ -63,6 +63,9 @@ pub use self::users::UserRow;
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_READERS: u32 = 12;
 
+/// Of the file, in the memory of each connection, as SQLite has it: what a page of the feed is joined with stays there.
+const SQLITE_CACHE: &str = "-16384";
+
 /// Connections that write, or wait for their turn to: others', so that whoever has the turn can read.
 const POSTGRES_WRITERS: u32 = 4;
 
@@ -194,6 +197,7 @@ impl Store {
                     // A commit is on the disk when it returns: what was answered survives a power cut.
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
+                    .pragma("cache_size", SQLITE_CACHE)
                     .busy_timeout(BUSY_TIMEOUT);
                 let writer =
                     SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;

@@ -217,6 +217,11 @@ impl<R> Query<R> {
         self
     }
 
+    /// The next values, of a list.
+    pub(crate) fn bind_each<T: ToString>(self, values: &[T]) -> Self {
+        values.iter().fold(self, |query, value| query.bind(value.to_string()))
+    }
+
     /// Returns how many rows it changed.
     pub(crate) async fn execute<'c>(self, db: impl Into<Target<'c>>) -> Result<u64, sqlx::Error> {
         let Changed(rows) = send!(self, db, query_with, execute);
