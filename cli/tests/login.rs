@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
 mod support;
+#[path = "support/waiting.rs"]
+mod waiting;
 
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, ChildStderr, Stdio};
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,50 +16,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use support::{Home, free_port, http, ok, refused};
-
-/// `af login` that waits to be approved.
-struct Waiting {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Waiting {
-    fn start(home: &Home, options: &[&str]) -> Self {
-        let mut af = home.af();
-        af.args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = af.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr }
-    }
-
-    /// What it says on standard error next.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert!(self.stderr.read_line(&mut line).unwrap() > 0, "it says nothing");
-        line
-    }
-
-    fn shown(&mut self) -> Value {
-        serde_json::from_str(&self.line()).unwrap()
-    }
-
-    /// What it printed in the end.
-    fn signed_in(mut self) -> String {
-        let status = self.child.wait().unwrap();
-        let (mut said, mut why) = (String::new(), String::new());
-        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        self.stderr.read_to_string(&mut why).unwrap();
-        assert!(status.success(), "{why}");
-        said
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        let _already_reaped = self.child.wait();
-    }
-}
+use waiting::Waiting;
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
