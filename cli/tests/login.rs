@@ -6,6 +6,7 @@ mod support;
 #[path = "support/waiting.rs"]
 mod waiting;
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -98,6 +99,28 @@ fn where_nobody_can_approve_it_says_what_to_do() {
     let nobody = ["login", "--browser", "--api-url", "http://127.0.0.1:1"];
     assert_eq!(refused(elsewhere.af().args(nobody)).0, 4);
     assert!(!elsewhere.config().exists());
+}
+
+#[test]
+fn a_token_is_checked_and_stored_for_its_owner_only() {
+    let (home, elsewhere, piped) = (Home::new(), Home::new(), Home::new());
+    let server = home.up(&[]);
+    let (exit, why) =
+        refused(elsewhere.af().args(["login", "--api-url", &server.api, "--token", "af_live_of_nobody"]));
+    assert!(exit == 3 && why.contains("valid token"), "{why}");
+    assert!(!elsewhere.config().exists());
+
+    let said = ok(elsewhere.af().args(["login", "--api-url", &server.api, "--token", &server.token()]));
+    assert!(said.contains(&format!("signed in to {}", server.api)), "{said}");
+    let token = home.config().with_file_name("token");
+    std::fs::write(&token, format!("{}\n", server.token())).unwrap();
+    let mut login = piped.af();
+    ok(login.args(["login", "--api-url", &server.api]).stdin(File::open(&token).unwrap()));
+    for home in [&elsewhere, &piped] {
+        let mode = std::fs::metadata(home.config()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(ok(home.af().args(["functions", "list"])).contains("no functions yet"));
+    }
 }
 
 #[test]
