@@ -19,13 +19,12 @@ async function visitor(origin, options = {}) {
 }
 
 // What axe finds, and whether the colours are readable in the dark scheme, too.
-async function findings(page, leftOut) {
+async function findings(page) {
   const found = [];
   for (const [colorScheme, rules] of [['light', []], ['dark', ['color-contrast']]]) {
     await page.emulateMedia({ colorScheme });
     const axe = new AxeBuilder({ page });
     if (rules.length) axe.withRules(rules);
-    if (leftOut) axe.exclude(leftOut);
     const { violations } = await axe.analyze();
     found.push(...violations.map(({ id, nodes }) => `${colorScheme}: ${id}: ${nodes[0].html.slice(0, 200)}`));
   }
@@ -62,12 +61,18 @@ async function docs(api) {
   await link.click();
   await page.waitForFunction((id) => document.getElementById(id).open, (await schema.getAttribute('id')));
   const inView = await schema.evaluate((details) => details.getBoundingClientRect().top < innerHeight);
-  // They are alike, and all at once would take axe minutes.
-  const unfold = (which) => page.evaluate((which) => document.querySelectorAll(which).forEach((details) => { details.open = true; }), which);
-  await unfold('section > details:nth-of-type(-n + 2)');
-  const found = await findings(page, 'section > details:nth-of-type(n + 3)');
-  await unfold('details');
-  found.push(...await tooWide(page));
+  const unfold = (page) => page.evaluate(() => document.querySelectorAll('details').forEach((details) => { details.open = true; }));
+  await unfold(page);
+  const found = await tooWide(page);
+  // All operations would take axe minutes, and they are alike.
+  const some = (all) => Object.fromEntries(Object.entries(all).slice(0, 12));
+  const json = { ...document, paths: some(document.paths), components: { ...document.components, schemas: some(document.components.schemas) } };
+  const shorter = await context.newPage();
+  await shorter.route('**/openapi.json', (route) => route.fulfill({ json }));
+  await shorter.goto(`${api}/docs`);
+  await shorter.locator('main details').first().waitFor();
+  await unfold(shorter);
+  found.push(...await findings(shorter));
   const quiet = [...complaints];
 
   // That what is amiss would be heard.
