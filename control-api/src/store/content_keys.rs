@@ -56,10 +56,9 @@ pub(crate) async fn of_deployment(
     Ok(sql::query_scalar(query).bind(deployment).fetch_optional(db).await?)
 }
 
-pub(crate) async fn replace(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {
-    let query = "update content_keys set sealed = $2 where deployment_id = $1";
-    sql::query(query).bind(deployment).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same keys, sealed otherwise: deployments, and what is sealed now.
+pub(crate) async fn replace(db: &mut Connection, keys: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "content_keys", ["deployment_id"], keys.iter().map(|(id, key)| ([id], key))).await
 }
 
 /// Data keys of a project's deployments, sealed, in the order of the deployments' ids.

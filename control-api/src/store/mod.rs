@@ -285,6 +285,32 @@ fn taken(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// Seals what a table has otherwise: rows by their keys, and what is sealed now, a thousand at a time.
+async fn replace_sealed<'v, const KEYS: usize>(
+    db: &mut Connection,
+    table: &str,
+    keys: [&str; KEYS],
+    values: impl Iterator<Item = ([&'v String; KEYS], &'v Vec<u8>)>,
+) -> Result<(), StoreError> {
+    let values: Vec<_> = values.collect();
+    for values in values.chunks(1000) {
+        let same: Vec<String> =
+            keys.iter().zip(1..).map(|(key, number)| format!("t.{key} = v.column{number}")).collect();
+        let query = format!(
+            "update {table} as t set sealed = v.column{} from (values {}) as v where {}",
+            KEYS + 1,
+            sql::rows(values.len(), KEYS + 1),
+            same.join(" and ")
+        );
+        let mut query = sql::query(sqlx::AssertSqlSafe(query));
+        for (keys, sealed) in values {
+            query = query.bind_each(keys).bind(sealed.as_slice());
+        }
+        query.execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
 fn parse<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|_| StoreError::Value { what, value: text.to_owned() })
 }

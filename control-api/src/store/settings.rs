@@ -203,28 +203,21 @@ pub(crate) async fn of_deployments(
     Ok(query.bind(limit).fetch_all(db).await?)
 }
 
-/// The same value, sealed otherwise.
-pub(crate) async fn replace(
-    db: &mut Connection,
-    owner: &str,
-    name: &str,
-    sealed: &[u8],
-) -> Result<(), StoreError> {
-    let query = "update settings set sealed = $3 where owner_id = $1 and name = $2";
-    sql::query(query).bind(owner).bind(name).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same values, sealed otherwise: owners, names, and what is sealed now.
+pub(crate) async fn replace(db: &mut Connection, values: &[Named]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "settings", ["owner_id", "name"], values.iter().map(named)).await
 }
 
-/// The same value, sealed otherwise.
-pub(crate) async fn replace_in_deployment(
-    db: &mut Connection,
-    deployment: &str,
-    name: &str,
-    sealed: &[u8],
-) -> Result<(), StoreError> {
-    let query = "update deployment_settings set sealed = $3 where deployment_id = $1 and name = $2";
-    sql::query(query).bind(deployment).bind(name).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same values, sealed otherwise: deployments, names, and what is sealed now.
+pub(crate) async fn replace_in_deployments(db: &mut Connection, values: &[Named]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "deployment_settings", ["deployment_id", "name"], values.iter().map(named)).await
+}
+
+/// Whose, which, and what is sealed.
+type Named = (String, String, Vec<u8>);
+
+fn named((whose, name, sealed): &Named) -> ([&String; 2], &Vec<u8>) {
+    ([whose, name], sealed)
 }
 
 /// Values from before, in the order of deployments and names.

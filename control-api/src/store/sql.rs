@@ -93,6 +93,13 @@ pub(crate) fn places(from: usize, count: usize) -> String {
     places.join(", ")
 }
 
+/// `($1, $2), ($3, $4), …`, so many of so many columns.
+pub(crate) fn rows(count: usize, columns: usize) -> String {
+    let rows: Vec<String> =
+        (0..count).map(|row| format!("({})", places(1 + row * columns, columns))).collect();
+    rows.join(", ")
+}
+
 impl Pool {
     /// A connection that is in no transaction.
     pub(super) async fn acquire(&self) -> Result<Connection, sqlx::Error> {
