@@ -18,8 +18,8 @@ const STREAMS: [&str; 9] =
 /// Characters of an id, which are ASCII; those of requests may have a `+2`.
 const ID: usize = 64;
 
-/// Lines of which an edge can say at once that they are lost: what is added up of it stays a number in JSON.
-const MISSED: u64 = 1 << 32;
+/// Lines of which an edge can say at once that they are lost: what clients get of it is an integer of 32 bits.
+const MISSED: u64 = 1 << 30;
 
 /// A line of a function's log. The text is what the function wrote, whatever that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl SentLine {
             function: self.function.into(),
             deployment: self.deployment.into(),
             request: self.request,
-            at: self.at.clamp(0, now),
+            at: self.at.min(now).max(0),
             stream,
             text: bounded(self.text),
             edge,
