@@ -9,11 +9,12 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use socket::{Frame, Socket};
-use support::{Home, Server, deploy, free_port, guest, http, ok, refused};
+use support::{Home, Server, deploy, free_port, guest, http, ok};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
@@ -214,13 +215,53 @@ async fn the_command_shows_what_was_said_and_follows_across_a_restart() {
     assert_eq!(programs.af.wait().unwrap().code(), Some(1), "there is nothing to come back to");
 }
 
-#[test]
-fn a_control_plane_of_its_own_says_where_logs_are() {
-    let home = Home::new();
-    let _server = home.role(home.af(), "control", &[]);
-    ok(home.af().args(["functions", "create", "-n", "shop"]));
-    for options in [&["functions", "logs", "shop"][..], &["functions", "logs", "shop", "--follow"]] {
-        let (code, said) = refused(home.af().args(options));
-        assert!(code == 1 && said.contains("read it in their logs [logs_elsewhere"), "{said}");
+/// An edge of its own that answers for the function.
+async fn edge(home: &Home, of: &Home, control: &str, name: &str) -> Server {
+    let made = json(home.af().args(["--json", "edges", "add", name]));
+    let mut af = of.af();
+    af.env("AF_JOIN_TOKEN", made["joinToken"].as_str().unwrap());
+    let edge = of.role(af, "edge", &["--control", control]);
+    let knows = async {
+        while [404, 503].contains(&edge.get("shop", "/").await.status().as_u16()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), knows).await.unwrap();
+    edge
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_edges_of_their_own_arrive_also_those_of_while_the_control_plane_was_away() {
+    let (home, east, west) = (Home::new(), Home::new(), Home::new());
+    let listen = format!("127.0.0.1:{}", free_port());
+    let control = || home.role(home.af(), "control", &["--api-listen", &listen, "--cpu-limit-ms", "1000"]);
+    let plane = control();
+    let mut af = home.af();
+    af.args(["functions", "deploy", "--create", "-n", "shop", "-p"]).arg(guest("keyvalue"));
+    let mut deploying = af.stdout(Stdio::null()).spawn().unwrap();
+    let east = edge(&home, &east, &plane.api, "east").await;
+    let west = edge(&home, &west, &plane.api, "west").await;
+    assert!(deploying.wait().unwrap().success());
+
+    let (mut people, mut programs) = (Following::start(&home, &[]), Following::start(&home, &["--json"]));
+    let requests = [log(&east, "shop", "EAST").await, log(&west, "shop", "WEST").await];
+    for word in ["EAST", "WEST"] {
+        let line: Value = serde_json::from_str(&programs.until(word)).unwrap();
+        assert_eq!(line["edge"], json!(word.to_lowercase()));
     }
+    assert!(people.until("WEST").contains(&requests[1]));
+    let shown = ok(home.af().args(["functions", "logs", "shop"]));
+    for (edge, request) in ["  east  ", "  west  "].into_iter().zip(&requests) {
+        assert!(shown.lines().any(|line| line.contains(edge) && line.contains(request)), "{shown}");
+    }
+
+    assert!(plane.stop().success());
+    let away = log(&east, "shop", "AWAY").await;
+    let _plane = control();
+    let told = people.until("AWAY");
+    assert!(told.contains(&away) && told.contains("  east  "), "{told}");
+    let live = log(&west, "shop", "AGAIN").await;
+    let line: Value = serde_json::from_str(&programs.until("AGAIN")).unwrap();
+    assert_eq!((&line["requestId"], &line["edge"]), (&json!(live), &json!("west")));
+    people.interrupt();
 }

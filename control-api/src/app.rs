@@ -24,7 +24,7 @@ use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
 use crate::domain::edges::Edges;
 use crate::domain::feed::Changes as FeedChanges;
-use crate::domain::logs::Logs;
+use crate::domain::logs::{Logs, relay};
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
 use crate::domain::quotas::Quotas;
@@ -357,10 +357,9 @@ impl ControlApi {
         Arc::new(Remote(self.state.calls.clone()))
     }
 
-    /// Where the edge of this process hands in what functions log. Without one that does, nobody can ask for it.
+    /// Where the edge of this process hands in what functions log.
     #[must_use]
     pub fn logs(&self) -> Arc<dyn LogSink> {
-        self.state.logs.tap();
         self.state.logs.clone()
     }
 
@@ -369,10 +368,11 @@ impl ControlApi {
         scheduler::run(self.state.clone(), callee, stop).await;
     }
 
-    /// Notices what other servers of the same database commit, until `stop` resolves.
+    /// Notices what other servers of the same database commit, and exchanges with them what functions log, until `stop` resolves.
     pub async fn follow_others(&self, stop: impl Future<Output = ()>) {
         tokio::select! {
             () = changes::follow(&self.state) => {}
+            () = relay::follow(&self.state) => {}
             () = stop => {}
         }
     }

@@ -45,6 +45,7 @@ async fn who_tries_to_be_an_edge_is_counted() {
         ("get", "/v1/edge/feed"),
         ("post", "/v1/edge/report"),
         ("post", "/v1/edge/work"),
+        ("post", "/v1/edge/logs"),
         ("get", "/v1/edge/ipfs/x"),
     ];
     let proofs = paths.map(|(method, path)| (method, path, Some("eyJ.eyJ.x"), Value::Null));

@@ -7,63 +7,10 @@ mod support;
 use std::sync::Arc;
 
 use af_contract::{LogLine, LogSink};
-use reqwest::Response;
 use serde_json::{Value, json};
+use support::events::{Events, function};
 use support::socket::Frame;
 use support::{OWNER, STRANGER, Served, client};
-
-/// Server-sent events as they come.
-struct Events {
-    response: Response,
-    unread: String,
-}
-
-impl Events {
-    async fn open(served: &Served, function: &str, token: &str, after: Option<&str>) -> Self {
-        let headers: Vec<_> = after.map(|after| ("last-event-id", after)).into_iter().collect();
-        let path = format!("/v1/functions/{function}/logs");
-        let response = served.answer("get", &path, Some(token), &headers, Value::Null).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, unread: String::new() }
-    }
-
-    /// Name and data of the next one; none at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
-        loop {
-            if let Some((event, rest)) = self.unread.split_once("\n\n") {
-                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
-                let told: Option<(String, Value)> = field("data: ")
-                    .map(|data| (field("event: ").unwrap().to_owned(), serde_json::from_str(data).unwrap()));
-                if let (Some(id), Some((_, data))) = (field("id: "), &told) {
-                    assert_eq!(data["id"], id);
-                }
-                self.unread = rest.to_owned();
-                if told.is_some() {
-                    return told;
-                }
-                continue;
-            }
-            let chunk = self.response.chunk().await.unwrap()?;
-            self.unread.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
-    }
-
-    async fn line(&mut self) -> Value {
-        let (name, data) = self.next().await.unwrap();
-        assert_eq!(name, "line", "{data}");
-        data
-    }
-
-    /// Why it is over.
-    async fn failure(&mut self) -> String {
-        let (name, data) = self.next().await.unwrap();
-        assert_eq!(name, "failed", "{data}");
-        assert!(data["detail"].is_string());
-        assert_eq!(self.next().await, None);
-        data["code"].as_str().unwrap().to_owned()
-    }
-}
 
 fn say(edge: &Arc<dyn LogSink>, function: &str, text: &str) {
     edge.take(LogLine {
@@ -73,14 +20,9 @@ fn say(edge: &Arc<dyn LogSink>, function: &str, text: &str) {
         at: 1_767_225_630_000,
         stream: "stdout",
         text: text.into(),
+        edge: None,
+        missed: 0,
     });
-}
-
-async fn function(served: &Served, name: &str) -> String {
-    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
-    let path = format!("/v1/projects/{}/functions", projects["data"][0]["id"].as_str().unwrap());
-    let (_, function) = served.call("post", &path, Some(OWNER), json!({ "name": name })).await;
-    function["id"].as_str().unwrap().to_owned()
 }
 
 async fn lines_are_told_to_whoever_may_see_their_function() {
@@ -130,7 +72,7 @@ async fn graphql_subscriptions_tell_the_same() {
     let served = Served::start().await;
     let one = function(&served, "one").await;
     let query = format!(
-        "subscription {{ functionLogs(where: {{ id: \"{one}\" }}) {{ text stream deploymentId requestId timestamp missed }} }}"
+        "subscription {{ functionLogs(where: {{ id: \"{one}\" }}) {{ text stream deploymentId requestId timestamp missed edge }} }}"
     );
     let code = |answer: &Value| answer["errors"][0]["extensions"]["code"].clone();
     let refused = async |token| {
@@ -139,8 +81,6 @@ async fn graphql_subscriptions_tell_the_same() {
         let first = told.lines().find_map(|line| line.strip_prefix("data: "));
         code(&serde_json::from_str(first.unwrap()).unwrap())
     };
-    assert_eq!(refused(Some(OWNER)).await, "logs_elsewhere");
-
     let edge = served.control.logs();
     for (token, expected) in [(Some(STRANGER), "not_found"), (None, "unauthenticated")] {
         assert_eq!(refused(token).await, expected);
@@ -152,7 +92,7 @@ async fn graphql_subscriptions_tell_the_same() {
         let Frame::Text(told) = socket.told().await else { panic!() };
         let expected = json!({
             "text": text, "stream": "stdout", "deploymentId": "dep_1", "requestId": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
-            "timestamp": "2026-01-01T00:00:30.000Z", "missed": 0
+            "timestamp": "2026-01-01T00:00:30.000Z", "missed": 0, "edge": null
         });
         assert_eq!(told["payload"]["data"]["functionLogs"], expected, "{told}");
         say(&edge, &one, "live");
@@ -167,16 +107,6 @@ async fn graphql_subscriptions_tell_the_same() {
         }
     }
     assert!(matches!(socket.told().await, Frame::Text(done) if done["type"] == "complete"));
-}
-
-async fn edges_of_their_own_keep_their_logs() {
-    let served = Served::start().await;
-    let one = function(&served, "one").await;
-    for query in ["", "?follow=false"] {
-        let path = format!("/v1/functions/{one}/logs{query}");
-        let (status, refused) = served.call("get", &path, Some(OWNER), Value::Null).await;
-        assert_eq!((status, &refused["code"]), (409, &json!("logs_elsewhere")), "{refused}");
-    }
 }
 
 async fn followers_end_with_their_token_their_function_and_the_server() {
@@ -240,7 +170,6 @@ async fn a_token_follows_a_few_logs() {
 on_both!(
     lines_are_told_to_whoever_may_see_their_function,
     graphql_subscriptions_tell_the_same,
-    edges_of_their_own_keep_their_logs,
     followers_end_with_their_token_their_function_and_the_server,
     a_token_follows_a_few_logs,
 );

@@ -193,6 +193,11 @@ impl Edge {
         &self.service.reports
     }
 
+    /// What this edge counts.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// From now on, `sink` gets each line that functions log; this server's own log has them in any case. Only the first sink does.
     pub fn tap_logs(&self, sink: Arc<dyn LogSink>) {
         self.service.sandbox.tap().open(sink);

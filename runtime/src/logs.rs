@@ -56,6 +56,8 @@ impl Logger {
             at: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
             stream,
             text: bounded(text.to_string()),
+            edge: None,
+            missed: 0,
         });
     }
 }

@@ -34,6 +34,7 @@ pub struct Metrics {
     loaded: Counter,
     connections_refused: Counter,
     log_lines_dropped: Counter,
+    function_lines_lost: Counter,
     upstream_requests: Family<Code, Counter>,
     upstream_answered: Counter,
     upstream_broken: Counter,
@@ -94,6 +95,7 @@ impl Default for Metrics {
             loaded: Counter::default(),
             connections_refused: Counter::default(),
             log_lines_dropped: Counter::default(),
+            function_lines_lost: Counter::default(),
             upstream_requests: Family::default(),
             upstream_answered: Counter::default(),
             upstream_broken: Counter::default(),
@@ -197,6 +199,11 @@ impl Metrics {
             self.log_lines_dropped.clone(),
         );
         registry.register(
+            "function_log_lines_lost",
+            "Lines of functions that did not reach the control plane: too many, or refused",
+            self.function_lines_lost.clone(),
+        );
+        registry.register(
             "certificates_ordered",
             "Certificates ordered from the authority, by result: issued or failed",
             self.certificates.clone(),
@@ -283,6 +290,11 @@ impl Metrics {
     /// A line of the access log was not written.
     pub fn log_line_dropped(&self) {
         self.log_lines_dropped.inc();
+    }
+
+    /// The control plane will not have so many lines that functions logged.
+    pub fn function_lines_lost(&self, lines: u64) {
+        self.function_lines_lost.inc_by(lines);
     }
 
     /// A backend answered a request.
@@ -412,6 +424,7 @@ mod tests {
         metrics.loaded();
         metrics.connection_refused();
         metrics.log_line_dropped();
+        metrics.function_lines_lost(2);
         metrics.upstream_answered();
         metrics.upstream_refused("upstream_timeout");
         metrics.upstream_broke();
@@ -434,6 +447,7 @@ mod tests {
             "af_artifacts_loaded_total 1",
             "af_connections_refused_total 1",
             "af_access_log_lines_dropped_total 1",
+            "af_function_log_lines_lost_total 2",
             "af_upstream_requests_total{code=\"answered\"} 1",
             "af_upstream_requests_total{code=\"upstream_timeout\"} 1",
             "af_upstream_responses_broken_total 1",

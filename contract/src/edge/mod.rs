@@ -3,12 +3,13 @@
 //! An edge proves itself by its own Ed25519 key (`proof`). Each page of the feed, and what it is to do, is sealed to a key that it
 //! made for that one request, and signed with the control plane's feed key (`envelope`), which the edge has known since it joined
 //! (`join`); what it reports is bound to its proof. So nobody between them reads what it is told, or changes either. Content is not
-//! sealed, as it is checked by its CID, and a proof counts for a few minutes: who sees one can ask for content with it, so reach the
-//! control plane over TLS.
+//! sealed, as it is checked by its CID, nor is what edges report and what functions log there; and a proof counts for a few minutes:
+//! who sees one can ask for content with it. So reach the control plane over TLS.
 
 mod envelope;
 mod join;
 mod key;
+mod logs;
 mod proof;
 mod report;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::envelope::{Share, seal};
 pub use self::join::{JoinAnswer, JoinRequest, JoinToken};
 pub use self::key::{KeyPair, PUBLIC_BYTES, PublicKey};
+pub use self::logs::{LOGS_BYTES, LOGS_LINES, LOGS_PAUSE, Logs};
 pub use self::proof::{Bound, PROOF_SECONDS, Proof, prove};
 pub use self::report::{
     Awaited, Call, CallEnd, DeploymentReport, REASON, REPORTED, Report, Work, WorkRequest,

@@ -158,6 +158,7 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
     state.edges.seen().remove(edge);
     state.calls.forget(edge);
+    state.logs.forget_edge(edge);
     state.edges.removed.send_modify(|count| *count += 1);
     Ok(())
 }

@@ -1,11 +1,12 @@
-//! What functions log: the newest lines, and those that come. They are the edge's of this process, which hands them in as a
-//! [`LogSink`]; they are in memory only, and gone when the server ends.
+//! What functions log: the newest lines, and those that come. The edge of this process hands its lines in as a [`LogSink`], edges of
+//! their own send theirs, and other servers of the same database hand theirs on. They are in memory, and gone when the server ends.
 
 mod kept;
+pub(crate) mod relay;
+pub(crate) mod shipped;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use af_contract::{LogLine, LogSink};
@@ -14,6 +15,8 @@ use tokio::time::Instant;
 
 pub use self::kept::Position;
 use self::kept::{Following, Kept};
+use self::relay::Relay;
+use self::shipped::Shipped;
 use super::access::{self, Noun};
 use super::{Actor, Error, State, tokens};
 use crate::places::{Place, Places};
@@ -37,12 +40,12 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// Then whoever follows asks again, and shows a token again: a short-lived one may have ended meanwhile.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Lines of this process's edge, and who follows them.
+/// Lines, and who follows them.
 pub(crate) struct Logs {
     kept: Kept,
     places: Places,
-    /// An edge hands its lines in.
-    tapped: AtomicBool,
+    shipped: Shipped,
+    relay: Relay,
 }
 
 /// What a follower is told.
@@ -50,8 +53,8 @@ pub(crate) struct Logs {
 pub enum Said {
     /// A line, and its id.
     Line(Position, Arc<LogLine>),
-    /// So many lines before the next one are gone, because they were not read in time. `None`: nobody knows how many, because
-    /// the server was started anew, or too long ago for its memory.
+    /// So many lines before the next one are gone, because they were lost on their way or not read in time. `None`: nobody knows how
+    /// many, because the server was started anew, or too long ago for its memory.
     Missed(Option<u64>),
 }
 
@@ -72,34 +75,26 @@ pub struct Follower {
 
 impl Default for Logs {
     fn default() -> Self {
-        Self { kept: Kept::new(), places: Places::new(PER_TOKEN, ALL), tapped: AtomicBool::new(false) }
+        let (shipped, relay) = Default::default();
+        Self { kept: Kept::new(), places: Places::new(PER_TOKEN, ALL), shipped, relay }
     }
 }
 
 impl Logs {
-    /// From now on there is an edge that hands lines in.
-    pub(crate) fn tap(&self) {
-        self.tapped.store(true, Ordering::Relaxed);
-    }
-
     /// Drops the lines of a function that is gone.
     pub(super) fn forget(&self, function: &str) {
         self.kept.forget(function);
     }
 
-    /// Edges that are processes of their own keep what their functions log.
-    fn are_here(&self) -> Result<(), Error> {
-        if self.tapped.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let detail = "this control plane has no edge in its own process, and edges that are processes of their own keep what \
-                      functions log: read it in their logs";
-        Err(Error::conflict("logs_elsewhere", detail))
+    /// An edge was removed.
+    pub(super) fn forget_edge(&self, edge: &str) {
+        self.shipped.forget(edge);
     }
 }
 
 impl LogSink for Logs {
     fn take(&self, line: LogLine) {
+        self.relay.push(&line);
         self.kept.push(line);
     }
 }
@@ -107,14 +102,13 @@ impl LogSink for Logs {
 /// The newest lines of a function, oldest first, at most [`NEWEST`].
 ///
 /// # Errors
-/// When there is no function that the actor may see, or no edge in this process.
+/// When there is no function that the actor may see.
 pub async fn newest(
     state: &State,
     actor: &Actor,
     function: &str,
 ) -> Result<Vec<(Position, Arc<LogLine>)>, Error> {
     let function = access::function(state, actor, function, Noun::Functions.read()).await?;
-    state.logs.are_here()?;
     Ok(state.logs.kept.newest(&function.id, NEWEST))
 }
 
@@ -129,7 +123,6 @@ pub async fn follow(
     after: Option<Position>,
 ) -> Result<Follower, Error> {
     let function = access::function(state, actor, function, Noun::Functions.read()).await?;
-    state.logs.are_here()?;
     let place = state.logs.places.take(&actor.token).ok_or_else(|| {
         let detail = format!("a token follows at most {PER_TOKEN} logs, all together {ALL}; end one first");
         Error::Limit { code: "too_many_followers", detail, seconds: 1 }
@@ -186,7 +179,12 @@ impl Follower {
             if unread.missed != Some(0) {
                 self.said.push_back(Said::Missed(unread.missed));
             }
-            self.said.extend(unread.lines.into_iter().map(|(position, line)| Said::Line(position, line)));
+            for (position, line) in unread.lines {
+                if line.missed > 0 {
+                    self.said.push_back(Said::Missed(Some(line.missed)));
+                }
+                self.said.push_back(Said::Line(position, line));
+            }
             if !self.said.is_empty() {
                 continue;
             }

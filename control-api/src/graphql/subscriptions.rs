@@ -59,8 +59,10 @@ struct FunctionLogLine {
     /// What the function wrote, up to 8 KiB.
     text: String,
     timestamp: Date,
-    /// Lines before this one that are gone, because they were not read in time.
+    /// Lines before this one that are gone, because they were lost on their way or not read in time.
     missed: u64,
+    /// The name of the edge that it is from; null: of the control plane's own process.
+    edge: Option<String>,
 }
 
 /// A deployment that somebody watches.
@@ -120,10 +122,10 @@ impl Subscription {
         let follower = logs::follow(state(ctx)?, actor(ctx)?, &r#where.id, None).await;
         let follower = follower.map_err(Failure::named("AF"))?;
         Ok(stream::unfold(follower, |mut follower| async move {
-            let mut missed = 0;
+            let mut missed = 0_u64;
             loop {
                 match follower.next().await? {
-                    Ok(Said::Missed(lines)) => missed += lines.unwrap_or_default(),
+                    Ok(Said::Missed(lines)) => missed = missed.saturating_add(lines.unwrap_or_default()),
                     Ok(Said::Line(position, line)) => {
                         let line = FunctionLogLine {
                             id: ID(position.to_string()),
@@ -133,6 +135,7 @@ impl Subscription {
                             text: line.text.clone(),
                             timestamp: Date(line.at),
                             missed,
+                            edge: line.edge.as_deref().map(ToOwned::to_owned),
                         };
                         return Some((Ok(line), follower));
                     }

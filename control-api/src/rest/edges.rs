@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use af_content::gateway::Gateway;
 use af_contract::ContentId;
-use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest};
+use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest, LOGS_BYTES};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State as Shared};
+use axum::extract::{DefaultBodyLimit, Request, State as Shared};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::{any, get, post};
@@ -20,8 +20,12 @@ use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List, auth, gateway};
 use crate::app::State;
 use crate::domain::edges::Known;
+use crate::domain::logs::shipped;
 use crate::domain::{Actor, Call, Error, calls, edges, reports};
 use crate::store::EdgeRow;
+
+/// A batch of lines, and what is around them.
+const LOGS_BODY: usize = LOGS_BYTES + (4 << 10);
 
 /// A server that answers requests, and takes what it serves from here.
 #[derive(Serialize, ToSchema)]
@@ -125,6 +129,7 @@ pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
         .route("/v1/edge/feed", get(feed))
         .route("/v1/edge/report", post(report))
         .route("/v1/edge/work", post(work))
+        .route("/v1/edge/logs", post(logs).layer(DefaultBodyLimit::max(LOGS_BODY)))
         .route("/v1/edge/ipfs/{*path}", content)
 }
 
@@ -161,6 +166,17 @@ async fn report(
 ) -> Result<StatusCode, Failure> {
     let edge = known(&state, &call, auth::token(&headers)?).await?;
     reports::take(&state, edge.reporter(), &said(&edge, &body)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn logs(
+    Shared(state): Shared<Arc<State>>,
+    call: Call,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let edge = known(&state, &call, auth::token(&headers)?).await?;
+    shipped::take(&state, edge.reporter(), said(&edge, &body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -41,6 +41,12 @@ pub(super) struct Line {
     stream: String,
     /// What the function wrote, up to 8 KiB.
     text: String,
+    /// The name of the edge that it is from; left out: of the control plane's own process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edge: Option<String>,
+    /// So many lines before this one were lost on their way; left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
 }
 
 /// Whether to wait for more.
@@ -60,19 +66,19 @@ impl Line {
             request_id: line.request.clone(),
             stream: line.stream.to_owned(),
             text: line.text.clone(),
+            edge: line.edge.as_deref().map(ToOwned::to_owned),
+            missed: Some(line.missed).filter(|missed| *missed > 0),
         }
     }
 }
 
 /// The newest 100 lines that a function has logged, oldest first, and those that come: events `line`; `missed`, with the number of
-/// lines that were not read in time (null: nobody knows it); and `failed`, with a code and a detail, before an end that is for
-/// good. After any other end, and after an hour, ask again with `Last-Event-ID`. 409 (`logs_elsewhere`): no edge is in the control
-/// plane's process.
+/// lines before the next one that were lost on their way or not read in time (null: nobody knows it); and `failed`, with a code and
+/// a detail, before an end that is for good. After any other end, and after an hour, ask again with `Last-Event-ID`.
 #[utoipa::path(get, path = "/v1/functions/{function}/logs", tag = "functions",
     params(("function" = String, Path), Wanted, ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content((String = "text/event-stream"), (List<Line> = "application/json"))),
-    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
-    (status = 409, body = ProblemDocument)))]
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,

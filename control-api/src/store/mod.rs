@@ -11,6 +11,7 @@ pub(crate) mod feed;
 pub(crate) mod functions;
 pub(crate) mod idempotency;
 pub(crate) mod logins;
+pub(crate) mod logs;
 pub(crate) mod organizations;
 pub(crate) mod pin_keys;
 pub(crate) mod placements;

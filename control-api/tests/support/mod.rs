@@ -4,6 +4,8 @@
 
 pub mod content;
 pub mod dns;
+pub mod edge;
+pub mod events;
 pub mod postgres;
 pub mod redis;
 pub mod socket;
@@ -303,6 +305,14 @@ impl Served {
         let config = ControlConfig { api, ..config(self.dir.path(), &self.stored) };
         let control = Box::pin(build(config, self.dir.path())).await;
         Self::serve(control, self.stored, self.dir).await
+    }
+
+    /// Another server beside this one, of the same database.
+    pub async fn beside(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Box::pin(build(config(self.dir.path(), &self.stored), dir.path())).await;
+        let (database, pool) = (self.stored.database.clone(), self.stored.pool.clone());
+        Self::serve(control, Stored { database, pool, _postgres: None }, dir).await
     }
 
     pub async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {

@@ -3,7 +3,8 @@
 
 use std::str::FromStr;
 
-use af_contract::edge::{FeedPage, JoinRequest, JoinToken, KeyPair, Proof, Share};
+use af_contract::edge::{FeedPage, JoinRequest, JoinToken, KeyPair, Logs, Proof, Share};
+use af_contract::logs::LINE_BYTES;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,6 +16,11 @@ fuzz_target!(|bytes: &[u8]| {
     let _page = serde_json::from_slice::<FeedPage>(bytes);
     if let Ok(request) = serde_json::from_slice::<JoinRequest>(bytes) {
         assert!(request.verify(b"a secret that nobody knows").is_err());
+    }
+    if let Ok(logs) = serde_json::from_slice::<Logs>(bytes) {
+        for line in logs.lines.into_iter().filter_map(|line| line.read(None, 1)) {
+            assert!((0..=1).contains(&line.at) && line.text.len() <= LINE_BYTES + '…'.len_utf8());
+        }
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(proof) = Proof::read(text) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use af_contract::Problem;
 use af_contract::edge::{
-    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Report, Share, Work, WorkRequest,
+    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, Report, Share, Work, WorkRequest,
 };
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
@@ -37,6 +37,7 @@ pub struct Client {
     feed: Url,
     report: Url,
     work: Url,
+    logs: Url,
     identity: Arc<Identity>,
 }
 
@@ -44,7 +45,7 @@ impl Client {
     pub fn new(control: &Url, identity: Arc<Identity>) -> Result<Self, FeedError> {
         let under = |path| under(control, path);
         let (feed, report, work) = (under("v1/edge/feed"), under("v1/edge/report"), under("v1/edge/work"));
-        Ok(Self { http: http()?, feed, report, work, identity })
+        Ok(Self { http: http()?, feed, report, work, logs: under("v1/edge/logs"), identity })
     }
 
     /// The next page, opened and verified.
@@ -65,9 +66,18 @@ impl Client {
 
     /// Tells what happened here.
     pub async fn report(&self, report: &Report) -> Result<(), FeedError> {
-        let body = written(report)?;
+        self.tell(&self.report, report).await
+    }
+
+    /// Hands over what functions logged here.
+    pub async fn logs(&self, logs: &Logs) -> Result<(), FeedError> {
+        self.tell(&self.logs, logs).await
+    }
+
+    async fn tell(&self, url: &Url, told: &impl Serialize) -> Result<(), FeedError> {
+        let body = written(told)?;
         let proof = self.identity.prove(Bound::default().with_body(&body))?;
-        self.post(&self.report, &proof, body).await.map(drop)
+        self.post(url, &proof, body).await.map(drop)
     }
 
     /// What there is to do, opened and verified, once there is anything or the time is over.

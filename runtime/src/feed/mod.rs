@@ -4,6 +4,7 @@
 mod client;
 mod identity;
 mod known;
+mod logs;
 mod saved;
 mod work;
 
@@ -21,6 +22,7 @@ use url::Url;
 use self::client::Client;
 pub use self::identity::Identity;
 use self::known::{Known, newest};
+use self::logs::Waiting;
 use self::saved::Saved;
 use self::work::Worker;
 use crate::Edge;
@@ -95,6 +97,7 @@ pub struct Feed {
     client: Arc<Client>,
     known: Known,
     saved: Saved,
+    logs: Waiting,
     /// What `known` is after, for whoever waits for it.
     reached: watch::Sender<u64>,
 }
@@ -123,6 +126,12 @@ impl FeedError {
     const fn is_identity(&self) -> bool {
         matches!(self, Self::Refused { status: 401, .. })
     }
+
+    /// Whether the control plane would not take the same later either.
+    const fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused { status: 400..=499, .. })
+            && !matches!(self, Self::Refused { status: 401 | 408 | 429, .. })
+    }
 }
 
 impl Feed {
@@ -142,13 +151,16 @@ impl Feed {
             info!(revision = known.after(), "going on with the routes of the last start");
             edge.routes_known();
         }
-        Ok(Self { client, known, saved, reached })
+        let logs = Waiting::new(edge.metrics().clone());
+        edge.tap_logs(Arc::new(logs.clone()));
+        Ok(Self { client, known, saved, logs, reached })
     }
 
     /// Follows the control plane, tells it what happens here, and does what it wants of one edge, until `stop`.
     pub async fn run(self, edge: Edge, stop: CancellationToken) {
         let worker = Worker::new(self.client.clone(), edge.clone(), self.reached.subscribe());
-        tokio::join!(self.follow(edge, &stop), worker.run(stop.clone()));
+        let (client, logs) = (self.client.clone(), self.logs.clone());
+        tokio::join!(self.follow(edge, &stop), worker.run(stop.clone()), logs.carry(&client, &stop));
     }
 
     async fn follow(mut self, edge: Edge, stop: &CancellationToken) {

@@ -284,6 +284,8 @@ mod tests {
             at: 1,
             stream: "stdout",
             text: text.into(),
+            edge: None,
+            missed: 0,
         }
     }
 
