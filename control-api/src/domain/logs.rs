@@ -25,8 +25,8 @@ use crate::store::FunctionRow;
 /// Lines that are shown of what was said before.
 pub const NEWEST: usize = 100;
 
-/// Followers of one token.
-const PER_TOKEN: usize = 20;
+/// Followers of one user, whatever their token.
+const PER_USER: usize = 20;
 
 /// Followers of all. Each has a connection, and lines of which it holds a few.
 const ALL: usize = 500;
@@ -65,7 +65,6 @@ pub struct Follower {
     function: FunctionRow,
     lines: Following,
     said: VecDeque<Said>,
-    committed: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
     recheck: Instant,
     until: Instant,
@@ -76,7 +75,7 @@ pub struct Follower {
 impl Default for Logs {
     fn default() -> Self {
         let (shipped, relay) = Default::default();
-        Self { kept: Kept::new(), places: Places::new(PER_TOKEN, ALL), shipped, relay }
+        Self { kept: Kept::new(), places: Places::new(PER_USER, ALL), shipped, relay }
     }
 }
 
@@ -115,7 +114,7 @@ pub async fn newest(
 /// Follows a function: the lines after `after`, or the newest [`NEWEST`], and then all that come.
 ///
 /// # Errors
-/// As [`newest`]; and when the token, or all, follow as many as they may.
+/// As [`newest`]; and when the user, or all, follow as many as they may.
 pub async fn follow(
     state: &Arc<State>,
     actor: &Actor,
@@ -123,15 +122,14 @@ pub async fn follow(
     after: Option<Position>,
 ) -> Result<Follower, Error> {
     let function = access::function(state, actor, function, Noun::Functions.read()).await?;
-    let place = state.logs.places.take(&actor.token).ok_or_else(|| {
-        let detail = format!("a token follows at most {PER_TOKEN} logs, all together {ALL}; end one first");
+    let place = state.logs.places.take(&actor.user).ok_or_else(|| {
+        let detail = format!("a user follows at most {PER_USER} logs, all together {ALL}; end one first");
         Error::Limit { code: "too_many_followers", detail, seconds: 1 }
     })?;
     let now = Instant::now();
     Ok(Follower {
         lines: state.logs.kept.follow(&function.id, after, NEWEST),
         said: VecDeque::new(),
-        committed: state.changes.subscribe(),
         stopping: state.stopping.subscribe(),
         recheck: now + RECHECK,
         until: now + LONGEST,
@@ -166,9 +164,7 @@ impl Follower {
 
     async fn line(&mut self) -> Result<Said, Error> {
         loop {
-            // What was committed may have been the function's end.
-            if self.recheck <= Instant::now() || self.committed.has_changed().is_ok_and(|changed| changed) {
-                self.committed.mark_unchanged();
+            if self.recheck <= Instant::now() {
                 self.check().await?;
                 self.recheck = Instant::now() + RECHECK;
             }
@@ -191,7 +187,6 @@ impl Follower {
             tokio::select! {
                 () = self.lines.grown() => {}
                 () = tokio::time::sleep_until(self.recheck) => {}
-                changed = self.committed.changed() => if changed.is_ok() { self.recheck = Instant::now() },
             }
         }
     }
