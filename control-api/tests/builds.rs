@@ -46,9 +46,13 @@ async fn triggered(served: &Served, name: &str) -> Value {
     let (_, stored) = served.upload_as("/upload/private", OWNER, kind, form.into()).await;
     let make = format!("mutation {{ createFleekFunction(data: {{ name: \"{name}\" }}) {{ id }} }}");
     let (_, made) = served.call("post", "/graphql", Some(OWNER), json!({ "query": make })).await;
+    trigger(served, &made["data"]["createFleekFunction"]["id"], &stored["cid"]).await
+}
+
+async fn trigger(served: &Served, function: &Value, cid: &Value) -> Value {
     let trigger = "mutation($where: TriggerFleekFunctionDeploymentWhereInput!) {
         triggerFleekFunctionDeployment(where: $where, data: {}) { id } }";
-    let wanted = json!({ "functionId": made["data"]["createFleekFunction"]["id"], "cid": stored["cid"] });
+    let wanted = json!({ "functionId": function, "cid": cid });
     let asked = json!({ "query": trigger, "variables": { "where": wanted } });
     served.call("post", "/graphql", Some(OWNER), asked).await.1
 }
@@ -90,7 +94,53 @@ async fn a_project_has_two_builds_at_a_time() {
     assert_eq!(refused["errors"][0]["extensions"]["code"], "too_many_builds", "{refused}");
 }
 
+async fn a_user_has_two_builds_at_a_time_in_all_projects() {
+    let served = Served::start().await;
+    for name in ["one", "two"] {
+        triggered(&served, name).await;
+    }
+    let organization = "(select organization_id from projects where id <> 'prj_2')";
+    served
+        .stored
+        .script(&format!(
+            "insert into projects (id, organization_id, name, created_at, updated_at)
+                values ('prj_3', {organization}, 'third', 0, 0);
+             update functions set project_id = 'prj_3';
+             update builds set status = 'DEPLOYING', leased_until = 9000000000000;"
+        ))
+        .await;
+    let refused = triggered(&served, "three").await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "too_many_builds", "{refused}");
+    served.stored.script("update builds set author_id = 'usr_2'").await;
+    let made = triggered(&served, "four").await;
+    assert!(made["data"]["triggerFleekFunctionDeployment"]["id"].is_string(), "of somebody else: {made}");
+}
+
+async fn of_builds_that_failed_the_newest_ten_stay() {
+    let served = Served::start().await;
+    let first = triggered(&served, "one").await;
+    let rows = async || {
+        let none = if served.stored.is_postgres() { "''::bytea" } else { "x''" };
+        let query =
+            format!("select id || ' ' || function_id || ' ' || source_cid, {none} from builds order by id");
+        served.stored.rows(&query).await.into_iter().map(|(row, _)| row).collect::<Vec<String>>()
+    };
+    let known = rows().await.remove(0);
+    let [id, function, cid] = known.split(' ').collect::<Vec<_>>()[..] else { panic!("{known}") };
+    assert_eq!(first["data"]["triggerFleekFunctionDeployment"]["id"], id);
+    let mut newest = String::new();
+    for _ in 0..10 {
+        let answer = trigger(&served, &json!(function), &json!(cid)).await;
+        newest = answer["data"]["triggerFleekFunctionDeployment"]["id"].as_str().unwrap().to_owned();
+    }
+    let left = rows().await;
+    assert_eq!(left.len(), 10);
+    assert!(!left.contains(&known) && left.iter().any(|row| row.starts_with(&newest)), "{left:?}");
+}
+
 on_both! {
+    of_builds_that_failed_the_newest_ten_stay,
+    a_user_has_two_builds_at_a_time_in_all_projects,
     only_builds_of_servers_that_died_are_ended,
     a_build_that_nothing_is_at_is_ended_also_by_its_own_server,
     a_project_has_two_builds_at_a_time,
