@@ -122,6 +122,9 @@ async fn who_wants_more_is_told_what_that_is_and_how_to_get_it() {
     let preview =
         listed[0]["previewUrl"].as_str().unwrap().split("//").nth(1).unwrap().split('.').next().unwrap();
     assert_eq!(server.get(preview, "/").await.status(), 404, "neither at its preview host");
+    let other = ["functions", "approve", "hello", "2", "--allow", "store orders"];
+    let (_, said) = refused(home.af().args(other));
+    assert!(said.contains("--allow 'egress to *.example.com' --allow 'store orders'"), "{said}");
     let said = functions(&home, &["approve", "hello", "2"]);
     assert!(said.contains("allowed egress to *.example.com, store orders"), "{said}");
     assert!(text().await.contains("WASI 0.3"));

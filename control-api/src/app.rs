@@ -27,6 +27,7 @@ use crate::domain::feed::Changes as FeedChanges;
 use crate::domain::logs::{Logs, relay};
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
+use crate::domain::pruning::PrunedAll;
 use crate::domain::quotas::Quotas;
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
@@ -327,11 +328,11 @@ impl ControlApi {
         self.state.changes.applied(revision);
     }
 
-    /// Removes what functions have beyond the most deployments, as [`Self::watch_storage`] does once a day. How many that were.
+    /// Removes what functions have beyond the most deployments, as [`Self::watch_storage`] does once a day.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn prune_deployments(&self) -> Result<usize, ControlError> {
+    pub async fn prune_deployments(&self) -> Result<PrunedAll, ControlError> {
         pruning::all(&self.state).await.map_err(ControlError::Pruning)
     }
 

@@ -165,6 +165,12 @@ async fn a_token_does_what_it_is_for() {
     let (status, said) = scene.call(&token, "patch", "/v1/functions/{function}", json!({})).await;
     assert_eq!((status, &said["code"]), (403, &json!("insufficient_scope")));
     assert!(text(&said["detail"]).contains("functions:write"), "{said}");
+    for beside in ["logs?follow=false", "logs", "triggers"] {
+        let path = format!("/v1/functions/{{function}}/{beside}");
+        let (status, said) = scene.call(&token, "get", &path, Value::Null).await;
+        assert_eq!((status, &said["code"]), (403, &json!("insufficient_scope")), "{beside}: {said}");
+        assert!(text(&said["detail"]).contains("functions:read"), "{said}");
+    }
     assert_eq!(scene.call(&token, "get", &format!("/v1/functions/{second}"), Value::Null).await.0, 404);
     assert_eq!(scene.call(&token, "post", functions, json!({ "name": "third" })).await.0, 403);
     assert_eq!(scene.call(&token, "get", "/v1/projects/{project}/sites", Value::Null).await.0, 403);

@@ -152,7 +152,46 @@ async fn a_project_has_two_builds_at_a_time() {
     assert_eq!(refused["errors"][0]["extensions"]["code"], "too_many_builds", "{refused}");
 }
 
+async fn a_user_has_two_builds_at_a_time_in_all_projects() {
+    let served = Served::start().await;
+    for name in ["one", "two"] {
+        triggered(&served, name).await;
+    }
+    let elsewhere = "update functions set project_id = 'prj_2';
+        update builds set status = 'DEPLOYING', leased_until = 9000000000000;";
+    served.stored.script(elsewhere).await;
+    let refused = triggered(&served, "three").await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "too_many_builds", "{refused}");
+    served.stored.script("update builds set author_id = 'usr_2'").await;
+    let made = triggered(&served, "four").await;
+    assert!(made["data"]["triggerFleekFunctionDeployment"]["id"].is_string(), "of somebody else: {made}");
+}
+
+async fn of_builds_that_failed_the_newest_ten_stay() {
+    let served = Served::start().await;
+    let first = triggered(&served, "one").await;
+    let rows = async || {
+        let none = if served.stored.is_postgres() { "''::bytea" } else { "x''" };
+        let query =
+            format!("select id || ' ' || function_id || ' ' || source_cid, {none} from builds order by id");
+        served.stored.rows(&query).await.into_iter().map(|(row, _)| row).collect::<Vec<String>>()
+    };
+    let known = rows().await.remove(0);
+    let [id, function, cid] = known.split(' ').collect::<Vec<_>>()[..] else { panic!("{known}") };
+    assert_eq!(first["data"]["triggerFleekFunctionDeployment"]["id"], id);
+    let mut newest = String::new();
+    for _ in 0..10 {
+        let answer = trigger(&served, &json!({ "functionId": function, "cid": cid })).await;
+        newest = answer["data"]["triggerFleekFunctionDeployment"]["id"].as_str().unwrap().to_owned();
+    }
+    let left = rows().await;
+    assert_eq!(left.len(), 10);
+    assert!(!left.contains(&known) && left.iter().any(|row| row.starts_with(&newest)), "{left:?}");
+}
+
 on_both! {
+    of_builds_that_failed_the_newest_ten_stay,
+    a_user_has_two_builds_at_a_time_in_all_projects,
     only_builds_of_servers_that_died_are_ended,
     a_build_that_nothing_is_at_is_ended_also_by_its_own_server,
     a_project_has_two_builds_at_a_time,

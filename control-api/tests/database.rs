@@ -41,6 +41,24 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert!(text.contains("9999") && text.contains("newer version"), "{text}");
 }
 
+/// On PostgreSQL, whose statements are cut after a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_takes_as_long_as_it_takes() {
+    on(Engine::Postgres, async {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = Stored::new(dir.path()).await;
+        let script = "create function look() returns event_trigger language plpgsql as $$ begin
+                if current_setting('statement_timeout') <> '0' then raise 'a migration can be cut'; end if;
+            end $$;
+            create event trigger look on ddl_command_start execute function look();";
+        stored.script(script).await;
+        drop(build(dir.path(), &stored).await.unwrap());
+        let cut = stored.try_script("create table other (id bigint)").await;
+        assert!(cut.unwrap_err().contains("a migration can be cut"), "nobody looks");
+    })
+    .await;
+}
+
 /// Names of all tables and their columns.
 async fn columns(engine: Engine) -> Vec<String> {
     let (found, hand_over) = tokio::sync::oneshot::channel();

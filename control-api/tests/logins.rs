@@ -217,6 +217,78 @@ async fn one_address_asks_so_often_only() {
     assert_eq!(last, 429);
 }
 
+async fn whoever_is_refused_takes_no_turn_to_write() {
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let served = Served::changed(|config| config.api.trusted_proxies = trusted).await;
+    let from = [("x-forwarded-for", "192.0.2.1")];
+    let ask = async || served.answer("post", START, None, &from, json!({})).await;
+    for _ in 0..50 {
+        assert_eq!(ask().await.status(), 200);
+    }
+    let held = served.stored.hold().await;
+    let refused = ask().await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_logins");
+    // Nor does it go on asking the database.
+    let mut codes = Vec::new();
+    while codes.last() != Some(&json!("rate_limit_exceeded")) {
+        assert!(codes.len() < 100, "{codes:?}");
+        codes.push(ask().await.json::<Value>().await.unwrap()["code"].clone());
+    }
+    drop(held);
+}
+
+async fn many_networks_of_one_prefix_keep_nobody_out() {
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let served = Served::changed(|config| config.api.trusted_proxies = trusted).await;
+    let from = async |address: &str| {
+        let answer = served.answer("post", START, None, &[("x-forwarded-for", address)], json!({})).await;
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    // As if 500 networks of 64 bits had asked.
+    let now = if served.stored.is_postgres() {
+        "(extract(epoch from now())::bigint * 1000)"
+    } else {
+        "(unixepoch() * 1000)"
+    };
+    let bytes = if served.stored.is_postgres() { "convert_to(n::text, 'UTF8')" } else { "cast(n as blob)" };
+    let rows = async |table: &str, to: u32, prefix: &str, approver: &str| {
+        let fill = format!(
+            "insert into logins (id, session_hash, secret_hash, code, name, network, prefix, user_id, created_at, expires_at)
+            select 'lgn_{table}' || n, {bytes}, {bytes}, '{table}' || n, 'x', 'net' || n, {prefix}, {approver}, {now} - n, {now} + 600000
+            from (with recursive counted(n) as (select 1 union all select n + 1 from counted where n < {to})
+                select n from counted) numbers"
+        );
+        served.stored.script(&fill).await;
+    };
+    rows("A", 500, "'2001:db8:1::'", "null").await;
+    assert_eq!(from("2001:db8:1:77::1").await.1["code"], "too_many_logins");
+    assert_eq!(from("2001:db8:2:77::1").await.0, 200);
+
+    // When there are as many as there may be, the one goes that nobody has approved and that waits longest.
+    served.stored.script("delete from logins").await;
+    rows("B", 9_999, "null", "null").await;
+    let oldest = "update logins set user_id = 'usr_2' where id = 'lgn_B9999'";
+    served.stored.script(oldest).await;
+    let (status, kept) = from("2001:db8:3::1").await;
+    assert_eq!(status, 200);
+    assert_eq!(from("2001:db8:4::1").await.0, 200);
+    let rows = "select id, session_hash from logins";
+    assert_eq!(served.stored.rows(rows).await.len(), 10_000);
+    let gone = format!("{rows} where id in ('lgn_B9999', 'lgn_B9998', 'lgn_B9997') order by id");
+    let left: Vec<String> = served.stored.rows(&gone).await.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, ["lgn_B9997", "lgn_B9999"]);
+    assert_eq!(poll(&served, &kept).await.0, 202);
+    // Only those count that wait or may come for their token.
+    served
+        .stored
+        .script("update logins set created_at = created_at - 900000, expires_at = expires_at - 900000")
+        .await;
+    assert_eq!(from("2001:db8:5::1").await.0, 200);
+    assert_eq!(served.stored.rows(rows).await.len(), 10_001);
+}
+
 async fn names_and_lives_are_those_of_tokens() {
     let served = Served::start().await;
     for name in ["", "a/b", "<b>", &"x".repeat(101)] {
@@ -353,6 +425,8 @@ on_both! {
     what_is_kept_is_no_secret_and_goes_with_the_token_that_approved,
     after_ten_minutes_it_is_over,
     one_address_asks_so_often_only,
+    whoever_is_refused_takes_no_turn_to_write,
+    many_networks_of_one_prefix_keep_nobody_out,
     names_and_lives_are_those_of_tokens,
     fleeks_client_names_its_session_itself,
 }

@@ -168,15 +168,46 @@ async fn the_daily_pruning_obeys_each_policy() {
             scene.deploy(function, &component(&number.to_string())).await;
         }
     }
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0);
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap().pruned, 0);
     scene.call("patch", &strict, json!({ "keep": 1 })).await;
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 2, "1 and 2; 3 is for a rollback");
+    assert_eq!(
+        scene.served.control.prune_deployments().await.unwrap().pruned,
+        2,
+        "1 and 2; 3 is for a rollback"
+    );
     scene.call("patch", &scene.project, json!({ "keep": 1, "keepForSeconds": 3600 })).await;
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0, "the others are young");
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap().pruned, 0, "the others are young");
     scene.age("1", 1).await;
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 1);
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap().pruned, 1);
     let left = scene.call("get", &format!("{loose}/deployments"), Value::Null).await;
     assert_eq!(left["data"].as_array().unwrap().len(), 3);
+}
+
+async fn one_function_that_cannot_be_pruned_keeps_no_other_one_from_it() {
+    let scene = Scene::new().await;
+    let (first, second) = (scene.function.clone(), scene.function("second").await);
+    for number in 0..4 {
+        for function in [&first, &second] {
+            scene.deploy(function, &component(&number.to_string())).await;
+        }
+    }
+    scene.call("patch", &scene.project, json!({ "keep": 1 })).await;
+    let broken = first.rsplit_once('/').unwrap().1;
+    let (function, trigger) = if scene.served.stored.is_postgres() {
+        let function =
+            "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$";
+        let trigger = format!("for each row when (old.function_id = '{broken}') execute function refuse()");
+        (function, trigger)
+    } else {
+        let trigger = format!("when old.function_id = '{broken}' begin select raise(abort, 'no'); end");
+        ("", trigger)
+    };
+    let script = format!("{function}; create trigger refused before delete on deployments {trigger};");
+    scene.served.stored.script(script.trim_start_matches(';')).await;
+    let done = scene.served.control.prune_deployments().await.unwrap();
+    assert_eq!((done.pruned, done.failed), (2, 1));
+    let left = scene.call("get", &format!("{second}/deployments"), Value::Null).await;
+    assert_eq!(left["data"].as_array().unwrap().len(), 2);
 }
 
 async fn a_sweep_removes_what_only_pruned_deployments_needed() {
@@ -248,5 +279,6 @@ crate::on_both!(
     a_function_keeps_what_its_policy_or_its_projects_says,
     a_policy_is_not_overwritten_by_who_has_not_seen_it,
     the_daily_pruning_obeys_each_policy,
+    one_function_that_cannot_be_pruned_keeps_no_other_one_from_it,
     a_sweep_removes_what_only_pruned_deployments_needed,
 );

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use af_control_api::{ApiConfig, Quotas};
 use serde_json::{Value, json};
 use support::{OWNER, STRANGER, Served};
@@ -82,6 +84,61 @@ async fn what_failed_in_graphql_may_be_tried_again_too() {
     assert!(!again && first["data"]["createFleekFunction"]["id"].is_string(), "{first}");
     let (_, again, second) = keyed(&served, KEY, "/graphql", OWNER, create).await;
     assert!(again && first == second, "{second}");
+}
+
+async fn what_was_done_in_graphql_or_may_be_is_not_done_twice() {
+    let create = |name: &str| format!("createFleekFunction(data: {{ name: \"{name}\" }}) {{ id }}");
+    let asked = |fields: String| json!({ "query": format!("mutation {{ {fields} }}") });
+    let served = Served::start().await;
+    let (_, made) = served.call("post", "/graphql", Some(OWNER), asked(create("taken"))).await;
+    assert!(made["data"]["createFleekFunction"]["id"].is_string(), "{made}");
+    // The first one is made, whatever becomes of the second one.
+    let both = asked(format!("a: {} b: {}", create("fine"), create("taken")));
+    let (_, again, first) = keyed(&served, KEY, "/graphql", OWNER, both.clone()).await;
+    assert!(!again && first["data"]["a"]["id"].is_string(), "{first}");
+    assert_eq!(first["errors"][0]["path"], json!(["b"]), "{first}");
+    let (_, again, second) = keyed(&served, KEY, "/graphql", OWNER, both).await;
+    assert!(again && first == second, "{second}");
+
+    // Nothing that asks the database is done at once.
+    let served = Served::changed(|config| config.graphql.mutation_timeout = Duration::ZERO).await;
+    let (_, again, first) = keyed(&served, KEY, "/graphql", OWNER, asked(create("late"))).await;
+    let said = first["errors"][0]["message"].as_str().unwrap();
+    assert!(!again && said.contains("took longer"), "{first}");
+    let (_, again, second) = keyed(&served, KEY, "/graphql", OWNER, asked(create("late"))).await;
+    assert!(again && first == second, "{second}");
+}
+
+async fn what_is_said_of_a_function_is_no_change_of_it() {
+    let (served, project) = start().await;
+    let path = format!("/v1/projects/{project}/functions");
+    let (_, made) = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await;
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/v1/functions/{id}");
+    let tag = async || {
+        let answer = served.answer("get", &path, Some(OWNER), &[], Value::Null).await;
+        answer.headers()["etag"].to_str().unwrap().to_owned()
+    };
+    let first = tag().await;
+    // A build has failed meanwhile.
+    let (_, me) = served.call("get", "/v1/me", Some(OWNER), Value::Null).await;
+    let build = format!(
+        "insert into builds (id, function_id, source_cid, status, author_id, created_at, updated_at)
+            values ('dep_1', '{id}', 'cid', 'FAILED', '{}', 0, 0)",
+        me["id"].as_str().unwrap()
+    );
+    served.stored.script(&build).await;
+    let second = tag().await;
+    assert_ne!(first, second, "who looks is told");
+    let change = async |tag: &str, name: &str| {
+        served
+            .answer("patch", &path, Some(OWNER), &[("if-match", tag)], json!({ "name": name }))
+            .await
+            .status()
+    };
+    assert_eq!(change(&first, "other").await, 200);
+    assert_eq!(change(&second, "third").await, 412, "it has another name by now");
+    assert_eq!(change(&format!("W/{}", tag().await), "third").await, 412);
 }
 
 async fn a_key_is_for_what_was_asked_and_for_who_may() {
@@ -275,6 +332,8 @@ async fn what_anybody_can_make_has_a_quota() {
 
 on_both!(
     what_failed_in_graphql_may_be_tried_again_too,
+    what_was_done_in_graphql_or_may_be_is_not_done_twice,
+    what_is_said_of_a_function_is_no_change_of_it,
     a_key_is_for_what_was_asked_and_for_who_may,
     answers_that_are_given_again_are_counted,
     what_anybody_can_make_has_a_quota,

@@ -236,7 +236,8 @@ async fn what_is_promoted_later_is_compared_with_what_is_active_then() {
     assert_eq!(scene.told().await.previews.len(), 3, "its preview host goes on");
 
     let approve = format!("/v1/deployments/{}/approve", preview["id"].as_str().unwrap());
-    let (status, approved) = scene.served.call("post", &approve, Some(OWNER), json!({})).await;
+    let allows = json!({ "allows": ["egress to b.example", "store orders"] });
+    let (status, approved) = scene.served.call("post", &approve, Some(OWNER), allows).await;
     assert_eq!((status, &approved["approval"]), (200, &json!("APPROVED")), "{approved}");
     assert_eq!(approved["widens"], json!(["egress to b.example", "store orders"]));
     assert_eq!(
@@ -254,6 +255,42 @@ async fn what_is_promoted_later_is_compared_with_what_is_active_then() {
     assert_eq!(scene.code("post", "/rollback", back).await, "200");
     let back = json!({ "deployment": wide["id"] });
     assert_eq!(scene.code("post", "/rollback", back).await, "200");
+}
+
+async fn nobody_allows_what_they_were_not_shown() {
+    let scene = Scene::new().await;
+    scene.deploy("&stores=orders").await;
+    let waiting = scene.deploy("&stores=orders,bills").await;
+    assert_eq!(waiting["widens"], json!(["store bills"]));
+    scene.deploy("").await;
+    let approve = format!("/v1/deployments/{}/approve", waiting["id"].as_str().unwrap());
+    let ask = async |body: Value| scene.served.call("post", &approve, Some(OWNER), body).await;
+    for shown in [json!({}), json!({ "allows": [] }), json!({ "allows": ["store bills", "store x"] })] {
+        let (status, refused) = ask(shown.clone()).await;
+        assert_eq!((status, &refused["code"]), (409, &json!("capabilities_changed")), "{shown}: {refused}");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("--allow 'store bills' --allow 'store orders'`"), "{detail}");
+    }
+    let (_, seen) =
+        scene.served.call("get", approve.trim_end_matches("/approve"), Some(OWNER), Value::Null).await;
+    assert_eq!(seen["approval"], "AWAITING_APPROVAL");
+    let (status, approved) = ask(json!({ "allows": ["store orders", "store bills"] })).await;
+    assert_eq!((status, &approved["widens"]), (200, &json!(["store bills", "store orders"])), "{approved}");
+}
+
+async fn what_an_upgrade_took_for_active_is_compared_too() {
+    let scene = Scene::new().await;
+    let wide = scene.deploy("&stores=orders").await;
+    let preview = scene.deploy("&stores=orders&preview=true").await;
+    scene.deploy("").await;
+    // As migration 0021 has it of what is older.
+    scene.served.stored.script("update deployments set activated_at = created_at where number < 3").await;
+    for what in ["/promote", "/rollback"] {
+        let body = json!({ "deployment": preview["id"] });
+        assert_eq!(scene.code("post", what, body).await, "awaiting_approval", "{what}");
+    }
+    // This one was made to be active.
+    assert_eq!(scene.code("post", "/rollback", json!({ "deployment": wide["id"] })).await, "200");
 }
 
 async fn clients_of_graphql_are_told_what_a_deploy_waits_for() {
@@ -401,7 +438,7 @@ async fn old_deployments_go_and_what_is_needed_stays() {
     assert_eq!(prune(json!({ "keep": 1 })).await, [3, 7], "2 was active before");
     let next = scene.deploy("").await;
     assert_eq!(next["number"], 9, "numbers are not given again");
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0, "there are few");
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap().pruned, 0, "there are few");
 }
 
 async fn what_nobody_allows_does_not_pile_up() {
@@ -423,8 +460,8 @@ async fn a_function_has_a_hundred_deployments_and_loses_the_oldest() {
         scene.function
     );
     scene.served.stored.script(&rows).await;
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 3);
-    assert_eq!(scene.served.control.prune_deployments().await.unwrap(), 0);
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap().pruned, 3);
+    assert_eq!(scene.served.control.prune_deployments().await.unwrap().pruned, 0);
     let (_, problem) = scene.served.call("get", "/v1/deployments/dep_3", Some(OWNER), Value::Null).await;
     assert_eq!(problem["code"], "not_found");
     assert_eq!(scene.served.call("get", "/v1/deployments/dep_4", Some(OWNER), Value::Null).await.0, 200);
@@ -499,6 +536,8 @@ crate::on_both!(
     an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,
     what_widens_waits_for_somebody_who_may_allow_it,
     what_is_promoted_later_is_compared_with_what_is_active_then,
+    nobody_allows_what_they_were_not_shown,
+    what_an_upgrade_took_for_active_is_compared_too,
     clients_of_graphql_are_told_what_a_deploy_waits_for,
     a_token_allows_only_what_it_is_for,
     a_candidate_is_rolled_out_step_by_step_and_promoted,

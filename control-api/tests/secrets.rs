@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use af_content::{DiskStore, car, unixfs};
-use af_contract::{Change, ContentId, FunctionState, FunctionStatus, Manifest};
+use af_contract::{Change, ContentId, FunctionState, FunctionStatus, Manifest, limits};
 use af_control_api::domain::rotation::{Rotation, RotationError};
 use af_control_api::domain::sealing::Seal;
 use af_control_api::{ControlApi, ControlConfig, ControlError, Key, MasterKey};
@@ -214,6 +214,61 @@ async fn a_promotion_brings_no_replaced_secret_back() {
     assert_eq!(scene.told(function).await, told(&[("ITS_OWN", "p"), ("KEY", "old")]), "as it was made");
     scene.deploy(function).await;
     assert_eq!(scene.told(function).await, told(&[("ITS_OWN", "p"), ("KEY", "new")]));
+}
+
+async fn a_promotion_leaves_what_was_changed_since() {
+    let scene = Scene::new().await;
+    let function = &scene.function;
+    scene.deploy(function).await;
+    scene.change(FUNCTION_SECRETS, json!({ "KEY": "old", "GONE": "g" })).await;
+    let preview = async |settings: &Value| {
+        let (status, preview) = scene.deploy_as(OWNER, function, "&preview=true", settings).await;
+        assert_eq!(status, 201, "{preview}");
+        preview
+    };
+    let promote = async |deployment: &Value| {
+        let body = json!({ "deployment": deployment["id"] });
+        scene.served.call("post", &format!("/v1/functions/{function}/promote"), Some(OWNER), body).await
+    };
+    let made = preview(&json!({ "ITS_OWN": "p", "BOTH": "early" })).await;
+    // Each of these is a deployment that is newer than the preview.
+    scene.change(FUNCTION_SECRETS, json!({ "KEY": "new", "BOTH": "late" })).await;
+    scene.change(FUNCTION_SECRETS, json!({ "GONE": null })).await;
+    // Of what was made before an upgrade nobody knows whether it brought this.
+    scene.served.stored.script("update deployment_settings set brought = null").await;
+    let (status, refused) = promote(&made).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("settings_changed")), "{refused}");
+    let of_preview = format!(
+        "update deployment_settings set brought = case when name in ('ITS_OWN', 'BOTH') then 1 else 0 end
+            where deployment_id = '{}'",
+        made["id"].as_str().unwrap()
+    );
+    scene.served.stored.script(&of_preview).await;
+    let (status, said) = promote(&made).await;
+    assert_eq!(status, 200, "{said}");
+    scene.deploy(function).await;
+    let kept = told(&[("BOTH", "late"), ("ITS_OWN", "p"), ("KEY", "new")]);
+    assert_eq!(scene.told(function).await, kept, "and what was unset stays so");
+
+    let made = preview(&json!({ "LAST": "one" })).await;
+    scene.change(FUNCTION_SECRETS, json!({ "KEY": null })).await;
+    let (status, said) = promote(&made).await;
+    assert_eq!(status, 200, "{said}");
+    scene.deploy(function).await;
+    assert_eq!(
+        scene.told(function).await,
+        told(&[("BOTH", "late"), ("ITS_OWN", "p"), ("LAST", "one")]),
+        "as it was written down"
+    );
+
+    // Both together are not more than a function may have.
+    let many = |letter: &str| {
+        Value::Object((0..limits::SETTINGS - 3).map(|n| (format!("{letter}{n}"), json!("x"))).collect())
+    };
+    let made = preview(&many("A")).await;
+    scene.change(FUNCTION_SECRETS, many("B")).await;
+    let (status, refused) = promote(&made).await;
+    assert_eq!((status, &refused["code"]), (400, &json!("invalid_settings")), "{refused}");
 }
 
 async fn what_is_allowed_runs_with_no_old_secret() {
@@ -575,6 +630,7 @@ async fn a_key_that_is_given_is_rotated_with_both() {
 crate::on_both!(
     a_rollback_shows_no_secret_and_is_written_down,
     a_promotion_brings_no_replaced_secret_back,
+    a_promotion_leaves_what_was_changed_since,
     what_is_allowed_runs_with_no_old_secret,
     a_rotation_that_cannot_end_keeps_no_server_from_starting,
     a_change_is_a_deployment_and_rolls_back_with_it,

@@ -69,6 +69,10 @@ pub struct Approve {
     pub name: String,
     /// The deployment's id or number
     pub deployment: String,
+    /// What it is allowed, such as 'egress to api.example.com' or 'store orders'; may be repeated [default: what it could do that the active
+    /// deployment could not when it was made]
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<String>,
 }
 
 #[derive(Debug, Options)]

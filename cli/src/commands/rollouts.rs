@@ -59,7 +59,13 @@ pub async fn approve(api: &Api, options: Approve, output: &Output) -> anyhow::Re
     let function = find(api, FUNCTION, &options.name).await?;
     let deployment = deployment(api, &function, &options.deployment).await?;
     let id = text(&deployment, "id");
-    let deployment = api.send(Method::POST, &format!("/v1/deployments/{id}/approve"), &json!({})).await?;
+    // What it may do besides by now, nobody has seen yet: that is refused, and said.
+    let allows = match options.allow {
+        allow if allow.is_empty() => deployment.get("widens").cloned().unwrap_or_default(),
+        allow => json!(allow),
+    };
+    let body = json!({ "allows": allows });
+    let deployment = api.send(Method::POST, &format!("/v1/deployments/{id}/approve"), &body).await?;
     let function = find(api, FUNCTION, text(&function, "id")).await?;
     let url = text(&function, "invokeUrl");
     let message = if text(&function, "currentDeploymentId") == id {

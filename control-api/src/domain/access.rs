@@ -47,12 +47,38 @@ pub async fn operator(state: &State, actor: &Actor, what: &str) -> Result<(), Er
     }
 }
 
+/// Whether a permission is needed, or something only has to be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A token that may do anything to a function may see that it and its project are there.
+    ToSee,
+    /// The token's scopes and its owner's role have to allow it.
+    ToDo,
+}
+
 /// The actor's role in a project, if it allows this.
 ///
 /// # Errors
 /// When the actor is no member, for whom there is no such project; or may not do this.
 pub async fn project(state: &State, actor: &Actor, id: &str, needed: Permission) -> Result<Role, Error> {
-    one(state, actor, id, None, needed).await?.ok_or_else(|| Error::not_found("project", id))
+    one(state, actor, id, None, (needed, Need::ToDo)).await?.ok_or_else(|| Error::not_found("project", id))
+}
+
+/// That there is a project, for whoever may see it or do something to one of its functions. `what` is what is looked for there.
+///
+/// # Errors
+/// As for [`project`].
+pub async fn see_project(state: &State, actor: &Actor, id: &str, what: Noun) -> Result<(), Error> {
+    let seen = one(state, actor, id, None, (what.read(), Need::ToSee)).await?;
+    seen.map(drop).ok_or_else(|| Error::not_found("project", id))
+}
+
+/// A function, for whoever may see it or do something to it.
+///
+/// # Errors
+/// As for [`project`].
+pub async fn see_function(state: &State, actor: &Actor, id: &str) -> Result<FunctionRow, Error> {
+    the_function(state, actor, id, (Noun::Functions.read(), Need::ToSee)).await
 }
 
 /// The project, if the actor may do this there.
@@ -96,6 +122,15 @@ pub async fn function(
     id: &str,
     needed: Permission,
 ) -> Result<FunctionRow, Error> {
+    the_function(state, actor, id, (needed, Need::ToDo)).await
+}
+
+async fn the_function(
+    state: &State,
+    actor: &Actor,
+    id: &str,
+    needed: (Permission, Need),
+) -> Result<FunctionRow, Error> {
     let not_found = || Error::not_found("function", id);
     let function = state.store.function(id).await?.ok_or_else(not_found)?;
     one(state, actor, &function.project_id, Some(id), needed).await?.ok_or_else(not_found)?;
@@ -126,7 +161,7 @@ pub(super) async fn may(
 pub async fn site(state: &State, actor: &Actor, id: &str, needed: Permission) -> Result<SiteRow, Error> {
     let not_found = || Error::not_found("site", id);
     let site = state.store.site(id).await?.ok_or_else(not_found)?;
-    one(state, actor, &site.project_id, None, needed).await?.ok_or_else(not_found)?;
+    one(state, actor, &site.project_id, None, (needed, Need::ToDo)).await?.ok_or_else(not_found)?;
     Ok(site)
 }
 
@@ -137,7 +172,7 @@ pub async fn site(state: &State, actor: &Actor, id: &str, needed: Permission) ->
 pub async fn domain(state: &State, actor: &Actor, id: &str, needed: Permission) -> Result<DomainRow, Error> {
     let not_found = || Error::not_found("domain", id);
     let domain = state.store.domain(id).await?.ok_or_else(not_found)?;
-    one(state, actor, &domain.project_id, None, needed).await?.ok_or_else(not_found)?;
+    one(state, actor, &domain.project_id, None, (needed, Need::ToDo)).await?.ok_or_else(not_found)?;
     Ok(domain)
 }
 
@@ -147,7 +182,7 @@ async fn one(
     actor: &Actor,
     project: &str,
     function: Option<&str>,
-    needed: Permission,
+    (needed, need): (Permission, Need),
 ) -> Result<Option<Role>, Error> {
     let grant = &actor.grant;
     if grant.project.as_deref().is_some_and(|only| only != project) {
@@ -160,16 +195,14 @@ async fn one(
     // The most of them, for those that are shown one.
     let Some(role) = roles.iter().max().copied() else { return Ok(None) };
     if let Some(only) = &grant.function {
-        let looks = needed == Noun::Projects.read() || needed == Noun::Functions.read();
         match function {
             Some(function) if function != only => return Ok(None),
-            None if !looks => {
+            None if need == Need::ToDo => {
                 let detail = format!("this token is for the function {only} only");
                 Box::pin(audit::refused(state, actor, needed, Some(project), None)).await?;
                 return Err(Error::forbidden("insufficient_scope", detail));
             }
-            // Whoever may do something to a function may see that it is there.
-            _ if looks => return Ok(Some(role)),
+            _ if need == Need::ToSee => return Ok(Some(role)),
             _ => {}
         }
     }

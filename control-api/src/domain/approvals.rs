@@ -1,7 +1,7 @@
 //! Approval of wider capabilities: a deployment that may reach more than the active one does not run before somebody allows it
 //! who may do more than deploy.
 
-use af_contract::{ContentId, Manifest, StoreName};
+use af_contract::{ContentId, Manifest, StoreName, limits};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
@@ -9,13 +9,22 @@ use super::{Actor, Error, State, blocks, deployments, now, settings};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
 
-/// Allows a deployment what it wants. One that waited becomes active, unless it was made as a preview or a candidate, or a later one is.
-/// One that did not, but may do more than the deployment that is active now, can be promoted then.
+/// Things that one approval can name: more than a deployment can want.
+const NAMED: usize = 4 * limits::CAPABILITIES;
+
+/// Allows a deployment what it wants, which is `shown`: what the approver was shown, or where that is none what its document says. One that
+/// waited becomes active, unless it was made as a preview or a candidate, or a later one is. One that did not, but may do more than the
+/// deployment that is active now, can be promoted then.
 ///
 /// # Errors
-/// When there is none that the actor may see, the actor may not allow it, it needs no approval, or it would run with settings that the
-/// function has no more.
-pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
+/// When there is none that the actor may see, the actor may not allow it, it needs no approval, it would be allowed what was not shown, or it
+/// would run with settings that the function has no more.
+pub async fn approve(
+    state: &State,
+    actor: &Actor,
+    id: &str,
+    shown: Option<&[String]>,
+) -> Result<DeploymentRow, Error> {
     let not_found = || Error::not_found("deployment", id);
     let function = state.store.deployment(id).await?.ok_or_else(not_found)?.function_id;
     access::function(state, actor, &function, Noun::Approvals.write()).await.map_err(
@@ -24,6 +33,10 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
             error => error,
         },
     )?;
+    if shown.is_some_and(|shown| shown.len() > NAMED) {
+        let detail = format!("an approval names at most {NAMED} things");
+        return Err(Error::invalid("invalid_capability", detail));
+    }
     let mut db = state.store.begin().await?;
     let mut deployment = store::read(&mut db, id).await?.ok_or_else(not_found)?;
     let row = functions::read(&mut db, &function).await?.ok_or_else(not_found)?;
@@ -36,7 +49,10 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     // What it wanted when it was made, and what it would do more than what is active now.
     let known = widens(&deployment)?;
     let mut allowed = known.clone();
-    allowed.extend(more.into_iter().filter(|what| !known.contains(what)));
+    allowed.extend(more.iter().filter(|what| !known.contains(what)).cloned());
+    // What was allowed before is no question any more.
+    let asked = if waited { &allowed } else { &more };
+    check_shown(&row, &deployment, asked, shown.unwrap_or(&known))?;
     deployment.widens = Some(serde_json::json!(allowed).to_string());
     deployment.approver_id = Some(actor.user.clone());
     store::approve(&mut db, &deployment, now()).await?;
@@ -51,6 +67,31 @@ pub async fn approve(state: &State, actor: &Actor, id: &str) -> Result<Deploymen
     audit::commit(db, actor, Event::project("deployment.approve", id, &project)).await?;
     state.changes.announce(revision);
     deployments::seen(state, deployment).await
+}
+
+/// That nothing is allowed which was not shown: another deployment may have become active since.
+fn check_shown(
+    function: &FunctionRow,
+    deployment: &DeploymentRow,
+    asked: &[String],
+    shown: &[String],
+) -> Result<(), Error> {
+    if asked.iter().all(|what| shown.contains(what)) {
+        return Ok(());
+    }
+    let detail = format!(
+        "deployment {} may do more than the active one that you have not named: {}; if all of it is meant, allow it with `{}` (`allows` over HTTP)",
+        deployment.id,
+        asked.iter().filter(|what| !shown.contains(what)).cloned().collect::<Vec<_>>().join(", "),
+        command(function, deployment, asked)
+    );
+    Err(Error::conflict("capabilities_changed", detail))
+}
+
+/// What allows that. Names of hosts and stores have no quotes.
+fn command(function: &FunctionRow, deployment: &DeploymentRow, asked: &[String]) -> String {
+    let named: Vec<String> = asked.iter().map(|what| format!(" --allow '{what}'")).collect();
+    format!("af functions approve {} {}{}", function.name, deployment.id, named.concat())
 }
 
 /// That a deployment may run.
@@ -89,11 +130,11 @@ pub(super) async fn check_again(
         return Ok(());
     }
     let detail = format!(
-        "deployment {id} may do more than the one that is active now, which is another than when it was made: {}; an admin or owner \
-         allows it with `af functions approve {} {id}`, then try again",
+        "deployment {} may do more than the one that is active now, which is another than when it was made: {}; an admin or owner \
+         allows it with `{}`, then try again",
+        deployment.id,
         more.join(", "),
-        function.name,
-        id = deployment.id,
+        command(function, deployment, &more),
     );
     Err(Error::conflict("awaiting_approval", detail))
 }

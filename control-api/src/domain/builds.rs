@@ -30,6 +30,12 @@ const WAITING: usize = 16;
 /// Builds of a project that have not ended: others have their turns, too.
 const OF_PROJECT: i64 = 2;
 
+/// The same of a user, in all projects: one with many projects would have all the places.
+const OF_USER: i64 = 2;
+
+/// Builds of a function that failed and are kept, the newest: what is beyond is removed when another one begins.
+const FAILED: i64 = 10;
+
 /// Deployments of a function that are shown with it.
 const NEWEST: i64 = 10;
 
@@ -299,6 +305,13 @@ async fn start(
         );
         return Err(Error::conflict("too_many_builds", detail));
     }
+    if builds::unfinished_of(&mut db, &actor.user).await? >= OF_USER {
+        let detail =
+            format!("{OF_USER} functions are being built for you already; wait until one of them has ended");
+        return Err(Error::conflict("too_many_builds", detail));
+    }
+    // With the one that begins, which may fail, too.
+    builds::forget_failed(&mut db, &function.id, FAILED - 1).await?;
     let at_work = AtWork::new(state, &row.id);
     builds::insert(&mut db, &row, &state.builds.server, leased()).await?;
     audit::commit(db, actor, Event::project("build.create", &row.id, &function.project_id)).await?;

@@ -10,7 +10,7 @@ use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::project_keys::internal;
 use super::rollouts::{self, Share};
-use super::settings::{self, Changes, Going, Rows};
+use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{
     Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, quotas, tokens, triggers,
@@ -173,14 +173,14 @@ pub async fn create(
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
-    let (function, manifest, sealed) = next(state, &mut db, actor, function, content, wanted).await?;
+    let (function, manifest, settings) = next(state, &mut db, actor, function, content, wanted).await?;
     let block = encoded(&manifest)?;
     let widens = approvals::widening(state, &manifest).await?;
     // What the author of a first deployment has typed is what they want.
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
     let terms = Terms { widens, approver, activates: !preview && share.is_none() };
     let deployment = insert(state, &mut db, &function, &manifest, block.id, about, terms).await?;
-    store::settings::insert(&mut db, &deployment.id, sealed.values()).await?;
+    store::settings::insert(&mut db, &deployment.id, settings.all.values(), &settings.brought).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
     }
@@ -317,7 +317,7 @@ pub(super) async fn again(
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
     let deployment = insert(state, db, function, &manifest, block.id, about, terms).await?;
-    store::settings::insert(db, &deployment.id, settings.values()).await?;
+    store::settings::insert(db, &deployment.id, settings.values(), &[]).await?;
     content_keys::copy(state, db, &function.project_id, &current.id, &deployment.id).await?;
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
     audit::write(db, actor, event).await?;
@@ -387,14 +387,14 @@ async fn next(
     function: &str,
     content: Content,
     wanted: Wanted,
-) -> Result<(FunctionRow, Manifest, Rows), Error> {
+) -> Result<(FunctionRow, Manifest, Next), Error> {
     let row = rows::read(db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let parent = match &row.current_deployment_id {
         Some(id) => deployments::read(db, id).await?.map(|current| current.manifest()).transpose()?,
         None => None,
     };
     let changes = (wanted.settings, wanted.preview);
-    let sealed = Box::pin(settings::next(state, db, actor, &row, changes)).await?;
+    let settings = Box::pin(settings::next(state, db, actor, &row, changes)).await?;
     let manifest = Manifest {
         version: 1,
         function: row.id.clone(),
@@ -407,14 +407,14 @@ async fn next(
         stores: wanted.stores,
         cors: wanted.cors,
         compress: wanted.compress,
-        settings: settings::digests(&sealed)?,
+        settings: settings::digests(&settings.all)?,
         private: content.private,
         triggers: wanted.triggers,
         parent,
         author: actor.user.clone(),
         created_at: u64::try_from(now()).unwrap_or_default(),
     };
-    Ok((row, manifest, sealed))
+    Ok((row, manifest, settings))
 }
 
 /// On which terms a deployment is made.

@@ -6,6 +6,12 @@ pub fn have_strong(wanted: &str, tag: &str) -> bool {
     tags(wanted).any(|wanted| wanted == "*" || wanted == tag)
 }
 
+/// Whether one of `wanted` is a strong tag that begins so. `*` is any.
+#[must_use]
+pub fn have_beginning(wanted: &str, begin: &str) -> bool {
+    tags(wanted).any(|wanted| wanted == "*" || wanted.starts_with(begin))
+}
+
 /// Whether one of `known` is a tag, compared weakly. `*` is any.
 #[must_use]
 pub fn have(known: &str, tag: &str) -> bool {

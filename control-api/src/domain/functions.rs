@@ -41,7 +41,7 @@ pub struct Change {
 /// # Errors
 /// When there is none that the actor may see.
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<FunctionRow, Error> {
-    access::function(state, actor, id, Noun::Functions.read()).await
+    access::see_function(state, actor, id).await
 }
 
 /// A project's functions, oldest first; with `name`, at most the one that has it.
@@ -55,7 +55,7 @@ pub async fn list(
     name: Option<&str>,
     after: &str,
 ) -> Result<Page<FunctionRow>, Error> {
-    access::project(state, actor, project, Noun::Functions.read()).await?;
+    access::see_project(state, actor, project, Noun::Functions).await?;
     if let Some(only) = &actor.grant.function {
         let function = get(state, actor, only).await?;
         let named = name.is_none_or(|name| name == function.name) && after.is_empty();
@@ -123,7 +123,7 @@ pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> R
     let mut db = state.store.begin().await?;
     let found = functions::read(&mut db, id).await?;
     let mut function = found.ok_or_else(|| Error::not_found("function", id))?;
-    versions::check(actor, &function)?;
+    versions::check_function(actor, &function)?;
     function.name = name.map_or(function.name, String::from);
     function.slug = slug.map_or(function.slug, String::from);
     function.status = status.map_or(function.status, str::to_owned);
@@ -148,7 +148,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     access::function(state, actor, id, Noun::Functions.write()).await?;
     let mut db = state.store.begin().await?;
     let function = functions::read(&mut db, id).await?.ok_or_else(|| Error::not_found("function", id))?;
-    versions::check(actor, &function)?;
+    versions::check_function(actor, &function)?;
     let domains = domains::remove_of(&mut db, id).await?;
     functions::delete(&mut db, id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;

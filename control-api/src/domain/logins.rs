@@ -5,10 +5,11 @@ use ring::hmac;
 
 use super::access::{self, Grant, Noun};
 use super::audit::{self, Event};
-use super::rates::network;
+use super::rates::{network, prefix};
 use super::tokens::{self, Wanted, hash};
 use super::{Actor, Call, Error, State, id, now, projects};
-use crate::store::{LoginBy, LoginRow, logins};
+use crate::store::logins::{self, Crowd, From};
+use crate::store::{LoginBy, LoginRow};
 
 /// For so long a terminal may be approved and come for its token, milliseconds: as long as clients of the platform wait.
 pub const LIFE: i64 = 600_000;
@@ -20,11 +21,15 @@ pub const INTERVAL: u64 = 2;
 /// name for 17 minutes, and must not begin another one by it.
 const KEPT: i64 = 30 * 60 * 1000;
 
-/// Terminals that are known. Those who ask are nobody yet, so that this is what bounds the table.
+/// Terminals that wait, or may come for their token. Those who ask are nobody yet, so that this is what bounds the table. Who asks when
+/// there are so many takes the place of the one that waits longest: whoever has many addresses keeps nobody out.
 const MOST: i64 = 10_000;
 
-/// The same of one address, as rates count them: an office or a build machine.
+/// Those of one address, as rates count them, that are known: an office or a build machine.
 const MOST_OF_NETWORK: i64 = 50;
+
+/// The same of an IPv6 network of 48 bits.
+const MOST_OF_PREFIX: i64 = 500;
 
 /// A token that is got so lives as long, milliseconds, unless it is said otherwise: 30 days.
 const TOKEN_LIFE: i64 = 30 * 24 * 3600 * 1000;
@@ -185,19 +190,27 @@ async fn begin(
     let name = name.unwrap_or(NAME);
     tokens::check(name, None)?;
     let now = state.scheduler.clock.now();
-    let network = call.address.and_then(network).map(|network| network.to_string());
+    let from = From {
+        network: call.address.and_then(network).map(|network| network.to_string()),
+        prefix: call.address.and_then(prefix).map(|prefix| prefix.to_string()),
+    };
     let hashed = hash(session);
+    // All of this is anybody's to ask, so who is to be refused is refused before the only turn to write is taken.
+    if let Some(address) = call.address {
+        state.rates.login(address).await?;
+    }
+    let ages = (now - KEPT, now - LIFE);
+    check_room(&logins::count(&mut state.store.read().await?, &from, ages).await?)?;
     let mut db = state.store.begin().await?;
     logins::forget(&mut db, now - KEPT).await?;
     // Of two questions at once, the first has begun it.
     if let Some(row) = logins::read(&mut db, &LoginBy::Session(hashed)).await? {
         return Ok(row);
     }
-    let (all, near) = logins::count(&mut db, network.as_deref()).await?;
-    if all >= MOST || near >= MOST_OF_NETWORK {
-        let detail = "too many terminals ask to be signed in; try again in half an hour, or use a token: af login --token".into();
-        let seconds = u64::try_from(KEPT / 1000).unwrap_or_default();
-        return Err(Error::Limit { code: "too_many_logins", detail, seconds });
+    let crowd = logins::count(&mut db, &from, ages).await?;
+    check_room(&crowd)?;
+    if crowd.open >= MOST && !logins::drop_oldest(&mut db, now - LIFE).await? {
+        return Err(too_many());
     }
     let mut code = random_code()?;
     while logins::read(&mut db, &LoginBy::Code(code.clone())).await?.is_some() {
@@ -216,9 +229,25 @@ async fn begin(
         expires_at: now + LIFE,
         used_at: None,
     };
-    logins::insert(&mut db, &row, &hashed, network.as_deref()).await?;
+    logins::insert(&mut db, &row, &hashed, &from).await?;
     projects::commit(db).await?;
     Ok(row)
+}
+
+/// That where a terminal asks from does not ask for too many.
+fn check_room(crowd: &Crowd) -> Result<(), Error> {
+    if crowd.of_network >= MOST_OF_NETWORK || crowd.of_prefix >= MOST_OF_PREFIX {
+        return Err(too_many());
+    }
+    Ok(())
+}
+
+fn too_many() -> Error {
+    let detail =
+        "too many terminals ask to be signed in; try again in half an hour, or use a token: af login --token"
+            .into();
+    let seconds = u64::try_from(KEPT / 1000).unwrap_or_default();
+    Error::Limit { code: "too_many_logins", detail, seconds }
 }
 
 /// Of whoever has shown the secret.

@@ -23,7 +23,8 @@ pub struct Change {
 /// # Errors
 /// When there is none, or the actor is not a member; the two look the same.
 pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<ProjectRow, Error> {
-    access::the_project(state, actor, id, Noun::Projects.read()).await
+    access::see_project(state, actor, id, Noun::Projects).await?;
+    state.store.project(id).await?.ok_or_else(|| Error::not_found("project", id))
 }
 
 /// The actor's projects, oldest first; those of their organizations, too.

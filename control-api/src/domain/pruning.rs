@@ -105,30 +105,48 @@ pub(crate) async fn watch(state: &State) {
     loop {
         tokio::time::sleep(std::mem::replace(&mut wait, interval)).await;
         match all(state).await {
-            Ok(0) => {}
-            Ok(pruned) => info!(pruned, "removed old deployments"),
+            Ok(PrunedAll { pruned: 0, failed: 0 }) => {}
+            Ok(PrunedAll { pruned, failed: 0 }) => info!(pruned, "removed old deployments"),
+            Ok(PrunedAll { pruned, failed }) => {
+                error!(pruned, failed, "old deployments of some functions stay until the next time");
+            }
             Err(error) => error!(%error, "old deployments stay until the next time"),
         }
     }
 }
 
-/// Removes what functions do not keep, by the policy of each.
-pub(crate) async fn all(state: &State) -> Result<usize, Error> {
+/// What came of pruning all functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrunedAll {
+    /// Deployments that went.
+    pub pruned: usize,
+    /// Functions of which some had to stay; the log says why.
+    pub failed: usize,
+}
+
+/// Removes what functions do not keep, by the policy of each. One that cannot be pruned keeps no other one from it.
+pub(crate) async fn all(state: &State) -> Result<PrunedAll, Error> {
     // No user does what the platform does by itself.
     let actor = Actor::without_token("platform");
-    let (mut after, mut pruned) = (String::new(), 0);
+    let (mut after, mut done) = (String::new(), PrunedAll::default());
     loop {
         let crowded = state.store.crowded(i64::from(limits::DEPLOYMENTS), &after, BATCH).await?;
-        let Some(last) = crowded.last() else { return Ok(pruned) };
+        let Some(last) = crowded.last() else { return Ok(done) };
         after.clone_from(last);
         for function in crowded {
             loop {
                 let gone = match step(state, &actor, &function, None, Mode::Remove).await {
+                    Ok(gone) => gone,
                     // The function is gone meanwhile.
                     Err(Error::NotFound { .. }) => break,
-                    gone => gone?,
+                    Err(error) => {
+                        let source = std::error::Error::source(&error);
+                        error!(%function, %error, ?source, "a function's old deployments cannot be removed");
+                        done.failed += 1;
+                        break;
+                    }
                 };
-                pruned += gone.len();
+                done.pruned += gone.len();
                 if i64::try_from(gone.len()).unwrap_or(STEP) < STEP {
                     break;
                 }

@@ -36,6 +36,12 @@ const PENANCE: Duration = Duration::from_secs(60);
 /// Refusals of one token that the audit log gets in a minute, and at once.
 const REFUSALS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 
+/// Terminals that ask to be signed in, of one address: so many at once, and in a minute.
+const LOGINS: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+
+/// The same of all networks that one customer of a provider may have.
+const LOGINS_OF_PREFIX: NonZeroU32 = NonZeroU32::MIN.saturating_add(239);
+
 /// Keys of one kind that are remembered before those that were not used lately are forgotten.
 const REMEMBERED: usize = 10_000;
 
@@ -46,6 +52,10 @@ pub enum Counted {
     Addresses,
     /// Tokens that are none, shown by an address.
     Failures,
+    /// Terminals that ask to be signed in, of an address.
+    Logins,
+    /// The same of a prefix.
+    LoginsOfPrefix,
     /// Requests with a token.
     Tokens,
     /// Requests of a user.
@@ -138,6 +148,24 @@ impl Rates {
         })
     }
 
+    /// Counts a terminal that asks to be signed in.
+    ///
+    /// # Errors
+    /// When too many of its address or its prefix do.
+    pub async fn login(&self, address: IpAddr) -> Result<(), Error> {
+        let (Some(network), Some(prefix)) = (network(address), prefix(address)) else { return Ok(()) };
+        let (network, prefix) = (network.to_string(), prefix.to_string());
+        let cells = [
+            Cell { counted: Counted::Logins, key: &network, quota: Quota::per_minute(LOGINS) },
+            Cell {
+                counted: Counted::LoginsOfPrefix,
+                key: &prefix,
+                quota: Quota::per_minute(LOGINS_OF_PREFIX),
+            },
+        ];
+        self.take(&cells).await.map(drop).map_err(|early| early.error("address"))
+    }
+
     /// Counts one request of a token, and of its user.
     ///
     /// # Errors
@@ -222,6 +250,8 @@ type Keyed = RateLimiter<String, DefaultKeyedStateStore<String>, DefaultClock, S
 struct Memory {
     addresses: Keyed,
     failures: Keyed,
+    logins: Keyed,
+    logins_of_prefix: Keyed,
     tokens: Keyed,
     users: Keyed,
     refusals: Keyed,
@@ -232,6 +262,8 @@ impl Memory {
         Self {
             addresses: keyed(addresses),
             failures: keyed(Quota::per_minute(FAILURES)),
+            logins: keyed(Quota::per_minute(LOGINS)),
+            logins_of_prefix: keyed(Quota::per_minute(LOGINS_OF_PREFIX)),
             tokens: keyed(tokens),
             users: keyed(users),
             refusals: keyed(Quota::per_minute(REFUSALS)),
@@ -244,6 +276,8 @@ impl Memory {
             let limiter = match taken.counted {
                 Counted::Addresses => &self.addresses,
                 Counted::Failures => &self.failures,
+                Counted::Logins => &self.logins,
+                Counted::LoginsOfPrefix => &self.logins_of_prefix,
                 Counted::Tokens => &self.tokens,
                 Counted::Users => &self.users,
                 Counted::Refusals => &self.refusals,
@@ -286,9 +320,19 @@ fn guessed() -> Error {
 /// Who is counted as one: an IPv4 address, or an IPv6 network of 64 bits. This machine is not counted: behind a proxy here
 /// that is not trusted to say more, it is everybody.
 pub(crate) fn network(address: IpAddr) -> Option<IpAddr> {
+    cut(address, 64)
+}
+
+/// Who may be one, too: an IPv4 address, or an IPv6 network of 48 bits, which is what providers give to a site (RFC 6177), with
+/// 65,536 of the other ones.
+pub(crate) fn prefix(address: IpAddr) -> Option<IpAddr> {
+    cut(address, 48)
+}
+
+fn cut(address: IpAddr, bits: u32) -> Option<IpAddr> {
     match address.to_canonical() {
         address if address.is_loopback() => None,
-        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into()),
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() & (!0 << (128 - bits))).into()),
         address => Some(address),
     }
 }

@@ -175,7 +175,7 @@ pub async fn issue_as(state: &State, actor: &Actor, wanted: &Wanted) -> Result<(
 pub async fn open(state: &State, secret: &str, project: Option<&str>) -> Result<String, Error> {
     let actor = tokens::authenticate(state, secret).await?;
     if let Some(project) = project {
-        access::project(state, &actor, project, Noun::Projects.read()).await?;
+        access::see_project(state, &actor, project, Noun::Projects).await?;
     }
     let wanted = Wanted { about: project.map(str::to_owned), ..Wanted::default() };
     Ok(issue_as(state, &actor, &wanted).await?.0)
@@ -270,11 +270,11 @@ fn within(grant: Grant, claims: &Claims) -> Result<Grant, Error> {
 async fn narrowed(state: &State, actor: &Actor, wanted: &Wanted) -> Result<Grant, Error> {
     let mut grant = actor.grant.clone();
     if let Some(function) = &wanted.function {
-        let function = access::function(state, actor, function, Noun::Functions.read()).await?;
+        let function = access::see_function(state, actor, function).await?;
         (grant.project, grant.function) = (Some(function.project_id), Some(function.id));
     }
     if let Some(project) = &wanted.project {
-        access::project(state, actor, project, Noun::Projects.read()).await?;
+        access::see_project(state, actor, project, Noun::Projects).await?;
         if wanted.function.is_some() && grant.project.as_ref() != Some(project) {
             return Err(Error::not_found("project", project));
         }

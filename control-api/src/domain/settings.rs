@@ -105,6 +105,13 @@ pub async fn list(state: &State, actor: &Actor, owner: Owner<'_>, kind: Kind) ->
     Ok(listed)
 }
 
+/// The values of a deployment.
+pub(super) struct Next {
+    pub all: Rows,
+    /// Names of those that it brings and that its function does not get.
+    pub brought: Vec<SettingName>,
+}
+
 /// The values of a function's next deployment. What the deployment changes is the function's from then on, but not if it is
 /// a preview.
 pub(super) async fn next(
@@ -113,7 +120,7 @@ pub(super) async fn next(
     actor: &Actor,
     function: &FunctionRow,
     (changes, preview): (Changes, bool),
-) -> Result<Rows, Error> {
+) -> Result<Next, Error> {
     let inherited = by_name(rows::of_owner(db, &function.project_id).await?)?;
     let mut own = by_name(rows::of_owner(db, &function.id).await?)?;
     let place = Place { owner: &function.id, project: &function.project_id, author: &actor.user };
@@ -125,8 +132,9 @@ pub(super) async fn next(
     check(&all, None)?;
     if !preview {
         write(db, actor, &place, &own, &names).await?;
+        names.clear();
     }
-    Ok(all)
+    Ok(Next { all, brought: names })
 }
 
 /// That one change is not too long, before anything else waits for it.

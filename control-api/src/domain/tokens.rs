@@ -396,13 +396,13 @@ fn of_a_user(actor: &Actor, needed: access::Permission) -> Result<(), Error> {
 async fn grant(state: &State, actor: &Actor, wanted: &Wanted, role: Option<Role>) -> Result<Grant, Error> {
     let mut project = wanted.project.clone();
     if let Some(function) = &wanted.function {
-        let of = access::function(state, actor, function, Noun::Functions.read()).await?.project_id;
+        let of = access::see_function(state, actor, function).await?.project_id;
         if project.as_ref().is_some_and(|project| *project != of) {
             return Err(Error::not_found("function", function));
         }
         project = Some(of);
     } else if let Some(project) = &project {
-        access::project(state, actor, project, Noun::Projects.read()).await?;
+        access::see_project(state, actor, project, Noun::Projects).await?;
     }
     let scopes = wanted.scopes.as_deref().map(str::parse).transpose()?;
     let grant = Grant { project, function: wanted.function.clone(), scopes, role };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Request, Response as Executed, ServerError, Value as Data};
+use async_graphql::{PathSegment, Request, Response as Executed, ServerError, Value as Data};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawQuery, Request as HttpRequest, State as Shared, WebSocketUpgrade};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,11 +16,11 @@ use super::asker::Asker;
 use super::failure::Failure;
 use super::negotiation::Answer;
 use super::transport::{self, Operations, Unreadable};
-use super::{Parsed, Schema, events, loaders, socket};
+use super::{Parsed, Schema, TooLong, events, loaders, socket};
 use crate::app::State;
 use crate::domain::{Call, Error, Fault};
 use crate::places::Places;
-use crate::rest::{Undone, authenticate};
+use crate::rest::{Effect, authenticate};
 
 /// What `/graphql` needs.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ pub(super) async fn get(
     };
     let parsed = match Parsed::new(endpoint.equip(request, &asker)) {
         Ok(parsed) => parsed,
-        Err(response) => return one(answer, *response),
+        Err(response) => return one(answer, *response, Effect::Nothing),
     };
     if parsed.kind == OperationType::Mutation {
         let detail = "a mutation is sent with POST".to_owned();
@@ -102,7 +102,7 @@ pub(super) async fn post(
     match operations {
         Operations::One(request) => match Parsed::new(endpoint.equip(*request, &asker)) {
             Ok(parsed) => Box::pin(execute(&endpoint, answer, parsed)).await,
-            Err(response) => one(answer, *response),
+            Err(response) => one(answer, *response, Effect::Nothing),
         },
         Operations::Batch(_) if answer == Answer::Events => {
             let detail = "a batch is not answered in events".to_owned();
@@ -118,13 +118,15 @@ pub(super) async fn post(
             let executing = requests.into_iter().map(|request| async {
                 match Parsed::new(endpoint.equip(request, &asker)) {
                     Ok(parsed) => Box::pin(execute_one(&endpoint, parsed)).await,
-                    Err(response) => *response,
+                    Err(response) => (*response, Effect::Nothing),
                 }
             });
-            let responses = Box::pin(join_all(executing)).await;
-            let undone = responses.iter().all(has_done_nothing);
+            let (responses, effects): (Vec<_>, Vec<_>) =
+                Box::pin(join_all(executing)).await.into_iter().unzip();
+            let nothing = effects.iter().all(|effect| *effect == Effect::Nothing);
             let documents: Vec<Value> = responses.into_iter().map(document).collect();
-            marked(undone, write(answer, StatusCode::OK, &Value::Array(documents)))
+            let effect = if nothing { Effect::Nothing } else { Effect::Something };
+            effect.mark(write(answer, StatusCode::OK, &Value::Array(documents)))
         }
     }
 }
@@ -133,43 +135,56 @@ async fn execute(endpoint: &Endpoint, answer: Answer, parsed: Parsed) -> Respons
     if answer == Answer::Events {
         return events::respond(endpoint.schema.stream(parsed));
     }
-    one(answer, execute_one(endpoint, parsed).await)
+    let (executed, effect) = execute_one(endpoint, parsed).await;
+    one(answer, executed, effect)
 }
 
-async fn execute_one(endpoint: &Endpoint, parsed: Parsed) -> Executed {
+async fn execute_one(endpoint: &Endpoint, parsed: Parsed) -> (Executed, Effect) {
     if parsed.kind == OperationType::Subscription {
         let detail = "a subscription is answered in events (Accept: text/event-stream) or over a WebSocket";
-        return Executed::from_errors(vec![ServerError::new(detail, None)]);
+        return (Executed::from_errors(vec![ServerError::new(detail, None)]), Effect::Nothing);
     }
-    endpoint.schema.execute(parsed).await
+    let asked = (parsed.kind, parsed.fields);
+    let executed = endpoint.schema.execute(parsed).await;
+    let effect = effect(&executed, asked);
+    (executed, effect)
 }
 
-fn one(answer: Answer, executed: Executed) -> Response {
+fn one(answer: Answer, executed: Executed, effect: Effect) -> Response {
     let status = status(answer, &executed);
     let answer = if answer == Answer::Events { Answer::Graphql } else { answer };
     let retry = executed.errors.iter().find_map(|error| error.source::<Error>()?.retry_after());
-    let undone = has_done_nothing(&executed);
-    let mut response = marked(undone, write(answer, status, &document(executed)));
+    let mut response = effect.mark(write(answer, status, &document(executed)));
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     response
 }
 
-/// What failed may be tried again with its `Idempotency-Key`. Where a part was done, it would be done twice.
-fn has_done_nothing(executed: &Executed) -> bool {
-    let nothing = match &executed.data {
-        Data::Object(fields) => fields.values().all(|field| *field == Data::Null),
-        data => *data == Data::Null,
+/// What an operation with so many fields itself did. What failed may be tried again with its `Idempotency-Key`; where a part was done, it
+/// would be done twice. A query that was answered is remembered as what changes something is.
+fn effect(executed: &Executed, (kind, fields): (OperationType, usize)) -> Effect {
+    let errors = &executed.errors;
+    let nothing = match (&executed.data, kind) {
+        _ if errors.is_empty() => false,
+        (_, OperationType::Query | OperationType::Subscription) => true,
+        // It goes on.
+        _ if took_too_long(executed) => false,
+        _ if was_not_executed(executed) => true,
+        // A field that succeeded is null here, too, if something is asked of its result that fails: then the error's path goes on.
+        _ if errors.iter().any(|error| error.path.len() != 1) => false,
+        (Data::Object(data), _) => data.iter().all(|(name, value)| {
+            let failed = |error: &ServerError| matches!(&error.path[..], [PathSegment::Field(field)] if field == name.as_str());
+            *value == Data::Null && errors.iter().any(failed)
+        }),
+        // One that cannot be null takes those with it that were done before.
+        _ => fields == 1,
     };
-    !executed.errors.is_empty() && nothing
+    if nothing { Effect::Nothing } else { Effect::Something }
 }
 
-fn marked(undone: bool, mut response: Response) -> Response {
-    if undone {
-        response.extensions_mut().insert(Undone);
-    }
-    response
+fn took_too_long(executed: &Executed) -> bool {
+    executed.errors.iter().any(|error| error.source::<TooLong>().is_some())
 }
 
 /// The only place of GraphQL that picks a status for what was executed. Clients of both platforms look for 401 and 403.
@@ -240,4 +255,53 @@ fn not_acceptable() -> Response {
         "this is answered as application/graphql-response+json, application/json or text/event-stream"
             .to_owned();
     bad(Answer::Json, Unreadable { status: StatusCode::NOT_ACCEPTABLE, detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUTATION: OperationType = OperationType::Mutation;
+
+    fn executed(data: Value, paths: &[&[&str]]) -> Executed {
+        let segments =
+            |path: &[&str]| path.iter().map(|name| PathSegment::Field((*name).to_owned())).collect();
+        let error = |path: &&[&str]| ServerError::new("failed", None).with_path(segments(path));
+        let data = Data::from_json(data).unwrap_or_default();
+        let mut executed = Executed::new(data);
+        executed.errors = paths.iter().map(error).collect();
+        executed
+    }
+
+    #[test]
+    fn only_what_failed_itself_has_done_nothing() {
+        for (data, paths, fields) in [
+            (Value::Null, &[&[][..]][..], 1),
+            (Value::Null, &[&["a"]], 1),
+            (json!({ "a": null }), &[&["a"]], 1),
+            (json!({ "a": null, "b": null }), &[&["b"], &["a"]], 2),
+        ] {
+            assert_eq!(effect(&executed(data.clone(), paths), (MUTATION, fields)), Effect::Nothing, "{data}");
+        }
+        for (data, paths, fields) in [
+            // The one before it was done.
+            (Value::Null, &[&["b"][..]][..], 2),
+            // It was done, and what is asked of its result failed.
+            (json!({ "a": null }), &[&["a", "owner"]], 1),
+            (Value::Null, &[&["a", "owner"]], 1),
+            // One has no more to say than null.
+            (json!({ "a": null, "b": null }), &[&["a"]], 2),
+            (json!({ "a": null, "b": {} }), &[&["a"]], 2),
+            (json!({ "a": null }), &[], 1),
+        ] {
+            assert_eq!(
+                effect(&executed(data.clone(), paths), (MUTATION, fields)),
+                Effect::Something,
+                "{data}"
+            );
+        }
+        let late = super::super::too_long(std::time::Duration::ZERO);
+        assert_eq!(effect(&late, (MUTATION, 1)), Effect::Something);
+        assert_eq!(effect(&late, (OperationType::Query, 1)), Effect::Nothing);
+    }
 }

@@ -198,15 +198,21 @@ impl Schema {
     }
 }
 
+/// In the error of an operation that took too long, of which nobody knows what it has done.
+struct TooLong;
+
 fn too_long(limit: Duration) -> Response {
     let detail = format!("this took longer than {} s; ask for less at once", limit.as_secs_f32());
-    Response::from_errors(vec![ServerError::new(detail, None)])
+    let error = ServerError { source: Some(Arc::new(TooLong)), ..ServerError::new(detail, None) };
+    Response::from_errors(vec![error])
 }
 
 /// A request whose document can be read.
 struct Parsed {
     request: Request,
     kind: OperationType,
+    /// So many fields of the operation itself.
+    fields: usize,
     /// It asks about the schema, and nothing else.
     introspects: bool,
 }
@@ -260,7 +266,7 @@ impl Parsed {
                 _ => false,
             })
         });
-        Ok(Self { request, kind, introspects })
+        Ok(Self { request, kind, fields, introspects })
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use af_contract::{
     CapabilityError, ContentId, ContentKey, Cors, HostPattern, StoreName, Trigger, limits, trigger,
 };
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -289,18 +290,37 @@ pub(super) async fn get(
     Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }
 
+/// What is allowed.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AllowInput {
+    /// What you were shown that it may do beyond the active one, such as `egress to api.example.com`; left out: `widens` of the deployment.
+    /// What it may do besides by now is refused (`capabilities_changed`), and named.
+    #[serde(default)]
+    allows: Option<Vec<String>>,
+}
+
 /// Allows a deployment what it may do beyond the active one. It becomes active, unless it was made as a preview or a candidate,
 /// or a later one is active.
 #[utoipa::path(post, path = "/v1/deployments/{deployment}/approve", tag = "deployments",
-    params(("deployment" = String, Path)), responses((status = 200, body = Deployment),
-    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
-    (status = 409, body = ProblemDocument)))]
+    params(("deployment" = String, Path)), request_body = AllowInput, responses((status = 200, body = Deployment),
+    (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn approve(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    let deployment = approvals::approve(&state, &actor, &id).await?;
+    let body =
+        body.map_err(|error| Failure::Request(error.status(), "invalid_request", error.body_text()))?;
+    // There was no body before there was something to say.
+    let input: AllowInput = if body.is_empty() {
+        AllowInput::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| Error::invalid("invalid_request", error))?
+    };
+    let deployment = approvals::approve(&state, &actor, &id, input.allows.as_deref()).await?;
     Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }
 

@@ -21,6 +21,11 @@ impl<T> Tagged<T> {
         Self(versions::tag(&row), axum::Json(shape(row)))
     }
 
+    /// As [`Self::of`], with a tag that is made otherwise.
+    pub(super) fn with(tag: String, shaped: T) -> Self {
+        Self(tag, axum::Json(shaped))
+    }
+
     /// As [`Self::of`].
     pub(super) fn try_of<R: Debug, E>(row: R, shape: impl FnOnce(R) -> Result<T, E>) -> Result<Self, E> {
         Ok(Self(versions::tag(&row), axum::Json(shape(row)?)))

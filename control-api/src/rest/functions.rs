@@ -13,9 +13,9 @@ use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Deleted, List};
 use crate::app::State;
-use crate::domain::Actor;
 use crate::domain::functions::{self, Change, NewFunction};
 use crate::domain::pruning::KeepChange;
+use crate::domain::{Actor, versions};
 use crate::store::FunctionRow;
 
 /// A function.
@@ -101,6 +101,10 @@ pub(super) struct Filter {
 }
 
 impl Function {
+    fn tagged(state: &State, row: FunctionRow) -> Result<Tagged<Self>, Failure> {
+        Ok(Tagged::with(versions::tag_of_function(&row), Self::of(state, row)?))
+    }
+
     fn of(state: &State, row: FunctionRow) -> Result<Self, Failure> {
         let (routes, status) = (functions::routes(&row)?, row.status());
         Ok(Self {
@@ -149,7 +153,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Tagged<Function>), Failure> {
     let new = NewFunction { name: input.name, slug: input.slug, routes: input.routes };
     let function = functions::create(&state, &actor, &project, new).await?;
-    Ok((StatusCode::CREATED, Tagged::try_of(function, |row| Function::of(&state, row))?))
+    Ok((StatusCode::CREATED, Function::tagged(&state, function)?))
 }
 
 /// One function.
@@ -162,7 +166,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Tagged<Function>, Failure> {
     let function = functions::get(&state, &actor, &id).await?;
-    Tagged::try_of(function, |row| Function::of(&state, row))
+    Function::tagged(&state, function)
 }
 
 /// Changes a function's name, slug, status or route table, or which deployments it keeps.
@@ -181,7 +185,7 @@ pub(super) async fn update(
     let keep = KeepChange { newest: keep, seconds: keep_for_seconds };
     let change = Change { name, slug, status, routes, keep };
     let function = functions::update(&state, &actor, &id, change).await?;
-    Tagged::try_of(function, |row| Function::of(&state, row))
+    Function::tagged(&state, function)
 }
 
 /// Deletes a function, its deployments and its domains.

@@ -29,9 +29,22 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest answer that is remembered, bytes. Those of changes have a few kilobytes.
 const ANSWER_BYTES: usize = 4 << 20;
 
-/// An answer with a good status that says that nothing was done, as GraphQL gives them.
-#[derive(Clone, Copy)]
-pub(crate) struct Undone;
+/// What came of a request whose status does not say it, as GraphQL's do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing was done, also where the status is a good one.
+    Nothing,
+    /// Something was done or may be, also where the status is a bad one.
+    Something,
+}
+
+impl Effect {
+    /// Says so of an answer, to whoever remembers it.
+    pub(crate) fn mark(self, mut response: Response) -> Response {
+        response.extensions_mut().insert(self);
+        response
+    }
+}
 
 /// Does what is asked once for each key. Whoever asks without a key, or without a good token, is passed on.
 pub(super) async fn once(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
@@ -121,8 +134,11 @@ async fn remember(state: &State, working: Working, response: Response) -> Respon
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     // Not what goes on and on.
     let whole = kind.as_deref().is_none_or(|kind| kind.starts_with("application/"));
-    let undone = response.extensions().get::<Undone>().is_some();
-    if !response.status().is_success() || !whole || undone {
+    let undone = match response.extensions().get::<Effect>() {
+        Some(effect) => *effect == Effect::Nothing,
+        None => !response.status().is_success(),
+    };
+    if undone || !whole {
         tell(idempotency::finish(state, working, None).await);
         return response;
     }

@@ -52,7 +52,7 @@ use utoipa_axum::routes;
 
 pub(crate) use self::auth::authenticate;
 pub use self::call::Peer;
-pub(crate) use self::idempotency::Undone;
+pub(crate) use self::idempotency::Effect;
 use self::problem::Failure;
 use crate::app::State;
 use crate::domain::Page;

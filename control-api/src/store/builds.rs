@@ -169,6 +169,21 @@ pub(crate) async fn unfinished(db: &mut Connection, project: &str) -> Result<i64
     Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
 }
 
+/// How many builds of a user have not ended.
+pub(crate) async fn unfinished_of(db: &mut Connection, user: &str) -> Result<i64, StoreError> {
+    let query = "select count(*) from builds where status = 'DEPLOYING' and author_id = $1";
+    Ok(sql::query_scalar(query).bind(user).fetch_one(db).await?)
+}
+
+/// Removes the builds of a function that failed, but the newest `keep`.
+pub(crate) async fn forget_failed(db: &mut Connection, function: &str, keep: i64) -> Result<(), StoreError> {
+    let query =
+        "delete from builds where function_id = $1 and status = 'FAILED' and id <= (select id from builds
+        where function_id = $1 and status = 'FAILED' order by id desc limit 1 offset $2)";
+    sql::query(query).bind(function).bind(keep).execute(db).await?;
+    Ok(())
+}
+
 /// Ends a build of a server. Returns whether it was not ended before, and is still there.
 pub(crate) async fn finish(
     db: &mut Connection,

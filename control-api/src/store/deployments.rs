@@ -158,9 +158,11 @@ pub(crate) async fn approve(db: &mut Connection, row: &DeploymentRow, now: i64) 
     Ok(())
 }
 
-/// Whether it is or was what its function runs.
+/// Whether it is or was what its function runs. Migration 0021, which did not know it, took previews and candidates to have been so when they
+/// were made; those are not trusted, nor is what is older than what it was made for.
 pub(crate) async fn was_active(db: &mut Connection, id: &str) -> Result<bool, StoreError> {
-    let query = "select count(*) from deployments where id = $1 and activated_at is not null";
+    let query = "select count(*) from deployments where id = $1 and activated_at is not null
+        and (activates <> 0 or activated_at <> created_at)";
     let count: i64 = sql::query_scalar(query).bind(id).fetch_one(db).await?;
     Ok(count > 0)
 }

@@ -70,28 +70,66 @@ pub(crate) async fn forget(db: &mut Connection, until: i64) -> Result<(), StoreE
     Ok(())
 }
 
-/// How many there are, and how many of them of one network.
-pub(crate) async fn count(db: &mut Connection, network: Option<&str>) -> Result<(i64, i64), StoreError> {
-    let all = sql::query_scalar("select count(*) from logins").fetch_one(&mut *db).await?;
-    let query = "select count(*) from logins where network = $1";
-    let near = match network {
-        Some(network) => sql::query_scalar(query).bind(network).fetch_one(db).await?,
-        None => 0,
-    };
-    Ok((all, near))
+/// Where a terminal asks from, as it is counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct From {
+    /// An IPv4 address, or an IPv6 network of 64 bits.
+    pub network: Option<String>,
+    /// An IPv4 address, or an IPv6 network of 48 bits.
+    pub prefix: Option<String>,
 }
 
-/// `session` and `network` are told by no row again.
+/// How many there are.
+pub(crate) struct Crowd {
+    /// Of those that may still be approved, or come for their token.
+    pub open: i64,
+    /// Of one network, used and old ones, too.
+    pub of_network: i64,
+    /// The same of its prefix.
+    pub of_prefix: i64,
+}
+
+/// Counts those that were made after `since`; open are those of them that were made after `opened` and are not used.
+pub(crate) async fn count(
+    db: &mut Connection,
+    from: &From,
+    (since, opened): (i64, i64),
+) -> Result<Crowd, StoreError> {
+    let open = "select count(*) from logins where created_at > $1 and used_at is null";
+    let open = sql::query_scalar(open).bind(opened).fetch_one(&mut *db).await?;
+    let query = "select count(*) from logins where network = $1 and created_at > $2";
+    let of_network = match from.network.as_deref() {
+        Some(network) => sql::query_scalar(query).bind(network).bind(since).fetch_one(&mut *db).await?,
+        None => 0,
+    };
+    let query = "select count(*) from logins where prefix = $1 and created_at > $2";
+    let of_prefix = match from.prefix.as_deref() {
+        Some(prefix) => sql::query_scalar(query).bind(prefix).bind(since).fetch_one(db).await?,
+        None => 0,
+    };
+    Ok(Crowd { open, of_network, of_prefix })
+}
+
+/// Removes the oldest one made after `opened` that nobody has approved. Returns whether there was one.
+pub(crate) async fn drop_oldest(db: &mut Connection, opened: i64) -> Result<bool, StoreError> {
+    let query =
+        "delete from logins where id = (select id from logins where created_at > $1 and used_at is null
+        and user_id is null order by created_at, id limit 1)";
+    Ok(sql::query(query).bind(opened).execute(db).await? > 0)
+}
+
+/// `session` and where it asks from are told by no row again.
 pub(crate) async fn insert(
     db: &mut Connection,
     row: &LoginRow,
     session: &[u8; 32],
-    network: Option<&str>,
+    from: &From,
 ) -> Result<(), StoreError> {
-    let query = "insert into logins (id, session_hash, secret_hash, code, name, address, network, created_at, expires_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let query = "insert into logins (id, session_hash, secret_hash, code, name, address, network, prefix, created_at, expires_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let insert = sql::query(query).bind(&row.id).bind(session.as_slice()).bind(row.secret_hash.clone());
-    let insert = insert.bind(&row.code).bind(&row.name).bind(row.address.as_deref()).bind(network);
+    let insert = insert.bind(&row.code).bind(&row.name).bind(row.address.as_deref());
+    let insert = insert.bind(from.network.as_deref()).bind(from.prefix.as_deref());
     insert.bind(row.created_at).bind(row.expires_at).execute(db).await?;
     Ok(())
 }

@@ -214,15 +214,19 @@ impl Store {
             Database::Postgres(options) => {
                 // Once by itself: the pool would try again and again, and not say why in the end.
                 let first = PgConnection::connect_with(options).await;
-                first.map_err(unreachable(options))?.close().await?;
+                let mut first = first.map_err(unreachable(options))?;
+                // A migration of large tables takes longer than any statement of the server may, and so may another server's that is
+                // waited for.
+                sqlx::query("set statement_timeout = 0").execute(&mut first).await?;
+                let migrated = match to {
+                    Some(to) => POSTGRES.run_to(to, &mut first).await,
+                    None => POSTGRES.run(&mut first).await,
+                };
+                migrated.map_err(newer(&POSTGRES))?;
+                first.close().await?;
                 let writer = PgPoolOptions::new().max_connections(POSTGRES_WRITERS);
                 let writer =
                     writer.acquire_timeout(TURN_TIMEOUT).connect_with(options.as_ref().clone()).await?;
-                let migrated = match to {
-                    Some(to) => POSTGRES.run_to(to, &writer).await,
-                    None => POSTGRES.run(&writer).await,
-                };
-                migrated.map_err(newer(&POSTGRES))?;
                 let reader = PgPoolOptions::new().max_connections(POSTGRES_READERS);
                 let reader =
                     reader.acquire_timeout(BUSY_TIMEOUT).connect_with(options.as_ref().clone()).await?;

@@ -6,6 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::sql::{self, Connection};
 use super::{Store, StoreError, unsigned};
+use af_contract::SettingName;
 
 /// Ids that a statement asks for.
 const IDS: usize = 1000;
@@ -156,20 +157,33 @@ pub(crate) async fn copies(
     Ok(query.fetch_all(db).await?)
 }
 
-/// A deployment's values.
+/// Names of a function's own values as a deployment of it has them, and whether it brought them and its function never had them; none: from
+/// before that was written down.
+pub(crate) async fn brought(
+    db: &mut Connection,
+    deployment: &str,
+    function: &str,
+) -> Result<Vec<(String, Option<i64>)>, StoreError> {
+    let query = "select name, brought from deployment_settings where deployment_id = $1 and owner_id = $2 order by name limit 1000";
+    Ok(sql::query_as(query).bind(deployment).bind(function).fetch_all(db).await?)
+}
+
+/// A deployment's values, and which of them it brought and its function does not get.
 pub(crate) async fn insert(
     db: &mut Connection,
     deployment: &str,
     settings: impl IntoIterator<Item = &SettingRow>,
+    brought: &[SettingName],
 ) -> Result<(), StoreError> {
     for row in settings {
+        let is_brought = brought.iter().any(|name| name.as_str() == row.name);
         let query = "insert into deployment_settings
-                (deployment_id, name, owner_id, secret, sealed, digest, author_id, updated_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8)";
+                (deployment_id, name, owner_id, secret, sealed, digest, author_id, updated_at, brought)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         let insert = sql::query(query).bind(deployment).bind(&row.name).bind(&row.owner_id);
         let insert =
             insert.bind(i64::from(row.secret)).bind(&row.sealed).bind(&row.digest).bind(&row.author_id);
-        insert.bind(row.updated_at).execute(&mut *db).await?;
+        insert.bind(row.updated_at).bind(i64::from(is_brought)).execute(&mut *db).await?;
     }
     Ok(())
 }
