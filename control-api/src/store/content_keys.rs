@@ -58,7 +58,8 @@ pub(crate) async fn of_deployment(
 
 /// The same keys, sealed otherwise: deployments, and what is sealed now.
 pub(crate) async fn replace(db: &mut Connection, keys: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
-    super::replace_sealed(db, "content_keys", ["deployment_id"], keys.iter().map(|(id, key)| ([id], key))).await
+    super::replace_sealed(db, "content_keys", ["deployment_id"], keys.iter().map(|(id, key)| ([id], key)))
+        .await
 }
 
 /// Data keys of a project's deployments, sealed, in the order of the deployments' ids.

@@ -224,7 +224,8 @@ pub(crate) async fn replace(db: &mut Connection, values: &[Named]) -> Result<(),
 
 /// The same values, sealed otherwise: deployments, names, and what is sealed now.
 pub(crate) async fn replace_in_deployments(db: &mut Connection, values: &[Named]) -> Result<(), StoreError> {
-    super::replace_sealed(db, "deployment_settings", ["deployment_id", "name"], values.iter().map(named)).await
+    super::replace_sealed(db, "deployment_settings", ["deployment_id", "name"], values.iter().map(named))
+        .await
 }
 
 /// Whose, which, and what is sealed.
