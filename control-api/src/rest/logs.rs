@@ -68,7 +68,7 @@ impl Line {
 /// lines that were not read in time (null: nobody knows it); and `failed`, with a code and a detail, before an end that is for
 /// good. After any other end, and after an hour, ask again with `Last-Event-ID`. 409 (`logs_elsewhere`): no edge is in the control
 /// plane's process.
-#[utoipa::path(get, path = "/v1/functions/{function}/logs", tag = "functions",
+#[utoipa::path(get, path = "/v1/functions/{function}/logs", operation_id = "log_get", tag = "functions",
     params(("function" = String, Path), Wanted, ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content((String = "text/event-stream"), (List<Line> = "application/json"))),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
