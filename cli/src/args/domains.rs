@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as Options, Subcommand};
 
+use super::values::duration;
+
 /// Of `af up`.
 #[derive(Debug, Options)]
 pub struct Names {
@@ -17,7 +19,7 @@ pub struct Names {
     #[arg(long = "dns-server", value_name = "IP[:PORT]", value_parser = dns_server)]
     pub dns_servers: Vec<SocketAddr>,
     /// How often verified domains are checked again; four checks in a row without the proof, and a domain is lost
-    #[arg(long = "domain-check-interval", value_name = "DURATION", default_value = "24h")]
+    #[arg(long = "domain-check-interval", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub check_interval: humantime::Duration,
 }
 
