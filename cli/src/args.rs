@@ -12,6 +12,7 @@ pub mod login;
 pub mod logs;
 pub mod master_key;
 pub mod members;
+pub mod plans;
 pub mod projects;
 pub mod rollouts;
 pub mod secrets;
@@ -105,7 +106,7 @@ pub enum Command {
     Edges(edges::Edges),
     /// Show who did what in the project or an organization
     Audit(audit::Audit),
-    /// Back a server up, and make another one of it
+    /// What operators do: back a server up, make another one of it, and say what organizations may have
     #[command(subcommand)]
     Admin(admin::Admin),
     /// Become a member by the code of an invitation

@@ -42,6 +42,10 @@ fn a_project_is_listed_shown_and_changed() {
     assert_eq!((&shown["keep"], &shown["keepForSeconds"]), (&Value::Null, &json!(30 * 86_400)));
     ok(home.af().args(["projects", "update", "--keep-for", "default"]));
     assert_eq!(json(&home, &["projects", "get"])["keepForSeconds"], Value::Null);
+
+    let quotas = ok(home.af().args(["projects", "quotas"]));
+    assert!(quotas.starts_with("no plan") && quotas.contains("function deployments"), "{quotas}");
+    assert_eq!(json(&home, &["projects", "quotas", id])["quotas"][0]["name"], "functions");
 }
 
 #[test]
@@ -50,6 +54,7 @@ fn what_cannot_be_done_to_a_project_says_what_can() {
     let _server = home.up(&[]);
     for (args, code, said) in [
         (["projects", "get", "prj_none"].as_slice(), 1, "there is no project \"prj_none\" that you can see"),
+        (&["projects", "quotas", "prj_none"], 1, "there is no project"),
         (&["projects", "update"], 1, "nothing to change; give --name, --keep or --keep-for"),
         (&["projects", "update", "--name", " "], 1, "1 to 60 characters"),
         (&["projects", "update", "--name"], 2, "a value is required for '--name <NAME>'"),
@@ -96,6 +101,10 @@ fn a_value_that_is_none_is_told_what_it_has_to_be() {
         (&["pat", "create", "-n", "a", "--expires", "never"], "give a time with its unit"),
         (&["audit", "--limit", "all"], "give a whole number from 1 to"),
         (&["fetch", "--max-mb", "much"], "give a whole number from 1 to 1048576"),
+        (
+            &["admin", "plans", "set", "a", "--sites", "none"],
+            "give a whole number from 0 to 1000000000; or default",
+        ),
     ] {
         let (code, why) = refused(home.af().args(args));
         assert!(

@@ -27,6 +27,7 @@ use crate::domain::feed::Changes as FeedChanges;
 use crate::domain::logs::Logs;
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
+use crate::domain::plans::rate::PlanRates;
 use crate::domain::quotas::Quotas;
 use crate::domain::rates::Rates;
 use crate::domain::scheduler::{self, Callee, Scheduler};
@@ -203,6 +204,7 @@ pub struct State {
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: crate::places::Places,
     pub(crate) rates: Rates,
+    pub(crate) plan_rates: PlanRates,
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
     pub(crate) api: ApiConfig,
@@ -276,6 +278,7 @@ impl ControlApi {
             committing: Mutex::new(()),
             uploads: crate::places::Places::new(UPLOADS_OF_USER, UPLOADS),
             rates: Rates::new(config.rate_limit, shared),
+            plan_rates: PlanRates::default(),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
             api: config.api,

@@ -13,6 +13,8 @@ pub enum Projects {
     Get(One),
     /// Change a project's name, or which deployments its functions keep
     Update(Update),
+    /// Show the plan of the project's organization, the project's limits, and what is used of them
+    Quotas(One),
 }
 
 /// Which project.

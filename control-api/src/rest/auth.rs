@@ -28,6 +28,8 @@ pub(crate) async fn authenticate(
         return Ok(None);
     }
     let actor = counted(state, &call, tokens::authenticate(state, token(headers)?).await).await?;
+    // Each operation of a connection that goes on is one more.
+    let call = Call { counted: Default::default(), ..call };
     let actor = Actor { call, ..actor };
     state.rates.count(&actor).await?;
     Ok(Some(actor.into()))

@@ -20,6 +20,8 @@ pub(super) struct Organization {
     /// `org_…`
     id: String,
     name: String,
+    /// Its plan's name; null: what the server says to all counts.
+    plan: Option<String>,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
     /// Milliseconds since 1970 UTC.
@@ -36,7 +38,13 @@ pub(super) struct OrganizationInput {
 
 impl From<OrganizationRow> for Organization {
     fn from(row: OrganizationRow) -> Self {
-        Self { id: row.id, name: row.name, created_at: row.created_at, updated_at: row.updated_at }
+        Self {
+            id: row.id,
+            name: row.name,
+            plan: row.plan,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
     }
 }
 
