@@ -5,6 +5,7 @@
 pub mod dns;
 pub mod postgres;
 pub mod redis;
+pub mod settings;
 pub mod socket;
 pub mod statements;
 pub mod upload;
