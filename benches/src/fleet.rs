@@ -2,17 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use af_content::car;
 use af_content::unixfs;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
+use reqwest::header::HOST;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::load;
 use crate::servers::{Server, host};
+
+/// How long a deployment may take until it answers.
+const LIVE: Duration = Duration::from_secs(60);
 
 /// Uploads at the same time: as many as the control API takes.
 const UPLOADS: usize = 4;
@@ -80,7 +84,8 @@ impl Api {
 
     async fn deploy(&self, name: &str, file: &Bytes) -> anyhow::Result<()> {
         let id = self.create(name).await?;
-        self.upload(&id, name, file).await
+        self.upload(&id, name, file).await?;
+        Ok(())
     }
 
     /// Makes a function. Returns its id.
@@ -91,8 +96,8 @@ impl Api {
         Ok(made.get("id").and_then(Value::as_str).with_context(|| made.to_string())?.to_owned())
     }
 
-    /// Makes a component what a function runs.
-    pub async fn upload(&self, id: &str, name: &str, file: &Bytes) -> anyhow::Result<()> {
+    /// Makes a component what a function runs. Returns the CID of the deployment's manifest.
+    pub async fn upload(&self, id: &str, name: &str, file: &Bytes) -> anyhow::Result<String> {
         let mut blocks = Vec::new();
         let summary = unixfs::import(file.as_ref(), |block| {
             blocks.push(block);
@@ -107,6 +112,23 @@ impl Api {
         let query = [("cid", summary.root.to_string()), ("blake3", summary.blake3.to_string())];
         let deployed = self.client.post(url).query(&query).bearer_auth(&self.token).body(body).send().await?;
         ensure!(deployed.status().is_success(), "{name}: {}", deployed.text().await?);
-        Ok(())
+        let deployment: Value = deployed.json().await?;
+        let manifest = deployment.get("manifestCid").and_then(Value::as_str);
+        Ok(manifest.with_context(|| deployment.to_string())?.to_owned())
+    }
+
+    /// Returns once it is this deployment that the server on `port` answers with.
+    pub async fn live(&self, port: u16, slug: &str, manifest: &str) -> anyhow::Result<()> {
+        let url = format!("http://127.0.0.1:{port}/.well-known/af-deployment");
+        let started = Instant::now();
+        loop {
+            let asked = self.client.get(&url).header(HOST, format!("{slug}.localhost"));
+            let state: Value = asked.send().await?.json().await.unwrap_or_default();
+            if state.pointer("/live/manifest").and_then(Value::as_str) == Some(manifest) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < LIVE, "{slug} does not answer with {manifest}: {state}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
 mod support;
+#[path = "support/waiting.rs"]
+mod waiting;
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, ChildStderr, Stdio};
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,50 +17,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use support::{Home, free_port, http, ok, refused};
-
-/// `af login` that waits to be approved.
-struct Waiting {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Waiting {
-    fn start(home: &Home, options: &[&str]) -> Self {
-        let mut af = home.af();
-        af.args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = af.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr }
-    }
-
-    /// What it says on standard error next.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert!(self.stderr.read_line(&mut line).unwrap() > 0, "it says nothing");
-        line
-    }
-
-    fn shown(&mut self) -> Value {
-        serde_json::from_str(&self.line()).unwrap()
-    }
-
-    /// What it printed in the end.
-    fn signed_in(mut self) -> String {
-        let status = self.child.wait().unwrap();
-        let (mut said, mut why) = (String::new(), String::new());
-        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        self.stderr.read_to_string(&mut why).unwrap();
-        assert!(status.success(), "{why}");
-        said
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        let _already_reaped = self.child.wait();
-    }
-}
+use waiting::Waiting;
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
@@ -142,6 +99,28 @@ fn where_nobody_can_approve_it_says_what_to_do() {
     let nobody = ["login", "--browser", "--api-url", "http://127.0.0.1:1"];
     assert_eq!(refused(elsewhere.af().args(nobody)).0, 4);
     assert!(!elsewhere.config().exists());
+}
+
+#[test]
+fn a_token_is_checked_and_stored_for_its_owner_only() {
+    let (home, elsewhere, piped) = (Home::new(), Home::new(), Home::new());
+    let server = home.up(&[]);
+    let (exit, why) =
+        refused(elsewhere.af().args(["login", "--api-url", &server.api, "--token", "af_live_of_nobody"]));
+    assert!(exit == 3 && why.contains("valid token"), "{why}");
+    assert!(!elsewhere.config().exists());
+
+    let said = ok(elsewhere.af().args(["login", "--api-url", &server.api, "--token", &server.token()]));
+    assert!(said.contains(&format!("signed in to {}", server.api)), "{said}");
+    let token = home.config().with_file_name("token");
+    std::fs::write(&token, format!("{}\n", server.token())).unwrap();
+    let mut login = piped.af();
+    ok(login.args(["login", "--api-url", &server.api]).stdin(File::open(&token).unwrap()));
+    for home in [&elsewhere, &piped] {
+        let mode = std::fs::metadata(home.config()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(ok(home.af().args(["functions", "list"])).contains("no functions yet"));
+    }
 }
 
 #[test]

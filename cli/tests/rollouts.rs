@@ -161,6 +161,47 @@ async fn a_candidate_that_crashes_is_stopped_at_once_and_its_rollout_ends() {
 }
 
 #[tokio::test]
+async fn a_candidate_that_hangs_until_its_deadline_has_failed() {
+    let home = Home::new();
+    let server = home.up(&["--wall-limit-ms", "300"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    deploy(&home, "hello", "hostile", &["--percent", "100", "--max-errors", "50", "--min-requests", "3"]);
+    let status = async || server.get("hello", "/sleep").await.status().as_u16();
+    for request in 0..3 {
+        assert_eq!(status().await, 504, "{request}");
+    }
+    for request in 0..5 {
+        assert_eq!(status().await, 200, "no client gets it any more: {request}");
+    }
+    let said = "ROLLED_BACK, 3 of 3 requests to it failed";
+    support::eventually(async || functions(&home, &["get", "-n", "hello"]).contains(said).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_candidate_fails_whoever_waits_for_it_in_vain_and_not_who_gives_up_at_once() {
+    let home = Home::new();
+    let server = home.up(&[]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    deploy(&home, "hello", "hostile", &["--percent", "100", "--max-errors", "50", "--min-requests", "3"]);
+    let give_up = async |clients: usize, after: u64| {
+        let after = std::time::Duration::from_millis(after);
+        let requests = (0..clients).map(|_| server.request("hello", "/sleep").timeout(after).send());
+        for answer in futures::future::join_all(requests).await {
+            assert!(answer.unwrap_err().is_timeout());
+        }
+    };
+    give_up(4, 500).await;
+    let text = server.get("hello", "/").await.text().await.unwrap();
+    assert!(text.contains("behave"), "nothing is known of those: {text}");
+    give_up(2, 8_000).await;
+    let said = "ROLLED_BACK, 2 of 3 requests to it failed";
+    support::eventually(async || functions(&home, &["get", "-n", "hello"]).contains(said).then_some(()))
+        .await;
+    assert_eq!(server.get("hello", "/sleep").await.status(), 200, "the active one knows no such path");
+}
+
+#[tokio::test]
 async fn a_kill_while_promoting_leaves_a_candidate_or_an_active_deployment() {
     let home = Home::new();
     let mut server = home.up(&[]);

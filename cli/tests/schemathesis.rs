@@ -4,26 +4,11 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Home, Server, ok};
-
-/// Where it is; nothing where it cannot be had, which is told, and is a failure on CI.
-fn schemathesis() -> Option<PathBuf> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/schemathesis");
-    let output = Command::new(script).output().unwrap();
-    if output.status.success() {
-        return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
-    }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    #[expect(clippy::disallowed_methods, reason = "CI says so in the environment only")]
-    let on_ci = std::env::var("CI").is_ok();
-    assert!(!on_ci, "schemathesis cannot be had: {reason}");
-    println!("skipped: schemathesis cannot be had: {}", reason.lines().last().unwrap_or_default());
-    None
-}
+use support::{Home, Server, fetched, ok};
 
 /// It writes no CARs, and waits for the end of a log that is followed; both have tests of their own.
 const LEFT_OUT: [&str; 5] = [
@@ -74,7 +59,7 @@ fn run(program: &Path, server: &Server, dir: &Path, ids: &[(&str, &str)], option
 #[test]
 fn the_api_does_what_its_document_says() {
     let home = Home::new();
-    let Some(program) = schemathesis() else { return };
+    let Some(program) = fetched("schemathesis", "schemathesis") else { return };
     let dir = tempfile::tempdir().unwrap();
     let server = home.up(&["--api-rate-limit", "10000"]);
     let json =

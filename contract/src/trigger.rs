@@ -106,7 +106,7 @@ impl CronExpression {
         if !text.is_ascii() {
             return Err(refused("it has characters outside of ASCII".into()));
         }
-        parser().parse(&text).map_err(|error| refused(error.to_string()))?;
+        parser().parse(&text).map_err(|error| refused(error.to_string().trim_end_matches('.').to_owned()))?;
         let expression = Self(text);
         match expression.next_after(0) {
             Some(_) => Ok(expression),

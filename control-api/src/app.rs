@@ -43,14 +43,15 @@ use crate::redis::{RedisUrl, SharedRates};
 use crate::store::{Database, Store, StoreError};
 use crate::{listen, rest};
 
-/// Uploads received at the same time; each may hold a component's 50 MB in memory while it is judged.
-const UPLOADS: usize = 4;
+/// Deployments that come or are fetched at the same time, and files that are stored: both go to the disk as they come, each
+/// with a thread.
+const UPLOADS: usize = 64;
 
 /// Of one user: nobody keeps all others from deploying.
-const UPLOADS_OF_USER: usize = 2;
+const UPLOADS_OF_USER: usize = 8;
 
-/// The same of content that is stored, which goes to the disk as it comes.
-const STORAGE_UPLOADS: usize = 16;
+/// Deployments that are judged at the same time: each may hold a component's 50 MB in memory.
+const JUDGING: usize = 4;
 
 /// What projects may store, for how long what they do not need stays, and who else holds content.
 #[derive(Clone, Debug)]
@@ -85,7 +86,6 @@ impl Default for StorageConfig {
 pub(crate) struct Storage {
     pub(crate) config: StorageConfig,
     pub(crate) places: Places,
-    pub(crate) uploads: Semaphore,
 }
 
 /// Everything that the control API needs to be told.
@@ -203,6 +203,7 @@ pub struct State {
     /// never removes blocks that another one is about to need.
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: crate::places::Places,
+    pub(crate) judging: Semaphore,
     pub(crate) rates: Rates,
     pub(crate) plan_rates: PlanRates,
     pub(crate) tokens: tokens::Known,
@@ -268,15 +269,12 @@ impl ControlApi {
             sources,
             limits: config.limits,
             domains: Domains::new(config.domains)?,
-            storage: Storage {
-                places: Places::new(config.storage.sinks.clone()),
-                uploads: Semaphore::new(STORAGE_UPLOADS),
-                config: config.storage,
-            },
+            storage: Storage { places: Places::new(config.storage.sinks.clone()), config: config.storage },
             sweeper: Arc::default(),
             invoke_url: config.invoke_url,
             committing: Mutex::new(()),
             uploads: crate::places::Places::new(UPLOADS_OF_USER, UPLOADS),
+            judging: Semaphore::new(JUDGING),
             rates: Rates::new(config.rate_limit, shared),
             plan_rates: PlanRates::default(),
             tokens: tokens::Known::default(),

@@ -5,11 +5,12 @@
 mod support;
 
 use af_content::car::{self, Block};
-use af_content::unixfs::{self, Directory, Entry};
+use af_content::unixfs;
 use af_content::{DiskStore, identify};
-use af_contract::{Change, Codec, ContentId, Limits, limits};
+use af_contract::{Change, Codec, Limits, limits};
 use af_control_api::{ApiConfig, Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig, rest};
 use serde_json::{Value, json};
+use support::content::{car_of, directory};
 use support::{OWNER, STRANGER, Served, Stored};
 
 /// Method and path of every operation in the document.
@@ -205,28 +206,6 @@ async fn functions_and_sites_share_their_slugs() {
     assert_eq!(create("functions", json!({ "name": "mine", "slug": "hello" })).await.0, 201, "it is free");
     let path = format!("/v1/projects/{project}");
     assert_eq!(remove(&path).await.1["code"], "project_not_empty");
-}
-
-/// A directory with one file, and its CAR.
-fn directory(text: &[u8]) -> (ContentId, Vec<u8>) {
-    let mut blocks = Vec::new();
-    let mut put = |block: Block| {
-        blocks.push(block);
-        Ok(())
-    };
-    let id = unixfs::import(text, &mut put).unwrap().root;
-    let entry = Entry { name: "index.html".into(), id, size: text.len() as u64 };
-    let root = Directory::write(&[entry], &mut put).unwrap().0;
-    (root, car_of(&[root], &blocks))
-}
-
-fn car_of(roots: &[ContentId], blocks: &[Block]) -> Vec<u8> {
-    let mut out = car::encode_header(roots);
-    for block in blocks {
-        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
-        out.extend_from_slice(&block.bytes);
-    }
-    out
 }
 
 async fn a_site_is_deployed_and_rolled_back() {

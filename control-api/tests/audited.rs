@@ -8,19 +8,16 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use af_content::car::{self, Block};
 use af_content::private::{Cipher, Sealing, new_key};
-use af_content::unixfs::{self, Directory, Entry};
-use af_contract::ContentId;
+use af_content::unixfs;
 use af_contract::trigger::{Answered, Tick};
 use af_control_api::{Callee, DomainConfig, rest};
 use futures::future::BoxFuture;
 use reqwest::Response;
 use serde_json::{Value, json};
+use support::content::{COMPONENT, car_of, directory};
 use support::dns::DnsServer;
 use support::{OWNER, Served};
-
-const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
 
 /// They answer what is, and change nothing that anybody could see; a terminal that begins to sign in is nobody's yet.
 const QUESTIONS: [&str; 4] = [
@@ -92,28 +89,6 @@ impl Story {
         self.tried.insert(operation.to_owned());
         serde_json::from_str(&text).unwrap_or_default()
     }
-}
-
-fn car_of(roots: &[ContentId], blocks: &[Block]) -> Vec<u8> {
-    let mut out = car::encode_header(roots);
-    for block in blocks {
-        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
-        out.extend_from_slice(&block.bytes);
-    }
-    out
-}
-
-/// A directory with one file, as a CAR.
-fn directory(text: &[u8]) -> (ContentId, Vec<u8>) {
-    let mut blocks = Vec::new();
-    let mut put = |block: Block| {
-        blocks.push(block);
-        Ok(())
-    };
-    let id = unixfs::import(text, &mut put).unwrap().root;
-    let entry = Entry { name: "index.html".into(), id, size: text.len() as u64 };
-    let root = Directory::write(&[entry], &mut put).unwrap().0;
-    (root, car_of(&[root], &blocks))
 }
 
 async fn projects_and_people(story: &mut Story) {

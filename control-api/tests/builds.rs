@@ -4,7 +4,14 @@
 
 mod support;
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use af_control_api::JavaScriptBuild;
 use serde_json::{Value, json};
+use support::content::COMPONENT;
 use support::{OWNER, Served};
 
 async fn only_builds_of_servers_that_died_are_ended() {
@@ -39,18 +46,73 @@ async fn only_builds_of_servers_that_died_are_ended() {
     watching.abort();
 }
 
-/// JavaScript that is stored, and a function to deploy it to. This server has no build, so its row says that it failed.
-async fn triggered(served: &Served, name: &str) -> Value {
+/// JavaScript that is stored, and a function to deploy it to.
+async fn source(served: &Served, name: &str) -> Value {
     let form = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"function.js\"\r\n\r\nexport const main = () => 'hello';\r\n--x--\r\n";
     let kind = "multipart/form-data; boundary=x";
     let (_, stored) = served.upload_as("/upload/private", OWNER, kind, form.into()).await;
     let make = format!("mutation {{ createFleekFunction(data: {{ name: \"{name}\" }}) {{ id }} }}");
     let (_, made) = served.call("post", "/graphql", Some(OWNER), json!({ "query": make })).await;
+    json!({ "functionId": made["data"]["createFleekFunction"]["id"], "cid": stored["cid"] })
+}
+
+/// Without a build, a deployment's row says that it failed.
+async fn trigger(served: &Served, wanted: &Value) -> Value {
     let trigger = "mutation($where: TriggerFleekFunctionDeploymentWhereInput!) {
         triggerFleekFunctionDeployment(where: $where, data: {}) { id } }";
-    let wanted = json!({ "functionId": made["data"]["createFleekFunction"]["id"], "cid": stored["cid"] });
     let asked = json!({ "query": trigger, "variables": { "where": wanted } });
     served.call("post", "/graphql", Some(OWNER), asked).await.1
+}
+
+async fn triggered(served: &Served, name: &str) -> Value {
+    trigger(served, &source(served, name).await).await
+}
+
+/// A build that waits for a line in what this returns, and then makes the smallest component.
+fn gated(dir: &Path) -> (JavaScriptBuild, File) {
+    std::fs::write(dir.join("component.wasm"), wat::parse_str(COMPONENT).unwrap()).unwrap();
+    let gate = dir.join("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    // node --max-old-space-size=… BUILD INPUT OUTPUT
+    let script = "#!/bin/sh\ndir=${2%/*}\nread -r _ <$dir/gate && exec /bin/cp $dir/component.wasm $4\n";
+    std::fs::write(dir.join("node"), script).unwrap();
+    std::fs::set_permissions(dir.join("node"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Both ends, so that opening it waits for nobody.
+    let gate = File::options().read(true).write(true).open(gate).unwrap();
+    (JavaScriptBuild { dir: dir.to_owned(), path: dir.as_os_str().to_owned() }, gate)
+}
+
+async fn what_is_built_by_a_server_that_was_taken_for_dead_is_not_deployed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (build, mut gate) = gated(dir.path());
+    let served = Served::changed(|config| config.javascript = Some(build)).await;
+    let wanted = source(&served, "slow").await;
+    let id = |made: Value| made["data"]["triggerFleekFunctionDeployment"]["id"].as_str().unwrap().to_owned();
+    let late = id(trigger(&served, &wanted).await);
+    // As by another server that has not heard of this one for a lease.
+    served.stored.script("update builds set status = 'FAILED', reason = 'taken for dead'").await;
+    gate.write_all(b"go\n").unwrap();
+    // One is built at a time, so the first has been built when this one is.
+    let next = id(trigger(&served, &wanted).await);
+    gate.write_all(b"go\n").unwrap();
+
+    let path = format!("/v1/functions/{}/deployments", wanted["functionId"].as_str().unwrap());
+    let deployed = async {
+        loop {
+            let (_, said) = served.call("get", &path, Some(OWNER), Value::Null).await;
+            if said["data"].as_array().unwrap().iter().any(|one| one["id"] == next) {
+                return said["data"].clone();
+            }
+        }
+    };
+    let deployed = tokio::time::timeout(std::time::Duration::from_secs(60), deployed).await.expect("it ends");
+    let numbers = deployed.as_array().unwrap().iter().map(|one| (&one["id"], &one["number"]));
+    assert_eq!(numbers.collect::<Vec<_>>(), [(&json!(next), &json!(1))], "{late} is none");
+    let query =
+        format!("{{ fleekFunctionDeployment(where: {{ id: \"{late}\" }}) {{ status statusReason }} }}");
+    let (_, said) = served.call("post", "/graphql", Some(OWNER), json!({ "query": query })).await;
+    let said = &said["data"]["fleekFunctionDeployment"];
+    assert_eq!((&said["status"], &said["statusReason"]), (&json!("FAILED"), &json!("taken for dead")));
 }
 
 async fn a_build_that_nothing_is_at_is_ended_also_by_its_own_server() {
@@ -94,4 +156,5 @@ on_both! {
     only_builds_of_servers_that_died_are_ended,
     a_build_that_nothing_is_at_is_ended_also_by_its_own_server,
     a_project_has_two_builds_at_a_time,
+    what_is_built_by_a_server_that_was_taken_for_dead_is_not_deployed,
 }

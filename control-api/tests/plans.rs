@@ -184,7 +184,10 @@ async fn statements_are_few_and_look_at_little() {
 
 async fn nothing_looks_at_all_functions(statements: &Statements, hash: &str) {
     let served = Served::start().await;
-    served.stored.script(&MANY.replace("HASH", hash)).await;
+    let many = MANY.replace("HASH", hash);
+    // PostgreSQL analyses by itself; SQLite knows nothing of its tables.
+    let many = if served.stored.is_postgres() { many } else { many.replace("analyze;", "") };
+    served.stored.script(&many).await;
     statements.take();
     use_everything(&served).await;
     let statements = BTreeSet::from_iter(statements.take());
@@ -199,7 +202,8 @@ async fn nothing_looks_at_all_functions(statements: &Statements, hash: &str) {
         for step in served.stored.plan(statement).await {
             let scanned = step.strip_prefix("SCAN ").or_else(|| step.split("Seq Scan on ").nth(1));
             let scanned = scanned.map(|rest| rest.split_whitespace().next().unwrap_or_default());
-            if scanned.is_some_and(|table| served.stored.is_large(statement, table)) {
+            let all_of_a_kind = step.starts_with("SEARCH ") && step.ends_with("(kind=?)");
+            if all_of_a_kind || scanned.is_some_and(|table| served.stored.is_large(statement, table)) {
                 slow.push(format!("{step}: {statement}"));
             }
         }

@@ -8,9 +8,8 @@ use af_content::private::{Cipher, Sealing, new_key};
 use af_content::{car, unixfs};
 use af_contract::{Change, ContentKey, DeploymentRef};
 use serde_json::{Value, json};
+use support::content::COMPONENT;
 use support::{OWNER, STRANGER, Served};
-
-const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
 
 /// Sealed keys as they are stored.
 type Rows = Vec<(String, Vec<u8>)>;

@@ -8,9 +8,8 @@ use af_content::{car, unixfs};
 use af_contract::edge::{Awaited, DeploymentReport, Report};
 use af_contract::{Change, FunctionState, Guard, RolloutFailure, Tally};
 use serde_json::{Value, json};
+use support::content::COMPONENT;
 use support::{OWNER, STRANGER, Served};
-
-const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
 
 /// A control API with a function.
 struct Scene {

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use af_control_api::{ApiConfig, SessionConfig};
+use af_control_api::{ApiConfig, Clock, SessionConfig};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
@@ -359,8 +359,8 @@ async fn watched(events: &mut reqwest::Response, until: &str) -> String {
     told
 }
 
-async fn subscriptions_are_as_good_as_their_tokens() {
-    let served = start().await;
+/// A deployment that failed, as this server builds nothing, and what subscribes to its status.
+async fn subscription(served: &Served) -> Value {
     let form = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"function.js\"\r\n\r\nexport const main = () => 'hello';\r\n--x--\r\n";
     let kind = "multipart/form-data; boundary=x";
     let (_, stored) = served.upload_as("/upload/private", OWNER, kind, form.into()).await;
@@ -375,21 +375,57 @@ async fn subscriptions_are_as_good_as_their_tokens() {
         "mutation {{ triggerFleekFunctionDeployment(where: {{ functionId: {function}, cid: {cid} }}, data: {{}}) {{ id }} }}"
     );
     let id = &graphql(&trigger).await["triggerFleekFunctionDeployment"]["id"];
-    let query =
-        json!({ "query": format!("subscription {{ deploymentStatus(deploymentId: {id}) {{ status }} }}") });
-    let events = [("accept", "text/event-stream")];
+    json!({ "query": format!("subscription {{ deploymentStatus(deploymentId: {id}) {{ status reason }} }}") })
+}
 
+const EVENTS: [(&str, &str); 1] = [("accept", "text/event-stream")];
+
+async fn subscriptions_are_as_good_as_their_tokens() {
+    let served = start().await;
+    let query = subscription(&served).await;
     let foreign = hs256(SECRET.as_bytes(), &json!({ "alg": "HS256" }), &claims(&served).await);
-    let mut open = served.answer("post", "/graphql", Some(&foreign), &events, query.clone()).await;
+    let mut open = served.answer("post", "/graphql", Some(&foreign), &EVENTS, query.clone()).await;
     let told = watched(&mut open, "\n\n").await;
     assert!(told.contains("FAILED") && !told.contains("errors"), "{told}");
 
     let (_, made) = served.call("post", "/v1/tokens", Some(OWNER), json!({ "name": "ci" })).await;
     let jwt = session(&served, made["token"].as_str().unwrap(), json!({})).await;
-    let mut open = served.answer("post", "/graphql", Some(&jwt), &events, query).await;
+    let mut open = served.answer("post", "/graphql", Some(&jwt), &EVENTS, query).await;
     assert!(watched(&mut open, "FAILED").await.contains("FAILED"));
     let path = format!("/v1/tokens/{}/rotate", made["id"].as_str().unwrap());
     served.call("post", &path, Some(OWNER), json!({})).await;
+    let told = watched(&mut open, "event: complete").await;
+    assert!(told.contains("errors"), "{told}");
+}
+
+async fn a_subscription_ends_when_its_short_lived_token_does() {
+    let start = now() * 1000;
+    let (clock, hand) = tokio::sync::watch::channel(start);
+    let served = Served::changed(|config| {
+        config.api = api();
+        config.clock = Clock::Manual(hand);
+    })
+    .await;
+    let query = subscription(&served).await;
+    // It works for five minutes, and clocks may differ by one.
+    let jwt = hs256(SECRET.as_bytes(), &json!({ "alg": "HS256" }), &claims(&served).await);
+    let mut open = served.answer("post", "/graphql", Some(&jwt), &EVENTS, query).await;
+    assert!(watched(&mut open, "\n\n").await.contains("FAILED"));
+    // Whatever is committed makes it look again.
+    let (_, page) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    let path = format!("/v1/projects/{}/functions", page["data"][0]["id"].as_str().unwrap());
+    let wake = async |name: &str| {
+        assert_eq!(served.call("post", &path, Some(OWNER), json!({ "name": name })).await.0, 201);
+    };
+
+    clock.send_replace(start + 350_000);
+    served.stored.script("update builds set reason = 'still told'").await;
+    wake("one").await;
+    let told = watched(&mut open, "\n\n").await;
+    assert!(told.contains("still told") && !told.contains("errors"), "{told}");
+
+    clock.send_replace(start + 400_000);
+    wake("two").await;
     let told = watched(&mut open, "event: complete").await;
     assert!(told.contains("errors"), "{told}");
 }
@@ -400,6 +436,7 @@ on_both!(
     no_key_signs_what_outlives_it,
     who_asks_about_bad_tokens_is_not_taken_for_who_showed_them,
     subscriptions_are_as_good_as_their_tokens,
+    a_subscription_ends_when_its_short_lived_token_does,
     others_can_check_one_by_the_published_keys,
     one_may_never_more_than_what_it_was_exchanged_for,
     what_a_token_says_must_be_right,

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use af_content::car::{self, Block, CarDecoder};
+use af_content::car::{Block, CarDecoder};
 use af_content::unixfs::{self, Directory, Entry};
 use af_contract::ContentId;
 use af_control_api::StorageConfig;
 use serde_json::{Value, json};
+use support::content::car_of;
 use support::{OWNER, STRANGER, Served};
 
 /// A file's root and blocks.
@@ -31,15 +32,6 @@ fn bytes(seed: &str, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
     bytes
-}
-
-fn car_of(roots: &[ContentId], blocks: &[Block]) -> Vec<u8> {
-    let mut out = car::encode_header(roots);
-    for block in blocks {
-        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
-        out.extend_from_slice(&block.bytes);
-    }
-    out
 }
 
 struct Project {

@@ -8,9 +8,8 @@ mod support;
 use af_contract::ContentId;
 use af_control_api::rest;
 use serde_json::{Map, Value, json};
+use support::content::COMPONENT;
 use support::{OWNER, STRANGER, Served};
-
-const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
 
 const BLAKE3: &str = "d74981efa70a0c880b8d8c1985d075dbcbf679b99a5f9914e5aaf96b831a9e24";
 

@@ -4,35 +4,10 @@
 
 mod support;
 
-use af_content::car::{self, Block};
-use af_content::unixfs::{self, Directory, Entry};
-use af_contract::ContentId;
+use af_content::unixfs;
 use serde_json::{Value, json};
+use support::content::{COMPONENT, car_of, directory};
 use support::{OWNER, STRANGER, Served};
-
-const COMPONENT: &str = "(component (component $c) (instance $i (instantiate $c)) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i)))";
-
-fn car_of(root: ContentId, blocks: &[Block]) -> Vec<u8> {
-    let mut out = car::encode_header(&[root]);
-    for block in blocks {
-        out.extend(car::encode_block_prefix(&block.id, block.bytes.len()));
-        out.extend_from_slice(&block.bytes);
-    }
-    out
-}
-
-/// A directory with one file, as a CAR.
-fn directory(text: &[u8]) -> (ContentId, Vec<u8>) {
-    let mut blocks = Vec::new();
-    let mut put = |block: Block| {
-        blocks.push(block);
-        Ok(())
-    };
-    let id = unixfs::import(text, &mut put).unwrap().root;
-    let entry = Entry { name: "index.html".into(), id, size: text.len() as u64 };
-    let root = Directory::write(&[entry], &mut put).unwrap().0;
-    (root, car_of(root, &blocks))
-}
 
 async fn made(served: &Served, token: &str, path: &str, body: Value) -> Value {
     let (status, made) = served.call("post", path, Some(token), body).await;
@@ -89,11 +64,11 @@ async fn whoever_is_removed_while_they_send_deploys_no_function() {
     let file = unixfs::import(&component[..], keep).unwrap();
     let path = format!("/v1/functions/{}/deployments", function["id"].as_str().unwrap());
     let query = format!("{path}?cid={}&blake3={}", file.root, file.blake3);
-    let upload = served.begin_upload(&query, &developer, &car_of(file.root, &blocks)).await;
+    let upload = served.begin_upload(&query, &developer, &car_of(&[file.root], &blocks)).await;
     let member = format!("{project}/members/{id}");
     assert_eq!(served.call("delete", &member, Some(OWNER), Value::Null).await.0, 204);
     assert_eq!(upload.finish().await.0, 404);
-    let upload = served.begin_upload(&query, OWNER, &car_of(file.root, &blocks)).await;
+    let upload = served.begin_upload(&query, OWNER, &car_of(&[file.root], &blocks)).await;
     assert_eq!(upload.finish().await.0, 201);
 }
 

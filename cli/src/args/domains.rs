@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use af_contract::DomainName;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as Options, Subcommand};
 
@@ -116,4 +117,45 @@ fn method() -> impl TypedValueParser<Value = String> {
 fn dns_server(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, 53).into()));
     address.map_err(|_| "not an IP address, such as 1.1.1.1 or [2606:4700:4700::1111]:53".to_owned())
+}
+
+/// A domain that functions have names under, in the form in which hosts are compared. One label will do, as on one machine.
+pub fn platform(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    // As functions are, below it.
+    let below = DomainName::parse(&format!("af.{name}")).ok();
+    let domain = below.and_then(|below| below.as_str().strip_prefix("af.").map(str::to_owned));
+    domain.ok_or_else(|| {
+        "this is not a domain; one looks like example.com, without a scheme, a port or a *".into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
+
+    use super::*;
+
+    #[test]
+    fn a_platforms_domain_is_a_name_and_no_more() {
+        for (text, domain) in [
+            ("localhost", "localhost"),
+            ("Functions.Example.COM.", "functions.example.com"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+        ] {
+            assert_eq!(platform(text).unwrap(), domain);
+        }
+        for text in [
+            "",
+            ".",
+            "bad domain",
+            "example.com:80",
+            "https://example.com",
+            "*.example.com",
+            "127.0.0.1",
+            "::1",
+        ] {
+            assert!(platform(text).unwrap_err().contains("one looks like"), "{text}");
+        }
+    }
 }

@@ -60,7 +60,7 @@ pub struct Node {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Functions answer at <slug>.<DOMAIN>; may be given several times, the first one is shown
-    #[arg(long = "domain", value_name = "DOMAIN", default_value = "localhost")]
+    #[arg(long = "domain", value_name = "DOMAIN", default_value = "localhost", value_parser = domains::platform)]
     pub domains: Vec<String>,
     /// A private network that functions may reach, such as 10.1.0.0/16; may be given several times
     #[arg(long, value_name = "CIDR")]

@@ -38,6 +38,10 @@ use crate::args::server::{Clients, Controlling, Node, Serving, Up};
 use crate::config::{Config, Environment, Server};
 use crate::output::Output;
 
+/// After a start, requests wait for so long until all routes are known. Then who is known is served while the rest is read: a
+/// server with 100,000 functions reads for seconds.
+const ROUTES: Duration = Duration::from_millis(500);
+
 /// Compiled code kept in memory: 256 MiB are hundreds of Rust functions or a few JavaScript engines.
 const ARTIFACT_MEMORY: u64 = 256 << 20;
 
@@ -63,14 +67,24 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     content.watch(&edge);
     let signed_in = sign_in(&control, controlling, environment, &api).await?;
     edge.tap_logs(control.logs());
-    let known = follow(&control, &edge, 0).await?;
+    let mut running = Running::default();
+    let mut bound = Some(bound);
+    let known = {
+        let mut following = std::pin::pin!(follow(&control, &edge, 0));
+        match tokio::time::timeout(ROUTES, &mut following).await {
+            Ok(known) => known?,
+            Err(_elapsed) => {
+                bound.take().into_iter().for_each(|bound| running.edge(&edge, bound));
+                following.await?
+            }
+        }
+    };
     edge.routes_known();
 
-    let mut running = Running::default();
     running.feed(&control, &edge, known);
     running.reports(&control, &edge);
     running.control(&control, listener, Arc::new(Triggered(edge.clone())));
-    running.edge(&edge, bound);
+    bound.into_iter().for_each(|bound| running.edge(&edge, bound));
     let said = Said {
         urls: Some(&urls),
         api: Some(&api),

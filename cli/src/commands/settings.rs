@@ -32,8 +32,8 @@ pub fn read_file(path: &Path) -> anyhow::Result<Settings> {
     if path == Path::new("-") {
         return parse(dotenvy::from_read_iter(std::io::stdin()), "standard input");
     }
-    let lines = dotenvy::from_path_iter(path).with_context(|| format!("cannot read {shown}"))?;
-    parse(lines, &shown.to_string())
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    parse(dotenvy::from_read_iter(file), &shown.to_string())
 }
 
 fn parse(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::support::free_port;
+use super::support::{fetched, free_port};
 
 /// How long one may take to be ready, or to do what it is told.
 const LONG: Duration = Duration::from_secs(120);
@@ -27,18 +27,9 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ipfs-p
 #[derive(Clone, Debug)]
 pub struct Software(PathBuf);
 
-/// Nothing where it cannot be had, which is told, and is a failure on CI.
+/// Gets it.
 pub fn software() -> Option<Software> {
-    let output = Command::new(format!("{SCRIPTS}/install")).output().unwrap();
-    if output.status.success() {
-        return Some(Software(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())));
-    }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    #[expect(clippy::disallowed_methods, reason = "CI says so in the environment only")]
-    let on_ci = std::env::var("CI").is_ok();
-    assert!(!on_ci, "IPFS software cannot be had: {reason}");
-    println!("skipped: IPFS software cannot be had: {}", reason.lines().last().unwrap_or_default());
-    None
+    fetched("ipfs-peers/install", "IPFS software").map(Software)
 }
 
 /// Helia: bitswap, a trustless gateway, and files under the profile `unixfs-v1-2025`.

@@ -15,6 +15,22 @@ use af_content::unixfs::{self, FileSummary};
 use af_contract::ContentId;
 use serde_json::Value;
 
+/// Where a script of `tests/support` has got software of others; nothing where it cannot be had, which is told, and is a failure
+/// on CI.
+pub fn fetched(script: &str, what: &str) -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script);
+    let output = Command::new(script).output().unwrap();
+    if output.status.success() {
+        return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
+    }
+    let reason = String::from_utf8_lossy(&output.stderr);
+    #[expect(clippy::disallowed_methods, reason = "CI says so in the environment only")]
+    let on_ci = std::env::var("CI").is_ok();
+    assert!(!on_ci, "{what} cannot be had: {reason}");
+    println!("skipped: {what} cannot be had: {}", reason.lines().last().unwrap_or_default());
+    None
+}
+
 /// An example component that `examples/build` has built.
 pub fn guest(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();

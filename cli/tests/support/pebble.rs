@@ -13,24 +13,14 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
-use super::support::free_port;
+use super::support::{fetched, free_port};
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// Where they are; nothing where they cannot be had, which is told, and is a failure on CI.
+/// Where they are.
 pub fn servers() -> Option<PathBuf> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/acme-servers");
-    let output = Command::new(script).output().unwrap();
-    if output.status.success() {
-        return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
-    }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    #[expect(clippy::disallowed_methods, reason = "CI says so in the environment only")]
-    let on_ci = std::env::var("CI").is_ok();
-    assert!(!on_ci, "pebble and knot cannot be had: {reason}");
-    println!("skipped: pebble and knot cannot be had: {}", reason.lines().last().unwrap_or_default());
-    None
+    fetched("acme-servers", "pebble and knot")
 }
 
 /// An authority that is not started yet, so that a server can be told of it.

@@ -148,15 +148,9 @@ pub async fn create(
     };
     let key = claim.key.clone();
     let Received { content, staging } = match origin {
-        Origin::Client(chunks) => {
-            let store = state.blocks.clone();
-            blocks::blocking(move || upload::receive(&store, &claim, chunks)).await??
-        }
+        Origin::Client(chunks) => Box::pin(upload::receive(state, claim, chunks)).await?,
         Origin::Sources => Box::pin(upload::fetch(state, &project, claim)).await?,
-        Origin::Built(component) => {
-            let store = state.blocks.clone();
-            blocks::blocking(move || upload::built(&store, &claim, &component)).await??
-        }
+        Origin::Built(component) => Box::pin(upload::built(state, claim, component)).await?,
     };
     if wanted.concurrency.is_some_and(|many| many > 1) && content.code.world == World::Proxy02 {
         let detail = "an instance of a WASI 0.2 component works for one request at a time; leave the concurrency out, or build the component for WASI 0.3";

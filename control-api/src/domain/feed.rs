@@ -7,11 +7,11 @@ use tracing::error;
 
 use super::{State, certificates, content_keys, proof, settings};
 use crate::store::content_keys::{self as store_keys, ContentKeyRow};
-use crate::store::feed::{self as store, DomainUpdate};
+use crate::store::feed::{self as store, ChangedFunction, DomainUpdate};
 use crate::store::{Connection, StoreError, settings as store_settings};
 
 /// Changes of a page.
-const CHANGES: i64 = 1000;
+const CHANGES: i64 = 500;
 
 /// Bytes of route tables and settings in a page, unless one change has more. As JSON they have up to six times as many, and an
 /// edge takes pages of up to 256 MiB.
@@ -31,14 +31,24 @@ pub struct Changes {
 /// What changed after `known`, with the settings and keys that functions need: a page of it. All of it is of one moment.
 pub(crate) async fn since(state: &State, known: u64) -> Result<Changes, StoreError> {
     let mut db = state.store.snapshot().await?;
-    let Some(until) = page_end(&mut db, known).await? else { return Ok(Changes::default()) };
-    let mut updates = store::changed_functions(&mut db, known, until).await?;
-    let sealed = store_settings::since(&mut db, known, until).await?;
-    let keys = store_keys::since(&mut db, known, until).await?;
+    let Some(end) = store::page_end(&mut db, known, CHANGES).await? else { return Ok(Changes::default()) };
+    let (functions, until) = lighter(&mut db, known, end).await?;
+    let ids: Vec<&str> = functions.iter().flat_map(|(function, _)| function.deployments()).collect();
+    let keys = store_keys::of_deployments(&mut db, &ids).await?;
+    let set: Vec<&str> =
+        functions.iter().filter(|(_, sealed)| *sealed > 0).flat_map(|(one, _)| one.deployments()).collect();
+    let sealed = store_settings::deployed(&mut db, &set).await?;
+    let routed = functions.iter().map(|(function, _)| function).filter(|one| one.route_bytes() > 0);
+    let routes = store::routes(&mut db, &routed.map(ChangedFunction::id).collect::<Vec<_>>()).await?;
     let sites = store::changed_sites(&mut db, known, until).await?;
     let domains = store::changed_domains(&mut db, known, until).await?;
-    let more = store::page_end(&mut db, until, 1).await?.is_some();
+    let more = until < end || store::page_end(&mut db, until, 1).await?.is_some();
     drop(db);
+    let updates = functions.into_iter().filter_map(|(function, _)| {
+        let routes = routes.get(function.id()).map(String::as_str);
+        store::readable(function.update(routes))
+    });
+    let mut updates: Vec<Update> = updates.collect();
     let mut project_keys = HashMap::new();
     for update in &mut updates {
         if let Change::Function { id, state: Some(function) } = &mut update.change {
@@ -74,17 +84,28 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Changes, StoreErr
     Ok(Changes { updates, until: Some(until), more })
 }
 
-/// Where a page ends: fewer changes where they are large.
-async fn page_end(db: &mut Connection, known: u64) -> Result<Option<u64>, StoreError> {
-    let mut most = CHANGES;
-    loop {
-        let end = store::page_end(db, known, most).await?;
-        match end {
-            Some(until) if most > 1 && store::weight(db, known, until).await? > BYTES => most /= 8,
-            end => return Ok(end),
+/// The functions of a page, each with the bytes of its sealed settings, and where the page ends: earlier where they are large.
+async fn lighter(
+    db: &mut Connection,
+    known: u64,
+    end: u64,
+) -> Result<(Vec<(ChangedFunction, u64)>, u64), StoreError> {
+    let changed = store::changed_functions(db, known, end).await?;
+    let ids: Vec<&str> = changed.iter().flat_map(ChangedFunction::deployments).collect();
+    let sealed = store_settings::weights(db, &ids).await?;
+    let mut functions: Vec<(ChangedFunction, u64)> = Vec::with_capacity(changed.len());
+    let mut left = BYTES;
+    for function in changed {
+        let sealed = function.deployments().filter_map(|id| sealed.get(id)).sum::<u64>();
+        let rest = left.checked_sub(sealed.saturating_add(function.route_bytes()));
+        if let (None, Some((last, _))) = (rest, functions.last()) {
+            let until = last.revision()?;
+            return Ok((functions, until));
         }
-        most = most.max(1);
+        left = rest.unwrap_or_default();
+        functions.push((function, sealed));
     }
+    Ok((functions, end))
 }
 
 fn deployments(function: &mut FunctionState) -> impl Iterator<Item = &mut DeploymentRef> {

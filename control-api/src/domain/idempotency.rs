@@ -2,6 +2,10 @@
 //! (draft-ietf-httpapi-idempotency-key-header). Only what was done is remembered: what failed has changed nothing, and may
 //! be tried again with the same key.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use super::idempotency_key::Key;
@@ -13,8 +17,8 @@ use crate::store::idempotency::{self, KeyRow};
 /// For so long an answer is given again, milliseconds: a day.
 const KEPT: i64 = 24 * 3600 * 1000;
 
-/// A request that has not ended after so long was cut by a crash, milliseconds; its key is free again.
-const LONGEST: i64 = 15 * 60 * 1000;
+/// Whoever is at a request says so every third of this. Where nobody has, a crash cut it, and its key is free again.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// Keys of one token that are remembered.
 const MOST: i64 = 10_000;
@@ -46,13 +50,14 @@ pub struct Working {
     token: String,
     key: String,
     created_at: i64,
+    _said: AbortOnDropHandle<()>,
 }
 
 /// Looks whether this was asked before. `fingerprint` is of all that was asked.
 ///
 /// # Errors
 /// When something else was asked with this key, the first request is at work, or the token has too many keys.
-pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -> Result<Begun, Error> {
+pub async fn begin(state: &Arc<State>, actor: &Actor, key: Key, fingerprint: &[u8]) -> Result<Begun, Error> {
     let (Key(key), now) = (key, now());
     let mut db = state.store.begin().await?;
     idempotency::prune(&mut db, now - KEPT).await?;
@@ -66,7 +71,7 @@ pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -
             let status = u16::try_from(status).unwrap_or(500);
             return Ok(Begun::Done(Answer { status, content_type: row.content_type, body }));
         }
-        if row.created_at > now - LONGEST {
+        if row.leased_until > Some(now) {
             let detail =
                 "the first request with this Idempotency-Key is at work; ask again when it has ended";
             return Err(Error::conflict("idempotency_key_in_use", detail));
@@ -80,9 +85,31 @@ pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -
     // Sealed, because a short secret in the request could be guessed from it.
     let sealed =
         state.keys.seal_bytes(&place_of_request(&actor.token, &key), fingerprint).map_err(internal)?;
-    idempotency::put(&mut db, &actor.token, &key, &sealed, now).await?;
+    idempotency::put(&mut db, &actor.token, &key, &sealed, now, leased()).await?;
     commit(db).await?;
-    Ok(Begun::First(Working { token: actor.token.clone(), key, created_at: now }))
+    let token = actor.token.clone();
+    let said = tokio::spawn(at_work(state.clone(), token.clone(), key.clone(), now));
+    Ok(Begun::First(Working { token, key, created_at: now, _said: AbortOnDropHandle::new(said) }))
+}
+
+/// Says that somebody is at a request, until it ends: an upload takes hours on a poor line.
+async fn at_work(state: Arc<State>, token: String, key: String, created_at: i64) {
+    loop {
+        tokio::time::sleep(LEASE / 3).await;
+        let said = async {
+            let mut db = state.store.begin().await?;
+            idempotency::extend(&mut db, &token, &key, created_at, leased()).await?;
+            commit(db).await
+        };
+        if let Err(error) = said.await {
+            let source = std::error::Error::source(&error);
+            tracing::error!(%error, ?source, "a request cannot be said to be at work; trying again");
+        }
+    }
+}
+
+fn leased() -> i64 {
+    now().saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Remembers the answer; none: nothing was done, and the key is free again.
@@ -90,7 +117,7 @@ pub async fn begin(state: &State, actor: &Actor, key: Key, fingerprint: &[u8]) -
 /// # Errors
 /// When the database fails.
 pub async fn finish(state: &State, working: Working, answer: Option<&Answer>) -> Result<(), Error> {
-    let Working { token, key, created_at } = working;
+    let Working { token, key, created_at, _said } = working;
     let mut db = state.store.begin().await?;
     match answer {
         Some(answer) => {
@@ -102,6 +129,7 @@ pub async fn finish(state: &State, working: Working, answer: Option<&Answer>) ->
                 content_type: answer.content_type.clone(),
                 answer: Some(sealed.map_err(internal)?),
                 created_at,
+                leased_until: None,
             };
             idempotency::answer(&mut db, &token, &key, &row).await?;
         }

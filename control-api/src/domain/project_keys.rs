@@ -17,8 +17,8 @@ const PURPOSE: &str = "content keys";
 /// Values that are sealed anew at a time.
 const BATCH: i64 = 1000;
 
-/// What is sealed anew while nobody else writes: a second or two.
-const SEALED: i64 = 10_000;
+/// What is sealed anew while nobody else writes: a few seconds.
+const SEALED: i64 = 100_000;
 
 /// Between two rotations of a project, milliseconds.
 const PAUSE: i64 = 3_600_000;
@@ -94,11 +94,13 @@ async fn seal_content_keys(db: &mut Connection, project: &str, old: &Seal, new: 
         let batch = content_keys::of_project(db, project, &after, BATCH).await?;
         let Some((last, _)) = batch.last() else { return Ok(count) };
         after.clone_from(last);
-        for (deployment, sealed) in batch {
-            let sealed = again(old, new, &[&deployment], &sealed)?;
-            content_keys::replace(db, &deployment, &sealed).await?;
-            count += 1;
-        }
+        let anew = batch.into_iter().map(|(id, sealed)| {
+            let sealed = again(old, new, &[&id], &sealed)?;
+            Ok((id, sealed))
+        });
+        let anew = anew.collect::<Result<Vec<_>, Error>>()?;
+        content_keys::replace(db, &anew).await?;
+        count += anew.len() as u64;
     }
 }
 
@@ -108,10 +110,13 @@ async fn seal_pin_keys(db: &mut Connection, project: &str, old: &Seal, new: &Sea
         let batch = pin_keys::of_project(db, project, &after, BATCH).await?;
         let Some((last, _)) = batch.last() else { return Ok(count) };
         after.clone_from(last);
-        for (pin, sealed) in batch {
-            pin_keys::replace(db, &pin, &again(old, new, &[&pin], &sealed)?).await?;
-            count += 1;
-        }
+        let anew = batch.into_iter().map(|(id, sealed)| {
+            let sealed = again(old, new, &[&id], &sealed)?;
+            Ok((id, sealed))
+        });
+        let anew = anew.collect::<Result<Vec<_>, Error>>()?;
+        pin_keys::replace(db, &anew).await?;
+        count += anew.len() as u64;
     }
 }
 
@@ -122,20 +127,22 @@ async fn seal_settings(db: &mut Connection, project: &str, old: &Seal, new: &Sea
         let batch = settings::of_project(db, project, (&after.0, &after.1), BATCH).await?;
         let Some((owner, name, _)) = batch.last() else { break };
         after = (owner.clone(), name.clone());
-        for (owner, name, sealed) in batch {
+        let anew = batch.into_iter().map(|(owner, name, sealed)| {
             let sealed = again(old, new, &[&owner, &name], &sealed)?;
-            settings::replace(db, &owner, &name, &sealed).await?;
-        }
+            Ok((owner, name, sealed))
+        });
+        settings::replace(db, &anew.collect::<Result<Vec<_>, Error>>()?).await?;
     }
     let mut after = (String::new(), String::new());
     loop {
         let batch = settings::of_deployments(db, project, (&after.0, &after.1), BATCH).await?;
         let Some((deployment, name, ..)) = batch.last() else { return Ok(()) };
         after = (deployment.clone(), name.clone());
-        for (deployment, name, owner, sealed) in batch {
+        let anew = batch.into_iter().map(|(deployment, name, owner, sealed)| {
             let sealed = again(old, new, &[&owner, &name], &sealed)?;
-            settings::replace_in_deployment(db, &deployment, &name, &sealed).await?;
-        }
+            Ok((deployment, name, sealed))
+        });
+        settings::replace_in_deployments(db, &anew.collect::<Result<Vec<_>, Error>>()?).await?;
     }
 }
 

@@ -31,7 +31,7 @@ pub enum RotationError {
     OneKey,
     /// Another one than what the database was sealed with.
     #[error(
-        "this is not the master key that the database was sealed with, or its file is not there; say where it is"
+        "this is not the master key that the database was sealed with, or its file is not there; say where it is, as `af up` is told"
     )]
     OtherKey,
     /// Another process is at it.

@@ -69,10 +69,7 @@ pub async fn create(
     let project = access::site(state, actor, site, Noun::Deployments.write()).await?.project_id;
     let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
     let ReceivedSite { tree, staging } = match chunks {
-        Some(chunks) => {
-            let store = state.blocks.clone();
-            blocks::blocking(move || upload::receive_site(&store, &root, chunks)).await??
-        }
+        Some(chunks) => Box::pin(upload::receive_site(state, root, chunks)).await?,
         None => Box::pin(upload::fetch_site(state, &project, root)).await?,
     };
 

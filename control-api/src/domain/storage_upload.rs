@@ -64,7 +64,7 @@ pub async fn allowed(state: &State, actor: &Actor, project: &str) -> Result<(), 
 /// When the actor is not a member, a block is not what its CID says, or the project has no room.
 pub async fn receive(state: &State, actor: &Actor, project: &str, chunks: Chunks) -> Result<Received, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
-    let incoming = incoming(state, project, chunks, car).await?;
+    let incoming = incoming(state, actor, project, chunks, car).await?;
     Ok(keep(state, actor, project, incoming).await?.0)
 }
 
@@ -79,7 +79,7 @@ pub async fn receive_car(
     chunks: Chunks,
 ) -> Result<Vec<Kept>, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
-    let incoming = incoming(state, project, chunks, car).await?;
+    let incoming = incoming(state, actor, project, chunks, car).await?;
     let (_, roots) = keep(state, actor, project, incoming).await?;
     if roots.is_empty() {
         return Err(StorageError::NoRoot.into());
@@ -141,7 +141,7 @@ async fn receive_file_for(
 ) -> Result<Kept, Error> {
     let profile = new.profile;
     let read = move |blocks: &DiskStore, chunks| file(profile, blocks, chunks);
-    let incoming = incoming(state, project, chunks, read).await?;
+    let incoming = incoming(state, actor, project, chunks, read).await?;
     let (_, roots) = keep(state, actor, project, incoming).await?;
     let cid = *roots.first().ok_or(StorageError::NoFile)?;
     let new = NewPin { cid, name: new.name, places: new.places, key: None };
@@ -151,11 +151,12 @@ async fn receive_file_for(
 /// Reads what comes on a blocking thread.
 async fn incoming(
     state: &State,
+    actor: &Actor,
     project: &str,
     chunks: Chunks,
     read: impl FnOnce(&DiskStore, Limited) -> Result<Incoming, UploadError> + Send + 'static,
 ) -> Result<Incoming, Error> {
-    let _permit = state.storage.uploads.try_acquire().map_err(|_| Error::Busy)?;
+    let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
     let left = most_loose(&room_in(state, project, 0).await?).saturating_add(OVERHEAD_BYTES);
     let store = state.blocks.clone();
     Ok(blocks::blocking(move || read(&store, Limited { chunks, left })).await??)

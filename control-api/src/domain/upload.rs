@@ -256,18 +256,15 @@ impl From<FileReadError> for UploadError {
     }
 }
 
-/// Receives, verifies and judges a function. Blocking: for a thread of its own.
+/// Receives, verifies and judges a function.
 ///
 /// # Errors
 /// When what comes is not what was claimed, or is no function. Nothing is kept then.
-pub fn receive(blocks: &DiskStore, claim: &Claim, chunks: Chunks) -> Result<Received, UploadError> {
-    let roots: Vec<ContentId> = claim.roots().collect();
+pub async fn receive(state: &State, claim: Claim, chunks: Chunks) -> Result<Received, Error> {
+    let roots = claim.roots().collect();
     let limit = Limit { bytes: claim.most_bytes(), error: || UploadError::TooLarge };
-    let staging = stage(blocks, &roots, &limit, chunks)?;
-    let content = inspect(&staging, claim)?;
-    // Here, where nothing waits for it: committing holds up all other deployments.
-    staging.sync().map_err(UploadError::Storage)?;
-    Ok(Received { content, staging })
+    let staging = staged(state, roots, limit, chunks).await?;
+    in_turn(state, move |_| function(&claim, staging)).await
 }
 
 /// Fetches, verifies and judges a function whose content the project or this server's sources have. What was fetched stays for another attempt.
@@ -283,8 +280,7 @@ pub async fn fetch(state: &State, project: &str, claim: Claim) -> Result<Receive
         Ok::<_, Error>(())
     };
     in_time(FETCH_TIME, fetched).await?;
-    let store = state.blocks.clone();
-    Ok(blocking(move || stored(&store, &claim)).await??)
+    in_turn(state, move |store| stored(store, &claim)).await
 }
 
 async fn in_time<T>(time: Duration, fetched: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -299,9 +295,7 @@ fn stored(blocks: &DiskStore, claim: &Claim) -> Result<Received, UploadError> {
     }
     let staging = blocks.stage().map_err(UploadError::Storage)?;
     restage(blocks, &staging, ids)?;
-    let content = inspect(&staging, claim)?;
-    staging.sync().map_err(UploadError::Storage)?;
-    Ok(Received { content, staging })
+    function(claim, staging)
 }
 
 /// Stages blocks that are here.
@@ -317,11 +311,15 @@ pub(super) fn restage(
     Ok(())
 }
 
-/// Judges a function that was built here, and whose assets are here. Blocking.
+/// Judges a function that was built here, and whose assets are here.
 ///
 /// # Errors
 /// When it is no function.
-pub fn built(blocks: &DiskStore, claim: &Claim, component: &Bytes) -> Result<Received, UploadError> {
+pub async fn built(state: &State, claim: Claim, component: Bytes) -> Result<Received, Error> {
+    in_turn(state, move |store| stage_built(store, &claim, &component)).await
+}
+
+fn stage_built(blocks: &DiskStore, claim: &Claim, component: &Bytes) -> Result<Received, UploadError> {
     let staging = blocks.stage().map_err(UploadError::Storage)?;
     if let Some(assets) = &claim.assets {
         let mut ids = BTreeSet::new();
@@ -332,22 +330,25 @@ pub fn built(blocks: &DiskStore, claim: &Claim, component: &Bytes) -> Result<Rec
     staged.map_err(|source| {
         UploadError::Storage(StoreError::Io { action: "staging", path: claim.cid.to_string().into(), source })
     })?;
+    function(claim, staging)
+}
+
+/// Judges a function whose blocks are staged.
+fn function(claim: &Claim, staging: Staging) -> Result<Received, UploadError> {
     let content = inspect(&staging, claim)?;
+    // Here, where nothing waits for it: committing holds up all other deployments.
     staging.sync().map_err(UploadError::Storage)?;
     Ok(Received { content, staging })
 }
 
-/// Receives, verifies and judges a site. Blocking: for a thread of its own.
+/// Receives, verifies and judges a site.
 ///
 /// # Errors
 /// When what comes is not the directory under `root`, or no site may be like it. Nothing is kept then.
-pub fn receive_site(
-    blocks: &DiskStore,
-    root: &ContentId,
-    chunks: Chunks,
-) -> Result<ReceivedSite, UploadError> {
+pub async fn receive_site(state: &State, root: ContentId, chunks: Chunks) -> Result<ReceivedSite, Error> {
     let limit = Limit { bytes: ASSETS_BYTES, error: || UploadError::SiteTooLarge };
-    site(root, stage(blocks, std::slice::from_ref(root), &limit, chunks)?)
+    let staging = staged(state, vec![root], limit, chunks).await?;
+    in_turn(state, move |_| site(&root, staging)).await
 }
 
 /// Fetches, verifies and judges a site that others have. What was fetched stays for another attempt.
@@ -361,8 +362,28 @@ pub async fn fetch_site(state: &State, project: &str, root: ContentId) -> Result
         FetchError::Exceeded(_) => UploadError::SiteTooLarge,
         _ => UploadError::from(error),
     })?;
+    in_turn(state, move |store| stored_site(store, &root)).await
+}
+
+/// Has it done on a thread of its own, once few others are at such work: each may hold a component in memory.
+async fn in_turn<T: Send + 'static>(
+    state: &State,
+    work: impl FnOnce(&DiskStore) -> Result<T, UploadError> + Send + 'static,
+) -> Result<T, Error> {
+    let _turn = state.judging.acquire().await.map_err(|closed| Error::Internal(Box::new(closed)))?;
     let store = state.blocks.clone();
-    Ok(blocking(move || stored_site(&store, &root)).await??)
+    Ok(blocking(move || work(&store)).await??)
+}
+
+/// Verifies what comes as it comes, and keeps it on the disk: however slow its client is, it holds nobody up.
+async fn staged(
+    state: &State,
+    roots: Vec<ContentId>,
+    limit: Limit,
+    chunks: Chunks,
+) -> Result<Staging, Error> {
+    let store = state.blocks.clone();
+    Ok(blocking(move || stage(&store, &roots, &limit, chunks)).await??)
 }
 
 /// Judges a site whose blocks are all here, and stages them.

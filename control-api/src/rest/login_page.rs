@@ -144,8 +144,10 @@ fn page(status: StatusCode, body: &str) -> Response {
 <link rel=\"stylesheet\" href=\"/docs/style.css\">
 </head>
 <body>
+<main>
 <h1>Sign a terminal in</h1>
 {body}
+</main>
 </body>
 </html>
 "

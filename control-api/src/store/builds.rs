@@ -108,7 +108,7 @@ impl Store {
             let places = sql::places(2, ids.len());
             let query = format!("{DEPLOYMENTS} where f.project_id = $1 and d.id in ({places})");
             let query = sql::query_as(AssertSqlSafe(query)).bind(project);
-            found.extend(each_of(query, ids).fetch_all(&self.reader).await?);
+            found.extend(query.bind_each(ids).fetch_all(&self.reader).await?);
         }
         Ok(found)
     }
@@ -131,14 +131,10 @@ impl Store {
                  where place <= $2 order by function_id, id desc"
             );
             let query = sql::query_as(AssertSqlSafe(query)).bind(project).bind(each);
-            found.extend(each_of(query, functions).fetch_all(&self.reader).await?);
+            found.extend(query.bind_each(functions).fetch_all(&self.reader).await?);
         }
         Ok(found)
     }
-}
-
-fn each_of<R>(query: sql::Query<R>, ids: &[String]) -> sql::Query<R> {
-    ids.iter().fold(query, |query, id| query.bind(id))
 }
 
 /// `server` builds it, and is believed to until `until`.
@@ -200,7 +196,7 @@ pub(crate) async fn lease(
             "update builds set leased_until = $2 where status = 'DEPLOYING' and server_id = $1 and id in ({places})"
         );
         let query = sql::query(AssertSqlSafe(query)).bind(server).bind(until);
-        each_of(query, ids).execute(&mut *db).await?;
+        query.bind_each(ids).execute(&mut *db).await?;
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use sqlx::AssertSqlSafe;
 
 use super::StoreError;
-use super::feed::{TOLD, range};
 use super::sql::{self, Connection};
-use af_contract::limits;
+
+/// Ids that a statement asks for.
+const IDS: usize = 1000;
 
 /// A data key, and the key of its project that it is sealed with, sealed itself.
 #[derive(Debug, sqlx::FromRow)]
@@ -18,21 +19,27 @@ pub(crate) struct ContentKeyRow {
     pub project_key: Vec<u8>,
 }
 
-/// Of the deployments of functions that changed after `known` up to `until`, by deployment.
-pub(crate) async fn since(
+/// Of deployments, by deployment.
+pub(crate) async fn of_deployments(
     db: &mut Connection,
-    known: u64,
-    until: u64,
+    deployments: &[&str],
 ) -> Result<HashMap<String, ContentKeyRow>, StoreError> {
-    let query = format!(
-        "select k.deployment_id, k.sealed, r.project_id, p.sealed as project_key
-        from content_keys k join {TOLD} r.id = k.deployment_id join project_keys p on p.project_id = r.project_id limit 100000"
-    );
-    let (from, to) = range(known, until);
-    let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-    let query = sql::query_as(AssertSqlSafe(query)).bind(from).bind(to).bind(previews);
-    let rows: Vec<ContentKeyRow> = query.fetch_all(db).await?;
-    Ok(rows.into_iter().map(|row| (row.deployment_id.clone(), row)).collect())
+    let mut keys = HashMap::new();
+    for ids in deployments.chunks(IDS) {
+        let places = sql::places(1, ids.len());
+        let query = format!(
+            "select k.deployment_id, k.sealed, f.project_id, p.sealed as project_key
+            from content_keys k
+            join deployments d on d.id = k.deployment_id
+            join functions f on f.id = d.function_id
+            join project_keys p on p.project_id = f.project_id
+            where k.deployment_id in ({places})"
+        );
+        let query = sql::query_as(AssertSqlSafe(query)).bind_each(ids);
+        let rows: Vec<ContentKeyRow> = query.fetch_all(&mut *db).await?;
+        keys.extend(rows.into_iter().map(|row| (row.deployment_id.clone(), row)));
+    }
+    Ok(keys)
 }
 
 pub(crate) async fn insert(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {
@@ -49,10 +56,10 @@ pub(crate) async fn of_deployment(
     Ok(sql::query_scalar(query).bind(deployment).fetch_optional(db).await?)
 }
 
-pub(crate) async fn replace(db: &mut Connection, deployment: &str, sealed: &[u8]) -> Result<(), StoreError> {
-    let query = "update content_keys set sealed = $2 where deployment_id = $1";
-    sql::query(query).bind(deployment).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same keys, sealed otherwise: deployments, and what is sealed now.
+pub(crate) async fn replace(db: &mut Connection, keys: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "content_keys", ["deployment_id"], keys.iter().map(|(id, key)| ([id], key)))
+        .await
 }
 
 /// Data keys of a project's deployments, sealed, in the order of the deployments' ids.

@@ -12,17 +12,8 @@ use af_contract::{
     SiteState, Slug, Update, limits,
 };
 
-/// Deployments `r` of functions that changed after `$1` up to `$2` that edges are told of: what is active, a candidate, and the newest `$3`.
-pub(super) const TOLD: &str =
-    "(select d.id, f.project_id, (d.id = f.current_deployment_id or d.id = o.deployment_id) as current,
-            row_number() over (partition by d.function_id order by d.number desc) as place
-        from feed e
-        join functions f on f.id = e.id
-        join deployments d on d.function_id = f.id
-        left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-        where e.kind = 'function' and e.revision > $1 and e.revision <= $2
-            and (d.widens is null or d.approver_id is not null)) r
-    on (r.current or r.place <= $3) and";
+/// Ids that a statement asks for.
+const IDS: usize = 1000;
 
 /// What the feed has revisions of.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +38,21 @@ pub(crate) struct DomainUpdate {
     pub certificate_key: Option<Vec<u8>>,
 }
 
+/// A function that changed, without its routes, settings and keys.
+pub(crate) struct ChangedFunction {
+    row: FunctionRow,
+    /// The newest first.
+    previews: Vec<PreviewRow>,
+}
+
 #[derive(sqlx::FromRow)]
-struct FunctionUpdate {
+struct FunctionRow {
     id: String,
     revision: i64,
     slug: Option<String>,
     project_id: Option<String>,
     status: Option<String>,
-    routes: Option<String>,
+    route_bytes: Option<i64>,
     deployment_id: Option<String>,
     manifest_cid: Option<String>,
     rollout_id: Option<String>,
@@ -98,28 +96,13 @@ pub(crate) async fn page_end(db: &mut Connection, known: u64, most: i64) -> Resu
     end.map(|end| unsigned("revision", end)).transpose()
 }
 
-/// Bytes of the route tables and sealed settings of functions that changed after `known` up to `until`.
-pub(crate) async fn weight(db: &mut Connection, known: u64, until: u64) -> Result<u64, StoreError> {
-    let (from, to) = range(known, until);
-    let query = "select coalesce(sum(length(f.routes)), 0) from feed e join functions f on f.id = e.id
-        where e.kind = 'function' and e.revision > $1 and e.revision <= $2";
-    let routes: i64 = sql::query_scalar(query).bind(from).bind(to).fetch_one(&mut *db).await?;
-    let query = format!(
-        "select coalesce(sum(length(s.sealed)), 0) from deployment_settings s join {TOLD} r.id = s.deployment_id"
-    );
-    let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-    let query = sql::query_scalar(AssertSqlSafe(query)).bind(from).bind(to).bind(previews);
-    let settings: i64 = query.fetch_one(db).await?;
-    Ok(unsigned("size", routes)?.saturating_add(unsigned("size", settings)?))
-}
-
-/// Functions that changed after `known` up to `until`, without settings.
+/// Functions that changed after `known` up to `until`, oldest first.
 pub(crate) async fn changed_functions(
     db: &mut Connection,
     known: u64,
     until: u64,
-) -> Result<Vec<Update>, StoreError> {
-    let query = "select e.id, e.revision, f.slug, f.project_id, f.status, f.routes,
+) -> Result<Vec<ChangedFunction>, StoreError> {
+    let query = "select e.id, e.revision, f.slug, f.project_id, f.status, cast(length(f.routes) as bigint) as route_bytes,
             d.id as deployment_id, d.manifest_cid, o.id as rollout_id, c.id as candidate_id,
             c.manifest_cid as candidate_cid, o.percent, o.sticky, o.max_errors,
             o.min_requests
@@ -128,11 +111,31 @@ pub(crate) async fn changed_functions(
         left join deployments d on d.id = f.current_deployment_id
         left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
         left join deployments c on c.id = o.deployment_id
-        where e.kind = 'function' and e.revision > $1 and e.revision <= $2 limit 1000";
+        where e.kind = 'function' and e.revision > $1 and e.revision <= $2 order by e.revision limit 1000";
     let (from, to) = range(known, until);
-    let rows: Vec<FunctionUpdate> = sql::query_as(query).bind(from).bind(to).fetch_all(&mut *db).await?;
+    let rows: Vec<FunctionRow> = sql::query_as(query).bind(from).bind(to).fetch_all(&mut *db).await?;
     let mut previews = previews(db, from, to).await?;
-    Ok(rows.into_iter().filter_map(|row| readable(row.update(&mut previews))).collect())
+    let with_previews = |row: FunctionRow| {
+        let previews = previews.remove(&row.id).unwrap_or_default();
+        ChangedFunction { row, previews }
+    };
+    Ok(rows.into_iter().map(with_previews).collect())
+}
+
+/// The stored route tables of functions, by function.
+pub(crate) async fn routes(
+    db: &mut Connection,
+    functions: &[&str],
+) -> Result<HashMap<String, String>, StoreError> {
+    let mut found = HashMap::new();
+    for ids in functions.chunks(IDS) {
+        let places = sql::places(1, ids.len());
+        let query = format!("select id, routes from functions where id in ({places}) and routes is not null");
+        let query = sql::query_as(AssertSqlSafe(query)).bind_each(ids);
+        let rows: Vec<(String, String)> = query.fetch_all(&mut *db).await?;
+        found.extend(rows);
+    }
+    Ok(found)
 }
 
 /// Sites that changed after `known` up to `until`.
@@ -171,7 +174,7 @@ async fn previews(
     db: &mut Connection,
     from: i64,
     to: i64,
-) -> Result<HashMap<String, Vec<DeploymentRef>>, StoreError> {
+) -> Result<HashMap<String, Vec<PreviewRow>>, StoreError> {
     let query = "select function_id, id, manifest_cid from
             (select d.function_id, d.id, d.manifest_cid, d.number,
                 row_number() over (partition by d.function_id order by d.number desc) as place
@@ -181,15 +184,15 @@ async fn previews(
          where place <= $3 order by function_id, place limit 100000";
     let most = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
     let rows: Vec<PreviewRow> = sql::query_as(query).bind(from).bind(to).bind(most).fetch_all(db).await?;
-    let mut previews: HashMap<String, Vec<DeploymentRef>> = HashMap::new();
+    let mut previews: HashMap<String, Vec<PreviewRow>> = HashMap::new();
     for row in rows {
-        previews.entry(row.function_id).or_default().push(reference(row.id, &row.manifest_cid)?);
+        previews.entry(row.function_id.clone()).or_default().push(row);
     }
     Ok(previews)
 }
 
 /// One thing that cannot be read keeps no other from edges.
-fn readable(update: Result<Update, StoreError>) -> Option<Update> {
+pub(crate) fn readable(update: Result<Update, StoreError>) -> Option<Update> {
     match update {
         Ok(update) => Some(update),
         Err(error) => {
@@ -219,38 +222,54 @@ impl DomainUpdate {
     }
 }
 
-impl FunctionUpdate {
-    fn update(mut self, previews: &mut HashMap<String, Vec<DeploymentRef>>) -> Result<Update, StoreError> {
-        let revision = unsigned("revision", self.revision)?;
-        let rollout = self.rollout()?;
-        let (Some(slug), Some(project)) = (self.slug, self.project_id) else {
-            return Ok(Update { revision, change: Change::Function { id: self.id, state: None } });
+impl ChangedFunction {
+    pub(crate) fn id(&self) -> &str {
+        &self.row.id
+    }
+
+    pub(crate) fn revision(&self) -> Result<u64, StoreError> {
+        unsigned("revision", self.row.revision)
+    }
+
+    /// Of its route table.
+    pub(crate) fn route_bytes(&self) -> u64 {
+        self.row.route_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
+    }
+
+    /// The ids of all deployments that edges are told of: what is active, a candidate, and the newest.
+    pub(crate) fn deployments(&self) -> impl Iterator<Item = &str> {
+        let others = self.row.deployment_id.iter().chain(&self.row.candidate_id).map(String::as_str);
+        let others = others.filter(|id| self.previews.iter().all(|preview| preview.id != *id));
+        self.previews.iter().map(|preview| preview.id.as_str()).chain(others)
+    }
+
+    /// What edges are told, with its stored route table and without settings and keys.
+    pub(crate) fn update(self, routes: Option<&str>) -> Result<Update, StoreError> {
+        let Self { mut row, previews } = self;
+        let revision = unsigned("revision", row.revision)?;
+        let rollout = row.rollout()?;
+        let (Some(slug), Some(project)) = (row.slug, row.project_id) else {
+            return Ok(Update { revision, change: Change::Function { id: row.id, state: None } });
         };
         let slug = self::slug(&slug)?;
-        let status = match self.status.as_deref() {
+        let status = match row.status.as_deref() {
             Some("ACTIVE") => FunctionStatus::Active,
             _ => FunctionStatus::Inactive,
         };
-        let deployment = match (self.deployment_id, self.manifest_cid) {
+        let deployment = match (row.deployment_id, row.manifest_cid) {
             (Some(id), Some(cid)) => Some(reference(id, &cid)?),
             _ => None,
         };
-        let routes = self.routes.as_deref().map(table).transpose()?.flatten();
-        let previews = previews.remove(&self.id).unwrap_or_default();
-        let state = FunctionState {
-            slug,
-            project,
-            status,
-            routes,
-            deployment,
-            previews,
-            rollout: rollout.map(Box::new),
-        };
-        Ok(Update { revision, change: Change::Function { id: self.id, state: Some(state) } })
+        let routes = routes.map(table).transpose()?.flatten();
+        let previews = previews.into_iter().map(|row| reference(row.id, &row.manifest_cid));
+        let previews = previews.collect::<Result<_, _>>()?;
+        let rollout = rollout.map(Box::new);
+        let state = FunctionState { slug, project, status, routes, deployment, previews, rollout };
+        Ok(Update { revision, change: Change::Function { id: row.id, state: Some(state) } })
     }
 }
 
-impl FunctionUpdate {
+impl FunctionRow {
     fn rollout(&mut self) -> Result<Option<RolloutState>, StoreError> {
         let (Some(id), Some(candidate), Some(manifest), Some(percent), Some(sticky)) = (
             self.rollout_id.take(),
@@ -298,6 +317,6 @@ fn reference(id: String, manifest: &str) -> Result<DeploymentRef, StoreError> {
 }
 
 /// As SQLite has numbers.
-pub(super) fn range(known: u64, until: u64) -> (i64, i64) {
+fn range(known: u64, until: u64) -> (i64, i64) {
     (i64::try_from(known).unwrap_or(i64::MAX), i64::try_from(until).unwrap_or(i64::MAX))
 }

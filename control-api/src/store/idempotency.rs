@@ -16,11 +16,13 @@ pub(crate) struct KeyRow {
     pub answer: Option<Vec<u8>>,
     /// Milliseconds.
     pub created_at: i64,
+    /// Somebody is at the request, and has said so until then.
+    pub leased_until: Option<i64>,
 }
 
 pub(crate) async fn read(db: &mut Connection, token: &str, key: &str) -> Result<Option<KeyRow>, StoreError> {
-    let query = "select fingerprint, status, content_type, answer, created_at from idempotency_keys
-        where token_id = $1 and key = $2";
+    let query = "select fingerprint, status, content_type, answer, created_at, leased_until
+        from idempotency_keys where token_id = $1 and key = $2";
     Ok(sql::query_as(query).bind(token).bind(key).fetch_optional(db).await?)
 }
 
@@ -36,10 +38,25 @@ pub(crate) async fn put(
     key: &str,
     fingerprint: &[u8],
     now: i64,
+    until: i64,
 ) -> Result<(), StoreError> {
-    let query =
-        "insert into idempotency_keys (token_id, key, fingerprint, created_at) values ($1, $2, $3, $4)";
-    sql::query(query).bind(token).bind(key).bind(fingerprint).bind(now).execute(db).await?;
+    let query = "insert into idempotency_keys (token_id, key, fingerprint, created_at, leased_until)
+        values ($1, $2, $3, $4, $5)";
+    sql::query(query).bind(token).bind(key).bind(fingerprint).bind(now).bind(until).execute(db).await?;
+    Ok(())
+}
+
+/// It is still at work.
+pub(crate) async fn extend(
+    db: &mut Connection,
+    token: &str,
+    key: &str,
+    created_at: i64,
+    until: i64,
+) -> Result<(), StoreError> {
+    let query = "update idempotency_keys set leased_until = $4
+        where token_id = $1 and key = $2 and created_at = $3 and status is null";
+    sql::query(query).bind(token).bind(key).bind(created_at).bind(until).execute(db).await?;
     Ok(())
 }
 

@@ -66,6 +66,9 @@ pub use self::users::UserRow;
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_READERS: u32 = 12;
 
+/// Of the file, in the memory of each connection, as SQLite has it: what a page of the feed is joined with stays there.
+const SQLITE_CACHE: &str = "-16384";
+
 /// Connections that write, or wait for their turn to: others', so that whoever has the turn can read.
 const POSTGRES_WRITERS: u32 = 4;
 
@@ -197,6 +200,7 @@ impl Store {
                     // A commit is on the disk when it returns: what was answered survives a power cut.
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
+                    .pragma("cache_size", SQLITE_CACHE)
                     .busy_timeout(BUSY_TIMEOUT);
                 let writer =
                     SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
@@ -282,6 +286,32 @@ fn taken(error: sqlx::Error) -> StoreError {
     } else {
         error.into()
     }
+}
+
+/// Seals what a table has otherwise: rows by their keys, and what is sealed now, a thousand at a time.
+async fn replace_sealed<'v, const KEYS: usize>(
+    db: &mut Connection,
+    table: &str,
+    keys: [&str; KEYS],
+    values: impl Iterator<Item = ([&'v String; KEYS], &'v Vec<u8>)>,
+) -> Result<(), StoreError> {
+    let values: Vec<_> = values.collect();
+    for values in values.chunks(1000) {
+        let same: Vec<String> =
+            keys.iter().zip(1..).map(|(key, number)| format!("t.{key} = v.column{number}")).collect();
+        let query = format!(
+            "update {table} as t set sealed = v.column{} from (values {}) as v where {}",
+            KEYS + 1,
+            sql::rows(values.len(), KEYS + 1),
+            same.join(" and ")
+        );
+        let mut query = sql::query(sqlx::AssertSqlSafe(query));
+        for (keys, sealed) in values {
+            query = query.bind_each(keys).bind(sealed.as_slice());
+        }
+        query.execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 fn parse<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, StoreError> {

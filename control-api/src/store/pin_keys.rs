@@ -30,10 +30,9 @@ pub(crate) async fn insert(db: &mut Connection, pin: &str, sealed: &[u8]) -> Res
     Ok(())
 }
 
-pub(crate) async fn replace(db: &mut Connection, pin: &str, sealed: &[u8]) -> Result<(), StoreError> {
-    let query = "update pin_keys set sealed = $2 where pin_id = $1";
-    sql::query(query).bind(pin).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same keys, sealed otherwise: pins, and what is sealed now.
+pub(crate) async fn replace(db: &mut Connection, keys: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "pin_keys", ["pin_id"], keys.iter().map(|(id, key)| ([id], key))).await
 }
 
 /// Data keys of a project's pins, sealed, in the order of the pins' ids.

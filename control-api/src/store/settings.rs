@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use sqlx::AssertSqlSafe;
 
-use super::feed::{TOLD, range};
 use super::sql::{self, Connection};
-use super::{Store, StoreError};
-use af_contract::limits;
+use super::{Store, StoreError, unsigned};
+
+/// Ids that a statement asks for.
+const IDS: usize = 1000;
 
 /// A value of a project or a function, and who gave it.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -69,23 +70,48 @@ impl Store {
     }
 }
 
-/// Of the deployments of functions that changed after `known` up to `until`, by deployment.
-pub(crate) async fn since(
+/// Bytes of what deployments have, by deployment; those that have nothing are left out.
+pub(crate) async fn weights(
     db: &mut Connection,
-    known: u64,
-    until: u64,
+    deployments: &[&str],
+) -> Result<HashMap<String, u64>, StoreError> {
+    let mut weights = HashMap::new();
+    for ids in deployments.chunks(IDS) {
+        let places = sql::places(1, ids.len());
+        let query = format!(
+            "select deployment_id, cast(sum(length(sealed)) as bigint) from deployment_settings
+            where deployment_id in ({places}) group by deployment_id"
+        );
+        let query = sql::query_as(AssertSqlSafe(query)).bind_each(ids);
+        let rows: Vec<(String, i64)> = query.fetch_all(&mut *db).await?;
+        for (deployment, bytes) in rows {
+            weights.insert(deployment, unsigned("size", bytes)?);
+        }
+    }
+    Ok(weights)
+}
+
+/// What deployments have, by deployment.
+pub(crate) async fn deployed(
+    db: &mut Connection,
+    deployments: &[&str],
 ) -> Result<HashMap<String, Vec<DeployedRow>>, StoreError> {
-    let query = format!(
-        "select s.deployment_id, s.name, s.owner_id, s.sealed, r.project_id, p.sealed as project_key
-        from deployment_settings s join {TOLD} r.id = s.deployment_id left join project_keys p on p.project_id = r.project_id"
-    );
-    let (from, to) = range(known, until);
-    let previews = i64::try_from(limits::PREVIEWS).unwrap_or(i64::MAX);
-    let query = sql::query_as(AssertSqlSafe(query)).bind(from).bind(to).bind(previews);
-    let rows: Vec<DeployedRow> = query.fetch_all(db).await?;
     let mut settings: HashMap<String, Vec<DeployedRow>> = HashMap::new();
-    for row in rows {
-        settings.entry(row.deployment_id.clone()).or_default().push(row);
+    for ids in deployments.chunks(IDS) {
+        let places = sql::places(1, ids.len());
+        let query = format!(
+            "select s.deployment_id, s.name, s.owner_id, s.sealed, f.project_id, p.sealed as project_key
+            from deployment_settings s
+            join deployments d on d.id = s.deployment_id
+            join functions f on f.id = d.function_id
+            left join project_keys p on p.project_id = f.project_id
+            where s.deployment_id in ({places})"
+        );
+        let query = sql::query_as(AssertSqlSafe(query)).bind_each(ids);
+        let rows: Vec<DeployedRow> = query.fetch_all(&mut *db).await?;
+        for row in rows {
+            settings.entry(row.deployment_id.clone()).or_default().push(row);
+        }
     }
     Ok(settings)
 }
@@ -177,28 +203,22 @@ pub(crate) async fn of_deployments(
     Ok(query.bind(limit).fetch_all(db).await?)
 }
 
-/// The same value, sealed otherwise.
-pub(crate) async fn replace(
-    db: &mut Connection,
-    owner: &str,
-    name: &str,
-    sealed: &[u8],
-) -> Result<(), StoreError> {
-    let query = "update settings set sealed = $3 where owner_id = $1 and name = $2";
-    sql::query(query).bind(owner).bind(name).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same values, sealed otherwise: owners, names, and what is sealed now.
+pub(crate) async fn replace(db: &mut Connection, values: &[Named]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "settings", ["owner_id", "name"], values.iter().map(named)).await
 }
 
-/// The same value, sealed otherwise.
-pub(crate) async fn replace_in_deployment(
-    db: &mut Connection,
-    deployment: &str,
-    name: &str,
-    sealed: &[u8],
-) -> Result<(), StoreError> {
-    let query = "update deployment_settings set sealed = $3 where deployment_id = $1 and name = $2";
-    sql::query(query).bind(deployment).bind(name).bind(sealed).execute(db).await?;
-    Ok(())
+/// The same values, sealed otherwise: deployments, names, and what is sealed now.
+pub(crate) async fn replace_in_deployments(db: &mut Connection, values: &[Named]) -> Result<(), StoreError> {
+    super::replace_sealed(db, "deployment_settings", ["deployment_id", "name"], values.iter().map(named))
+        .await
+}
+
+/// Whose, which, and what is sealed.
+type Named = (String, String, Vec<u8>);
+
+fn named((whose, name, sealed): &Named) -> ([&String; 2], &Vec<u8>) {
+    ([whose, name], sealed)
 }
 
 /// Values from before, in the order of deployments and names.

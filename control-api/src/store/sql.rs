@@ -93,6 +93,13 @@ pub(crate) fn places(from: usize, count: usize) -> String {
     places.join(", ")
 }
 
+/// `($1, $2), ($3, $4), …`, so many of so many columns.
+pub(crate) fn rows(count: usize, columns: usize) -> String {
+    let rows: Vec<String> =
+        (0..count).map(|row| format!("({})", places(1 + row * columns, columns))).collect();
+    rows.join(", ")
+}
+
 impl Pool {
     /// A connection that is in no transaction.
     pub(super) async fn acquire(&self) -> Result<Connection, sqlx::Error> {
@@ -215,6 +222,11 @@ impl<R> Query<R> {
             Ok((sqlite, postgres))
         });
         self
+    }
+
+    /// The next values, of a list.
+    pub(crate) fn bind_each<T: ToString>(self, values: &[T]) -> Self {
+        values.iter().fold(self, |query, value| query.bind(value.to_string()))
     }
 
     /// Returns how many rows it changed.

@@ -189,7 +189,7 @@ pub(crate) async fn known(
         let query =
             format!("select cid, bytes from project_blocks where project_id = $1 and cid in ({places})");
         let query = sql::query_as(AssertSqlSafe(query)).bind(project);
-        let rows: Vec<(String, i64)> = each(query, ids).fetch_all(&mut *db).await?;
+        let rows: Vec<(String, i64)> = query.bind_each(ids).fetch_all(&mut *db).await?;
         for (cid, bytes) in rows {
             known.push((parse("content id", &cid)?, unsigned("length", bytes)?));
         }
@@ -206,7 +206,8 @@ pub(crate) async fn known_by_any(
     for ids in ids.chunks(IDS) {
         let places = sql::places(1, ids.len());
         let query = format!("select distinct cid from project_blocks where cid in ({places})");
-        let rows: Vec<(String,)> = each(sql::query_as(AssertSqlSafe(query)), ids).fetch_all(&mut *db).await?;
+        let rows: Vec<(String,)> =
+            sql::query_as(AssertSqlSafe(query)).bind_each(ids).fetch_all(&mut *db).await?;
         for (cid,) in rows {
             known.push(parse("content id", &cid)?);
         }
@@ -251,11 +252,7 @@ pub(crate) async fn forget_blocks(
             "delete from project_blocks where project_id = $1 and touched_at < $2 and cid in ({places})"
         );
         let query = sql::query(AssertSqlSafe(query)).bind(project).bind(cutoff);
-        each(query, ids).execute(&mut *db).await?;
+        query.bind_each(ids).execute(&mut *db).await?;
     }
     Ok(())
-}
-
-fn each<R>(query: sql::Query<R>, ids: &[ContentId]) -> sql::Query<R> {
-    ids.iter().fold(query, |query, id| query.bind(id.to_string()))
 }

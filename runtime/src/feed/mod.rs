@@ -48,7 +48,7 @@ pub struct FeedConfig {
 pub enum FeedError {
     /// No edge yet, and no token to become one.
     #[error(
-        "this is no edge yet: start it with --join TOKEN, which `af edges add NAME` gives to the platform's operator"
+        "this is no edge yet: start it with --join TOKEN, or AF_JOIN_TOKEN, which `af edges add NAME` gives to the platform's operator"
     )]
     NotJoined,
     /// It belongs to another one.

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
 use super::listeners::Bound;
@@ -158,10 +159,17 @@ impl Running {
 
 /// Hands all changes after `known` to the edge. Returns the newest revision.
 pub async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
+    let read = |known| {
+        let control = control.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move { control.changes_since(known).await }))
+    };
+    let mut page = read(known);
     loop {
-        let changes = control.changes_since(known).await?;
+        let changes = page.await??;
         let Some(until) = changes.until else { break };
         known = until;
+        // The next page is read while the edge takes this one over.
+        page = read(known);
         edge.apply(changes.updates);
     }
     control.applied(Some(known));

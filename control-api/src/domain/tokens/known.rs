@@ -95,7 +95,7 @@ pub(crate) async fn recheck(state: &State, actor: &Actor) -> Result<(), Error> {
 /// # Errors
 /// As for [`recheck`]; and when the short-lived token that was shown has ended.
 pub(crate) async fn still(state: &State, actor: &Actor) -> Result<(), Error> {
-    if actor.shown.until.is_some_and(|until| sessions::has_ended(until, now())) {
+    if actor.shown.until.is_some_and(|until| sessions::has_ended(until, state.scheduler.clock.now())) {
         return Err(Error::Unauthenticated);
     }
     recheck(state, actor).await

@@ -30,12 +30,14 @@ function table(head, rows) {
   return element('table', [element('thead', row('th')(head)), element('tbody', rows.map(row('td')))]);
 }
 
+const needed = (type, isRequired) => (isRequired ? [...type, ', required'] : type);
+
 function properties(schema) {
   const required = schema.required ?? [];
   const rows = Object.entries(schema.properties ?? {}).map(([name, one]) => [
-    code(name), type(one), required.includes(name) ? 'required' : '', one.description ?? '',
+    code(name), needed(type(one), required.includes(name)), one.description ?? '',
   ]);
-  return rows.length ? [table(['Field', 'Type', '', ''], rows)] : [element('p', type(schema))];
+  return rows.length ? [table(['Field', 'Type', 'Meaning'], rows)] : [element('p', type(schema))];
 }
 
 // What a body may look like. Schemas that contain themselves end.
@@ -70,7 +72,7 @@ function curl(method, path, operation, isPublic) {
 
 function operationShown(method, path, operation) {
   const parameters = (operation.parameters ?? []).map((one) => [
-    code(one.name), one.in, type(one.schema), one.required ? 'required' : '', one.description ?? '',
+    code(one.name), one.in, needed(type(one.schema), one.required), one.description ?? '',
   ]);
   const bodies = Object.entries(operation.requestBody?.content ?? {});
   const answers = Object.entries(operation.responses ?? {}).map(([status, one]) => {
@@ -82,11 +84,11 @@ function operationShown(method, path, operation) {
   return element('details', [
     element('summary', [element('span', method.toUpperCase(), { class: 'method' }), code(path), ' ', operation.summary ?? '']),
     element('p', [operation.description ?? '', isPublic ? ' Needs no token.' : '']),
-    ...(parameters.length ? [element('h4', 'Parameters'), table(['Name', 'In', 'Type', '', ''], parameters)] : []),
-    ...(bodies.length ? [element('h4', 'Body'), table(['Type', 'Schema'], bodies.map(([kind, one]) => [code(kind), type(one.schema)]))] : []),
-    element('h4', 'Answers'),
-    table(['Status', 'Content', ''], answers),
-    element('h4', 'Example'),
+    ...(parameters.length ? [element('h3', 'Parameters'), table(['Name', 'In', 'Type', 'Meaning'], parameters)] : []),
+    ...(bodies.length ? [element('h3', 'Body'), table(['Type', 'Schema'], bodies.map(([kind, one]) => [code(kind), type(one.schema)]))] : []),
+    element('h3', 'Answers'),
+    table(['Status', 'Content', 'Meaning'], answers),
+    element('h3', 'Example'),
     element('pre', code(curl(method, path, operation, isPublic))),
   ], { id: anchor(method + path) });
 }

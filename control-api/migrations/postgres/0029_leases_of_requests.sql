@@ -1,0 +1,2 @@
+-- Until when whoever is at a request has said that it is, milliseconds; none once it has ended.
+alter table idempotency_keys add column leased_until bigint;
