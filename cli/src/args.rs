@@ -12,6 +12,7 @@ pub mod login;
 pub mod logs;
 pub mod master_key;
 pub mod members;
+pub mod plans;
 pub mod projects;
 pub mod rollouts;
 pub mod secrets;
@@ -21,6 +22,7 @@ pub mod sites;
 pub mod storage;
 pub mod tls;
 pub mod tokens;
+pub mod values;
 
 use std::path::PathBuf;
 
@@ -29,6 +31,7 @@ use clap::{Args as Options, Parser, Subcommand};
 
 use self::sites::Sites;
 use self::storage::Storage;
+use self::values::{count, whole};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 not signed in, \
 4 server not reachable.\n\nEnvironment: AF_API_URL, AF_TOKEN and AF_PROJECT_ID override what `af login` stored.";
@@ -103,7 +106,7 @@ pub enum Command {
     Edges(edges::Edges),
     /// Show who did what in the project or an organization
     Audit(audit::Audit),
-    /// Back a server up, and make another one of it
+    /// What operators do: back a server up, make another one of it, and say what organizations may have
     #[command(subcommand)]
     Admin(admin::Admin),
     /// Become a member by the code of an invitation
@@ -192,11 +195,11 @@ pub struct Deploy {
     #[arg(long)]
     pub create: bool,
     /// Requests that one instance may answer, one after another [default: 1 for WASI 0.2, 128 for 0.3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REUSE)))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=limits::REUSE.into()))]
     pub reuse: Option<u32>,
     /// Requests that one instance may work for at the same time, while it waits for something; WASI 0.3 only
     /// [default: 16]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CONCURRENCY)))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=limits::CONCURRENCY.into()))]
     pub concurrency: Option<u32>,
     /// Why; shown in lists of deployments
     #[arg(short, long, value_name = "TEXT")]
@@ -226,7 +229,7 @@ pub struct Deploy {
     #[arg(long)]
     pub compress: bool,
     /// Requests to the function per second, with twice as many at once [default: as many as the server can answer]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::REQUESTS_PER_SECOND.get())))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=limits::REQUESTS_PER_SECOND.get().into()))]
     pub rate_limit: Option<u32>,
     /// When the function is called without a request, and where, such as "*/5 * * * *=/path" or "@daily=/path",
     /// in UTC; may be given several times [default: those of af.config, else never]
@@ -280,7 +283,7 @@ pub struct Cors {
     #[arg(long = "cors-credentials", requires = "origins")]
     pub credentials: bool,
     /// For how long browsers may remember this
-    #[arg(long = "cors-max-age", value_name = "SECONDS", requires = "origins")]
+    #[arg(long = "cors-max-age", value_name = "SECONDS", requires = "origins", value_parser = count())]
     pub max_age: Option<u32>,
 }
 

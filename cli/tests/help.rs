@@ -45,15 +45,19 @@ fn help_is_as_published() {
     for (command, subcommands) in [
         ("pat", ["create", "list", "rotate", "delete"].as_slice()),
         ("keys", &["create", "list", "rotate", "delete"]),
-        ("admin", &["backup", "restore"]),
-        ("projects", &["list", "get", "update"]),
-        ("orgs", &["list", "create", "delete"]),
+        ("admin", &["backup", "restore", "plans"]),
+        ("projects", &["list", "get", "update", "quotas"]),
+        ("orgs", &["list", "create", "quotas", "delete"]),
         ("members", &["list", "invite", "role", "remove"]),
     ] {
         all.push_str(&format!("\n$ af {command} --help\n{}", help(&[command])));
         for subcommand in subcommands {
             all.push_str(&format!("\n$ af {command} {subcommand} --help\n{}", help(&[command, subcommand])));
         }
+    }
+    for command in ["set", "assign"] {
+        let plans = ["admin", "plans", command];
+        all.push_str(&format!("\n$ af {} --help\n{}", plans.join(" "), help(&plans)));
     }
     all.push_str(&format!("\n$ af join --help\n{}", help(&["join"])));
     let domains = ["add", "verify", "list", "get", "update", "certificate", "remove"];

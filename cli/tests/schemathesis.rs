@@ -69,12 +69,14 @@ fn the_api_does_what_its_document_says() {
     let function = json(&["functions", "create", "-n", "fuzzed"]);
     let site = id(&json(&["sites", "create", "-n", "pages"]));
     let domain = id(&json(&["domains", "add", "www.example.com", "--function", "fuzzed"]));
+    let plan = id(&json(&["admin", "plans", "set", "small"]));
     let ids = [
         ("project", function["projectId"].as_str().unwrap()),
         ("organization", &organization),
         ("function", &id(&function)),
         ("site", &site),
         ("domain", &domain),
+        ("plan", &plan),
     ];
     // With what there is, as long as it is there; then without.
     run(&program, &server, dir.path(), &ids, &["--exclude-method", "DELETE"]);

@@ -27,6 +27,7 @@ use crate::domain::feed::Changes as FeedChanges;
 use crate::domain::logs::{Logs, relay};
 use crate::domain::master_key::{Keyring, MasterKey};
 use crate::domain::places::{self, Places};
+use crate::domain::plans::rate::PlanRates;
 use crate::domain::pruning::PrunedAll;
 use crate::domain::quotas::Quotas;
 use crate::domain::rates::Rates;
@@ -205,6 +206,7 @@ pub struct State {
     pub(crate) uploads: crate::places::Places,
     pub(crate) judging: Semaphore,
     pub(crate) rates: Rates,
+    pub(crate) plan_rates: PlanRates,
     pub(crate) tokens: tokens::Known,
     pub(crate) changes: Changes,
     pub(crate) api: ApiConfig,
@@ -275,6 +277,7 @@ impl ControlApi {
             uploads: crate::places::Places::new(UPLOADS_OF_USER, UPLOADS),
             judging: Semaphore::new(JUDGING),
             rates: Rates::new(config.rate_limit, shared),
+            plan_rates: PlanRates::default(),
             tokens: tokens::Known::default(),
             changes: Changes::new(revision),
             api: config.api,

@@ -23,6 +23,53 @@ fn operations() -> Vec<(String, String)> {
     operations
 }
 
+/// What generated clients call their functions: noun and verb, each once.
+#[test]
+fn operations_have_names_of_their_own() {
+    let document = serde_json::to_value(rest::document()).unwrap();
+    let items = document["paths"].as_object().unwrap().values();
+    let mut names: Vec<&str> = items
+        .flat_map(|item| item.as_object().unwrap().values())
+        .map(|operation| operation["operationId"].as_str().unwrap())
+        .collect();
+    let nouns = [
+        "audit",
+        "block",
+        "certificate",
+        "content",
+        "deployment",
+        "domain",
+        "edge",
+        "function",
+        "health",
+        "invitation",
+        "key",
+        "log",
+        "login",
+        "organization",
+        "pin",
+        "plan",
+        "project",
+        "rollout",
+        "session",
+        "signing",
+        "site",
+        "storage",
+        "token",
+        "trigger",
+        "upload",
+        "user",
+    ];
+    for name in &names {
+        let (noun, verb) =
+            name.split_once('_').unwrap_or_else(|| panic!("say operation_id = \"NOUN_VERB\" of {name}"));
+        assert!(nouns.contains(&noun) && !verb.is_empty(), "{name} is NOUN_VERB");
+    }
+    names.sort_unstable();
+    let twice: Vec<&[&str]> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
 #[test]
 fn the_openapi_document_is_the_published_one() {
     let document = serde_json::to_string_pretty(&rest::document()).unwrap();

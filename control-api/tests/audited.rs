@@ -228,6 +228,14 @@ async fn every_operation_that_changes_something_leaves_an_entry() {
     let made = story.does("post /v1/edges", json!({ "name": "edge-1" })).await;
     story.is("edge", &made["id"]);
     story.does("delete /v1/edges/{edge}", Value::Null).await;
+    let made = story.does("post /v1/plans", json!({ "name": "small" })).await;
+    story.is("plan", &made["id"]);
+    story.does("patch /v1/plans/{plan}", json!({ "limits": { "sites": 1 } })).await;
+    // Its members see it, too.
+    let plan = json!({ "planId": story.id("plan") });
+    story.does("put /v1/organizations/{organization}/plan", plan).await;
+    story.does("delete /v1/organizations/{organization}/plan", Value::Null).await;
+    story.does("delete /v1/plans/{plan}", Value::Null).await;
     for gone in ["domains/{domain}", "sites/{site}", "functions/{function}"] {
         story.does(&format!("delete /v1/{gone}"), Value::Null).await;
     }

@@ -13,9 +13,18 @@ async fn seen(served: &Served) -> Vec<Value> {
     let mut all = Vec::new();
     let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
     let project = projects["data"][0]["id"].as_str().unwrap().to_owned();
-    for path in
-        ["functions", "sites", "domains", "members", "keys", "audit", "storage", "settings", "secrets"]
-    {
+    for path in [
+        "functions",
+        "sites",
+        "domains",
+        "members",
+        "keys",
+        "audit",
+        "storage",
+        "settings",
+        "secrets",
+        "quotas",
+    ] {
         let path = format!("/v1/projects/{project}/{path}");
         let (status, page) = served.call("get", &path, Some(OWNER), Value::Null).await;
         assert_eq!(status, 200, "{path} {page}");
@@ -41,6 +50,10 @@ async fn backed_up() -> (Served, Vec<u8>) {
     made(format!("{root}/domains"), claim).await;
     made(format!("{root}/keys"), json!({ "name": "ci", "role": "viewer" })).await;
     made("/v1/tokens/session".into(), json!({})).await;
+    let plan = made("/v1/plans".into(), json!({ "name": "small", "limits": { "functions": 5 } })).await;
+    let path = format!("/v1/organizations/{}/plan", projects["data"][0]["organizationId"].as_str().unwrap());
+    let plan = json!({ "planId": plan["id"] });
+    assert_eq!(served.call("put", &path, Some(OWNER), plan).await.0, 204);
     for (kind, value) in [("settings", "shown"), ("secrets", "never")] {
         let body = json!({ "values": { kind.to_uppercase(): value } });
         assert_eq!(served.call("patch", &format!("{root}/{kind}"), Some(OWNER), body).await.0, 200);

@@ -145,11 +145,28 @@ async fn use_everything(served: &Served) {
     let accept = json!({ "code": invited["code"], "name": "somebody" });
     served.call("post", "/v1/invitations/accept", None, accept).await;
     call("get", &format!("{organization}/members"), Value::Null).await;
+    use_plans(served, &organization, &project).await;
     served.control.changes_since(0).await.unwrap();
     served.control.changes_since(50_000).await.unwrap();
     for path in [&token, &domain, &function, &site] {
         call("delete", path, Value::Null).await;
     }
+}
+
+async fn use_plans(served: &Served, organization: &str, project: &str) {
+    let call =
+        async |method: &str, path: &str, body: Value| served.call(method, path, Some(OWNER), body).await.1;
+    let plan =
+        call("post", "/v1/plans", json!({ "name": "small", "limits": { "requestsPerMinute": 1_000_000 } }))
+            .await;
+    call("put", &format!("{organization}/plan"), json!({ "planId": plan["id"] })).await;
+    let plan = format!("/v1/plans/{}", plan["id"].as_str().unwrap());
+    call("patch", &plan, json!({ "limits": { "members": 10 } })).await;
+    for path in ["/v1/plans", &plan, &format!("{organization}/quotas"), &format!("{project}/quotas")] {
+        call("get", path, Value::Null).await;
+    }
+    call("delete", &format!("{organization}/plan"), Value::Null).await;
+    call("delete", &plan, Value::Null).await;
 }
 
 /// What is recorded is the whole program's, so one after another.

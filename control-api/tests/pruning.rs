@@ -265,11 +265,11 @@ async fn a_deploy_beyond_the_quota_is_refused_until_old_ones_are_pruned() {
     let shown = scene.call("get", &path, Value::Null).await;
     assert_eq!(shown["data"], json!([]), "and is not kept without it");
     scene.deploy(&other, &component("a")).await;
-    refused(&other, "the functions of a project have at most 4 deployments").await;
+    refused(&other, "a project has at most 4 deployments, and this one has 4").await;
 
     scene.call("post", &format!("{function}/prune"), json!({ "keep": 1 })).await;
     scene.call("patch", &path, settings).await;
-    refused(&other, "of a project").await;
+    refused(&other, "a project has").await;
     let left = scene.call("get", &format!("{other}/deployments"), Value::Null).await;
     assert_eq!(left["data"].as_array().unwrap().len(), 1, "what was refused left nothing");
 }

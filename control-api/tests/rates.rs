@@ -127,7 +127,27 @@ async fn whoever_asks_is_told_what_is_left(rates: impl Fn(NonZeroU32) -> Rates) 
     assert_eq!(told(&standings), [("address", 40, 2, 39)], "this machine is not counted");
 }
 
+async fn an_organization_has_the_rate_of_its_plan(rates: impl Fn(NonZeroU32) -> Rates) {
+    let rates = rates(limits::REQUESTS_PER_SECOND);
+    let standings = Standings::default();
+    let ask = async |id: &str, per_minute: i64| rates.organization(id, per_minute, &standings).await;
+    assert!(ask("org_1", 2).await.is_ok());
+    let standing = standings.all()[0];
+    assert_eq!((standing.whose, standing.quota, standing.window), ("organization", 2, 60));
+    assert_eq!((standing.remaining, standing.reset), (1, 30));
+    assert!(ask("org_1", 2).await.is_ok());
+    let early = ask("org_1", 2).await;
+    assert!(
+        matches!(early, Err(Error::RateLimited { whose: "organization", retry_after: 1..=30 })),
+        "{early:?}"
+    );
+    for _ in 0..1_000 {
+        assert!(ask("org_2", 1_000).await.is_ok(), "all of a minute's at once");
+    }
+}
+
 in_both!(
+    an_organization_has_the_rate_of_its_plan,
     whoever_asks_is_told_what_is_left,
     tokens_do_not_share_a_rate_but_their_users_do,
     networks_share_a_rate_and_this_machine_has_none,

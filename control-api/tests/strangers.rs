@@ -14,7 +14,7 @@ use support::{OWNER, STRANGER, Served};
 const BLAKE3: &str = "d74981efa70a0c880b8d8c1985d075dbcbf679b99a5f9914e5aaf96b831a9e24";
 
 /// What may be named, and where nothing is: ids and CIDs of the same form.
-const NOTHING: [(&str, &str); 10] = [
+const NOTHING: [(&str, &str); 11] = [
     ("project", "prj_01m8bkmbkrmc0c18ejctnsswkx"),
     ("organization", "org_01m8bkmbkrmc0c18ejctnsswkx"),
     ("function", "fn_01m8bkmbkrmc0c18ejctnsswkx"),
@@ -25,6 +25,7 @@ const NOTHING: [(&str, &str); 10] = [
     ("invitation", "inv_01m8bkmbkrmc0c18ejctnsswkx"),
     ("user", "usr_01m8bkmbkrmc0c18ejctnsswkx"),
     ("cid", "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"),
+    ("plan", "plan_01m8bkmbkrmc0c18ejctnsswkx"),
 ];
 
 /// Names and what they stand for.
@@ -170,6 +171,7 @@ async fn everything(served: &Served) -> Ids {
     let root = format!("/v1/projects/{project}");
     let function = text(&made(served, &format!("{root}/functions"), json!({ "name": "hello" })).await["id"]);
     let site = made(served, &format!("{root}/sites"), json!({ "name": "pages" })).await;
+    let plan = made(served, "/v1/plans", json!({ "name": "small" })).await;
     let claim = json!({ "hostname": "www.example.com", "functionId": function });
     let domain = made(served, &format!("{root}/domains"), claim).await;
     let invitation = made(served, &format!("{root}/invitations"), json!({ "role": "viewer" })).await;
@@ -202,6 +204,7 @@ async fn everything(served: &Served) -> Ids {
         ("invitation", text(&invitation["id"])),
         ("user", text(&get("/v1/me").await["id"])),
         ("cid", file.root.to_string()),
+        ("plan", text(&plan["id"])),
     ]
     .map(|(name, id)| (name.to_owned(), id))
     .to_vec()

@@ -1,4 +1,4 @@
-//! `af admin …`: what operators do on the server's machine.
+//! `af admin …`: what operators do, on the server's machine or as its first user.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use af_control_api::Database;
 use clap::{Args as Options, Subcommand};
 
 use super::master_key::Source;
+use super::plans::Plans;
 
 #[derive(Debug, Subcommand)]
 pub enum Admin {
@@ -16,6 +17,10 @@ pub enum Admin {
     Restore(Restore),
     /// Seal everything with a new master key, while servers go on; repeat it after a crash, and it goes on
     RotateMasterKey(Rotate),
+    /// Say what organizations may have and ask, where that is another thing than the server's options say; as its operator, whom the first
+    /// start made
+    #[command(subcommand, visible_alias = "plan")]
+    Plans(Plans),
 }
 
 /// Which database.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args as Options;
 
+use super::values::whole;
+
 /// Whose entries, and how many.
 #[derive(Debug, Options)]
 pub struct Audit {
@@ -14,7 +16,7 @@ pub struct Audit {
     #[arg(long, value_name = "ID")]
     pub organization: Option<String>,
     /// So many entries, the newest
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=u32::MAX.into()))]
     pub limit: u32,
     /// Write all entries to a file, one JSON object a line, the newest first
     #[arg(long, value_name = "FILE", conflicts_with = "limit")]

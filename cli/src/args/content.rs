@@ -8,6 +8,8 @@ use af_contract::{Blake3Hash, ContentId};
 use clap::Args as Options;
 use url::Url;
 
+use super::values::whole;
+
 /// Whom to ask for content that is not here.
 #[derive(Debug, Options)]
 pub struct Sources {
@@ -95,7 +97,7 @@ pub struct Fetch {
     #[arg(long, value_name = "DIR")]
     pub blocks: Option<PathBuf>,
     /// The most that is fetched
-    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = whole::<u64>(1..=1 << 20))]
     pub max_mb: u64,
 }
 

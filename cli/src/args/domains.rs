@@ -7,6 +7,8 @@ use af_contract::DomainName;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as Options, Subcommand};
 
+use super::values::duration;
+
 /// Of `af up`.
 #[derive(Debug, Options)]
 pub struct Names {
@@ -18,7 +20,7 @@ pub struct Names {
     #[arg(long = "dns-server", value_name = "IP[:PORT]", value_parser = dns_server)]
     pub dns_servers: Vec<SocketAddr>,
     /// How often verified domains are checked again; four checks in a row without the proof, and a domain is lost
-    #[arg(long = "domain-check-interval", value_name = "DURATION", default_value = "24h")]
+    #[arg(long = "domain-check-interval", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub check_interval: humantime::Duration,
 }
 

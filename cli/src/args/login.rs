@@ -2,6 +2,8 @@
 
 use clap::{Args as Options, Subcommand};
 
+use super::values::duration;
+
 #[derive(Debug, Options)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Login {
@@ -37,6 +39,6 @@ pub struct Approve {
     #[arg(short, long)]
     pub name: Option<String>,
     /// For how long its token works, such as 12h or 90d [default: 30d]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub expires: Option<humantime::Duration>,
 }

@@ -12,6 +12,11 @@ pub enum Orgs {
         #[arg(short, long)]
         name: String,
     },
+    /// Show an organization's plan, its limits, and what is used of those that are its own
+    Quotas {
+        /// Its id [default: the one of the project that you work in]
+        id: Option<String>,
+    },
     /// Delete an organization that has no projects
     Delete {
         /// Its id

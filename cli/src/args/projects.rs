@@ -1,9 +1,9 @@
 //! `af projects …`, and which deployments functions keep.
 
-use std::str::FromStr;
-
 use clap::{Args as Options, Subcommand};
 use serde_json::{Map, Value};
+
+use super::values::{Part, default_or, duration, whole};
 
 #[derive(Debug, Subcommand)]
 pub enum Projects {
@@ -13,6 +13,8 @@ pub enum Projects {
     Get(One),
     /// Change a project's name, or which deployments its functions keep
     Update(Update),
+    /// Show the plan of the project's organization, the project's limits, and what is used of them
+    Quotas(One),
 }
 
 /// Which project.
@@ -38,27 +40,12 @@ pub struct Update {
 pub struct Keep {
     /// How many of the newest deployments stay when a server prunes them, once a day; "default" is what the project says, and for a
     /// project 100
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = default_or(whole::<u32>(1..=10_000)))]
     pub keep: Option<Part<u32>>,
     /// How old other deployments stay, such as 30d; 0s: no longer than those of --keep; "default" is what the project says, and for a
     /// project 0s
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = default_or(duration))]
     pub keep_for: Option<Part<humantime::Duration>>,
-}
-
-/// A value, or what counts where there is none.
-#[derive(Clone, Debug)]
-pub enum Part<T> {
-    Default,
-    Is(T),
-}
-
-impl<T: FromStr> FromStr for Part<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, T::Err> {
-        if text == "default" { Ok(Self::Default) } else { text.parse().map(Self::Is) }
-    }
 }
 
 impl Keep {

@@ -3,12 +3,14 @@
 use af_contract::Sticky;
 use clap::Args as Options;
 
+use super::values::{count, duration, percent, whole};
+
 /// Who gets a new deployment.
 #[derive(Debug, Options)]
 pub struct Share {
     /// How many of a hundred clients get the deployment, while the others go on with what the function runs; see `af functions
     /// rollout` [default: all]
-    #[arg(long, value_name = "N", conflicts_with = "preview", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "N", conflicts_with = "preview", value_parser = percent())]
     pub percent: Option<u8>,
     /// With --percent: by what clients are known, address, header:NAME or cookie:NAME [default: address]
     #[arg(long, value_name = "KEY", requires = "percent")]
@@ -22,10 +24,10 @@ pub struct Share {
 pub struct Guard {
     /// Of a hundred requests to the deployment, so many more than to the active one may fail within a minute before the rollout is
     /// stopped; 100: it is never stopped [default: as before, at first 10]
-    #[arg(long, value_name = "PERCENT", requires = "percent", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", requires = "percent", value_parser = percent())]
     pub max_errors: Option<u8>,
     /// Requests to the deployment before it is judged [default: as before, at first 20]
-    #[arg(long, value_name = "N", requires = "percent")]
+    #[arg(long, value_name = "N", requires = "percent", value_parser = count())]
     pub min_requests: Option<u32>,
 }
 
@@ -36,7 +38,7 @@ pub struct Rollout {
     /// The deployment's id or number
     pub deployment: String,
     /// How many of a hundred clients get it. Raising it takes clients to the deployment, and none away from it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "N", value_parser = percent())]
     pub percent: u8,
     /// By what clients are known, so that each always gets the same: address (an IPv4 address, or an IPv6 network of 64 bits),
     /// header:NAME or cookie:NAME; who lacks that is known by address [default: as before, at first address]
@@ -80,10 +82,10 @@ pub struct Prune {
     /// The function's name or id
     pub name: String,
     /// How many of the newest deployments stay [default: as `af functions update` and `af projects update` have set it, else 100]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=u32::MAX.into()))]
     pub keep: Option<u32>,
     /// Also keep all that are younger than this, such as 30d
-    #[arg(long, value_name = "TIME", requires = "keep")]
+    #[arg(long, value_name = "TIME", requires = "keep", value_parser = duration)]
     pub younger_than: Option<humantime::Duration>,
     /// Only say which would go
     #[arg(long)]

@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use af_contract::limits;
 use af_control_api::{Database, RedisUrl};
 use af_runtime::host::egress::IpNet;
 use af_runtime::http::AccessLogTarget;
 use clap::Args as Options;
-use clap::builder::TypedValueParser;
 use url::Url;
 
 #[cfg(feature = "bitswap")]
 use super::bitswap;
+use super::values::{count, rate, whole};
 use super::{content, domains, gateway, master_key, sessions, storage, tls};
 
 /// `af up`
@@ -71,7 +70,7 @@ pub struct Node {
     #[arg(long, value_name = "CIDR")]
     pub trusted_proxy: Vec<IpNet>,
     /// Memory of an instance of a function deployed from now on
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = whole::<u64>(1..=4096))]
     pub memory_limit_mb: u64,
     #[command(flatten)]
     pub content: content::Sources,
@@ -92,7 +91,7 @@ pub struct Serving {
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
     /// Instances that may run at the same time
-    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = whole::<u32>(1..=10_000))]
     pub instances: u32,
     /// Connections of trusted proxies begin with a PROXY header, version 2
     #[arg(long, requires = "trusted_proxy")]
@@ -117,28 +116,28 @@ pub struct Controlling {
     #[arg(long, value_name = "TOKEN", env = "AF_BOOTSTRAP_TOKEN", hide_env_values = true)]
     pub bootstrap_token: Option<String>,
     /// CPU time of a request to a function deployed from now on
-    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = whole::<u64>(1..=600_000))]
     pub cpu_limit_ms: u64,
     /// Wall time of a request to a function deployed from now on
-    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=900_000))]
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = whole::<u64>(1..=900_000))]
     pub wall_limit_ms: u64,
     /// Requests to the control API per second with one token, with twice as many at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate())]
     pub api_rate_limit: NonZeroU32,
     /// Functions that a project may have, and as many sites
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = count())]
     pub max_functions_per_project: u32,
     /// Deployments that a function may have; the server prunes those that it does not keep once a day
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = count())]
     pub max_deployments_per_function: u32,
     /// Deployments that all functions of a project may have together
-    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = count())]
     pub max_deployments_per_project: u32,
     /// Projects that an organization may have
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = count())]
     pub max_projects_per_organization: u32,
     /// Organizations that a user may own
-    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = count())]
     pub max_organizations_per_user: u32,
     /// A Redis, redis://USER:PASSWORD@HOST:PORT/DATABASE or rediss:// with TLS, in which servers count those requests together
     /// [default: each counts alone, as it does while Redis does not answer]
@@ -161,12 +160,6 @@ pub struct Controlling {
     pub stored: storage::Stored,
 }
 
-/// A number of requests per second.
-fn rate() -> impl TypedValueParser<Value = NonZeroU32> {
-    let most = i64::from(limits::REQUESTS_PER_SECOND.get());
-    clap::value_parser!(u32).range(1..=most).try_map(NonZeroU32::try_from)
-}
-
 /// What clients of functions may do, and what is written down of it.
 #[derive(Debug, Options)]
 pub struct Clients {
@@ -175,22 +168,22 @@ pub struct Clients {
     #[arg(long, value_name = "N", value_parser = rate())]
     pub rate_limit: Option<NonZeroU32>,
     /// Open connections to functions; further ones wait
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = whole::<u32>(1..=1_000_000))]
     pub max_connections: u32,
     /// Of them, those of one client; further ones are closed
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = whole::<u32>(1..=1_000_000))]
     pub max_connections_per_client: u32,
     /// How long a client may take for a request's header
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = whole::<u64>(1..=600_000))]
     pub header_timeout_ms: u64,
     /// How long a function may wait for the next part of a request's body
-    #[arg(long, value_name = "MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 20_000, value_parser = whole::<u64>(1..=600_000))]
     pub body_timeout_ms: u64,
     /// How long a client may read nothing of what it is sent
-    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = whole::<u64>(1..=600_000))]
     pub write_timeout_ms: u64,
     /// How long, and up to twice as long, a connection may wait for its next request
-    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = whole::<u64>(1..=3_600_000))]
     pub idle_timeout_ms: u64,
     /// Write a line of JSON for each request to a file, or to standard output (-)
     #[arg(long, value_name = "FILE")]

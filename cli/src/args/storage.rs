@@ -6,6 +6,8 @@ use af_content::unixfs::Profile;
 use af_contract::ContentId;
 use clap::{Args as Options, Subcommand};
 
+use super::values::{duration, whole};
+
 /// Of `af up`.
 #[derive(Debug, Options)]
 #[command(next_help_heading = "Storage")]
@@ -21,16 +23,16 @@ pub struct Stored {
     #[arg(long, value_name = "MULTIADDR")]
     pub pin_origin: Vec<String>,
     /// What a project may store
-    #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = whole::<u64>(1..=1 << 30))]
     pub storage_limit_mb: u64,
     /// Pins of a project
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = whole::<u64>(1..=1_000_000))]
     pub pin_limit: u64,
     /// How long blocks stay that nobody needs
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub gc_grace: humantime::Duration,
     /// How often they are looked for
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub gc_interval: humantime::Duration,
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args as Options, ValueEnum};
 
+use super::values::whole;
+
 #[derive(Debug, Options)]
 #[command(next_help_heading = "TLS")]
 pub struct Tls {
@@ -43,16 +45,16 @@ pub struct Tls {
     #[arg(long, value_name = "PROVIDER", requires = "acme_directory")]
     pub acme_dns: Option<Dns>,
     /// How long the zone's servers take to know a record [default: as the provider says]
-    #[arg(long, value_name = "SECONDS", requires = "acme_dns", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, value_name = "SECONDS", requires = "acme_dns", value_parser = whole::<u64>(0..=3600))]
     pub acme_dns_wait: Option<u64>,
     /// Send plain requests to HTTPS
     #[arg(long, requires = "tls_listen")]
     pub https_redirect: bool,
     /// The port at which clients reach --tls-listen, where another is in front of it [default: its own]
-    #[arg(long, value_name = "PORT", requires = "tls_listen")]
+    #[arg(long, value_name = "PORT", requires = "tls_listen", value_parser = whole::<u16>(1..=u16::MAX.into()))]
     pub https_port: Option<u16>,
     /// Tell browsers to use HTTPS only, for so long (Strict-Transport-Security)
-    #[arg(long, value_name = "SECONDS", requires = "tls_listen")]
+    #[arg(long, value_name = "SECONDS", requires = "tls_listen", value_parser = whole::<u64>(0..=u32::MAX.into()))]
     pub hsts: Option<u64>,
 }
 

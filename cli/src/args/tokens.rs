@@ -2,6 +2,8 @@
 
 use clap::{Args as Options, Subcommand};
 
+use super::values::duration;
+
 #[derive(Debug, Subcommand)]
 pub enum Pat {
     /// Make a personal access token; it is shown once
@@ -43,7 +45,7 @@ pub struct Bounds {
     #[arg(long = "scope", value_name = "NOUN:VERB", value_delimiter = ',')]
     pub scopes: Vec<String>,
     /// When it ends, such as 90d; at most 10 years [default: never]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub expires: Option<humantime::Duration>,
 }
 
@@ -76,6 +78,6 @@ pub struct Rotate {
     #[command(flatten)]
     pub token: Token,
     /// For so long the old secret works, too; at most a week
-    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub overlap: humantime::Duration,
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::master_key;
+use super::plans;
 use super::server::lock;
 use crate::args::admin::{Admin, Backup, Kept, Restore};
 use crate::config::Environment;
@@ -39,6 +40,7 @@ pub async fn run(command: Admin, environment: &Environment, output: &Output) -> 
         Admin::Backup(options) => backup(&options, environment, output).await,
         Admin::Restore(options) => restore(&options, environment, output).await,
         Admin::RotateMasterKey(options) => master_key::rotate(options, environment, output).await,
+        Admin::Plans(command) => plans::run(command, environment, output).await,
     }
 }
 

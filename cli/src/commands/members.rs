@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::functions::utc;
+use super::quotas;
 use crate::args::members::{ChangeRole, Group, Invite, Join, Member, Members, Orgs};
 use crate::client::{Api, text};
 use crate::config::{Config, Environment, Server, Session, clean_url};
@@ -16,11 +17,25 @@ pub async fn orgs(command: Orgs, environment: &Environment, output: &Output) -> 
     match command {
         Orgs::List => {
             let organizations = api.list("/v1/organizations").await?;
-            output.table(&organizations, &[("ID", "id"), ("NAME", "name")], "no organizations");
+            output.table(
+                &organizations,
+                &[("ID", "id"), ("NAME", "name"), ("PLAN", "plan")],
+                "no organizations",
+            );
         }
         Orgs::Create { name } => {
             let made = api.send(Method::POST, "/v1/organizations", &json!({ "name": name })).await?;
             output.result(&made, &format!("created {}", text(&made, "id")));
+        }
+        Orgs::Quotas { id } => {
+            let id = match id {
+                Some(id) => id,
+                None => {
+                    let project = api.get(&format!("/v1/projects/{}", api.project().await?)).await?;
+                    text(&project, "organizationId").to_owned()
+                }
+            };
+            quotas::show(&api, &format!("/v1/organizations/{id}"), output).await?;
         }
         Orgs::Delete { id } => {
             api.delete(&format!("/v1/organizations/{id}")).await?;

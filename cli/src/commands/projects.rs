@@ -6,6 +6,7 @@ use anyhow::bail;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::quotas;
 use crate::args::projects::{One, Projects, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -29,6 +30,7 @@ pub async fn run(command: Projects, environment: &Environment, output: &Output) 
             Ok(())
         }
         Projects::Update(options) => update(&api, options, output).await,
+        Projects::Quotas(one) => quotas::show(&api, &path(&api, &one).await?, output).await,
     }
 }
 

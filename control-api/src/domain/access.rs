@@ -10,6 +10,7 @@ pub use self::grant::Grant;
 pub use self::permission::{Noun, Permission, Verb};
 pub use self::role::Role;
 pub use self::scopes::Scopes;
+use super::plans::rate::{self, About};
 use super::{Actor, Error, State, audit};
 use crate::store::{DomainRow, FunctionRow, ProjectRow, SiteRow};
 
@@ -105,6 +106,7 @@ pub async fn organization(state: &State, actor: &Actor, id: &str, needed: Permis
         return Err(not_found());
     }
     let role = state.store.organization_role(&actor.user, id).await?.ok_or_else(not_found)?;
+    rate::count(state, actor, About::Organization(id)).await?;
     if let Err(refusal) = permit(actor, &[role], needed) {
         Box::pin(audit::refused(state, actor, needed, None, Some(id))).await?;
         return Err(refusal);
@@ -194,6 +196,7 @@ async fn one(
     };
     // The most of them, for those that are shown one.
     let Some(role) = roles.iter().max().copied() else { return Ok(None) };
+    rate::count(state, actor, About::Project(project)).await?;
     if let Some(only) = &grant.function {
         match function {
             Some(function) if function != only => return Ok(None),

@@ -7,7 +7,9 @@ use af_contract::DomainName;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::plans::Limit;
 use super::proof::{self, Method};
+use super::quotas::Terms;
 use super::verification::Attempts;
 use super::{Actor, Error, PAGE, Page, State, id, now, tokens, versions};
 use crate::dns::Dns;
@@ -16,7 +18,7 @@ use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DomainRow, StoreError};
 
 /// Domains of a project. Each verified one costs a few questions to the DNS a day, and an entry on every edge.
-const MOST: i64 = 100;
+pub(super) const MOST: i64 = 100;
 
 /// Checks closer together would do nothing else.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -214,10 +216,8 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: NewDomain)
     };
     let mut db = state.store.begin().await?;
     check_owner(&mut db, project, &new.owner).await?;
-    if domains::count(&mut db, project).await? >= MOST {
-        let detail = format!("a project has at most {MOST} domains; remove one that is not used");
-        return Err(Error::Conflict { code: "too_many_domains", detail });
-    }
+    let terms = Terms::of_project(state, &mut db, project).await?;
+    terms.check(Limit::Domains, domains::count(&mut db, project).await?, "remove one that is not used")?;
     domains::insert(&mut db, &domain).await.map_err(named)?;
     audit::commit(db, actor, Event::project("domain.create", &domain.id, project)).await?;
     get(state, actor, &domain.id).await

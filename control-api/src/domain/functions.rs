@@ -5,8 +5,10 @@ use serde_json::Value;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::plans::Limit;
 use super::pruning::KeepChange;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, quotas, triggers, versions};
+use super::quotas::Terms;
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -97,7 +99,8 @@ pub async fn create(
     };
     let mut db = state.store.begin().await?;
     let count = functions::count(&mut db, project).await?;
-    quotas::check(count, state.api.quotas.functions, "a project", "functions")?;
+    let terms = Terms::of_project(state, &mut db, project).await?;
+    terms.check(Limit::Functions, count, "delete one that is not used")?;
     if slug.is_none() && slugs::is_taken(&mut db, &function.slug).await? {
         // Somebody else has a function of this name; only the host name has to differ.
         function.slug = with_suffix(&function.slug, &function.id);

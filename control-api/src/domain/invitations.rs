@@ -137,6 +137,9 @@ pub async fn accept(
     };
     // Nobody loses anything by accepting.
     let before = organizations::member_role(&mut db, of.group(), &user).await?;
+    if before.is_none() {
+        members::admit(state, &mut db, &of, &user).await?;
+    }
     if before.is_none_or(|before| before < role) {
         organizations::put_member(&mut db, of.group(), &user, role, now).await?;
     }

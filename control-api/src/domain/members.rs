@@ -2,9 +2,11 @@
 
 use super::access::{self, Noun, Permission, Role};
 use super::audit::{self, Event};
+use super::plans::Limit;
+use super::quotas::Terms;
 use super::{Actor, Error, PAGE, Page, State, now};
 use crate::store::organizations::{self, Group};
-use crate::store::{Connection, MemberRow};
+use crate::store::{Connection, MemberRow, plans, projects};
 
 /// What has members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +84,21 @@ pub async fn remove(state: &State, actor: &Actor, of: &Of, user: &str) -> Result
     leave_an_owner(&mut db, of, before).await?;
     organizations::remove_member(&mut db, of.group(), user).await?;
     audit::commit(db, actor, of.event("member.delete", user)).await
+}
+
+/// Refuses one more member of an organization and its projects than its plan allows.
+///
+/// # Errors
+/// When there are as many; who is one already, elsewhere in the organization, is no more.
+pub(super) async fn admit(state: &State, db: &mut Connection, of: &Of, user: &str) -> Result<(), Error> {
+    let organization = match of {
+        Of::Organization(id) => Some(id.clone()),
+        Of::Project(id) => projects::read(db, id).await?.and_then(|project| project.organization_id),
+    };
+    let Some(organization) = organization else { return Ok(()) };
+    let terms = Terms::of_organization(state, db, &organization).await?;
+    let others = plans::count_members(db, &organization, user).await?;
+    terms.check(Limit::Members, others, "remove one of them")
 }
 
 async fn member(db: &mut Connection, of: &Of, user: &str) -> Result<Role, Error> {

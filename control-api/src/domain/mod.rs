@@ -32,6 +32,7 @@ pub mod master_key;
 pub mod members;
 pub mod organizations;
 pub mod places;
+pub mod plans;
 pub mod project_keys;
 pub mod projects;
 pub mod proof;
@@ -110,6 +111,8 @@ pub struct Call {
     pub if_match: Option<String>,
     /// What is left of the rates that it was counted by.
     pub standings: Standings,
+    /// Organizations that it was counted for.
+    pub counted: plans::rate::Counted,
 }
 
 /// One page of a list.

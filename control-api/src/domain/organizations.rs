@@ -37,7 +37,7 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<Organiza
     let organization = new(name)?;
     let mut db = state.store.begin().await?;
     let count = organizations::count_owned(&mut db, &actor.user).await?;
-    quotas::check(count, state.api.quotas.organizations, "a user", "organizations of their own")?;
+    quotas::organizations(state, count)?;
     organizations::insert(&mut db, &organization, &actor.user).await?;
     let event = Event::organization("organization.create", &organization.id, &organization.id);
     audit::commit(db, actor, event).await?;
@@ -73,5 +73,5 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
 
 pub(super) fn new(name: &str) -> Result<OrganizationRow, Error> {
     let (name, now) = (checked_name("organization", name)?, now());
-    Ok(OrganizationRow { id: id::new("org"), name, created_at: now, updated_at: now })
+    Ok(OrganizationRow { id: id::new("org"), name, plan: None, created_at: now, updated_at: now })
 }

@@ -2,8 +2,10 @@
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::plans::Limit;
 use super::pruning::KeepChange;
-use super::{Actor, Error, PAGE, Page, State, id, now, quotas, versions};
+use super::quotas::Terms;
+use super::{Actor, Error, PAGE, Page, State, id, now, versions};
 use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a name.
@@ -65,7 +67,8 @@ pub async fn create(
     let project = new(&organization, name)?;
     let mut db = state.store.begin().await?;
     let count = projects::count(&mut db, &organization).await?;
-    quotas::check(count, state.api.quotas.projects, "an organization", "projects")?;
+    let terms = Terms::of_organization(state, &mut db, &organization).await?;
+    terms.check(Limit::Projects, count, "delete one that is not used")?;
     projects::insert(&mut db, &project).await?;
     audit::commit(db, actor, Event::project("project.create", &project.id, &project.id)).await?;
     Ok(project)

@@ -1,9 +1,13 @@
-//! How many things one user can make, so that nobody's lists grow without end.
+//! How many things there may be, so that nobody's lists grow without end: what an organization's plan says, and else the server.
 
-use super::{Error, State};
-use crate::store::{Connection, FunctionRow, deployments};
+use super::access::{self, Noun};
+use super::domains;
+use super::plans::Limit;
+use super::{Actor, Error, State};
+use crate::store::{self, Connection, FunctionRow, OwnPlan, PlanLimits};
+use crate::store::{deployments, functions, plans, projects, sites, storage};
 
-/// How many there may be of what anybody can make; the defaults are what no honest user has come to.
+/// How many there may be of what anybody can make, where no plan says so; the defaults are what no honest user has come to.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {
     /// Functions of a project.
@@ -34,16 +38,160 @@ impl Default for Quotas {
     }
 }
 
-/// Refuses one more than `most`.
+/// What counts for an organization and what it has.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Its plan.
+    pub plan: Option<OwnPlan>,
+    server: PlanLimits,
+}
+
+/// A limit, and what is used of it.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    /// Which.
+    pub limit: Limit,
+    /// How many there may be; none: any.
+    pub most: Option<i64>,
+    /// Whether the plan says so, and not the server to all.
+    pub by_plan: bool,
+    /// How many there are; none: it counts for each of what this is not about.
+    pub used: Option<i64>,
+}
+
+/// An organization's plan, and what counts for it.
 ///
 /// # Errors
-/// When there are as many: `a project has at most 10 functions`.
-pub(super) fn check(count: i64, most: u32, whose: &str, what: &str) -> Result<(), Error> {
+/// When the actor is no member.
+pub async fn of_organization(state: &State, actor: &Actor, id: &str) -> Result<(Terms, Vec<Quota>), Error> {
+    access::organization(state, actor, id, Noun::Usage.read()).await?;
+    let mut db = state.store.read().await?;
+    let terms = Terms::new(state, plans::of_organization(&mut db, id).await?);
+    let mut all = Vec::new();
+    for limit in Limit::ALL {
+        let used = match limit {
+            Limit::Projects => Some(projects::count(&mut db, id).await?),
+            Limit::Members => Some(plans::count_members(&mut db, id, "").await?),
+            _ => None,
+        };
+        all.push(terms.quota(limit, used));
+    }
+    Ok((terms, all))
+}
+
+/// The plan of a project's organization, and what counts for the project.
+///
+/// # Errors
+/// When the actor is no member.
+pub async fn of_project(state: &State, actor: &Actor, id: &str) -> Result<(Terms, Vec<Quota>), Error> {
+    access::project(state, actor, id, Noun::Usage.read()).await?;
+    let mut db = state.store.read().await?;
+    let terms = Terms::of_project(state, &mut db, id).await?;
+    let pins = storage::pins(&mut db, id).await?;
+    let mut all = Vec::new();
+    for limit in Limit::ALL {
+        let used = match limit {
+            Limit::Projects | Limit::Members | Limit::RequestsPerMinute => continue,
+            Limit::FunctionDeployments => None,
+            Limit::Functions => Some(functions::count(&mut db, id).await?),
+            Limit::Sites => Some(sites::count(&mut db, id).await?),
+            Limit::Domains => Some(store::domains::count(&mut db, id).await?),
+            Limit::ProjectDeployments => Some(deployments::count_of_project(&mut db, id).await?),
+            Limit::StorageBytes => Some(whole(pins.bytes)),
+            Limit::Pins => Some(whole(pins.pins)),
+        };
+        all.push(terms.quota(limit, used));
+    }
+    Ok((terms, all))
+}
+
+impl Terms {
+    fn new(state: &State, plan: Option<OwnPlan>) -> Self {
+        let (quotas, storage) = (&state.api.quotas, &state.storage.config);
+        let server = PlanLimits {
+            projects: Some(quotas.projects.into()),
+            members: None,
+            requests_per_minute: None,
+            functions: Some(quotas.functions.into()),
+            sites: Some(quotas.sites.into()),
+            domains: Some(domains::MOST),
+            project_deployments: Some(quotas.project_deployments.into()),
+            storage_bytes: Some(whole(storage.bytes_per_project)),
+            pins: Some(whole(storage.pins_per_project)),
+            function_deployments: Some(quotas.deployments.into()),
+        };
+        Self { plan, server }
+    }
+
+    /// Those of a project, as the transaction sees them.
+    pub(super) async fn of_project(state: &State, db: &mut Connection, id: &str) -> Result<Self, Error> {
+        Ok(Self::new(state, plans::of_project(db, id).await?))
+    }
+
+    /// Those of an organization, as the transaction sees them.
+    pub(super) async fn of_organization(state: &State, db: &mut Connection, id: &str) -> Result<Self, Error> {
+        Ok(Self::new(state, plans::of_organization(db, id).await?))
+    }
+
+    /// How many there may be; none: any.
+    pub(super) fn most(&self, limit: Limit) -> Option<i64> {
+        self.planned(limit).or(limit.of(&self.server))
+    }
+
+    /// As [`Self::most`], of bytes and pins, for which the server always says something.
+    pub(super) fn most_stored(&self, limit: Limit) -> u64 {
+        self.most(limit).and_then(|most| u64::try_from(most).ok()).unwrap_or(u64::MAX)
+    }
+
+    /// By which plan a limit counts; none: the server says so to all.
+    pub(super) fn plan_of(&self, limit: Limit) -> Option<&str> {
+        self.planned(limit).and(self.plan.as_ref()).map(|plan| plan.name.as_str())
+    }
+
+    /// Refuses one more, where there are `used`. `remedy` says how to make room.
+    ///
+    /// # Errors
+    /// When there are as many as there may be: which limit, of which plan, what is used and what to do.
+    pub(super) fn check(&self, limit: Limit, used: i64, remedy: &str) -> Result<(), Error> {
+        let most = match self.most(limit) {
+            Some(most) if used >= most => most,
+            _ => return Ok(()),
+        };
+        let (whose, what) = (limit.per(), limit.words());
+        let article = if whose == "organization" { "an" } else { "a" };
+        let by = by(self.plan_of(limit));
+        let more = if by.is_empty() { "more" } else { "another plan" };
+        let detail = format!(
+            "{article} {whose} has at most {most} {what}{by}, and this one has {used}; {remedy}, or ask the operator for {more}"
+        );
+        Err(Error::conflict(limit.code(), detail))
+    }
+
+    fn planned(&self, limit: Limit) -> Option<i64> {
+        self.plan.as_ref().and_then(|plan| limit.of(&plan.limits))
+    }
+
+    fn quota(&self, limit: Limit, used: Option<i64>) -> Quota {
+        Quota { limit, most: self.most(limit), by_plan: self.planned(limit).is_some(), used }
+    }
+}
+
+/// As a sentence says by which plan something is limited.
+pub(super) fn by(plan: Option<&str>) -> String {
+    plan.map(|plan| format!(" by the plan {plan}")).unwrap_or_default()
+}
+
+/// Refuses one more organization of a user's own, which are of no plan.
+///
+/// # Errors
+/// When there are as many as there may be.
+pub(super) fn organizations(state: &State, count: i64) -> Result<(), Error> {
+    let most = state.api.quotas.organizations;
     if count < i64::from(most) {
         return Ok(());
     }
     let detail = format!(
-        "{whose} has at most {most} {what}; delete one that is not used, or ask the operator for more"
+        "a user has at most {most} organizations of their own; delete one that is not used, or ask the operator for more"
     );
     Err(Error::conflict("quota_exceeded", detail))
 }
@@ -57,19 +205,14 @@ pub(super) async fn deployments(
     db: &mut Connection,
     function: &FunctionRow,
 ) -> Result<(), Error> {
-    let quotas = state.api.quotas;
-    let id = &function.id;
-    let prune = format!(
-        "remove old ones with `af functions prune {id} --keep N` (POST /v1/functions/{id}/prune), or ask the operator for more"
-    );
-    let refused = |detail: String| Err(Error::conflict("quota_exceeded", detail));
-    if deployments::count(db, id).await? >= i64::from(quotas.deployments) {
-        return refused(format!("a function has at most {} deployments; {prune}", quotas.deployments));
-    }
-    let of_project = deployments::count_of_project(db, &function.project_id).await?;
-    if of_project >= i64::from(quotas.project_deployments) {
-        let most = quotas.project_deployments;
-        return refused(format!("the functions of a project have at most {most} deployments; {prune}"));
-    }
-    Ok(())
+    let (id, project) = (&function.id, &function.project_id);
+    let prune =
+        format!("remove old ones with `af functions prune {id} --keep N` (POST /v1/functions/{id}/prune)");
+    let terms = Terms::of_project(state, db, project).await?;
+    terms.check(Limit::FunctionDeployments, deployments::count(db, id).await?, &prune)?;
+    terms.check(Limit::ProjectDeployments, deployments::count_of_project(db, project).await?, &prune)
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! How often one address, user and token may ask: GCRA, counted in this process, or together with other servers.
+//! How often one address, user, token and organization may ask: GCRA, counted in this process, or together with other servers.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
@@ -42,6 +42,12 @@ const LOGINS: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 /// The same of all networks that one customer of a provider may have.
 const LOGINS_OF_PREFIX: NonZeroU32 = NonZeroU32::MIN.saturating_add(239);
 
+/// Seconds that a plan counts by.
+const MINUTE: u32 = 60;
+
+/// Rates of plans that are counted by in this process; those that were not used lately are forgotten.
+const PLAN_RATES: u64 = 1_000;
+
 /// Keys of one kind that are remembered before those that were not used lately are forgotten.
 const REMEMBERED: usize = 10_000;
 
@@ -62,6 +68,8 @@ pub enum Counted {
     Users,
     /// What a token was refused, in the audit log.
     Refusals,
+    /// Requests about an organization, whose plan says how many.
+    Organizations,
 }
 
 /// One more of something.
@@ -178,6 +186,17 @@ impl Rates {
         self.take_and_note(&cells, ["token", "user"], &actor.call.standings).await
     }
 
+    /// Counts one request about an organization, whose plan allows so many in a minute, all of them at once.
+    ///
+    /// # Errors
+    /// When there were too many.
+    pub async fn organization(&self, id: &str, per_minute: i64, standings: &Standings) -> Result<(), Error> {
+        let most = u32::try_from(per_minute).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_minute(most);
+        let cells = [Cell { counted: Counted::Organizations, key: id, quota }];
+        self.take_and_note(&cells, ["organization"], standings).await
+    }
+
     /// Whether what a token was refused is to be written down.
     pub async fn is_noted(&self, token: &str) -> bool {
         let quota = Quota::per_minute(REFUSALS);
@@ -232,15 +251,13 @@ impl Early {
 impl Cell<'_> {
     fn standing(&self, whose: &'static str, remaining: u32) -> Standing {
         let quota = self.quota.burst_size().get();
-        let missing = quota.saturating_sub(remaining);
-        let per_second = (quota / BURST_SECONDS).max(1);
-        Standing {
-            whose,
-            quota,
-            window: BURST_SECONDS,
-            remaining,
-            reset: missing.div_ceil(per_second).into(),
-        }
+        let window = match self.counted {
+            Counted::Organizations => MINUTE,
+            _ => BURST_SECONDS,
+        };
+        let missing = u64::from(quota.saturating_sub(remaining));
+        let reset = (missing * u64::from(window)).div_ceil(u64::from(quota.max(1)));
+        Standing { whose, quota, window, remaining, reset }
     }
 }
 
@@ -255,6 +272,8 @@ struct Memory {
     tokens: Keyed,
     users: Keyed,
     refusals: Keyed,
+    /// By how many there may be: each limiter has one quota.
+    organizations: Cache<u32, Arc<Keyed>>,
 }
 
 impl Memory {
@@ -267,12 +286,14 @@ impl Memory {
             tokens: keyed(tokens),
             users: keyed(users),
             refusals: keyed(Quota::per_minute(REFUSALS)),
+            organizations: Cache::builder().max_capacity(PLAN_RATES).build(),
         }
     }
 
     fn check(&self, cells: &[Cell<'_>]) -> Result<Vec<u32>, Early> {
         let mut left = Vec::with_capacity(cells.len());
         for (cell, taken) in cells.iter().enumerate() {
+            let of_plan;
             let limiter = match taken.counted {
                 Counted::Addresses => &self.addresses,
                 Counted::Failures => &self.failures,
@@ -281,6 +302,11 @@ impl Memory {
                 Counted::Tokens => &self.tokens,
                 Counted::Users => &self.users,
                 Counted::Refusals => &self.refusals,
+                Counted::Organizations => {
+                    let make = || Arc::new(keyed(taken.quota));
+                    of_plan = self.organizations.get_with(taken.quota.burst_size().get(), make);
+                    &of_plan
+                }
             };
             if limiter.len() > REMEMBERED {
                 limiter.retain_recent();

@@ -5,7 +5,9 @@ use af_contract::{FunctionName, Slug};
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::functions::{parse_slug, with_suffix};
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, quotas, versions};
+use super::plans::Limit;
+use super::quotas::Terms;
+use super::{Actor, Error, PAGE, Page, State, domains, id, now, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
@@ -82,7 +84,8 @@ pub async fn create(state: &State, actor: &Actor, project: &str, new: &NewSite) 
     };
     let mut db = state.store.begin().await?;
     let count = sites::count(&mut db, project).await?;
-    quotas::check(count, state.api.quotas.sites, "a project", "sites")?;
+    let terms = Terms::of_project(state, &mut db, project).await?;
+    terms.check(Limit::Sites, count, "delete one that is not used")?;
     if slug.is_none() && slugs::is_taken(&mut db, &site.slug).await? {
         // Something else has this name; only the host name has to differ.
         site.slug = with_suffix(&site.slug, &site.id);

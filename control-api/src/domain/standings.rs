@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What is left of one rate after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Whose rate: `address`, `token` or `user`.
+    /// Whose rate: `address`, `token`, `user` or `organization`.
     pub whose: &'static str,
     /// Requests that may come at once.
     pub quota: u32,

@@ -10,7 +10,9 @@ use af_contract::{Codec, ContentId, ContentKey};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::plans::Limit;
 use super::projects::commit;
+use super::quotas::{self, Terms};
 use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now};
 use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
@@ -117,9 +119,11 @@ pub async fn key(state: &State, actor: &Actor, project: &str, cid: &ContentId) -
 /// When the actor is not a member of the project.
 pub async fn usage(state: &State, actor: &Actor, project: &str) -> Result<Used, Error> {
     access::project(state, actor, project, Noun::Storage.read()).await?;
-    let config = &state.storage.config;
-    let usage = state.store.usage(project).await?;
-    Ok(Used { usage, most_bytes: config.bytes_per_project, most_pins: config.pins_per_project })
+    let mut db = state.store.read().await?;
+    let terms = Terms::of_project(state, &mut db, project).await?;
+    let usage = storage::pins(&mut db, project).await?;
+    let [most_bytes, most_pins] = [Limit::StorageBytes, Limit::Pins].map(|limit| terms.most_stored(limit));
+    Ok(Used { usage, most_bytes, most_pins })
 }
 
 /// Pins content whose blocks the project has sent, or deployed. Who pins again may rename it, and add places.
@@ -202,7 +206,7 @@ pub async fn missing(
     if let Some((cid, bytes)) = coming
         && state.store.pin(project, &cid.to_string()).await?.is_none()
     {
-        room(state, &state.store.usage(project).await?, bytes)?;
+        room_in(state, project, bytes).await?;
     }
     // What stands in its CID is never sent.
     let ids: Vec<ContentId> = ids.iter().filter(|id| !id.is_inline()).copied().collect();
@@ -236,21 +240,31 @@ pub async fn car(state: &State, actor: &Actor, project: &str, cid: &ContentId) -
     Ok(CarPieces::new(&state.blocks, *cid))
 }
 
-/// Refuses what does not fit into a project any more.
-pub(super) fn room(state: &State, usage: &Usage, bytes: u64) -> Result<(), StorageError> {
-    let config = &state.storage.config;
-    if usage.bytes.saturating_add(bytes) > config.bytes_per_project {
-        return Err(StorageError::Full { used: usage.bytes, more: bytes, most: config.bytes_per_project });
+/// Refuses what does not fit into a project any more, before it is sent. Returns what counts for the project.
+pub(super) async fn room_in(state: &State, project: &str, bytes: u64) -> Result<Terms, Error> {
+    let mut db = state.store.read().await?;
+    let terms = Terms::of_project(state, &mut db, project).await?;
+    room(&terms, &storage::pins(&mut db, project).await?, bytes)?;
+    Ok(terms)
+}
+
+fn room(terms: &Terms, usage: &Usage, more: u64) -> Result<(), StorageError> {
+    let [bytes, pins] = [Limit::StorageBytes, Limit::Pins].map(|limit| terms.most_stored(limit));
+    let by = |limit| quotas::by(terms.plan_of(limit));
+    if usage.bytes.saturating_add(more) > bytes {
+        let by = by(Limit::StorageBytes);
+        return Err(StorageError::Full { used: usage.bytes, more, most: bytes, by });
     }
-    if usage.pins >= config.pins_per_project {
-        return Err(StorageError::TooManyPins(config.pins_per_project));
+    if usage.pins >= pins {
+        return Err(StorageError::TooManyPins { used: usage.pins, most: pins, by: by(Limit::Pins) });
     }
     Ok(())
 }
 
 async fn admit(state: &State, db: &mut Connection, pin: &PinRow) -> Result<(), Error> {
+    let terms = Terms::of_project(state, db, &pin.project_id).await?;
     let usage = storage::pins(db, &pin.project_id).await?;
-    Ok(room(state, &usage, u64::try_from(pin.bytes).unwrap_or(u64::MAX))?)
+    Ok(room(&terms, &usage, u64::try_from(pin.bytes).unwrap_or(u64::MAX))?)
 }
 
 fn row(

@@ -31,7 +31,7 @@ pub enum StorageError {
     Private(#[from] PrivateTreeError),
     /// The project's room is used up.
     #[error(
-        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}; unpin something first"
+        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}{by}; unpin something first, or ask the operator for more"
     )]
     Full {
         /// What it stores.
@@ -40,6 +40,8 @@ pub enum StorageError {
         more: u64,
         /// What it may store.
         most: u64,
+        /// Nothing, or ` by the plan NAME`.
+        by: String,
     },
     /// Blocks that nothing was made of take up the room.
     #[error(
@@ -47,8 +49,17 @@ pub enum StorageError {
     )]
     TooManyLoose,
     /// All pins are used up.
-    #[error("the project has {0} pins, which is its limit; unpin something first")]
-    TooManyPins(u64),
+    #[error(
+        "the project has {used} pins, and its limit is {most}{by}; unpin something first, or ask the operator for more"
+    )]
+    TooManyPins {
+        /// What it has.
+        used: u64,
+        /// What it may have.
+        most: u64,
+        /// Nothing, or ` by the plan NAME`.
+        by: String,
+    },
     /// No such place.
     #[error("there is no place {name:?} to hold content at; {}", listed(known))]
     Place {
@@ -86,7 +97,7 @@ impl StorageError {
         match self {
             Self::Store(_) => Fault::Internal,
             Self::Place { .. } | Self::NoFile | Self::NoRoot | Self::Form(_) => Fault::Invalid,
-            Self::Full { .. } | Self::TooManyLoose | Self::TooManyPins(_) => Fault::Conflict,
+            Self::Full { .. } | Self::TooManyLoose | Self::TooManyPins { .. } => Fault::Conflict,
             Self::TooManyBlocks(_) | Self::Exceeded(_) => Fault::TooLarge,
             Self::Private(_) | Self::Missing(_) | Self::Node(_) | Self::Document(_) => Fault::Refused,
         }
@@ -102,7 +113,7 @@ impl StorageError {
             Self::Private(_) => "private_content_invalid",
             Self::Full { .. } => "storage_full",
             Self::TooManyLoose => "storage_loose_blocks",
-            Self::TooManyPins(_) => "too_many_pins",
+            Self::TooManyPins { .. } => "too_many_pins",
             Self::Place { .. } => "place_unknown",
             Self::NoFile => "no_file",
             Self::NoRoot => "no_root",

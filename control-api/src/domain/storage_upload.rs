@@ -11,7 +11,9 @@ use bytes::{Buf, Bytes};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::storage::{self as pins, Kept, NewPin, room};
+use super::plans::Limit;
+use super::quotas::Terms;
+use super::storage::{self as pins, Kept, NewPin, room_in};
 use super::upload::{Broken, Chunks, UploadError};
 use super::{Actor, Error, State, StorageError, blocks, now};
 use crate::store::storage;
@@ -155,14 +157,13 @@ async fn incoming(
     read: impl FnOnce(&DiskStore, Limited) -> Result<Incoming, UploadError> + Send + 'static,
 ) -> Result<Incoming, Error> {
     let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
-    room(state, &state.store.usage(project).await?, 0)?;
-    let left = most_loose(state).saturating_add(OVERHEAD_BYTES);
+    let left = most_loose(&room_in(state, project, 0).await?).saturating_add(OVERHEAD_BYTES);
     let store = state.blocks.clone();
     Ok(blocks::blocking(move || read(&store, Limited { chunks, left })).await??)
 }
 
-fn most_loose(state: &State) -> u64 {
-    state.storage.config.bytes_per_project.saturating_mul(LOOSE)
+fn most_loose(terms: &Terms) -> u64 {
+    terms.most_stored(Limit::StorageBytes).saturating_mul(LOOSE)
 }
 
 /// Makes the blocks the project's, and visible.
@@ -177,7 +178,8 @@ async fn keep(
     let mut db = state.store.begin().await?;
     let bytes = came.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
     storage::put_blocks(&mut db, project, &came, now()).await?;
-    if storage::sent_bytes(&mut db, project).await? > most_loose(state) {
+    let terms = Terms::of_project(state, &mut db, project).await?;
+    if storage::sent_bytes(&mut db, project).await? > most_loose(&terms) {
         return Err(StorageError::TooManyLoose.into());
     }
     // What a client says that they are of.

@@ -1,22 +1,17 @@
 //! Tokens: of a user, or of a project. Shown once, kept as SHA-256, checked at every request.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod known;
+mod secret;
 
-use moka::sync::Cache;
-use tokio::sync::Semaphore;
-use tracing::warn;
-
+pub(crate) use self::known::{Known, recheck, still};
+pub use self::known::{Shown, authenticate, inspect};
+pub(super) use self::known::{actor, replaced};
+use self::secret::masked;
+pub(super) use self::secret::{hash, random_letters, random_secret};
 use super::access::{self, Grant, Noun, Role};
 use super::audit::{self, Event};
-use super::{Actor, Call, Error, PAGE, Page, State, id, now, sessions};
+use super::{Actor, Error, PAGE, Page, State, id, now, sessions};
 use crate::store::{Connection, NewToken, StoreError, TokenRow, UserRow, tokens};
-
-/// What every token that is made here starts with.
-const PREFIX: &str = "af_live_";
-
-/// Base62 characters after the prefix: 190 bits.
-const SECRET: usize = 32;
 
 /// Tokens that one user may have.
 const ACTIVE: i64 = 500;
@@ -33,43 +28,6 @@ const LONGEST: i64 = 3653 * DAY;
 /// The longest time that the secret before a rotation works, milliseconds: a week.
 const LONGEST_OVERLAP: i64 = 7 * DAY;
 
-/// A use is recorded once in this time: one write a minute, not one a request.
-const TOUCH: Duration = Duration::from_secs(60);
-
-/// Uses that are being recorded. What is beyond is recorded with the next one.
-const TOUCHING: usize = 64;
-
-/// How long a token is believed to be what it was: so long, at most, one that was revoked by another server works on this
-/// one. What is revoked here is refused at once.
-const BELIEVED: Duration = Duration::from_secs(3);
-
-/// Tokens that are remembered for that long.
-const REMEMBERED: u64 = 10_000;
-
-/// Tokens that were shown lately.
-pub(crate) struct Known {
-    /// By the SHA-256 of their secrets.
-    believed: Cache<[u8; 32], Arc<Believed>>,
-    /// Those whose use was recorded lately, by their ids.
-    touched: Cache<String, ()>,
-    touching: Arc<Semaphore>,
-}
-
-struct Believed {
-    actor: Actor,
-    expires_at: Option<i64>,
-    last_used_at: i64,
-}
-
-/// What is known of the secret that was shown, of those that a token has had and the short-lived ones of each.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Shown {
-    /// Of a short-lived token: when it ends, milliseconds.
-    pub until: Option<i64>,
-    /// How often its token had been rotated when it was made.
-    pub rotations: i64,
-}
-
 /// What a new token is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -83,127 +41,6 @@ pub struct Wanted {
     pub function: Option<String>,
     /// Nothing else: `functions:read deployments:write`.
     pub scopes: Option<String>,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self {
-            believed: Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED).build(),
-            touched: Cache::builder().max_capacity(REMEMBERED).time_to_live(TOUCH).build(),
-            touching: Arc::new(Semaphore::new(TOUCHING)),
-        }
-    }
-}
-
-/// Whoever shows this token. Accepts any prefix, since older tokens had others.
-///
-/// # Errors
-/// When the token is unknown or expired.
-pub async fn authenticate(state: &State, secret: &str) -> Result<Actor, Error> {
-    Ok(look(state, secret).await?.actor.clone())
-}
-
-/// Looks again at the token of whoever has been let in before: it may be gone by now, or have another secret. That a short-lived
-/// one ends meanwhile ends nothing that has begun.
-///
-/// # Errors
-/// When the token is gone or expired, or the secret was replaced.
-pub(crate) async fn recheck(state: &State, actor: &Actor) -> Result<(), Error> {
-    if sessions::is_foreign(&actor.token) {
-        return owner(state, actor).await.map(drop);
-    }
-    let row = state.store.token(&actor.token).await?.ok_or(Error::Unauthenticated)?;
-    let ends = [row.expires_at, replaced(&row, actor.shown.rotations)?];
-    if ends.into_iter().flatten().any(|end| end <= now()) {
-        return Err(Error::Unauthenticated);
-    }
-    Ok(())
-}
-
-/// As [`recheck`], for what goes on and on: it ends with a short-lived token.
-///
-/// # Errors
-/// As for [`recheck`]; and when the short-lived token that was shown has ended.
-pub(crate) async fn still(state: &State, actor: &Actor) -> Result<(), Error> {
-    if actor.shown.until.is_some_and(|until| sessions::has_ended(until, state.scheduler.clock.now())) {
-        return Err(Error::Unauthenticated);
-    }
-    recheck(state, actor).await
-}
-
-/// When the secrets that a token had after so many rotations end, milliseconds; none: they are those that it has.
-pub(super) fn replaced(row: &TokenRow, rotations: i64) -> Result<Option<i64>, Error> {
-    match row.rotations.saturating_sub(rotations) {
-        0 => Ok(None),
-        1 => row.previous_until.map(Some).ok_or(Error::Unauthenticated),
-        _ => Err(Error::Unauthenticated),
-    }
-}
-
-/// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it.
-///
-/// # Errors
-/// As for [`authenticate`].
-pub async fn inspect(state: &State, secret: &str) -> Result<(Actor, Option<i64>), Error> {
-    let believed = look(state, secret).await?;
-    Ok((believed.actor.clone(), believed.expires_at))
-}
-
-async fn look(state: &State, secret: &str) -> Result<Arc<Believed>, Error> {
-    let (hash, now) = (hash(secret), now());
-    let believed = match state.tokens.believed.get(&hash) {
-        Some(believed) => believed,
-        None => {
-            let believed = Arc::new(read(state, secret, &hash, now).await?);
-            state.tokens.believed.insert(hash, believed.clone());
-            believed
-        }
-    };
-    if believed.expires_at.is_some_and(|expiry| expiry <= now) {
-        return Err(Error::Unauthenticated);
-    }
-    let minute = i64::try_from(TOUCH.as_millis()).unwrap_or(i64::MAX);
-    if believed.last_used_at.saturating_add(minute) <= now {
-        touch(state, &believed.actor.token, now);
-    }
-    Ok(believed)
-}
-
-/// Records a use, unless one was lately. Nobody waits for it: whoever asks has not come to write, and others may be writing.
-fn touch(state: &State, token: &str, now: i64) {
-    let known = &state.tokens;
-    if sessions::is_foreign(token) || known.touched.contains_key(token) {
-        return;
-    }
-    let Ok(place) = known.touching.clone().try_acquire_owned() else { return };
-    if !known.touched.entry_by_ref(token).or_insert(()).is_fresh() {
-        return;
-    }
-    let (store, token) = (state.store.clone(), token.to_owned());
-    tokio::spawn(async move {
-        let _place = place;
-        if let Err(error) = store.touch_token(&token, now).await {
-            let source = std::error::Error::source(&error);
-            warn!(%error, ?source, token, "it is not written down that a token was used");
-        }
-    });
-}
-
-async fn read(state: &State, secret: &str, hash: &[u8; 32], now: i64) -> Result<Believed, Error> {
-    if sessions::is_jwt(secret) {
-        let (actor, until) = sessions::check(state, secret).await?;
-        return Ok(Believed { actor, expires_at: Some(until), last_used_at: 0 });
-    }
-    let (row, rotations) = state.store.token_by_hash(hash, now).await?.ok_or(Error::Unauthenticated)?;
-    let ends = [row.expires_at, replaced(&row, rotations)?];
-    let last_used_at = row.last_used_at.unwrap_or_default();
-    let actor = actor(row, Shown { until: None, rotations })?;
-    Ok(Believed { actor, expires_at: ends.into_iter().flatten().min(), last_used_at })
-}
-
-pub(super) fn actor(row: TokenRow, shown: Shown) -> Result<Actor, Error> {
-    let grant = grant_of(&row)?;
-    Ok(Actor { user: row.user_id, token: row.id, shown, grant, call: Call::default(), about: None })
 }
 
 fn grant_of(row: &TokenRow) -> Result<Grant, Error> {
@@ -299,7 +136,7 @@ pub async fn rotate(
     let mut db = state.store.begin().await?;
     tokens::rotate(&mut db, id, &hash(&secret), &row.masked, now() + overlap).await?;
     audit::commit(db, actor, Event::maybe("token.rotate", id, row.project_id.as_deref())).await?;
-    state.tokens.believed.invalidate_all();
+    state.tokens.forget();
     Ok((row, secret))
 }
 
@@ -312,7 +149,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<TokenRow, 
     let mut db = state.store.begin().await?;
     tokens::delete(&mut db, id).await?;
     audit::commit(db, actor, Event::maybe("token.delete", id, row.project_id.as_deref())).await?;
-    state.tokens.believed.invalidate_all();
+    state.tokens.forget();
     Ok(row)
 }
 
@@ -493,37 +330,6 @@ pub(super) fn row(user: &str, name: &str, secret: &str, expires_at: Option<i64>,
     }
 }
 
-fn masked(secret: &str) -> String {
-    format!("{}…", secret.chars().take(12).collect::<String>())
-}
-
-/// SHA-256: the secret has 190 bits, so there is nothing to slow a guesser down for.
-pub(super) fn hash(secret: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, secret.as_bytes()).as_ref());
-    hash
-}
-
-pub(super) fn random_secret() -> Result<String, Error> {
-    Ok(format!("{PREFIX}{}", random_letters()?))
-}
-
-/// 32 letters and digits that cannot be guessed.
-pub(super) fn random_letters() -> Result<String, Error> {
-    const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut secret = String::new();
-    while secret.len() < SECRET {
-        let mut random = [0; 64];
-        getrandom::fill(&mut random).map_err(|error| Error::Internal(Box::new(error)))?;
-        // Bytes from 248 on would make the first characters likelier.
-        let fair = random.iter().filter(|byte| **byte < 248);
-        let left = SECRET - secret.len();
-        let letters = fair.filter_map(|byte| BASE62.get(usize::from(byte % 62)));
-        secret.extend(letters.take(left).map(|letter| char::from(*letter)));
-    }
-    Ok(secret)
-}
-
 fn check_name(name: &str) -> Result<(), Error> {
     let fits = (1..=100).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_.".contains(&byte));
@@ -547,15 +353,6 @@ fn duplicate(error: StoreError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_long_and_differ() {
-        let (one, two) = (random_secret().unwrap(), random_secret().unwrap());
-        assert_ne!(one, two);
-        let letters = one.strip_prefix(PREFIX).unwrap();
-        assert_eq!(letters.len(), SECRET);
-        assert!(letters.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    }
 
     #[test]
     fn names_follow_the_published_rule() {

@@ -43,6 +43,15 @@ impl Asker {
         }
     }
 
+    /// For an operation that did not come in a request of its own: what it is about is counted for itself.
+    pub(super) fn apart(&self) -> Self {
+        let mut asker = self.clone();
+        if let Some(session) = &mut asker.session {
+            session.actor.call.counted = Default::default();
+        }
+        asker
+    }
+
     /// The request that the operation came in.
     pub(super) const fn call(&self) -> &Call {
         &self.call

@@ -1,4 +1,4 @@
-//! Domains, and the zones that clients of Fleek know them in: a site has exactly one.
+//! Domains: what leads to a site or function once it is verified.
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 
@@ -6,20 +6,13 @@ use super::asker::{actor, project, state};
 use super::failure::Result;
 use super::projects::one_id;
 use super::scalars::{Date, Listing, PaginationInput};
+use super::zones::{CreateZoneForSiteWhereInput, DomainsByZoneIdWhereInput, Zone, ZoneWhereInput, site_of};
 use crate::domain::domains::{self, NewDomain, Owner};
 use crate::domain::{Error, sites, verification};
 use crate::store::{DomainRow, SiteRow};
 
-/// A zone's id is its site's, with this instead of `site_`.
-const ZONE: &str = "zone_";
-
 /// A name that leads to a site or function once it is verified.
 pub(super) struct Domain(pub(super) DomainRow);
-
-/// Where a site's domains are.
-pub(super) struct Zone {
-    site: SiteRow,
-}
 
 /// A DNS record that makes a domain work.
 #[derive(SimpleObject)]
@@ -75,16 +68,6 @@ enum DomainType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 enum DnslinkStatus {
     Created,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-enum ZoneStatus {
-    Created,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-enum ZoneType {
-    Site,
 }
 
 #[Object]
@@ -152,7 +135,7 @@ impl Domain {
             created_at: row.created_at,
             updated_at: row.updated_at,
         };
-        (row.owner_kind == "site").then_some(Zone { site })
+        (row.owner_kind == "site").then(|| Zone::of(&site))
     }
 
     /// The records that make it work.
@@ -243,45 +226,6 @@ impl Domain {
     }
 }
 
-impl Zone {
-    pub(super) fn of(site: &SiteRow) -> Self {
-        Self { site: site.clone() }
-    }
-}
-
-#[Object]
-impl Zone {
-    async fn id(&self) -> ID {
-        ID(self.site.id.replacen("site_", ZONE, 1))
-    }
-
-    /// Where the site answers.
-    async fn origin_url(&self, ctx: &Context<'_>) -> Result<String> {
-        Ok(state(ctx)?.invoke_url(&self.site.slug))
-    }
-
-    /// Always null: only a site's slug changes it.
-    async fn origin_url_changed_at(&self) -> Option<Date> {
-        None
-    }
-
-    async fn r#type(&self) -> ZoneType {
-        ZoneType::Site
-    }
-
-    async fn status(&self) -> ZoneStatus {
-        ZoneStatus::Created
-    }
-
-    async fn created_at(&self) -> Date {
-        Date(self.site.created_at)
-    }
-
-    async fn updated_at(&self) -> Date {
-        Date(self.site.updated_at)
-    }
-}
-
 /// What to do to verify a domain.
 #[derive(SimpleObject)]
 struct DomainVerificationInstructions {
@@ -301,16 +245,6 @@ struct DomainWhereInput {
 #[derive(InputObject)]
 struct DomainByHostnameWhereInput {
     hostname: String,
-}
-
-#[derive(InputObject)]
-struct DomainsByZoneIdWhereInput {
-    zone_id: ID,
-}
-
-#[derive(InputObject)]
-struct ZoneWhereInput {
-    id: ID,
 }
 
 #[derive(InputObject)]
@@ -348,21 +282,6 @@ struct VerifyDomainDataInput {
 #[derive(InputObject)]
 struct DeleteDomainWhereInput {
     id: ID,
-}
-
-#[derive(InputObject)]
-struct CreateZoneForSiteWhereInput {
-    site_id: ID,
-}
-
-async fn site_of(ctx: &Context<'_>, zone: &str) -> std::result::Result<SiteRow, Error> {
-    let not_found = || Error::not_found("zone", zone);
-    let site = zone.strip_prefix(ZONE).ok_or_else(not_found)?;
-    let site = sites::get(state(ctx)?, actor(ctx)?, &format!("site_{site}")).await;
-    site.map_err(|error| match error {
-        Error::NotFound { .. } => not_found(),
-        error => error,
-    })
 }
 
 #[derive(Default)]
@@ -445,7 +364,7 @@ impl Query {
     /// A site's zone.
     async fn zone(&self, ctx: &Context<'_>, id: Option<ID>, r#where: Option<ZoneWhereInput>) -> Result<Zone> {
         let id = one_id("zone", id, r#where.map(|by| by.id))?;
-        Ok(Zone { site: site_of(ctx, &id).await? })
+        Ok(Zone::of(&site_of(ctx, &id).await?))
     }
 
     /// The zones of a project's sites.
@@ -454,7 +373,7 @@ impl Query {
         let (state, actor, project) = (state(ctx)?, actor(ctx)?, project(ctx).await?);
         let project = project.as_str();
         let read = |after: String| async move { sites::list(state, actor, project, None, &after).await };
-        Ok(Listing::read(filter, read, |row: &SiteRow| row.id.clone(), |site| Zone { site }).await?)
+        Ok(Listing::read(filter, read, |row: &SiteRow| row.id.clone(), |site| Zone::of(&site)).await?)
     }
 }
 
@@ -529,7 +448,7 @@ impl Mutation {
         ctx: &Context<'_>,
         r#where: CreateZoneForSiteWhereInput,
     ) -> Result<Zone> {
-        Ok(Zone { site: sites::get(state(ctx)?, actor(ctx)?, &r#where.site_id).await? })
+        Ok(Zone::of(&sites::get(state(ctx)?, actor(ctx)?, &r#where.site_id).await?))
     }
 }
 

@@ -116,7 +116,7 @@ pub(super) async fn post(
                 }
             }
             let executing = requests.into_iter().map(|request| async {
-                match Parsed::new(endpoint.equip(request, &asker)) {
+                match Parsed::new(endpoint.equip(request, &asker.apart())) {
                     Ok(parsed) => Box::pin(execute_one(&endpoint, parsed)).await,
                     Err(response) => (*response, Effect::Nothing),
                 }

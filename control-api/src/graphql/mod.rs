@@ -18,6 +18,7 @@ mod storage;
 mod subscriptions;
 mod tokens;
 mod transport;
+mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,12 +7,13 @@ use async_graphql::{
 };
 use chrono::{DateTime, SecondsFormat};
 
-use super::domains::{Domain, Zone};
+use super::domains::Domain;
 use super::functions::{af, fleek};
 use super::projects::Project;
 use super::sites::Site;
 use super::storage::{FilecoinDeal, Pin, PrivateGateway};
 use super::tokens::PersonalAccessToken;
+use super::zones::Zone;
 use crate::domain::{Error, Page};
 
 /// Items of a page, at most.

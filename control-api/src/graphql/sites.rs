@@ -4,10 +4,11 @@ use af_contract::ContentId;
 use async_graphql::{Context, Enum, ID, InputObject, Object};
 
 use super::asker::{actor, project, state};
-use super::domains::{Domain, Zone};
+use super::domains::Domain;
 use super::failure::Result;
 use super::loaders::{self, NewestOfSite, Owned};
 use super::scalars::{Date, Listing, PaginationInput};
+use super::zones::Zone;
 use crate::domain::sites::{self, NewSite};
 use crate::domain::{Error, site_deployments};
 use crate::store::{SiteDeploymentRow, SiteRow};

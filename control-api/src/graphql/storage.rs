@@ -5,10 +5,11 @@ use af_contract::ContentId;
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject, Upload};
 
 use super::asker::{actor, project, state};
-use super::domains::{Domain, Zone};
+use super::domains::Domain;
 use super::failure::Result;
 use super::projects::Project;
 use super::scalars::{Date, Listing, PaginationInput};
+use super::zones::Zone;
 use crate::domain::storage::{self, Kept};
 use crate::domain::{Error, storage_upload};
 use crate::store::PinRow;

@@ -68,7 +68,8 @@ impl From<AuditRow> for Entry {
 }
 
 /// What was done in the project, newest first. With `accept: application/x-ndjson`, all of it, one entry a line.
-#[utoipa::path(get, path = "/v1/projects/{project}/audit", tag = "audit", params(("project" = String, Path), Cursor),
+#[utoipa::path(get, path = "/v1/projects/{project}/audit", operation_id = "audit_list_of_project",
+    tag = "audit", params(("project" = String, Path), Cursor),
     responses((status = 200, content((List<Entry> = "application/json"), (String = "application/x-ndjson"))),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -84,7 +85,8 @@ pub(super) async fn of_project(
 
 /// What was done in the organization and its projects, newest first. With `accept: application/x-ndjson`, all of it, one
 /// entry a line.
-#[utoipa::path(get, path = "/v1/organizations/{organization}/audit", tag = "audit",
+#[utoipa::path(get, path = "/v1/organizations/{organization}/audit", operation_id = "audit_list_of_organization",
+    tag = "audit",
     params(("organization" = String, Path), Cursor),
     responses((status = 200, content((List<Entry> = "application/json"), (String = "application/x-ndjson"))),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
@@ -100,7 +102,7 @@ pub(super) async fn of_organization(
 }
 
 /// What you did, wherever that was, newest first. With `accept: application/x-ndjson`, all of it, one entry a line.
-#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(Cursor),
+#[utoipa::path(get, path = "/v1/audit", operation_id = "audit_list_own", tag = "audit", params(Cursor),
     responses((status = 200, content((List<Entry> = "application/json"), (String = "application/x-ndjson"))),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn own(

@@ -28,6 +28,8 @@ pub(crate) async fn authenticate(
         return Ok(None);
     }
     let actor = counted(state, &call, tokens::authenticate(state, token(headers)?).await).await?;
+    // Each operation of a connection that goes on is one more.
+    let call = Call { counted: Default::default(), ..call };
     let actor = Actor { call, ..actor };
     state.rates.count(&actor).await?;
     Ok(Some(actor.into()))
@@ -96,7 +98,7 @@ pub(super) struct Me {
 }
 
 /// Who the token speaks for.
-#[utoipa::path(get, path = "/v1/me", tag = "tokens", responses(
+#[utoipa::path(get, path = "/v1/me", operation_id = "user_get", tag = "tokens", responses(
     (status = 200, body = Me), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn me(Shared(state): Shared<Arc<State>>, actor: Actor) -> Result<axum::Json<Me>, Failure> {
     let user = tokens::owner(&state, &actor).await?;

@@ -60,7 +60,8 @@ pub(super) async fn begin(Shared(state): Shared<Arc<State>>, mut request: Reques
         request.headers().get_all(IF_MATCH).iter().filter_map(|line| line.to_str().ok()).collect();
     let if_match = (!if_match.is_empty()).then(|| if_match.join(","));
     let standings = Standings::default();
-    let call = Call { address, request: Some(id.clone()), if_match, standings: standings.clone() };
+    let (request_id, noted) = (Some(id.clone()), standings.clone());
+    let call = Call { address, request: request_id, if_match, standings: noted, ..Call::default() };
     request.extensions_mut().insert(call);
     let answered = REQUEST.scope(id.clone(), async {
         let counted = match address {

@@ -216,7 +216,8 @@ impl Deployment {
 }
 
 /// A function's deployments, newest first.
-#[utoipa::path(get, path = "/v1/functions/{function}/deployments", tag = "deployments",
+#[utoipa::path(get, path = "/v1/functions/{function}/deployments", operation_id = "deployment_list",
+    tag = "deployments",
     params(("function" = String, Path), Older), responses((status = 200, body = List<Deployment>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -231,7 +232,8 @@ pub(super) async fn list(
 }
 
 /// Deploys a component, sent as a CAR (version 1) with the UnixFS blocks of it and of its assets, or fetched by the server.
-#[utoipa::path(post, path = "/v1/functions/{function}/deployments", tag = "deployments",
+#[utoipa::path(post, path = "/v1/functions/{function}/deployments", operation_id = "deployment_create",
+    tag = "deployments",
     params(("function" = String, Path), ClaimInput, ("af-settings" = Option<String>, Header,
         description = "Changes of the function's settings: a JSON object of names and values, null for one that goes, in base64url"),
         ("af-content-key" = Option<String>, Header,
@@ -263,7 +265,8 @@ pub(super) async fn create(
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
-#[utoipa::path(post, path = "/v1/functions/{function}/rollback", tag = "deployments",
+#[utoipa::path(post, path = "/v1/functions/{function}/rollback", operation_id = "function_rollback",
+    tag = "deployments",
     params(("function" = String, Path)), request_body = RollbackInput, responses(
     (status = 200, body = Deployment), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
@@ -278,7 +281,7 @@ pub(super) async fn rollback(
 }
 
 /// One deployment.
-#[utoipa::path(get, path = "/v1/deployments/{deployment}", tag = "deployments",
+#[utoipa::path(get, path = "/v1/deployments/{deployment}", operation_id = "deployment_get", tag = "deployments",
     params(("deployment" = String, Path)), responses((status = 200, body = Deployment),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -302,7 +305,7 @@ pub(super) struct AllowInput {
 
 /// Allows a deployment what it may do beyond the active one. It becomes active, unless it was made as a preview or a candidate,
 /// or a later one is active.
-#[utoipa::path(post, path = "/v1/deployments/{deployment}/approve", tag = "deployments",
+#[utoipa::path(post, path = "/v1/deployments/{deployment}/approve", operation_id = "deployment_approve", tag = "deployments",
     params(("deployment" = String, Path)), request_body = AllowInput, responses((status = 200, body = Deployment),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]

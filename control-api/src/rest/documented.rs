@@ -10,7 +10,8 @@ use utoipa::openapi::{Content, HttpMethod, OpenApi, PathItem, Ref, RefOr, Requir
 const PROBLEM: &str = "application/problem+json";
 
 /// Single things with an entity tag, and what belongs to them.
-const TAGGED: [&str; 5] = [
+const TAGGED: [&str; 6] = [
+    "/v1/plans/{plan}",
     "/v1/projects/{project}",
     "/v1/functions/{function}",
     "/v1/sites/{site}",
@@ -70,7 +71,7 @@ fn common(operation: &mut Operation) {
     add(
         operation,
         "429",
-        "Too many requests of this token, user or address; `retry-after` says when to come back.",
+        "Too many requests of this token, user or address, or about this organization; `retry-after` says when to come back.",
     );
     if let Some(RefOr::T(early)) = operation.responses.responses.get_mut("429") {
         for (name, description) in RATES {

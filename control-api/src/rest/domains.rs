@@ -159,7 +159,7 @@ impl Domain {
 }
 
 /// A project's domains, oldest first.
-#[utoipa::path(get, path = "/v1/projects/{project}/domains", tag = "domains",
+#[utoipa::path(get, path = "/v1/projects/{project}/domains", operation_id = "domain_list", tag = "domains",
     params(("project" = String, Path), ByName), responses((status = 200, body = List<Domain>),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -175,7 +175,7 @@ pub(super) async fn list(
 }
 
 /// Claims a name. It leads to the function or site once it is verified.
-#[utoipa::path(post, path = "/v1/projects/{project}/domains", tag = "domains",
+#[utoipa::path(post, path = "/v1/projects/{project}/domains", operation_id = "domain_create", tag = "domains",
     params(("project" = String, Path)), request_body = DomainInput, responses(
     (status = 201, body = Domain), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -193,7 +193,8 @@ pub(super) async fn create(
 }
 
 /// One domain, with the DNS records that it needs.
-#[utoipa::path(get, path = "/v1/domains/{domain}", tag = "domains", params(("domain" = String, Path)),
+#[utoipa::path(get, path = "/v1/domains/{domain}", operation_id = "domain_get",
+    tag = "domains", params(("domain" = String, Path)),
     responses((status = 200, body = Domain), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -205,7 +206,8 @@ pub(super) async fn get(
 }
 
 /// Makes a domain lead elsewhere, or changes how it is verified.
-#[utoipa::path(patch, path = "/v1/domains/{domain}", tag = "domains", params(("domain" = String, Path)),
+#[utoipa::path(patch, path = "/v1/domains/{domain}", operation_id = "domain_update",
+    tag = "domains", params(("domain" = String, Path)),
     request_body = DomainChange, responses((status = 200, body = Domain), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn update(
@@ -223,7 +225,8 @@ pub(super) async fn update(
 }
 
 /// Gives a name up. It leads nowhere from then on.
-#[utoipa::path(delete, path = "/v1/domains/{domain}", tag = "domains", params(("domain" = String, Path)),
+#[utoipa::path(delete, path = "/v1/domains/{domain}", operation_id = "domain_delete",
+    tag = "domains", params(("domain" = String, Path)),
     responses((status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
@@ -236,7 +239,8 @@ pub(super) async fn delete(
 
 /// Looks for the domain's verification record in the DNS. `verified` says whether the name is the project's now,
 /// `verificationError` what is amiss.
-#[utoipa::path(post, path = "/v1/domains/{domain}/verify", tag = "domains", params(("domain" = String, Path)),
+#[utoipa::path(post, path = "/v1/domains/{domain}/verify", operation_id = "domain_verify",
+    tag = "domains", params(("domain" = String, Path)),
     responses((status = 200, body = Domain), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
     (status = 429, body = ProblemDocument)))]
@@ -249,7 +253,7 @@ pub(super) async fn verify(
 }
 
 /// Gives a domain a certificate of its own, which edges use instead of getting one.
-#[utoipa::path(put, path = "/v1/domains/{domain}/certificate", tag = "domains",
+#[utoipa::path(put, path = "/v1/domains/{domain}/certificate", operation_id = "certificate_put", tag = "domains",
     params(("domain" = String, Path)), request_body = CertificateInput, responses(
     (status = 200, body = Domain), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
@@ -264,7 +268,7 @@ pub(super) async fn put_certificate(
 }
 
 /// Takes a domain's own certificate away, so that edges get one.
-#[utoipa::path(delete, path = "/v1/domains/{domain}/certificate", tag = "domains",
+#[utoipa::path(delete, path = "/v1/domains/{domain}/certificate", operation_id = "certificate_delete", tag = "domains",
     params(("domain" = String, Path)), responses((status = 200, body = Domain),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete_certificate(

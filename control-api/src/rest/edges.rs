@@ -80,7 +80,8 @@ impl From<EdgeRow> for Edge {
 }
 
 /// All edges, by name. For the operator: the user that the first start made.
-#[utoipa::path(get, path = "/v1/edges", tag = "edges", params(Cursor), responses((status = 200, body = List<Edge>),
+#[utoipa::path(get, path = "/v1/edges", operation_id = "edge_list",
+    tag = "edges", params(Cursor), responses((status = 200, body = List<Edge>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
@@ -92,7 +93,8 @@ pub(super) async fn list(
 }
 
 /// Makes an edge and the token that it joins with. For the operator.
-#[utoipa::path(post, path = "/v1/edges", tag = "edges", request_body = EdgeInput, responses(
+#[utoipa::path(post, path = "/v1/edges", operation_id = "edge_create",
+    tag = "edges", request_body = EdgeInput, responses(
     (status = 201, body = NewEdge), (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn create(
@@ -106,7 +108,8 @@ pub(super) async fn create(
 }
 
 /// Removes an edge, which is told nothing more. For the operator.
-#[utoipa::path(delete, path = "/v1/edges/{edge}", tag = "edges", params(("edge" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/edges/{edge}", operation_id = "edge_delete",
+    tag = "edges", params(("edge" = String, Path)), responses(
     (status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(

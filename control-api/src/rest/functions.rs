@@ -125,7 +125,7 @@ impl Function {
 }
 
 /// A project's functions, oldest first.
-#[utoipa::path(get, path = "/v1/projects/{project}/functions", tag = "functions",
+#[utoipa::path(get, path = "/v1/projects/{project}/functions", operation_id = "function_list", tag = "functions",
     params(("project" = String, Path), Filter), responses((status = 200, body = List<Function>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -140,7 +140,7 @@ pub(super) async fn list(
 }
 
 /// Makes a function. It answers once it has a deployment.
-#[utoipa::path(post, path = "/v1/projects/{project}/functions", tag = "functions",
+#[utoipa::path(post, path = "/v1/projects/{project}/functions", operation_id = "function_create", tag = "functions",
     params(("project" = String, Path)), request_body = FunctionInput, responses(
     (status = 201, body = Function), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -157,7 +157,7 @@ pub(super) async fn create(
 }
 
 /// One function.
-#[utoipa::path(get, path = "/v1/functions/{function}", tag = "functions",
+#[utoipa::path(get, path = "/v1/functions/{function}", operation_id = "function_get", tag = "functions",
     params(("function" = String, Path)), responses((status = 200, body = Function),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -170,7 +170,7 @@ pub(super) async fn get(
 }
 
 /// Changes a function's name, slug, status or route table, or which deployments it keeps.
-#[utoipa::path(patch, path = "/v1/functions/{function}", tag = "functions",
+#[utoipa::path(patch, path = "/v1/functions/{function}", operation_id = "function_update", tag = "functions",
     params(("function" = String, Path)), request_body = FunctionChange, responses(
     (status = 200, body = Function), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -189,7 +189,7 @@ pub(super) async fn update(
 }
 
 /// Deletes a function, its deployments and its domains.
-#[utoipa::path(delete, path = "/v1/functions/{function}", tag = "functions",
+#[utoipa::path(delete, path = "/v1/functions/{function}", operation_id = "function_delete", tag = "functions",
     params(("function" = String, Path)), responses((status = 200, body = Deleted),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(

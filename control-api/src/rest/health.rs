@@ -20,7 +20,7 @@ pub(super) struct Health {
 }
 
 /// Whether the control API and its database work. Needs no token.
-#[utoipa::path(get, path = "/health", tag = "health", security(()), responses(
+#[utoipa::path(get, path = "/health", operation_id = "health_get", tag = "health", security(()), responses(
     (status = 200, body = Health), (status = 500, body = ProblemDocument)))]
 pub(super) async fn health(Shared(state): Shared<Arc<State>>) -> Result<axum::Json<Health>, Failure> {
     state.store.latest_revision().await.map_err(Error::from)?;

@@ -95,7 +95,8 @@ pub(super) struct Approved {
 }
 
 /// Begins to sign a terminal in.
-#[utoipa::path(post, path = "/auth/cli/start", tag = "tokens", security(()), request_body = LoginInput, responses(
+#[utoipa::path(post, path = "/auth/cli/start", operation_id = "login_start",
+    tag = "tokens", security(()), request_body = LoginInput, responses(
     (status = 200, body = Login), (status = 400, body = ProblemDocument)))]
 pub(super) async fn start(
     Shared(state): Shared<Arc<State>>,
@@ -117,7 +118,8 @@ pub(super) async fn start(
 }
 
 /// Gets the token of a terminal that somebody has approved, once.
-#[utoipa::path(post, path = "/auth/cli/poll", tag = "tokens", security(()), request_body = PollInput, responses(
+#[utoipa::path(post, path = "/auth/cli/poll", operation_id = "login_poll",
+    tag = "tokens", security(()), request_body = PollInput, responses(
     (status = 200, body = SignedIn), (status = 202, body = Pending), (status = 400, body = ProblemDocument)))]
 pub(super) async fn poll(
     Shared(state): Shared<Arc<State>>,
@@ -132,7 +134,8 @@ pub(super) async fn poll(
 }
 
 /// Makes a terminal yours: it gets a token that may all that you may.
-#[utoipa::path(post, path = "/auth/cli/approve", tag = "tokens", request_body = ApprovalInput, responses(
+#[utoipa::path(post, path = "/auth/cli/approve", operation_id = "login_approve",
+    tag = "tokens", request_body = ApprovalInput, responses(
     (status = 200, body = Approved), (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument)))]
 pub(super) async fn approve(

@@ -75,7 +75,7 @@ impl Line {
 /// The newest 100 lines that a function has logged, oldest first, and those that come: events `line`; `missed`, with the number of
 /// lines before the next one that were lost on their way or not read in time (null: nobody knows it); and `failed`, with a code and
 /// a detail, before an end that is for good. After any other end, and after an hour, ask again with `Last-Event-ID`.
-#[utoipa::path(get, path = "/v1/functions/{function}/logs", tag = "functions",
+#[utoipa::path(get, path = "/v1/functions/{function}/logs", operation_id = "log_get", tag = "functions",
     params(("function" = String, Path), Wanted, ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content((String = "text/event-stream"), (List<Line> = "application/json"))),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]

@@ -137,7 +137,8 @@ impl From<Joined> for Accepted {
 }
 
 /// Makes you a member; without a token, makes a new user with a token.
-#[utoipa::path(post, path = "/v1/invitations/accept", tag = "members", request_body = Acceptance,
+#[utoipa::path(post, path = "/v1/invitations/accept", operation_id = "invitation_accept",
+    tag = "members", request_body = Acceptance,
     security((), ("token" = [])), responses((status = 200, body = Accepted), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn accept(
@@ -152,7 +153,7 @@ pub(super) async fn accept(
 }
 
 /// Takes an invitation back.
-#[utoipa::path(delete, path = "/v1/invitations/{invitation}", tag = "members",
+#[utoipa::path(delete, path = "/v1/invitations/{invitation}", operation_id = "invitation_delete", tag = "members",
     params(("invitation" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn take_back(
@@ -165,7 +166,8 @@ pub(super) async fn take_back(
 }
 
 /// Members of an organization.
-#[utoipa::path(get, path = "/v1/organizations/{organization}/members", tag = "members", params(("organization" = String, Path), Cursor),
+#[utoipa::path(get, path = "/v1/organizations/{organization}/members", operation_id = "organization_member_list",
+    tag = "members", params(("organization" = String, Path), Cursor),
     responses((status = 200, body = List<Member>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn organization_list(
@@ -180,7 +182,8 @@ pub(super) async fn organization_list(
 }
 
 /// Gives a member of an organization another role.
-#[utoipa::path(put, path = "/v1/organizations/{organization}/members/{user}", tag = "members", request_body = RoleInput,
+#[utoipa::path(put, path = "/v1/organizations/{organization}/members/{user}", operation_id = "organization_member_change",
+    tag = "members", request_body = RoleInput,
     params(("organization" = String, Path), ("user" = String, Path)), responses((status = 204),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -196,7 +199,8 @@ pub(super) async fn organization_change(
 }
 
 /// Makes somebody no member of an organization any more; you, if it is your own id.
-#[utoipa::path(delete, path = "/v1/organizations/{organization}/members/{user}", tag = "members",
+#[utoipa::path(delete, path = "/v1/organizations/{organization}/members/{user}", operation_id = "organization_member_remove",
+    tag = "members",
     params(("organization" = String, Path), ("user" = String, Path)), responses((status = 204),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
@@ -210,7 +214,8 @@ pub(super) async fn organization_remove(
 }
 
 /// Open invitations to an organization.
-#[utoipa::path(get, path = "/v1/organizations/{organization}/invitations", tag = "members",
+#[utoipa::path(get, path = "/v1/organizations/{organization}/invitations", operation_id = "organization_invitation_list",
+    tag = "members",
     params(("organization" = String, Path), Cursor), responses((status = 200, body = List<Invitation>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -226,7 +231,8 @@ pub(super) async fn organization_invitations(
 }
 
 /// Invites somebody to an organization. It works for a week, once.
-#[utoipa::path(post, path = "/v1/organizations/{organization}/invitations", tag = "members", request_body = InvitationInput,
+#[utoipa::path(post, path = "/v1/organizations/{organization}/invitations", operation_id = "organization_invitation_create",
+    tag = "members", request_body = InvitationInput,
     params(("organization" = String, Path)), responses((status = 201, body = NewInvitation),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -244,7 +250,8 @@ pub(super) async fn organization_invite(
 }
 
 /// Members of a project.
-#[utoipa::path(get, path = "/v1/projects/{project}/members", tag = "members", params(("project" = String, Path), Cursor),
+#[utoipa::path(get, path = "/v1/projects/{project}/members", operation_id = "project_member_list",
+    tag = "members", params(("project" = String, Path), Cursor),
     responses((status = 200, body = List<Member>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn project_list(
@@ -258,7 +265,8 @@ pub(super) async fn project_list(
 }
 
 /// Gives a member of a project another role.
-#[utoipa::path(put, path = "/v1/projects/{project}/members/{user}", tag = "members", request_body = RoleInput,
+#[utoipa::path(put, path = "/v1/projects/{project}/members/{user}", operation_id = "project_member_change",
+    tag = "members", request_body = RoleInput,
     params(("project" = String, Path), ("user" = String, Path)), responses((status = 204),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -274,7 +282,8 @@ pub(super) async fn project_change(
 }
 
 /// Makes somebody no member of a project any more; you, if it is your own id.
-#[utoipa::path(delete, path = "/v1/projects/{project}/members/{user}", tag = "members",
+#[utoipa::path(delete, path = "/v1/projects/{project}/members/{user}", operation_id = "project_member_remove",
+    tag = "members",
     params(("project" = String, Path), ("user" = String, Path)), responses((status = 204),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
@@ -288,7 +297,8 @@ pub(super) async fn project_remove(
 }
 
 /// Open invitations to a project.
-#[utoipa::path(get, path = "/v1/projects/{project}/invitations", tag = "members",
+#[utoipa::path(get, path = "/v1/projects/{project}/invitations", operation_id = "project_invitation_list",
+    tag = "members",
     params(("project" = String, Path), Cursor), responses((status = 200, body = List<Invitation>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -303,7 +313,8 @@ pub(super) async fn project_invitations(
 }
 
 /// Invites somebody to a project. It works for a week, once.
-#[utoipa::path(post, path = "/v1/projects/{project}/invitations", tag = "members", request_body = InvitationInput,
+#[utoipa::path(post, path = "/v1/projects/{project}/invitations", operation_id = "project_invitation_create",
+    tag = "members", request_body = InvitationInput,
     params(("project" = String, Path)), responses((status = 201, body = NewInvitation),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),

@@ -18,9 +18,11 @@ mod logins;
 mod logs;
 mod members;
 mod organizations;
+mod plans;
 mod problem;
 mod projects;
 mod pruning;
+mod quotas;
 mod rates;
 mod rollouts;
 mod secrets;
@@ -182,6 +184,11 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tokens::keys, tokens::create_key))
         .routes(routes!(edges::list, edges::create))
         .routes(routes!(edges::delete))
+        .routes(routes!(plans::list, plans::create))
+        .routes(routes!(plans::get, plans::update, plans::delete))
+        .routes(routes!(plans::assign, plans::unassign))
+        .routes(routes!(quotas::of_organization))
+        .routes(routes!(quotas::of_project))
         .routes(routes!(sessions::exchange))
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))

@@ -20,6 +20,8 @@ pub(super) struct Organization {
     /// `org_…`
     id: String,
     name: String,
+    /// Its plan's name; null: what the server says to all counts.
+    plan: Option<String>,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
     /// Milliseconds since 1970 UTC.
@@ -36,12 +38,19 @@ pub(super) struct OrganizationInput {
 
 impl From<OrganizationRow> for Organization {
     fn from(row: OrganizationRow) -> Self {
-        Self { id: row.id, name: row.name, created_at: row.created_at, updated_at: row.updated_at }
+        Self {
+            id: row.id,
+            name: row.name,
+            plan: row.plan,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
     }
 }
 
 /// Your organizations, oldest first.
-#[utoipa::path(get, path = "/v1/organizations", tag = "organizations", params(Cursor), responses(
+#[utoipa::path(get, path = "/v1/organizations", operation_id = "organization_list",
+    tag = "organizations", params(Cursor), responses(
     (status = 200, body = List<Organization>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -54,7 +63,8 @@ pub(super) async fn list(
 }
 
 /// Makes an organization with you as its owner.
-#[utoipa::path(post, path = "/v1/organizations", tag = "organizations", request_body = OrganizationInput,
+#[utoipa::path(post, path = "/v1/organizations", operation_id = "organization_create",
+    tag = "organizations", request_body = OrganizationInput,
     responses((status = 201, body = Organization), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
@@ -68,7 +78,7 @@ pub(super) async fn create(
 }
 
 /// One organization.
-#[utoipa::path(get, path = "/v1/organizations/{organization}", tag = "organizations",
+#[utoipa::path(get, path = "/v1/organizations/{organization}", operation_id = "organization_get", tag = "organizations",
     params(("organization" = String, Path)), responses((status = 200, body = Organization),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -81,7 +91,8 @@ pub(super) async fn get(
 }
 
 /// Renames an organization.
-#[utoipa::path(patch, path = "/v1/organizations/{organization}", tag = "organizations",
+#[utoipa::path(patch, path = "/v1/organizations/{organization}", operation_id = "organization_update",
+    tag = "organizations",
     request_body = OrganizationInput, params(("organization" = String, Path)),
     responses((status = 200, body = Organization), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
@@ -96,7 +107,8 @@ pub(super) async fn rename(
 }
 
 /// Deletes an organization that has no projects.
-#[utoipa::path(delete, path = "/v1/organizations/{organization}", tag = "organizations",
+#[utoipa::path(delete, path = "/v1/organizations/{organization}", operation_id = "organization_delete",
+    tag = "organizations",
     params(("organization" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]

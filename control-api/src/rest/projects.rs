@@ -86,7 +86,7 @@ impl From<ProjectRow> for Project {
 }
 
 /// Your projects, oldest first.
-#[utoipa::path(get, path = "/v1/projects", tag = "projects", params(Cursor), responses(
+#[utoipa::path(get, path = "/v1/projects", operation_id = "project_list", tag = "projects", params(Cursor), responses(
     (status = 200, body = List<Project>), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
@@ -98,7 +98,8 @@ pub(super) async fn list(
 }
 
 /// Makes a project of an organization of yours.
-#[utoipa::path(post, path = "/v1/projects", tag = "projects", request_body = ProjectInput, responses(
+#[utoipa::path(post, path = "/v1/projects", operation_id = "project_create",
+    tag = "projects", request_body = ProjectInput, responses(
     (status = 201, body = Project), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
@@ -112,7 +113,8 @@ pub(super) async fn create(
 }
 
 /// One project.
-#[utoipa::path(get, path = "/v1/projects/{project}", tag = "projects", params(("project" = String, Path)),
+#[utoipa::path(get, path = "/v1/projects/{project}", operation_id = "project_get",
+    tag = "projects", params(("project" = String, Path)),
     responses((status = 200, body = Project), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -124,7 +126,8 @@ pub(super) async fn get(
 }
 
 /// Changes a project's name, and which deployments its functions keep.
-#[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectChange,
+#[utoipa::path(patch, path = "/v1/projects/{project}", operation_id = "project_update",
+    tag = "projects", request_body = ProjectChange,
     params(("project" = String, Path)), responses((status = 200, body = Project),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -140,7 +143,7 @@ pub(super) async fn update(
 }
 
 /// Deletes a project that has no functions.
-#[utoipa::path(delete, path = "/v1/projects/{project}", tag = "projects",
+#[utoipa::path(delete, path = "/v1/projects/{project}", operation_id = "project_delete", tag = "projects",
     params(("project" = String, Path)), responses((status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn delete(
@@ -154,7 +157,8 @@ pub(super) async fn delete(
 
 /// Makes a new key for the project and seals the keys of its private deployments and pins with it. Their content, and how they
 /// answer, stays as it is.
-#[utoipa::path(post, path = "/v1/projects/{project}/rotate-content-key", tag = "projects",
+#[utoipa::path(post, path = "/v1/projects/{project}/rotate-content-key", operation_id = "content_key_rotate",
+    tag = "projects",
     params(("project" = String, Path)), responses((status = 200, body = Rotated),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]

@@ -45,7 +45,7 @@ pub(super) struct PrunedDeployment {
 }
 
 /// Removes a function's old deployments; never the active one, the one before it, a candidate, or one that waits for an approval.
-#[utoipa::path(post, path = "/v1/functions/{function}/prune", tag = "deployments",
+#[utoipa::path(post, path = "/v1/functions/{function}/prune", operation_id = "deployment_prune", tag = "deployments",
     params(("function" = String, Path)), request_body = PruneInput, responses(
     (status = 200, body = PrunedDeployments), (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]

@@ -91,7 +91,7 @@ impl From<RolloutRow> for Rollout {
 }
 
 /// The function's newest rollout, running or ended.
-#[utoipa::path(get, path = "/v1/functions/{function}/rollout", tag = "deployments",
+#[utoipa::path(get, path = "/v1/functions/{function}/rollout", operation_id = "rollout_get", tag = "deployments",
     params(("function" = String, Path)), responses((status = 200, body = Rollout),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -103,7 +103,7 @@ pub(super) async fn get(
 }
 
 /// Begins to roll a deployment out, or changes how many clients get it.
-#[utoipa::path(put, path = "/v1/functions/{function}/rollout", tag = "deployments",
+#[utoipa::path(put, path = "/v1/functions/{function}/rollout", operation_id = "rollout_put", tag = "deployments",
     params(("function" = String, Path)), request_body = RolloutInput, responses(
     (status = 200, body = Rollout), (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
@@ -125,7 +125,7 @@ pub(super) async fn put(
 }
 
 /// Ends the rollout: all clients get the active deployment again.
-#[utoipa::path(delete, path = "/v1/functions/{function}/rollout", tag = "deployments",
+#[utoipa::path(delete, path = "/v1/functions/{function}/rollout", operation_id = "rollout_abort", tag = "deployments",
     params(("function" = String, Path)), responses((status = 200, body = Rollout),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
@@ -138,7 +138,8 @@ pub(super) async fn abort(
 }
 
 /// Makes a deployment the active one: the candidate, or any other.
-#[utoipa::path(post, path = "/v1/functions/{function}/promote", tag = "deployments",
+#[utoipa::path(post, path = "/v1/functions/{function}/promote", operation_id = "deployment_promote",
+    tag = "deployments",
     params(("function" = String, Path)), request_body = PromoteInput, responses(
     (status = 200, body = Deployment), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]

@@ -121,7 +121,8 @@ impl ChangeOutcome {
 }
 
 /// A project's secrets, by name. All its functions have them, unless they have one of the same name.
-#[utoipa::path(get, path = "/v1/projects/{project}/secrets", tag = "secrets", params(("project" = String, Path)),
+#[utoipa::path(get, path = "/v1/projects/{project}/secrets", operation_id = "project_secret_list",
+    tag = "secrets", params(("project" = String, Path)),
     responses((status = 200, body = List<Secret>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn project_secrets(
@@ -133,7 +134,8 @@ pub(super) async fn project_secrets(
 }
 
 /// Changes a project's secrets. Each of its functions that is concerned is deployed again.
-#[utoipa::path(patch, path = "/v1/projects/{project}/secrets", tag = "secrets", params(("project" = String, Path)),
+#[utoipa::path(patch, path = "/v1/projects/{project}/secrets", operation_id = "project_secret_change",
+    tag = "secrets", params(("project" = String, Path)),
     request_body = ChangeInput, responses((status = 200, body = ChangeOutcome), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
@@ -147,7 +149,8 @@ pub(super) async fn change_project_secrets(
 }
 
 /// A project's settings, by name, with their values.
-#[utoipa::path(get, path = "/v1/projects/{project}/settings", tag = "secrets", params(("project" = String, Path)),
+#[utoipa::path(get, path = "/v1/projects/{project}/settings", operation_id = "project_setting_list",
+    tag = "secrets", params(("project" = String, Path)),
     responses((status = 200, body = List<Setting>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn project_settings(
@@ -159,7 +162,8 @@ pub(super) async fn project_settings(
 }
 
 /// Changes a project's settings. What is a secret stays one.
-#[utoipa::path(patch, path = "/v1/projects/{project}/settings", tag = "secrets", params(("project" = String, Path)),
+#[utoipa::path(patch, path = "/v1/projects/{project}/settings", operation_id = "project_setting_change",
+    tag = "secrets", params(("project" = String, Path)),
     request_body = ChangeInput, responses((status = 200, body = ChangeOutcome), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
     (status = 409, body = ProblemDocument)))]
@@ -173,7 +177,8 @@ pub(super) async fn change_project_settings(
 }
 
 /// A function's secrets, by name; those of its project, too.
-#[utoipa::path(get, path = "/v1/functions/{function}/secrets", tag = "secrets", params(("function" = String, Path)),
+#[utoipa::path(get, path = "/v1/functions/{function}/secrets", operation_id = "function_secret_list",
+    tag = "secrets", params(("function" = String, Path)),
     responses((status = 200, body = List<Secret>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn function_secrets(
@@ -185,7 +190,8 @@ pub(super) async fn function_secrets(
 }
 
 /// Changes a function's secrets, and deploys it again.
-#[utoipa::path(patch, path = "/v1/functions/{function}/secrets", tag = "secrets", params(("function" = String, Path)),
+#[utoipa::path(patch, path = "/v1/functions/{function}/secrets", operation_id = "function_secret_change",
+    tag = "secrets", params(("function" = String, Path)),
     request_body = ChangeInput, responses((status = 200, body = ChangeOutcome), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn change_function_secrets(
@@ -198,7 +204,8 @@ pub(super) async fn change_function_secrets(
 }
 
 /// A function's settings, by name, with their values; those of its project, too.
-#[utoipa::path(get, path = "/v1/functions/{function}/settings", tag = "secrets", params(("function" = String, Path)),
+#[utoipa::path(get, path = "/v1/functions/{function}/settings", operation_id = "function_setting_list",
+    tag = "secrets", params(("function" = String, Path)),
     responses((status = 200, body = List<Setting>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn function_settings(
@@ -210,7 +217,8 @@ pub(super) async fn function_settings(
 }
 
 /// Changes a function's settings, and deploys it again. What is a secret stays one.
-#[utoipa::path(patch, path = "/v1/functions/{function}/settings", tag = "secrets", params(("function" = String, Path)),
+#[utoipa::path(patch, path = "/v1/functions/{function}/settings", operation_id = "function_setting_change",
+    tag = "secrets", params(("function" = String, Path)),
     request_body = ChangeInput, responses((status = 200, body = ChangeOutcome), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn change_function_settings(

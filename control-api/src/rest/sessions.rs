@@ -117,7 +117,8 @@ impl Validity {
 }
 
 /// Exchanges your token for one that works for minutes, and may no more.
-#[utoipa::path(post, path = "/v1/tokens/session", tag = "tokens", request_body = SessionInput, responses(
+#[utoipa::path(post, path = "/v1/tokens/session", operation_id = "session_create",
+    tag = "tokens", request_body = SessionInput, responses(
     (status = 201, body = Session), (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn exchange(
@@ -133,7 +134,7 @@ pub(super) async fn exchange(
 }
 
 /// Whether a token works, and for what: for other services. Whoever has the token may ask.
-#[utoipa::path(post, path = "/tokens/validate", tag = "tokens", security(()),
+#[utoipa::path(post, path = "/tokens/validate", operation_id = "token_validate", tag = "tokens", security(()),
     request_body(content((Shown = "application/json"), (Shown = "application/x-www-form-urlencoded"))),
     responses((status = 200, body = Validity), (status = 400, body = ProblemDocument)))]
 pub(super) async fn validate(
@@ -145,7 +146,7 @@ pub(super) async fn validate(
 }
 
 /// As `/tokens/validate`.
-#[utoipa::path(post, path = "/api/validate", tag = "tokens", security(()),
+#[utoipa::path(post, path = "/api/validate", operation_id = "token_validate_at_api", tag = "tokens", security(()),
     request_body(content((Shown = "application/json"), (Shown = "application/x-www-form-urlencoded"))),
     responses((status = 200, body = Validity), (status = 400, body = ProblemDocument)))]
 pub(super) async fn validate_at_api(
@@ -157,7 +158,8 @@ pub(super) async fn validate_at_api(
 }
 
 /// The public keys that short-lived tokens of this platform are signed with.
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "tokens", security(()), responses(
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "signing_key_list",
+    tag = "tokens", security(()), responses(
     (status = 200, body = KeySet)))]
 pub(super) async fn jwks(Shared(state): Shared<Arc<State>>) -> Result<Response, Failure> {
     let keys = signing_keys::published(&state).await?;

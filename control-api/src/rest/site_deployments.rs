@@ -84,7 +84,7 @@ impl SiteDeployment {
 }
 
 /// A site's deployments, newest first.
-#[utoipa::path(get, path = "/v1/sites/{site}/deployments", tag = "sites",
+#[utoipa::path(get, path = "/v1/sites/{site}/deployments", operation_id = "site_deployment_list", tag = "sites",
     params(("site" = String, Path), OlderSites), responses((status = 200, body = List<SiteDeployment>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -99,7 +99,7 @@ pub(super) async fn list(
 }
 
 /// Deploys a directory, sent as a CAR (version 1) with its UnixFS blocks, or fetched by the server.
-#[utoipa::path(post, path = "/v1/sites/{site}/deployments", tag = "sites",
+#[utoipa::path(post, path = "/v1/sites/{site}/deployments", operation_id = "site_deployment_create", tag = "sites",
     params(("site" = String, Path), SiteClaim),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = SiteDeployment), (status = 400, body = ProblemDocument),
@@ -129,7 +129,7 @@ pub(super) async fn create(
 }
 
 /// Makes an older deployment the current one; as quick and as atomic as a deploy.
-#[utoipa::path(post, path = "/v1/sites/{site}/rollback", tag = "sites",
+#[utoipa::path(post, path = "/v1/sites/{site}/rollback", operation_id = "site_rollback", tag = "sites",
     params(("site" = String, Path)), request_body = SiteRollbackInput, responses(
     (status = 200, body = SiteDeployment), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]

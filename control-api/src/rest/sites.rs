@@ -82,7 +82,7 @@ impl Site {
 }
 
 /// A project's sites, oldest first.
-#[utoipa::path(get, path = "/v1/projects/{project}/sites", tag = "sites",
+#[utoipa::path(get, path = "/v1/projects/{project}/sites", operation_id = "site_list", tag = "sites",
     params(("project" = String, Path), SiteFilter), responses((status = 200, body = List<Site>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -97,7 +97,7 @@ pub(super) async fn list(
 }
 
 /// Makes a site. It answers once it has a deployment.
-#[utoipa::path(post, path = "/v1/projects/{project}/sites", tag = "sites",
+#[utoipa::path(post, path = "/v1/projects/{project}/sites", operation_id = "site_create", tag = "sites",
     params(("project" = String, Path)), request_body = SiteInput, responses(
     (status = 201, body = Site), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -114,7 +114,7 @@ pub(super) async fn create(
 }
 
 /// One site.
-#[utoipa::path(get, path = "/v1/sites/{site}", tag = "sites",
+#[utoipa::path(get, path = "/v1/sites/{site}", operation_id = "site_get", tag = "sites",
     params(("site" = String, Path)), responses((status = 200, body = Site),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -127,7 +127,7 @@ pub(super) async fn get(
 }
 
 /// Changes a site's name or slug.
-#[utoipa::path(patch, path = "/v1/sites/{site}", tag = "sites",
+#[utoipa::path(patch, path = "/v1/sites/{site}", operation_id = "site_update", tag = "sites",
     params(("site" = String, Path)), request_body = SiteChange, responses(
     (status = 200, body = Site), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
@@ -144,7 +144,7 @@ pub(super) async fn update(
 }
 
 /// Deletes a site, its deployments and its domains.
-#[utoipa::path(delete, path = "/v1/sites/{site}", tag = "sites",
+#[utoipa::path(delete, path = "/v1/sites/{site}", operation_id = "site_delete", tag = "sites",
     params(("site" = String, Path)), responses((status = 200, body = Deleted),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(

@@ -176,7 +176,7 @@ pub(super) struct Swept {
 }
 
 /// A project's pins, oldest first.
-#[utoipa::path(get, path = "/v1/projects/{project}/storage", tag = "storage",
+#[utoipa::path(get, path = "/v1/projects/{project}/storage", operation_id = "pin_list", tag = "storage",
     params(("project" = String, Path), Cursor), responses((status = 200, body = List<Pin>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -190,7 +190,7 @@ pub(super) async fn list(
 }
 
 /// What the project stores, and what it may.
-#[utoipa::path(get, path = "/v1/projects/{project}/storage/usage", tag = "storage",
+#[utoipa::path(get, path = "/v1/projects/{project}/storage/usage", operation_id = "storage_usage_get", tag = "storage",
     params(("project" = String, Path)), responses((status = 200, body = StorageUsage),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn usage(
@@ -208,7 +208,7 @@ pub(super) async fn usage(
 }
 
 /// Pins content whose blocks the project has sent, or that it has deployed.
-#[utoipa::path(post, path = "/v1/projects/{project}/storage/pins", tag = "storage",
+#[utoipa::path(post, path = "/v1/projects/{project}/storage/pins", operation_id = "pin_create", tag = "storage",
     params(("project" = String, Path), ("af-content-key" = Option<String>, Header,
         description = "The key that files and names are encrypted with (ARCHITECTURE.md, \"Private content\"), 64 hex digits; left out: they are not")),
     request_body = PinInput, responses((status = 201, body = Pin),
@@ -229,7 +229,7 @@ pub(super) async fn pin(
 }
 
 /// One pin.
-#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}", tag = "storage",
+#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}", operation_id = "pin_get", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses((status = 200, body = Pin),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -241,7 +241,7 @@ pub(super) async fn get(
 }
 
 /// What a private pin's files and names are encrypted with.
-#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}/key", tag = "storage",
+#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}/key", operation_id = "pin_key_get", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses((status = 200, body = PinKey),
     (status = 401, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn key(
@@ -255,7 +255,7 @@ pub(super) async fn key(
 }
 
 /// Gives a pin up. Its blocks go with a later sweep, unless something else needs them.
-#[utoipa::path(delete, path = "/v1/projects/{project}/storage/{cid}", tag = "storage",
+#[utoipa::path(delete, path = "/v1/projects/{project}/storage/{cid}", operation_id = "pin_delete", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses((status = 204),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn unpin(
@@ -268,7 +268,7 @@ pub(super) async fn unpin(
 }
 
 /// All blocks of what is pinned, or deployed, as a CAR (version 1): parents before children, each once.
-#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}/car", tag = "storage",
+#[utoipa::path(get, path = "/v1/projects/{project}/storage/{cid}/car", operation_id = "pin_export", tag = "storage",
     params(("project" = String, Path), ("cid" = String, Path)), responses(
     (status = 200, body = Vec<u8>, content_type = "application/vnd.ipld.car"),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
@@ -284,7 +284,8 @@ pub(super) async fn car(
 }
 
 /// Removes blocks that no deployment, site or pin needs. For the operator: the user that the first start made.
-#[utoipa::path(post, path = "/v1/gc", tag = "storage", request_body = SweepInput, responses(
+#[utoipa::path(post, path = "/v1/gc", operation_id = "block_sweep",
+    tag = "storage", request_body = SweepInput, responses(
     (status = 200, body = Swept), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
 pub(super) async fn gc(

@@ -70,7 +70,8 @@ pub(super) struct StoreTerms {
 }
 
 /// Which of these blocks the project has to send. The others are kept for a while.
-#[utoipa::path(post, path = "/v1/projects/{project}/storage/missing", tag = "storage",
+#[utoipa::path(post, path = "/v1/projects/{project}/storage/missing", operation_id = "block_list_missing",
+    tag = "storage",
     params(("project" = String, Path)), request_body = MissingInput, responses((status = 200, body = Missing),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]
@@ -87,7 +88,7 @@ pub(super) async fn missing(
 }
 
 /// Receives blocks, sent as a CAR (version 1) with any roots. They go again unless what they are of is pinned.
-#[utoipa::path(post, path = "/v1/projects/{project}/storage/blocks", tag = "storage",
+#[utoipa::path(post, path = "/v1/projects/{project}/storage/blocks", operation_id = "block_send", tag = "storage",
     params(("project" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 200, body = ReceivedBlocks), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
@@ -106,7 +107,7 @@ pub(super) async fn blocks(
 }
 
 /// Stores and pins what is sent whole: the roots of a CAR (version 1), or each file of a form.
-#[utoipa::path(post, path = "/v1/projects/{project}/storage", tag = "storage",
+#[utoipa::path(post, path = "/v1/projects/{project}/storage", operation_id = "pin_store", tag = "storage",
     params(("project" = String, Path), StoreTerms),
     request_body(content((Vec<u8> = "application/vnd.ipld.car"), (Vec<u8> = "multipart/form-data"))), responses(
     (status = 201, body = Stored), (status = 400, body = ProblemDocument),

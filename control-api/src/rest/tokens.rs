@@ -107,7 +107,7 @@ impl From<TokenRow> for Token {
 }
 
 /// Your tokens, oldest first.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(Cursor), responses(
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "token_list", tag = "tokens", params(Cursor), responses(
     (status = 200, body = List<Token>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument)))]
 pub(super) async fn list(
@@ -120,7 +120,8 @@ pub(super) async fn list(
 }
 
 /// Makes a token.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = TokenInput, responses(
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "token_create",
+    tag = "tokens", request_body = TokenInput, responses(
     (status = 201, body = NewToken), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),
@@ -137,7 +138,8 @@ pub(super) async fn create(
 }
 
 /// Deletes a token or a project's key; it is refused from now on.
-#[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "tokens", params(("token" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tokens/{token}", operation_id = "token_delete",
+    tag = "tokens", params(("token" = String, Path)),
     responses((status = 204), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 pub(super) async fn delete(
@@ -150,7 +152,8 @@ pub(super) async fn delete(
 }
 
 /// Gives a token or a project's key another secret.
-#[utoipa::path(post, path = "/v1/tokens/{token}/rotate", tag = "tokens", params(("token" = String, Path)),
+#[utoipa::path(post, path = "/v1/tokens/{token}/rotate", operation_id = "token_rotate",
+    tag = "tokens", params(("token" = String, Path)),
     request_body = RotationInput, responses((status = 200, body = NewToken), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
@@ -166,7 +169,8 @@ pub(super) async fn rotate(
 }
 
 /// A project's own keys, oldest first.
-#[utoipa::path(get, path = "/v1/projects/{project}/keys", tag = "tokens", params(("project" = String, Path), Cursor),
+#[utoipa::path(get, path = "/v1/projects/{project}/keys", operation_id = "key_list",
+    tag = "tokens", params(("project" = String, Path), Cursor),
     responses((status = 200, body = List<Token>), (status = 401, body = ProblemDocument),
     (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn keys(
@@ -180,7 +184,8 @@ pub(super) async fn keys(
 }
 
 /// Makes a key of the project, which works whoever is its member.
-#[utoipa::path(post, path = "/v1/projects/{project}/keys", tag = "tokens", params(("project" = String, Path)),
+#[utoipa::path(post, path = "/v1/projects/{project}/keys", operation_id = "key_create",
+    tag = "tokens", params(("project" = String, Path)),
     request_body = KeyInput, responses((status = 201, body = NewToken), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument),

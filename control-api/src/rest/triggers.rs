@@ -103,7 +103,7 @@ impl From<RunRow> for Run {
 }
 
 /// A function's triggers, when they run next, and how their newest runs went.
-#[utoipa::path(get, path = "/v1/functions/{function}/triggers", tag = "triggers",
+#[utoipa::path(get, path = "/v1/functions/{function}/triggers", operation_id = "trigger_list", tag = "triggers",
     params(("function" = String, Path)), responses((status = 200, body = Schedule),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn get(
@@ -117,7 +117,7 @@ pub(super) async fn get(
 }
 
 /// Runs a trigger now, and answers when the function has.
-#[utoipa::path(post, path = "/v1/functions/{function}/triggers/run", tag = "triggers",
+#[utoipa::path(post, path = "/v1/functions/{function}/triggers/run", operation_id = "trigger_run", tag = "triggers",
     params(("function" = String, Path)), request_body = RunInput, responses((status = 200, body = Run),
     (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 409, body = ProblemDocument)))]

@@ -44,7 +44,7 @@ async fn project(state: &State, session: &Session, headers: &HeaderMap) -> Resul
 }
 
 /// Receives some blocks of a file or folder, as a CAR (version 1). Answers the CID of the CAR.
-#[utoipa::path(post, path = "/store", tag = "upload proxy",
+#[utoipa::path(post, path = "/store", operation_id = "upload_store", tag = "upload proxy",
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 200, body = String), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 413, body = ProblemDocument),
@@ -118,7 +118,8 @@ impl Uploaded {
 }
 
 /// Pins a file or folder, all of whose blocks were sent.
-#[utoipa::path(post, path = "/upload", tag = "upload proxy", request_body = Finished, responses(
+#[utoipa::path(post, path = "/upload", operation_id = "upload_finish",
+    tag = "upload proxy", request_body = Finished, responses(
     (status = 200, body = Uploaded), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 async fn finish(
@@ -136,7 +137,7 @@ async fn finish(
 
 /// Stores and pins a file, sent as a form, that is held here only; it is not encrypted. `hash`, which the SDKs send too, is of no
 /// use, since the answer's CID is made of the bytes.
-#[utoipa::path(post, path = "/upload/private", tag = "upload proxy",
+#[utoipa::path(post, path = "/upload/private", operation_id = "upload_store_private", tag = "upload proxy",
     request_body(content = Vec<u8>, content_type = "multipart/form-data"), responses(
     (status = 201, body = Uploaded), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument), (status = 413, body = ProblemDocument),
@@ -169,7 +170,8 @@ async fn private(
 }
 
 /// Says by 409 that the project has the content, so that it need not be sent.
-#[utoipa::path(get, path = "/duplicity/{cid}", tag = "upload proxy", params(("cid" = String, Path)), responses(
+#[utoipa::path(get, path = "/duplicity/{cid}", operation_id = "upload_find",
+    tag = "upload proxy", params(("cid" = String, Path)), responses(
     (status = 200, body = Duplicity), (status = 409, body = Duplicity), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 async fn duplicity(
@@ -190,7 +192,8 @@ async fn duplicity(
 }
 
 /// Gives a pin up.
-#[utoipa::path(delete, path = "/delete/{cid}", tag = "upload proxy", params(("cid" = String, Path)), responses(
+#[utoipa::path(delete, path = "/delete/{cid}", operation_id = "upload_delete",
+    tag = "upload proxy", params(("cid" = String, Path)), responses(
     (status = 200, body = Unpinned), (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
     (status = 404, body = ProblemDocument)))]
 async fn unpin(

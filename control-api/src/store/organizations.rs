@@ -15,6 +15,8 @@ pub struct OrganizationRow {
     pub id: String,
     /// Free text.
     pub name: String,
+    /// The name of its plan; none: what the server says to all counts.
+    pub plan: Option<String>,
     /// Milliseconds.
     pub created_at: i64,
     /// Milliseconds.
@@ -66,7 +68,7 @@ pub(crate) enum Group<'a> {
     Project(&'a str),
 }
 
-const COLUMNS: &str = "o.id, o.name, o.created_at, o.updated_at";
+const COLUMNS: &str = "o.id, o.name, p.name as plan, o.created_at, o.updated_at";
 const INVITATION: &str = "id, organization_id, project_id, role, email, inviter_id, expires_at, created_at";
 
 impl<'a> Group<'a> {
@@ -93,7 +95,9 @@ impl<'a> Group<'a> {
 
 impl Store {
     pub(crate) async fn organization(&self, id: &str) -> Result<Option<OrganizationRow>, StoreError> {
-        let query = format!("select {COLUMNS} from organizations o where o.id = $1");
+        let query = format!(
+            "select {COLUMNS} from organizations o left join plans p on p.id = o.plan_id where o.id = $1"
+        );
         Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
@@ -105,6 +109,7 @@ impl Store {
     ) -> Result<Vec<OrganizationRow>, StoreError> {
         let query = format!(
             "select {COLUMNS} from organization_members m join organizations o on o.id = m.organization_id
+             left join plans p on p.id = o.plan_id
              where m.user_id = $1 and m.organization_id > $2 order by m.organization_id limit $3"
         );
         let query = sql::query_as(AssertSqlSafe(query)).bind(user).bind(after).bind(limit);

@@ -75,13 +75,6 @@ impl Store {
         Ok(query.bind(project).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
-    pub(crate) async fn usage(&self, project: &str) -> Result<Usage, StoreError> {
-        let query =
-            "select cast(coalesce(sum(bytes), 0) as bigint), count(*) from pins where project_id = $1";
-        let (bytes, pins) = sql::query_as(query).bind(project).fetch_one(&self.reader).await?;
-        Ok(Usage { bytes: unsigned("sum of bytes", bytes)?, pins: unsigned("count", pins)? })
-    }
-
     /// Whether a deployment of the project's functions or sites has this as its code, files or directory.
     pub(crate) async fn is_deployed(&self, project: &str, cid: &str) -> Result<bool, StoreError> {
         let query = "select exists (select 1 from deployments d join functions f on f.id = d.function_id
@@ -137,6 +130,7 @@ impl Store {
     }
 }
 
+/// What a project keeps.
 pub(crate) async fn pins(db: &mut Connection, project: &str) -> Result<Usage, StoreError> {
     let query = "select cast(coalesce(sum(bytes), 0) as bigint), count(*) from pins where project_id = $1";
     let (bytes, pins) = sql::query_as(query).bind(project).fetch_one(db).await?;

@@ -8,6 +8,7 @@ pub mod edge;
 pub mod events;
 pub mod postgres;
 pub mod redis;
+pub mod settings;
 pub mod socket;
 pub mod statements;
 pub mod upload;
@@ -206,7 +207,7 @@ impl Stored {
         let hash = ring::digest::digest(&ring::digest::SHA256, STRANGER.as_bytes());
         self.script(
             "insert into users (id, name, created_at) values ('usr_2', 'stranger', 0);
-             insert into organizations values ('org_2', 'other', 0, 0);
+             insert into organizations (id, name, created_at, updated_at) values ('org_2', 'other', 0, 0);
              insert into organization_members values ('org_2', 'usr_2', 'owner', 0);
              insert into projects (id, organization_id, name, created_at, updated_at)
                 values ('prj_2', 'org_2', 'other', 0, 0);",
@@ -292,6 +293,17 @@ impl Served {
         let serving = control.clone();
         tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
         Self { control, stored, url, dir }
+    }
+
+    /// Another server of the same database and master key, with content of its own.
+    pub async fn beside(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let Stored { database, pool, .. } = &self.stored;
+        let stored = Stored { database: database.clone(), pool: pool.clone(), _postgres: None };
+        let master_key = self.dir.path().join("master.key").into();
+        let config = ControlConfig { master_key, ..config(dir.path(), &stored) };
+        let control = Box::pin(build(config, dir.path())).await;
+        Self::serve(control, stored, dir).await
     }
 
     /// On a database that has everything.

@@ -1,0 +1,68 @@
+//! Values of options: what is none is refused with what it has to be.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+
+use af_contract::limits;
+
+/// A value, or what counts where there is none.
+#[derive(Clone, Debug)]
+pub enum Part<T> {
+    Default,
+    Is(T),
+}
+
+impl<T> Part<T> {
+    /// None: what counts where there is none.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Default => None,
+            Self::Is(value) => Some(value),
+        }
+    }
+}
+
+/// A whole number in a range.
+pub fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("give a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// A whole number as large as 32 bits have it.
+pub fn count() -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    whole(0..=u32::MAX.into())
+}
+
+/// Of a hundred.
+pub fn percent() -> impl Fn(&str) -> Result<u8, String> + Clone + Send + Sync + 'static {
+    |text| whole(0..=100)(text).map_err(|_| "give a whole number of percent, 0 to 100".to_owned())
+}
+
+/// A number of requests per second.
+pub fn rate() -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone + Send + Sync + 'static {
+    let most = limits::REQUESTS_PER_SECOND;
+    move |text| {
+        let number = whole::<u32>(1..=most.get().into())(text)?;
+        Ok(NonZeroU32::new(number).unwrap_or(most))
+    }
+}
+
+/// A length of time.
+pub fn duration(text: &str) -> Result<humantime::Duration, String> {
+    text.parse().map_err(|_| "give a time with its unit, such as 90s, 15m, 24h or 30d".to_owned())
+}
+
+/// What `value` reads, or `default`.
+pub fn default_or<T>(
+    value: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<Part<T>, String> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "default" => Ok(Part::Default),
+        text => value(text).map(Part::Is).map_err(|why| format!("{why}; or default")),
+    }
+}
