@@ -18,6 +18,7 @@ pub mod edges;
 pub mod entity_tags;
 mod error;
 pub mod feed;
+pub(crate) mod feed_pages;
 mod foreign;
 pub mod functions;
 mod id;

@@ -182,8 +182,8 @@ fn said<T: DeserializeOwned>(edge: &Known, body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| Error::invalid("invalid_json", error.to_string()))
 }
 
-fn sealed(answer: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer));
+fn sealed(answer: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(answer.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
 }

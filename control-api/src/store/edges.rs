@@ -28,6 +28,15 @@ pub struct EdgeRow {
     pub revision: i64,
 }
 
+/// When an edge asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EdgeSeen {
+    /// Milliseconds.
+    pub at: i64,
+    /// The newest revision that it said it knows.
+    pub revision: i64,
+}
+
 /// The key of the feed.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct FeedKeyRow {
@@ -90,10 +99,11 @@ pub(crate) async fn joined(db: &mut Connection, id: &str, key: &[u8], at: i64) -
     Ok(())
 }
 
-/// It asked, and knows everything up to a revision.
-pub(crate) async fn seen(db: &mut Connection, id: &str, revision: i64, at: i64) -> Result<(), StoreError> {
-    let query = "update edges set seen_at = $2, revision = $3, join_sealed = null where id = $1";
-    sql::query(query).bind(id).bind(at).bind(revision).execute(db).await?;
+/// It asked, and knows everything up to a revision. Another server may have seen it later.
+pub(crate) async fn seen(db: &mut Connection, id: &str, seen: EdgeSeen) -> Result<(), StoreError> {
+    let query = "update edges set seen_at = $2, revision = $3, join_sealed = null
+        where id = $1 and (seen_at is null or seen_at <= $2)";
+    sql::query(query).bind(id).bind(seen.at).bind(seen.revision).execute(db).await?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
 pub mod dns;
+pub mod edges;
 pub mod postgres;
 pub mod redis;
 pub mod socket;
@@ -263,6 +264,10 @@ impl Served {
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Where everything is.
