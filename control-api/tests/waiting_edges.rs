@@ -21,6 +21,7 @@ use support::{OWNER, Served};
 static STATEMENTS: LazyLock<tokio::sync::Mutex<Statements>> =
     LazyLock::new(|| tokio::sync::Mutex::new(Statements::recorded()));
 
+#[allow(clippy::disallowed_methods, reason = "a test has no configuration")]
 fn measured() -> Option<usize> {
     std::env::var("AF_EDGES").ok()?.parse().ok()
 }
@@ -48,8 +49,12 @@ async fn a_change_is_read_once_for_all_edges_that_wait() {
     }
     for round in ["one", "two", "three"] {
         let waiting = join_all(edges.iter().zip(&known).map(async |(edge, known)| {
-            let wanted =
-                FeedRequest { epoch: Some(known.epoch.clone()), after: known.until, wait_ms: 50_000 };
+            let wanted = FeedRequest {
+                epoch: Some(known.epoch.clone()),
+                after: known.until,
+                wait_ms: 50_000,
+                ..FeedRequest::default()
+            };
             (edge.ask(&wanted).await.unwrap(), Instant::now())
         }));
         statements.take();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use af_contract::ContentId;
 use af_contract::edge::{
-    Bound, EdgeError, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, seal,
+    EdgeError, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, Shown, seal,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -16,9 +16,11 @@ use zeroize::Zeroizing;
 
 use super::access;
 use super::audit::{self, Event};
+use super::feed::Reader;
 use super::feed_pages::FeedPages;
 use super::projects::commit;
 use super::reports::Reporter;
+use super::used_proofs::{Refused, UsedProofs};
 use super::{Actor, Call, Error, PAGE, Page, State, blocks, id, now};
 use crate::store::edges::EdgeSeen;
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
@@ -48,6 +50,7 @@ pub(crate) struct Edges {
     key: OnceCell<FeedKey>,
     pages: FeedPages,
     seen: Mutex<Noted>,
+    used: UsedProofs,
     /// Held by who writes down what is noted.
     noting: tokio::sync::Mutex<()>,
     /// Changes whenever an edge is removed.
@@ -79,8 +82,16 @@ pub struct NewEdge {
 /// An edge that has proven itself by a request.
 pub struct Known {
     row: EdgeRow,
-    /// What the answer is sealed to, and the request's body.
-    bound: Bound,
+    shown: Shown,
+}
+
+/// The request that a proof came with.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// Its method.
+    pub method: &'r str,
+    /// Its path, without its query.
+    pub path: &'r str,
 }
 
 impl Known {
@@ -101,7 +112,8 @@ impl Known {
     /// # Errors
     /// When it was sent with another one.
     pub fn check_body(&self, body: &[u8]) -> Result<(), Error> {
-        self.bound.check_body(body).map_err(|error| Error::invalid("invalid_proof", error.to_string()))
+        let checked = self.shown.bound.check_body(body);
+        checked.map_err(|error| Error::invalid("invalid_proof", error.to_string()))
     }
 }
 
@@ -141,6 +153,7 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge,
         joined_at: None,
         seen_at: None,
         revision: 0,
+        version: None,
     };
     if edges::is_name_taken(&mut db, name).await? {
         let detail = format!("there is an edge {name}; remove it first, or choose another name");
@@ -168,6 +181,7 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
     reports::forget_edge(&mut db, edge).await?;
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
     state.edges.seen().edges.remove(edge);
+    state.edges.used.forget(edge);
     state.calls.forget(edge);
     state.edges.removed.send_modify(|count| *count += 1);
     Ok(())
@@ -207,7 +221,7 @@ pub async fn join(state: &State, call: Call, request: &JoinRequest) -> Result<Jo
 ///
 /// # Errors
 /// When it is nobody who is an edge here.
-pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
+pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Result<Known, Error> {
     let refused = |error: EdgeError| {
         tracing::debug!(%error, "an edge's proof does not count");
         match error {
@@ -220,8 +234,23 @@ pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
     let public = row.public_key.as_deref().ok_or(Error::Unauthenticated)?;
     let public = PublicKey::new(public).map_err(internal)?;
     let key = feed_key(state).await?;
-    let bound = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
-    Ok(Known { row, bound })
+    let shown = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
+    shown.bound.check_request(asked.method, asked.path).map_err(refused)?;
+    Ok(Known { row, shown })
+}
+
+/// Has the proof of a request that changes something count this once, at this server. The edge makes another one to try again.
+///
+/// # Errors
+/// When it was used before, or the edge uses too many.
+pub fn use_up(state: &State, edge: &Known) -> Result<(), Error> {
+    state.edges.used.take(&edge.row.id, &edge.shown, now() / 1000).map_err(|refused| match refused {
+        Refused::Again => {
+            tracing::warn!(edge = edge.row.id, "an edge's proof came again; somebody repeats its requests");
+            Error::Unauthenticated
+        }
+        Refused::TooMany => Error::TooOften { seconds: 60 },
+    })
 }
 
 /// What an edge is told: the next page, sealed to it and signed; where there is none, once there is one or its time is over.
@@ -240,7 +269,8 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
     }
     let same = wanted.epoch.as_deref() == Some(&key.epoch) && wanted.after <= *revisions.borrow();
     let after = if same { wanted.after } else { 0 };
-    note(state, &edge.row, after).await?;
+    let place = (after, if wanted.anew && same { Reader::Here } else { Reader::Back });
+    note(state, edge, after).await?;
     let mut over = wanted.wait_ms == 0;
     let page = loop {
         removed.mark_unchanged();
@@ -250,7 +280,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
         }
         let committed = *revisions.borrow_and_update();
         if committed > after || !same || over {
-            let page = state.edges.pages.get(state, &key.epoch, after, committed).await?;
+            let page = state.edges.pages.get(state, &key.epoch, place, committed).await?;
             if page.is_news || !same || over {
                 break page;
             }
@@ -313,11 +343,11 @@ async fn sealed_text(
     text: Zeroizing<Vec<u8>>,
 ) -> Result<Vec<u8>, Error> {
     let refused = |detail: &str| Error::invalid("invalid_proof", detail);
-    let share = edge.bound.share.ok_or_else(|| {
+    let share = edge.shown.bound.share().ok_or_else(|| {
         refused("the proof of a request whose answer is sealed has the key that it is sealed to")
     })?;
     let key = feed_key(state).await?;
-    seal(&key.pair, proof, &share, text).map_err(|error| refused(&error.to_string()))
+    seal(&key.pair, proof, share, text).map_err(|error| refused(&error.to_string()))
 }
 
 /// Has a block here that an edge asks for, if this server's sources have it.
@@ -347,14 +377,15 @@ impl Edges {
 
 /// Notes that an edge has asked, and what it knows. It is written down for all of them together: each by itself, after a change,
 /// would be hundreds of writes.
-async fn note(state: &State, edge: &EdgeRow, revision: u64) -> Result<(), Error> {
+async fn note(state: &State, edge: &Known, revision: u64) -> Result<(), Error> {
+    let Known { row: edge, shown } = edge;
     let now = now();
     let revision = i64::try_from(revision).unwrap_or(i64::MAX);
     // Its token to join counts no more: that is no note.
     let must = edge.join_sealed.is_some();
     {
         let mut seen = state.edges.seen();
-        seen.edges.insert(edge.id.clone(), EdgeSeen { at: now, revision });
+        seen.edges.insert(edge.id.clone(), EdgeSeen { at: now, revision, version: shown.version.clone() });
         if !must && seen.written > now - SEEN {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::feed::{self, Changes};
+use super::feed::{self, Changes, Reader};
 use super::{Error, State};
 
 /// Pages that are kept: edges that follow are at the same place, and a few are elsewhere.
@@ -33,10 +33,12 @@ pub(super) struct Page {
     pub is_news: bool,
 }
 
+/// The revision that a page follows, and who asks for it.
+type Place = (u64, Reader);
+
 /// What was read of the feed lately.
 pub(crate) struct FeedPages {
-    /// By the revision that they follow.
-    kept: Mutex<HashMap<u64, Kept>>,
+    kept: Mutex<HashMap<Place, Kept>>,
     answers: Arc<Semaphore>,
 }
 
@@ -55,18 +57,17 @@ impl Default for FeedPages {
 }
 
 impl FeedPages {
-    /// The page that follows `after`, with all that was committed up to `committed`. Whoever asks for the same meanwhile gets the same.
+    /// The page at a place, with all that was committed up to `committed`. Whoever asks for the same meanwhile gets the same.
     pub(super) async fn get(
         &self,
         state: &State,
         epoch: &str,
-        after: u64,
+        at: Place,
         committed: u64,
     ) -> Result<Arc<Page>, Error> {
-        let cell = self.cell(after, committed);
+        let cell = self.cell(at, committed);
         // Where its reader goes away, the next one reads it.
-        let page =
-            cell.get_or_try_init(|| async { Box::pin(read(state, epoch, after)).await }).await?.clone();
+        let page = cell.get_or_try_init(|| async { Box::pin(read(state, epoch, at)).await }).await?.clone();
         self.forget();
         Ok(page)
     }
@@ -78,13 +79,13 @@ impl FeedPages {
         place.map_err(|closed| Error::Internal(Box::new(closed)))
     }
 
-    fn cell(&self, after: u64, committed: u64) -> Arc<OnceCell<Arc<Page>>> {
+    fn cell(&self, at: Place, committed: u64) -> Arc<OnceCell<Arc<Page>>> {
         let mut kept = self.kept();
-        if let Some(known) = kept.get(&after).filter(|known| known.committed >= committed) {
+        if let Some(known) = kept.get(&at).filter(|known| known.committed >= committed) {
             return known.page.clone();
         }
         let page = Arc::<OnceCell<_>>::default();
-        kept.insert(after, Kept { committed, since: Instant::now(), page: page.clone() });
+        kept.insert(at, Kept { committed, since: Instant::now(), page: page.clone() });
         page
     }
 
@@ -92,18 +93,18 @@ impl FeedPages {
     fn forget(&self) {
         let mut kept = self.kept();
         kept.retain(|_, page| page.since.elapsed() < KEPT);
-        let mut ages: Vec<_> = kept.iter().map(|(after, page)| (page.since, *after, page.bytes())).collect();
-        ages.sort_unstable();
+        let mut ages: Vec<_> = kept.iter().map(|(at, page)| (page.since, *at, page.bytes())).collect();
+        ages.sort_unstable_by_key(|(since, (after, _), _)| (*since, *after));
         let mut bytes = 0_usize;
-        for (place, (_, after, size)) in ages.into_iter().rev().enumerate() {
+        for (place, (_, at, size)) in ages.into_iter().rev().enumerate() {
             bytes = bytes.saturating_add(size);
             if place >= PAGES || bytes > BYTES {
-                kept.remove(&after);
+                kept.remove(&at);
             }
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<u64, Kept>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<Place, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,9 +115,16 @@ impl Kept {
     }
 }
 
-async fn read(state: &State, epoch: &str, after: u64) -> Result<Arc<Page>, Error> {
-    let Changes { updates, until, more } = feed::since(state, after).await?;
-    let page = FeedPage { epoch: epoch.to_owned(), after, until: until.unwrap_or(after), more, updates };
+async fn read(state: &State, epoch: &str, (after, reader): Place) -> Result<Arc<Page>, Error> {
+    let Changes { after, updates, until, more } = feed::since(state, after, reader).await?;
+    let page = FeedPage {
+        epoch: epoch.to_owned(),
+        after,
+        until: until.unwrap_or(after),
+        more,
+        updates,
+        skipped: Vec::new(),
+    };
     let text = serde_json::to_vec(&page).map_err(|error| Error::Internal(Box::new(error)))?;
     Ok(Arc::new(Page { text: Zeroizing::new(text), is_news: until.is_some() }))
 }
@@ -129,13 +137,13 @@ mod tests {
 
     async fn put(pages: &FeedPages, after: u64, committed: u64, bytes: usize) {
         let page = Page { text: Zeroizing::new(vec![0; bytes]), is_news: true };
-        let cell = pages.cell(after, committed);
+        let cell = pages.cell((after, Reader::Back), committed);
         cell.get_or_init(|| async { Arc::new(page) }).await;
         pages.forget();
     }
 
     fn kept(pages: &FeedPages) -> Vec<u64> {
-        let mut kept: Vec<_> = pages.kept().keys().copied().collect();
+        let mut kept: Vec<_> = pages.kept().keys().map(|(after, _)| *after).collect();
         kept.sort_unstable();
         kept
     }
@@ -143,13 +151,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_at_the_same_place_gets_the_same_until_there_is_more() {
         let pages = FeedPages::default();
-        let first = pages.cell(5, 7);
-        assert!(Arc::ptr_eq(&first, &pages.cell(5, 7)));
-        assert!(Arc::ptr_eq(&first, &pages.cell(5, 6)), "it has what was committed before, too");
-        assert!(!Arc::ptr_eq(&first, &pages.cell(4, 7)));
-        let second = pages.cell(5, 8);
+        let first = pages.cell((5, Reader::Back), 7);
+        assert!(Arc::ptr_eq(&first, &pages.cell((5, Reader::Back), 7)));
+        assert!(
+            Arc::ptr_eq(&first, &pages.cell((5, Reader::Back), 6)),
+            "it has what was committed before, too"
+        );
+        assert!(!Arc::ptr_eq(&first, &pages.cell((4, Reader::Back), 7)));
+        assert!(!Arc::ptr_eq(&first, &pages.cell((5, Reader::Here), 7)));
+        let second = pages.cell((5, Reader::Back), 8);
         assert!(!Arc::ptr_eq(&first, &second), "something was committed since");
-        assert!(Arc::ptr_eq(&second, &pages.cell(5, 7)));
+        assert!(Arc::ptr_eq(&second, &pages.cell((5, Reader::Back), 7)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,6 +190,6 @@ mod tests {
         let mut next = Box::pin(pages.place(1));
         assert!(futures::poll!(&mut next).is_pending());
         drop(all);
-        next.await.unwrap();
+        drop(next.await.unwrap());
     }
 }

@@ -57,6 +57,7 @@ pub mod sweep;
 pub mod tokens;
 pub mod triggers;
 pub mod upload;
+mod used_proofs;
 pub mod verification;
 pub mod versions;
 

@@ -19,9 +19,13 @@ use utoipa::ToSchema;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List, auth, gateway};
 use crate::app::State;
-use crate::domain::edges::Known;
+use crate::domain::edges::{Asked, Known};
 use crate::domain::{Actor, Call, Error, calls, edges, reports};
 use crate::store::EdgeRow;
+
+const FEED: &str = "/v1/edge/feed";
+const REPORT: &str = "/v1/edge/report";
+const WORK: &str = "/v1/edge/work";
 
 /// A server that answers requests, and takes what it serves from here.
 #[derive(Serialize, ToSchema)]
@@ -40,6 +44,8 @@ pub(super) struct Edge {
     seen_at: Option<i64>,
     /// It knew everything up to this revision then.
     revision: i64,
+    /// Of the program that it runs, as it says itself; null: it has not asked yet.
+    version: Option<String>,
 }
 
 /// A new edge.
@@ -71,6 +77,7 @@ impl From<EdgeRow> for Edge {
             joined_at: row.joined_at,
             seen_at: row.seen_at,
             revision: row.revision,
+            version: row.version,
         }
     }
 }
@@ -122,9 +129,9 @@ pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
     });
     Router::new()
         .route("/v1/edge/join", post(join))
-        .route("/v1/edge/feed", get(feed))
-        .route("/v1/edge/report", post(report))
-        .route("/v1/edge/work", post(work))
+        .route(FEED, get(feed))
+        .route(REPORT, post(report))
+        .route(WORK, post(work))
         .route("/v1/edge/ipfs/{*path}", content)
 }
 
@@ -138,8 +145,8 @@ async fn join(
 }
 
 /// The edge that has sent this proof. One that does not count is counted, as tokens are.
-async fn known(state: &State, call: &Call, proof: &str) -> Result<Known, Error> {
-    auth::counted(state, call, edges::authenticate(state, proof).await).await
+async fn known(state: &State, call: &Call, proof: &str, asked: Asked<'_>) -> Result<Known, Error> {
+    auth::counted(state, call, edges::authenticate(state, proof, asked).await).await
 }
 
 async fn feed(
@@ -149,7 +156,7 @@ async fn feed(
     Query(wanted): Query<FeedRequest>,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = known(&state, &call, proof).await?;
+    let edge = known(&state, &call, proof, Asked { method: "GET", path: FEED }).await?;
     Ok(sealed(Box::pin(edges::page(&state, &edge, proof, &wanted)).await?))
 }
 
@@ -159,8 +166,10 @@ async fn report(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
-    let edge = known(&state, &call, auth::token(&headers)?).await?;
-    reports::take(&state, edge.reporter(), &said(&edge, &body)?).await?;
+    let edge = known(&state, &call, auth::token(&headers)?, Asked { method: "POST", path: REPORT }).await?;
+    let report = said(&state, &call, &edge, &body).await?;
+    let taken = reports::take(&state, edge.reporter(), &report).await;
+    taken.map_err(|error| if error.is_final() { refused(&error) } else { error })?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -171,14 +180,32 @@ async fn work(
     body: Bytes,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = known(&state, &call, proof).await?;
-    let wanted = said(&edge, &body)?;
+    let edge = known(&state, &call, proof, Asked { method: "POST", path: WORK }).await?;
+    let wanted = said(&state, &call, &edge, &body).await?;
     Ok(sealed(Box::pin(calls::work(&state, &edge, proof, &wanted)).await?))
 }
 
-/// The body that an edge has proven to have sent.
-fn said<T: DeserializeOwned>(edge: &Known, body: &[u8]) -> Result<T, Error> {
+/// The edge would send the same again, and nothing of what it says after.
+fn refused(error: &Error) -> Error {
+    let detail = match error {
+        // Internal text never leaves.
+        Error::Store(_) => {
+            "the database refuses a part of the report; the control plane's log says which".to_owned()
+        }
+        error => error.to_string(),
+    };
+    Error::conflict("report_refused", detail)
+}
+
+/// The body that an edge has proven to have sent, now and not before.
+async fn said<T: DeserializeOwned>(
+    state: &State,
+    call: &Call,
+    edge: &Known,
+    body: &[u8],
+) -> Result<T, Error> {
     edge.check_body(body)?;
+    auth::counted(state, call, edges::use_up(state, edge)).await?;
     serde_json::from_slice(body).map_err(|error| Error::invalid("invalid_json", error.to_string()))
 }
 
@@ -192,8 +219,9 @@ fn sealed(answer: impl Into<Body>) -> Response<Body> {
 /// serve any of it. No cache between may keep it for somebody who is no edge.
 async fn content(state: &State, gateway: &Gateway, request: Request) -> Result<Response<Body>, Failure> {
     let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
-    known(state, &call, auth::token(request.headers())?).await?;
     let path = request.uri().path();
+    let asked = Asked { method: request.method().as_str(), path };
+    known(state, &call, auth::token(request.headers())?, asked).await?;
     let path = path.strip_prefix("/v1/edge").ok_or_else(|| Error::not_found("path", path))?.to_owned();
     let root = path.split('/').nth(2).and_then(|root| ContentId::parse(root).ok());
     if let Some(root) = root {

@@ -4,7 +4,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use af_contract::edge::{FeedPage, FeedRequest, JoinAnswer, JoinToken, KeyPair, PublicKey, Share, prove};
+use af_contract::edge::{
+    Bound, FeedPage, FeedRequest, JoinAnswer, JoinToken, KeyPair, PublicKey, Share, prove,
+};
 use serde_json::json;
 
 use super::{OWNER, Served, client};
@@ -31,10 +33,22 @@ impl TestEdge {
         Self { id: token.edge, pair, control: joined.feed_key, http: client(), url: served.url().to_owned() }
     }
 
-    /// The status, and what was told.
+    pub fn prove(&self, bound: Bound) -> String {
+        prove(&self.pair, &self.id, &self.control, bound, now()).unwrap()
+    }
+
+    /// The status of a request with this proof.
+    pub async fn send(&self, method: &str, path: &str, proof: &str, body: &[u8]) -> u16 {
+        let method: reqwest::Method = method.parse().unwrap();
+        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(proof);
+        let request = request.header("content-type", "application/json").body(body.to_vec());
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// What was told, or the status.
     pub async fn ask(&self, wanted: &FeedRequest) -> Result<FeedPage, u16> {
         let share = Share::new().unwrap();
-        let proof = prove(&self.pair, &self.id, &self.control, Some(share.public()).into(), now()).unwrap();
+        let proof = self.prove(Bound::to("GET", "/v1/edge/feed").with_share(share.public()));
         let request = self.http.get(format!("{}/v1/edge/feed", self.url)).query(wanted).bearer_auth(&proof);
         let answer = request.send().await.unwrap();
         if answer.status() != 200 {
@@ -53,6 +67,7 @@ impl TestEdge {
             let wanted = FeedRequest {
                 epoch: last.map(|page| page.epoch.clone()),
                 after: last.map_or(0, |page| page.until),
+                anew: last.is_some(),
                 wait_ms: 0,
             };
             pages.push(self.ask(&wanted).await.unwrap());
