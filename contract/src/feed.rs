@@ -42,6 +42,9 @@ pub enum Change {
 }
 
 impl Change {
+    /// All kinds, as a page has them.
+    pub const KINDS: [&str; 3] = ["function", "site", "domain"];
+
     /// Whether the thing is there, and not gone.
     #[must_use]
     pub const fn is_there(&self) -> bool {

@@ -167,6 +167,9 @@ pub enum ControlError {
     /// Deployments beyond the most.
     #[error("old deployments cannot be removed")]
     Pruning(#[source] crate::domain::Error),
+    /// What has been gone for long.
+    #[error("the feed cannot forget what has been gone for long")]
+    Feed(#[source] crate::domain::Error),
     /// What an edge reports.
     #[error("what the edge reports cannot be written down")]
     Report(#[source] crate::domain::Error),
@@ -176,6 +179,14 @@ pub enum ControlError {
     /// Of Redis.
     #[error("the address of Redis cannot be used")]
     Redis(#[from] ::redis::RedisError),
+}
+
+impl ControlError {
+    /// Whether the same would end the same: what was reported is refused for what it says.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Report(error) if error.is_final())
+    }
 }
 
 /// The control API. Cheap to clone.
@@ -310,7 +321,7 @@ impl ControlApi {
     /// # Errors
     /// When the database fails.
     pub async fn changes_since(&self, known: u64) -> Result<FeedChanges, ControlError> {
-        Ok(feed::since(&self.state, known).await?)
+        Ok(feed::since(&self.state, known, feed::Reader::Here).await?)
     }
 
     /// How often rates that others count, too, were counted in this process because Redis did not answer; none without Redis.
@@ -337,6 +348,14 @@ impl ControlApi {
     /// When the database fails.
     pub async fn prune_deployments(&self) -> Result<PrunedAll, ControlError> {
         pruning::all(&self.state).await.map_err(ControlError::Pruning)
+    }
+
+    /// Has the feed forget what has been gone for a week, as [`Self::watch_storage`] does once a day. How many things that were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn compact_feed(&self) -> Result<usize, ControlError> {
+        feed::compact(&self.state).await.map_err(ControlError::Feed)
     }
 
     /// Takes over what the edge of this process reports.

@@ -18,8 +18,8 @@ use tracing::{debug, warn};
 
 use crate::rest::Peer;
 
-/// Open connections; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 1_000;
+/// Open connections, two of each edge among them; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 3_000;
 
 /// How long a client may take to send a request's header, and how long a connection may wait for one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -92,4 +92,34 @@ async fn both_engines_have_the_same_tables_and_columns() {
     assert_eq!(sqlite, columns(Engine::Postgres).await);
 }
 
+/// Each makes the schema, the master key's first use, the first user and a token, if nobody has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_start_at_once_on_an_empty_database_make_one_user() {
+    on(Engine::Postgres, async {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = Box::pin(Stored::new(dir.path())).await;
+        // An operator gives all of them the same.
+        std::fs::write(dir.path().join("master.key"), [7; 32]).unwrap();
+        let start = async |token: Option<&'static str>| {
+            let control = Box::pin(build(dir.path(), &stored)).await.unwrap();
+            let made = control.bootstrap(token).await.unwrap();
+            (control, made)
+        };
+        const GIVEN: &str = "af_live_given_to_each_of_them";
+        let at_once = [None, Some(GIVEN), Some(GIVEN), None].map(|token| Box::pin(start(token)));
+        let started = futures::future::join_all(at_once).await;
+        let made: Vec<_> = started.iter().filter_map(|(_, made)| made.as_ref()).collect();
+        assert_eq!(made.len(), 1, "one of them was first");
+        for (control, _) in &started {
+            assert!(control.accepts(&made[0].token).await);
+            assert!(control.accepts(GIVEN).await);
+        }
+        for (what, count) in [("users", 1), ("organizations", 1), ("projects", 1)] {
+            let rows = format!("select count(*)::text, ''::bytea from {what}");
+            assert_eq!(stored.rows(&rows).await[0].0, count.to_string(), "{what}");
+        }
+    })
+    .await;
+}
+
 crate::on_both!(a_newer_schema_is_refused_and_left_alone);

@@ -6,7 +6,7 @@ mod support;
 
 use af_control_api::ControlApi;
 use serde_json::{Value, json};
-use support::edge::Edge;
+use support::edges::TestEdge;
 use support::events::{Events, function};
 use support::{Engine, OWNER, Served, on};
 
@@ -39,7 +39,7 @@ async fn lines_say_which_edge_they_are_from_and_what_is_missing() {
     let served = Served::start().await;
     let one = deployed(&served, "one", "dep_1").await;
     assert!(newest(&served, &one).await.is_empty(), "nothing was logged, wherever edges are");
-    let (east, west) = (Edge::join(&served, "east").await, Edge::join(&served, "west").await);
+    let (east, west) = (TestEdge::join(&served, "east").await, TestEdge::join(&served, "west").await);
     assert_eq!(east.logs(&served, "1", &[line(&one, "dep_1", "before")]).await.0, 204);
     let mut events = Events::open(&served, &one, OWNER, None).await;
     assert_eq!(events.line().await["text"], "before");
@@ -88,7 +88,7 @@ async fn an_edge_speaks_of_what_there_is_and_for_itself_only() {
     let served = Served::start().await;
     let one = deployed(&served, "one", "dep_1").await;
     let two = deployed(&served, "two", "dep_2").await;
-    let edge = Edge::join(&served, "east").await;
+    let edge = TestEdge::join(&served, "east").await;
     let lines = [
         line("fn_gone", "dep_1", "of no function"),
         line(&one, "dep_gone", "of no deployment"),
@@ -114,7 +114,7 @@ async fn an_edge_speaks_of_what_there_is_and_for_itself_only() {
     let long = vec![line(&one, "dep_1", &"x".repeat(8 << 10)); 40];
     assert_eq!(edge.logs(&served, "b", &long).await.0, 413);
     let (proven, sent) = (b"{\"batch\":\"b\",\"lines\":[]}", b"{\"batch\":\"c\",\"lines\":[]}");
-    let answer = served.post("/v1/edge/logs", &edge.proof(proven), &[], sent.to_vec()).await;
+    let answer = served.post("/v1/edge/logs", &edge.prove_logs(proven), &[], sent.to_vec()).await;
     assert_eq!(answer.json::<Value>().await.unwrap()["code"], "invalid_proof");
     assert_eq!(newest(&served, &one).await.len(), 1, "of a batch that is refused nothing is taken");
 
@@ -146,7 +146,7 @@ async fn each_of_several_servers_of_a_database_has_all_lines() {
         let one = deployed(&first, "one", "dep_1").await;
         let second = first.beside().await;
         let _following = [Following::start(&first.control), Following::start(&second.control)];
-        let edge = Edge::join(&first, "east").await;
+        let edge = TestEdge::join(&first, "east").await;
         // Each must have noticed the other before it hands on what comes.
         let mut events = Events::open(&second, &one, OWNER, None).await;
         let mut number = 0;
@@ -176,7 +176,7 @@ async fn each_of_several_servers_of_a_database_has_all_lines() {
 }
 
 /// What the first server tells of a line that the second one was sent.
-async fn second_way(first: &Served, second: &Served, edge: &Edge, one: &str) -> String {
+async fn second_way(first: &Served, second: &Served, edge: &TestEdge, one: &str) -> String {
     let mut events = Events::open(first, one, OWNER, None).await;
     assert_eq!(edge.logs(second, "back", &[line(one, "dep_1", "the other way")]).await.0, 204);
     loop {

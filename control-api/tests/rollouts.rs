@@ -366,6 +366,40 @@ async fn an_edge_ends_the_rollout_that_it_has_stopped_and_no_other() {
     assert_eq!(scene.code("put", "/rollout", wrong).await, "invalid_percent");
 }
 
+/// Whoever is first: the rollout ends once, one deployment is active, and edges are told that.
+async fn what_is_promoted_while_an_edge_stops_it_ends_one_way_or_the_other() {
+    let scene = Scene::new().await;
+    let mut active = scene.deploy("").await["id"].clone();
+    for round in 0..12 {
+        let candidate = scene.deploy("&percent=50").await["id"].clone();
+        let failure = RolloutFailure {
+            function: scene.function.clone(),
+            rollout: scene.told().await.rollout.unwrap().id,
+            candidate: Tally { requests: 8, failures: 4 },
+            active: Tally { requests: 9, failures: 0 },
+        };
+        // By its name it becomes active also where it is no candidate any more: its operator says so.
+        let promote = if round % 2 == 0 { json!({}) } else { json!({ "deployment": candidate }) };
+        let promote = scene.code("post", "/promote", promote);
+        let (code, ()) = tokio::join!(promote, scene.stopped(&failure));
+        let (_, rollout) = scene.call("get", "/rollout", Value::Null).await;
+        let end = rollout["status"].as_str().unwrap();
+        match (code.as_str(), end) {
+            ("200", "PROMOTED") => active = candidate,
+            ("200", "ROLLED_BACK") if round % 2 == 1 => active = candidate,
+            ("no_rollout", "ROLLED_BACK") if round % 2 == 0 => {}
+            other => panic!("{other:?}"),
+        }
+        let told = scene.told().await;
+        assert_eq!((json!(told.deployment.unwrap().id), told.rollout), (active.clone(), None));
+        // What the edge says again changes nothing.
+        let until = async || scene.served.control.changes_since(0).await.unwrap().until;
+        let before = until().await;
+        scene.stopped(&failure).await;
+        assert_eq!(until().await, before);
+    }
+}
+
 async fn a_rollback_leads_to_what_was_active_before() {
     let scene = Scene::new().await;
     let back = async || {
@@ -534,6 +568,7 @@ crate::on_both!(
     old_deployments_go_and_what_is_needed_stays,
     a_function_has_a_hundred_deployments_and_loses_the_oldest,
     an_edge_ends_the_rollout_that_it_has_stopped_and_no_other,
+    what_is_promoted_while_an_edge_stops_it_ends_one_way_or_the_other,
     what_widens_waits_for_somebody_who_may_allow_it,
     what_is_promoted_later_is_compared_with_what_is_active_then,
     nobody_allows_what_they_were_not_shown,

@@ -171,6 +171,16 @@ impl Edge {
         self.metrics.feed_known(revision);
     }
 
+    /// The control plane has told of something that this version does not know and may do without.
+    pub fn feed_skipped(&self) {
+        self.metrics.feed_skipped();
+    }
+
+    /// The control plane does not take a report, which is dropped.
+    pub fn report_dropped(&self) {
+        self.metrics.report_dropped();
+    }
+
     /// The control plane has not told what it should.
     pub fn feed_failed(&self) {
         self.metrics.feed_failed();

@@ -56,6 +56,8 @@ struct FeedGauges {
     revision: Gauge,
     contact: Gauge,
     failures: Counter,
+    skipped: Counter,
+    reports_dropped: Counter,
 }
 
 /// Sources of content, which count for themselves.
@@ -137,6 +139,16 @@ impl Metrics {
         self.feed.failures.inc();
     }
 
+    /// A change of a kind that this version does not know was skipped.
+    pub fn feed_skipped(&self) {
+        self.feed.skipped.inc();
+    }
+
+    /// A report that the control plane does not take was dropped.
+    pub fn report_dropped(&self) {
+        self.feed.reports_dropped.inc();
+    }
+
     fn register_feed(&mut self) {
         let registry = &mut self.registry;
         registry.register(
@@ -154,6 +166,16 @@ impl Metrics {
             "feed_failures",
             "Times that the control plane did not answer as it should",
             self.feed.failures.clone(),
+        );
+        registry.register(
+            "feed_changes_skipped",
+            "Changes of kinds that a newer control plane tells of and this version does not know",
+            self.feed.skipped.clone(),
+        );
+        registry.register(
+            "reports_dropped",
+            "Reports that the control plane does not take",
+            self.feed.reports_dropped.clone(),
         );
     }
 

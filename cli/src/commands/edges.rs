@@ -32,8 +32,14 @@ async fn add(api: &Api, options: &AddEdge, output: &Output) -> anyhow::Result<()
 
 async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
     let edges = api.list("/v1/edges").await?;
-    let columns =
-        [("ID", "id"), ("NAME", "name"), ("JOINED", "joinedAt"), ("SEEN", "seenAt"), ("KNOWS", "revision")];
+    let columns = [
+        ("ID", "id"),
+        ("NAME", "name"),
+        ("JOINED", "joinedAt"),
+        ("SEEN", "seenAt"),
+        ("KNOWS", "revision"),
+        ("VERSION", "version"),
+    ];
     output.table(&edges, &columns, "no edges yet; make one with `af edges add NAME`");
     Ok(())
 }

@@ -31,9 +31,12 @@ pub struct Gateway {
 enum Credential {
     Nothing,
     Token(String),
-    /// Another one for each request.
-    Made(Arc<dyn Fn() -> Option<String> + Send + Sync>),
+    /// Another one for each request, by its path under the base.
+    Made(Arc<Prove>),
 }
+
+/// Makes what is shown with a request for a path.
+type Prove = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Gateway {
     /// The gateway at `base`, which may have a path. A private one wants a bearer token.
@@ -45,13 +48,13 @@ impl Gateway {
         Ok(Self::with(client, base, token))
     }
 
-    /// A gateway that wants another bearer token with each request.
+    /// A gateway that wants another bearer token with each request: one for its path under `base`.
     ///
     /// # Errors
     /// When no HTTP client can be made.
     pub fn proven(
         base: Url,
-        proof: impl Fn() -> Option<String> + Send + Sync + 'static,
+        proof: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self, SourceError> {
         Ok(Self { credential: Credential::Made(Arc::new(proof)), ..Self::new(base, None)? })
     }
@@ -62,12 +65,13 @@ impl Gateway {
     }
 
     fn get(&self, id: &ContentId, query: &str, accept: &str) -> RequestBuilder {
-        let url = under(&self.base, &format!("ipfs/{id}"), query);
+        let path = format!("ipfs/{id}");
+        let url = under(&self.base, &path, query);
         let request = self.client.get(url).header(ACCEPT, accept);
         match &self.credential {
             Credential::Nothing => request,
             Credential::Token(token) => request.bearer_auth(token),
-            Credential::Made(make) => match make() {
+            Credential::Made(make) => match make(&path) {
                 Some(proof) => request.bearer_auth(proof),
                 // It will refuse it, and say so.
                 None => request,

@@ -2,14 +2,17 @@
 //!
 //! An edge proves itself by its own Ed25519 key (`proof`). Each page of the feed, and what it is to do, is sealed to a key that it
 //! made for that one request, and signed with the control plane's feed key (`envelope`), which the edge has known since it joined
-//! (`join`); what it reports is bound to its proof. So nobody between them reads what it is told, or changes either. Content is not
-//! sealed, as it is checked by its CID, nor is what edges report and what functions log there; and a proof counts for a few minutes:
-//! who sees one can ask for content with it. So reach the control plane over TLS.
+//! (`join`); what it reports is bound to its proof. So nobody between them reads what it is told, or changes either. A proof counts for one
+//! method and path, and for a few minutes; one of a report, or of a request for work, counts once at a server, which remembers it until
+//! it has expired or the server ends. Content is not sealed, as it is checked by its CID, nor is what edges report and
+//! what functions log there: who sees the proof of a request for it can ask
+//! for the same again, so reach the control plane over TLS.
 
 mod envelope;
 mod join;
 mod key;
 mod logs;
+mod page;
 mod proof;
 mod report;
 
@@ -19,12 +22,11 @@ pub use self::envelope::{Share, seal};
 pub use self::join::{JoinAnswer, JoinRequest, JoinToken};
 pub use self::key::{KeyPair, PUBLIC_BYTES, PublicKey};
 pub use self::logs::{LOGS_BYTES, LOGS_LINES, LOGS_PAUSE, Logs};
-pub use self::proof::{Bound, PROOF_SECONDS, Proof, prove};
+pub use self::page::{FeedPage, PageError};
+pub use self::proof::{Bound, PROOF_SECONDS, Proof, Shown, VERSION, prove};
 pub use self::report::{
     Awaited, Call, CallEnd, DeploymentReport, REASON, REPORTED, Report, Work, WorkRequest,
 };
-
-use crate::Update;
 
 /// What an edge asks for, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,25 +38,12 @@ pub struct FeedRequest {
     /// It knows everything up to this revision.
     #[serde(default)]
     pub after: u64,
+    /// It is being told all anew, and was told this much of it: what was forgotten before it began is nothing that it knows.
+    #[serde(default)]
+    pub anew: bool,
     /// For so long it waits where there is nothing new, milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
-}
-
-/// What it is told, as JSON within an envelope.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FeedPage {
-    /// Which history the revisions are of. Another one: the control plane was restored from a backup.
-    pub epoch: String,
-    /// The page follows this revision; 0 where the edge asked for another one: what it knows is of no use, and all comes anew.
-    pub after: u64,
-    /// With the page, the edge knows everything up to this revision.
-    pub until: u64,
-    /// Whether there are further pages already.
-    pub more: bool,
-    /// What changed, oldest first.
-    pub updates: Vec<Update>,
 }
 
 /// Why something of the other side does not count.
@@ -75,6 +64,9 @@ pub enum EdgeError {
     /// The body is another one than the proof was made for.
     #[error("its body is another one than the proof was made for")]
     Body,
+    /// The request has another method or path than the proof was made for.
+    #[error("its method or path is another one than the proof was made for")]
+    Request,
     /// The system has no randomness.
     #[error("the system has no randomness")]
     Random,

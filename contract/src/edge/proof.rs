@@ -1,4 +1,5 @@
-//! What an edge shows with each request: a JWT (RFC 7519) that it signed itself (EdDSA, RFC 8037), for one minute.
+//! What an edge shows with each request: a JWT (RFC 7519) that it signed itself (EdDSA, RFC 8037), for one minute and for that request:
+//! its method (`htm`) and path (`htu`), as in DPoP (RFC 9449, 4.2).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -10,6 +11,9 @@ use super::{EdgeError, KeyPair, PublicKey};
 
 /// For so long a proof counts, seconds; clocks may differ by as much.
 pub const PROOF_SECONDS: i64 = 60;
+
+/// Bytes of an edge's version.
+pub const VERSION: usize = 32;
 
 /// Bytes; longer ones are not read.
 const LONGEST: usize = 2048;
@@ -24,6 +28,13 @@ struct Claims {
     iat: i64,
     exp: i64,
     jti: String,
+    /// The request's method.
+    htm: String,
+    /// The request's path, without its query. Unlike DPoP's it has no host, and no prefix that a proxy takes away: `aud` says whose it is.
+    htu: String,
+    /// The edge's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ver: Option<String>,
     /// The public half of the key that the answer is sealed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epk: Option<PublicKey>,
@@ -33,18 +44,58 @@ struct Claims {
 }
 
 /// What a proof is bound to besides its edge, its control plane and its time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// The public half of the key that the answer is sealed to, where it is.
-    pub share: Option<PublicKey>,
+    method: String,
+    path: String,
+    share: Option<PublicKey>,
     body: Option<String>,
 }
 
+/// What a proof that counts says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The request that it is for.
+    pub bound: Bound,
+    /// Of this proof: no other one of the same edge has it.
+    pub id: String,
+    /// It counts up to this second.
+    pub until: i64,
+    /// Of the edge, at most [`VERSION`] printable characters.
+    pub version: Option<String>,
+}
+
 impl Bound {
+    /// To a request of this method and path under the control plane's address: `/v1/edge/feed`.
+    #[must_use]
+    pub fn to(method: &str, path: &str) -> Self {
+        Self { method: method.to_owned(), path: path.to_owned(), share: None, body: None }
+    }
+
+    /// To the public half of the key that the answer is sealed to, too.
+    #[must_use]
+    pub fn with_share(self, share: PublicKey) -> Self {
+        Self { share: Some(share), ..self }
+    }
+
     /// To the request's body, too.
     #[must_use]
     pub fn with_body(self, body: &[u8]) -> Self {
         Self { body: Some(BASE64.encode(digest(&SHA256, body))), ..self }
+    }
+
+    /// The public half of the key that the answer is sealed to, where it is.
+    #[must_use]
+    pub const fn share(&self) -> Option<&PublicKey> {
+        self.share.as_ref()
+    }
+
+    /// Checks that the proof was made for a request of this method and path.
+    ///
+    /// # Errors
+    /// When it was made for another one.
+    pub fn check_request(&self, method: &str, path: &str) -> Result<(), EdgeError> {
+        if self.method == method && self.path == path { Ok(()) } else { Err(EdgeError::Request) }
     }
 
     /// Checks that the proof was made for this body.
@@ -53,12 +104,6 @@ impl Bound {
     /// When it was made for another one, or for any.
     pub fn check_body(&self, body: &[u8]) -> Result<(), EdgeError> {
         if *self == self.clone().with_body(body) { Ok(()) } else { Err(EdgeError::Body) }
-    }
-}
-
-impl From<Option<PublicKey>> for Bound {
-    fn from(share: Option<PublicKey>) -> Self {
-        Self { share, body: None }
     }
 }
 
@@ -88,6 +133,9 @@ pub fn prove(
         iat: now,
         exp: now + PROOF_SECONDS,
         jti: BASE64.encode(id),
+        htm: bound.method,
+        htu: bound.path,
+        ver: Some(env!("CARGO_PKG_VERSION").to_owned()),
         epk: bound.share,
         bsh: bound.body,
     };
@@ -122,20 +170,26 @@ impl<'a> Proof<'a> {
         &self.claims.iss
     }
 
-    /// Checks that the edge with this key made it, for this control plane, a moment ago. Returns what else it is bound to.
+    /// Checks that the edge with this key made it, for this control plane, a moment ago. Returns what it says.
     ///
     /// # Errors
     /// When one of that is not so.
-    pub fn verify(self, edge: &PublicKey, control: &PublicKey, now: i64) -> Result<Bound, EdgeError> {
+    pub fn verify(self, edge: &PublicKey, control: &PublicKey, now: i64) -> Result<Shown, EdgeError> {
         edge.verify(self.signed.as_bytes(), &self.signature)?;
         if self.claims.aud != *control {
             return Err(EdgeError::Audience);
         }
-        let Claims { iat, exp, epk, bsh, .. } = self.claims;
+        let Claims { iat, exp, jti, htm, htu, ver, epk, bsh, .. } = self.claims;
         let lasts = (0..=PROOF_SECONDS).contains(&exp.saturating_sub(iat));
         if !lasts || iat > now.saturating_add(PROOF_SECONDS) || exp < now.saturating_sub(PROOF_SECONDS) {
             return Err(EdgeError::Time);
         }
-        Ok(Bound { share: epk, body: bsh })
+        let is_version =
+            |text: &String| text.len() <= VERSION && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !ver.as_ref().is_none_or(is_version) {
+            return Err(EdgeError::Form);
+        }
+        let bound = Bound { method: htm, path: htu, share: epk, body: bsh };
+        Ok(Shown { bound, id: jti, until: exp.saturating_add(PROOF_SECONDS), version: ver })
     }
 }

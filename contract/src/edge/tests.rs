@@ -11,11 +11,13 @@ fn pair() -> KeyPair {
 fn a_proof_counts_for_its_edge_its_control_plane_and_its_minute() {
     let (edge, control, other) = (pair(), pair(), pair());
     let share = Share::new().unwrap();
-    let text = prove(&edge, "edge_1", &control.public(), Some(share.public()).into(), 1000).unwrap();
+    let bound = Bound::to("GET", "/v1/edge/feed").with_share(share.public());
+    let text = prove(&edge, "edge_1", &control.public(), bound, 1000).unwrap();
     assert_eq!(Proof::read(&text).unwrap().edge(), "edge_1");
     let verify = |edge: &KeyPair, control: &KeyPair, now| {
-        let bound = Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), now)?;
-        Ok(bound.share)
+        let shown = Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), now)?;
+        assert_eq!(shown.until, 1120);
+        Ok(shown.bound.share().copied())
     };
     for now in [940, 1000, 1060, 1120] {
         assert_eq!(verify(&edge, &control, now), Ok(Some(share.public())), "{now}");
@@ -32,7 +34,7 @@ fn no_other_algorithm_and_no_other_text_is_a_proof() {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
     let (edge, control) = (pair(), pair());
-    let good = prove(&edge, "edge_1", &control.public(), Bound::default(), 0).unwrap();
+    let good = prove(&edge, "edge_1", &control.public(), Bound::to("GET", "/"), 0).unwrap();
     let (header, rest) = good.split_once('.').unwrap();
     assert!(BASE64.decode(header).unwrap().starts_with(b"{\"alg\":\"EdDSA\""));
     for other in [r#"{"alg":"none"}"#, r#"{"alg":"HS256","typ":"af-edge+jwt"}"#, "{}", ""] {
@@ -57,15 +59,38 @@ fn a_proof_for_a_body_counts_for_that_body_only() {
     let (edge, control) = (pair(), pair());
     let bound = |bound: Bound| {
         let text = prove(&edge, "edge_1", &control.public(), bound, 0).unwrap();
-        Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), 0).unwrap()
+        Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), 0).unwrap().bound
     };
-    let with_body = bound(Bound::default().with_body(b"{}"));
+    let any = || Bound::to("POST", "/v1/edge/report");
+    let with_body = bound(any().with_body(b"{}"));
     assert_eq!(with_body.check_body(b"{}"), Ok(()));
     assert_eq!(with_body.check_body(b"{ }"), Err(EdgeError::Body));
-    assert_eq!(bound(Bound::default()).check_body(b"{}"), Err(EdgeError::Body), "one for no body");
+    assert_eq!(bound(any()).check_body(b"{}"), Err(EdgeError::Body), "one for no body");
     let share = Share::new().unwrap().public();
-    let both = bound(Bound::from(Some(share)).with_body(b""));
-    assert_eq!((both.share, both.check_body(b"")), (Some(share), Ok(())));
+    let both = bound(any().with_share(share).with_body(b""));
+    assert_eq!((both.share(), both.check_body(b"")), (Some(&share), Ok(())));
+}
+
+#[test]
+fn a_proof_for_a_request_counts_for_its_method_and_path_only() {
+    let (edge, control) = (pair(), pair());
+    let text = prove(&edge, "edge_1", &control.public(), Bound::to("GET", "/v1/edge/feed"), 0).unwrap();
+    let read = || Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), 0).unwrap();
+    assert_eq!(read().bound.check_request("GET", "/v1/edge/feed"), Ok(()));
+    for (method, path) in [
+        ("POST", "/v1/edge/feed"),
+        ("get", "/v1/edge/feed"),
+        ("GET", "/v1/edge/feed/"),
+        ("GET", "/v1/edge/work"),
+        ("GET", ""),
+    ] {
+        assert_eq!(read().bound.check_request(method, path), Err(EdgeError::Request), "{method} {path}");
+    }
+    // Each has its own id, and says of which version its edge is.
+    let other = prove(&edge, "edge_1", &control.public(), Bound::to("GET", "/v1/edge/feed"), 0).unwrap();
+    let other = Proof::read(&other).unwrap().verify(&edge.public(), &control.public(), 0).unwrap();
+    assert!(!other.id.is_empty() && other.id != read().id);
+    assert_eq!(other.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
 }
 
 #[test]

@@ -59,11 +59,12 @@ async fn make(state: &State, token: Option<&str>) -> Result<Option<Made>, Error>
 /// A restart of a scripted set-up shows the same token again.
 async fn add(state: &State, user: &UserRow, token: &str) -> Result<(), Error> {
     let hash = tokens::hash(token);
+    let row = tokens::row(&user.id, &format!("bootstrap {}", now()), token, None, &Grant::default());
+    let mut db = state.store.begin().await?;
+    // Now that nobody else writes: another server may start with the same token.
     if state.store.token_by_hash(&hash, now()).await?.is_some() {
         return Ok(());
     }
-    let row = tokens::row(&user.id, &format!("bootstrap {}", now()), token, None, &Grant::default());
-    let mut db = state.store.begin().await?;
     match token_rows::insert(&mut db, NewToken { row: &row, hash }).await {
         Ok(()) => audit::commit(db, &Actor::without_token(&user.id), made(&row)).await,
         Err(error @ StoreError::Taken(_)) => Err(Error::Internal(Box::new(error))),

@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use af_contract::ContentId;
 use af_contract::edge::{
-    Bound, EdgeError, FeedPage, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey,
-    seal,
+    EdgeError, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, Shown, seal,
 };
+use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::access;
 use super::audit::{self, Event};
-use super::feed::{self, Changes};
+use super::feed::Reader;
+use super::feed_pages::FeedPages;
 use super::projects::commit;
 use super::reports::Reporter;
+use super::used_proofs::{Refused, UsedProofs};
 use super::{Actor, Call, Error, PAGE, Page, State, blocks, id, now};
+use crate::store::edges::EdgeSeen;
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
@@ -28,11 +31,12 @@ const JOIN_TIME: i64 = 60 * 60 * 1000;
 /// An edge waits for news at most for so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(55);
 
-/// How often it is written down that an edge has asked, milliseconds.
-const SEEN: i64 = 15 * 1000;
+/// How often it is written down which edges have asked, milliseconds.
+const SEEN: i64 = 5 * 1000;
 
-/// Of one installation: each holds two connections, and others must be let in beside them (`listen.rs`).
-const EDGES: i64 = 400;
+/// Of one installation: each holds two connections, and others must be let in beside them (`listen.rs`). So many learn of a change
+/// within a second (`tests/waiting_edges.rs`).
+const EDGES: i64 = 1000;
 
 /// The id of the one key of the feed.
 const FEED: &str = "feed";
@@ -44,10 +48,20 @@ const NAME: usize = 64;
 #[derive(Default)]
 pub(crate) struct Edges {
     key: OnceCell<FeedKey>,
-    /// When it was last written down that an edge has asked.
-    seen: Mutex<HashMap<String, i64>>,
+    pages: FeedPages,
+    seen: Mutex<Noted>,
+    used: UsedProofs,
+    /// Held by who writes down what is noted.
+    noting: tokio::sync::Mutex<()>,
     /// Changes whenever an edge is removed.
     removed: watch::Sender<u64>,
+}
+
+/// Which edges have asked, as far as that is not written down yet, and when that was done last.
+#[derive(Default)]
+struct Noted {
+    edges: HashMap<String, EdgeSeen>,
+    written: i64,
 }
 
 /// What the feed is signed with.
@@ -68,8 +82,16 @@ pub struct NewEdge {
 /// An edge that has proven itself by a request.
 pub struct Known {
     row: EdgeRow,
-    /// What the answer is sealed to, and the request's body.
-    bound: Bound,
+    shown: Shown,
+}
+
+/// The request that a proof came with.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// Its method.
+    pub method: &'r str,
+    /// Its path, without its query.
+    pub path: &'r str,
 }
 
 impl Known {
@@ -90,7 +112,8 @@ impl Known {
     /// # Errors
     /// When it was sent with another one.
     pub fn check_body(&self, body: &[u8]) -> Result<(), Error> {
-        self.bound.check_body(body).map_err(|error| Error::invalid("invalid_proof", error.to_string()))
+        let checked = self.shown.bound.check_body(body);
+        checked.map_err(|error| Error::invalid("invalid_proof", error.to_string()))
     }
 }
 
@@ -130,6 +153,7 @@ pub async fn create(state: &State, actor: &Actor, name: &str) -> Result<NewEdge,
         joined_at: None,
         seen_at: None,
         revision: 0,
+        version: None,
     };
     if edges::is_name_taken(&mut db, name).await? {
         let detail = format!("there is an edge {name}; remove it first, or choose another name");
@@ -156,7 +180,8 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
     }
     reports::forget_edge(&mut db, edge).await?;
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
-    state.edges.seen().remove(edge);
+    state.edges.seen().edges.remove(edge);
+    state.edges.used.forget(edge);
     state.calls.forget(edge);
     state.logs.forget_edge(edge);
     state.edges.removed.send_modify(|count| *count += 1);
@@ -197,7 +222,7 @@ pub async fn join(state: &State, call: Call, request: &JoinRequest) -> Result<Jo
 ///
 /// # Errors
 /// When it is nobody who is an edge here.
-pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
+pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Result<Known, Error> {
     let refused = |error: EdgeError| {
         tracing::debug!(%error, "an edge's proof does not count");
         match error {
@@ -210,32 +235,56 @@ pub async fn authenticate(state: &State, proof: &str) -> Result<Known, Error> {
     let public = row.public_key.as_deref().ok_or(Error::Unauthenticated)?;
     let public = PublicKey::new(public).map_err(internal)?;
     let key = feed_key(state).await?;
-    let bound = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
-    Ok(Known { row, bound })
+    let shown = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
+    shown.bound.check_request(asked.method, asked.path).map_err(refused)?;
+    Ok(Known { row, shown })
+}
+
+/// Has the proof of a request that changes something count this once, at this server. The edge makes another one to try again.
+///
+/// # Errors
+/// When it was used before, or the edge uses too many.
+pub fn use_up(state: &State, edge: &Known) -> Result<(), Error> {
+    state.edges.used.take(&edge.row.id, &edge.shown, now() / 1000).map_err(|refused| match refused {
+        Refused::Again => {
+            tracing::warn!(edge = edge.row.id, "an edge's proof came again; somebody repeats its requests");
+            Error::Unauthenticated
+        }
+        Refused::TooMany => Error::TooOften { seconds: 60 },
+    })
 }
 
 /// What an edge is told: the next page, sealed to it and signed; where there is none, once there is one or its time is over.
 ///
 /// # Errors
 /// When the edge is removed meanwhile, or the database fails.
-pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest) -> Result<Vec<u8>, Error> {
+pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest) -> Result<Bytes, Error> {
     let key = feed_key(state).await?;
     let mut revisions = state.changes.subscribe();
     let mut removed = state.edges.removed.subscribe();
     let mut stopping = state.stopping.subscribe();
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
-    // Who knows another history, or more than there is, begins anew.
-    let latest = state.store.latest_revision().await?;
-    let same = wanted.epoch.as_deref() == Some(&key.epoch) && wanted.after <= latest;
+    // Who knows another history, or more than there is, begins anew. Another server may have committed what is news here.
+    if wanted.after > *revisions.borrow() {
+        state.changes.announce(state.store.latest_revision().await?);
+    }
+    let same = wanted.epoch.as_deref() == Some(&key.epoch) && wanted.after <= *revisions.borrow();
     let after = if same { wanted.after } else { 0 };
-    note(state, &edge.row.id, after).await?;
-    let mut over = false;
+    let place = (after, if wanted.anew && same { Reader::Here } else { Reader::Back });
+    note(state, edge, after).await?;
+    let mut over = wanted.wait_ms == 0;
     let page = loop {
-        revisions.mark_unchanged();
         removed.mark_unchanged();
-        let Changes { updates, until: end, more } = feed::since(state, after).await?;
-        if end.is_some() || !same || over {
-            break FeedPage { epoch: key.epoch.clone(), after, until: end.unwrap_or(after), more, updates };
+        if over {
+            // What nobody has announced: another server's, or whose request was cut off as it was committed.
+            state.changes.announce(state.store.latest_revision().await?);
+        }
+        let committed = *revisions.borrow_and_update();
+        if committed > after || !same || over {
+            let page = state.edges.pages.get(state, &key.epoch, place, committed).await?;
+            if page.is_news || !same || over {
+                break page;
+            }
         }
         tokio::select! {
             // The senders are in the state.
@@ -246,7 +295,21 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
         }
     };
     check(state, edge).await?;
-    sealed(state, edge, proof, &page).await
+    let place = state.edges.pages.place(page.text.len()).await?;
+    let sealed = sealed_text(state, edge, proof, page.text.clone()).await?;
+    Ok(Bytes::from_owner(Answer { sealed, _place: place }))
+}
+
+/// An answer on its way, and its place among those that may be.
+struct Answer {
+    sealed: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.sealed
+    }
 }
 
 /// Checks that an edge still is one: it may have been removed while it waited.
@@ -270,13 +333,22 @@ pub(super) async fn sealed(
     proof: &str,
     answer: &impl Serialize,
 ) -> Result<Vec<u8>, Error> {
+    let text = serde_json::to_vec(answer).map_err(|error| internal(std::io::Error::other(error)))?;
+    sealed_text(state, edge, proof, Zeroizing::new(text)).await
+}
+
+async fn sealed_text(
+    state: &State,
+    edge: &Known,
+    proof: &str,
+    text: Zeroizing<Vec<u8>>,
+) -> Result<Vec<u8>, Error> {
     let refused = |detail: &str| Error::invalid("invalid_proof", detail);
-    let share = edge.bound.share.ok_or_else(|| {
+    let share = edge.shown.bound.share().ok_or_else(|| {
         refused("the proof of a request whose answer is sealed has the key that it is sealed to")
     })?;
-    let text = serde_json::to_vec(answer).map_err(|error| internal(std::io::Error::other(error)))?;
     let key = feed_key(state).await?;
-    seal(&key.pair, proof, &share, Zeroizing::new(text)).map_err(|error| refused(&error.to_string()))
+    seal(&key.pair, proof, share, text).map_err(|error| refused(&error.to_string()))
 }
 
 /// Has a block here that an edge asks for, if this server's sources have it.
@@ -299,24 +371,42 @@ impl Edges {
         self.removed.subscribe()
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Noted> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes down that an edge has asked, and what it knows; not each time.
-async fn note(state: &State, edge: &str, revision: u64) -> Result<(), Error> {
+/// Notes that an edge has asked, and what it knows. It is written down for all of them together: each by itself, after a change,
+/// would be hundreds of writes.
+async fn note(state: &State, edge: &Known, revision: u64) -> Result<(), Error> {
+    let Known { row: edge, shown } = edge;
     let now = now();
+    let revision = i64::try_from(revision).unwrap_or(i64::MAX);
+    // Its token to join counts no more: that is no note.
+    let must = edge.join_sealed.is_some();
     {
         let mut seen = state.edges.seen();
-        // Not for each change that each edge is told.
-        if seen.get(edge).is_some_and(|at| *at > now - SEEN) {
+        seen.edges.insert(edge.id.clone(), EdgeSeen { at: now, revision, version: shown.version.clone() });
+        if !must && seen.written > now - SEEN {
             return Ok(());
         }
-        seen.insert(edge.to_owned(), now);
     }
+    let _noting = if must {
+        state.edges.noting.lock().await
+    } else {
+        // Whoever has it writes down what there is.
+        let Ok(noting) = state.edges.noting.try_lock() else { return Ok(()) };
+        noting
+    };
+    let noted = {
+        let mut seen = state.edges.seen();
+        seen.written = now;
+        std::mem::take(&mut seen.edges)
+    };
     let mut db = state.store.begin().await?;
-    edges::seen(&mut db, edge, i64::try_from(revision).unwrap_or(i64::MAX), now).await?;
+    for (id, seen) in noted {
+        edges::seen(&mut db, &id, seen).await?;
+    }
     commit(db).await
 }
 

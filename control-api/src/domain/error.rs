@@ -150,6 +150,18 @@ impl Error {
         }
     }
 
+    /// Whether the same would end the same: it is refused for what it says, and not because something is away or busy.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_refusal(),
+            error => matches!(
+                error.fault(),
+                Fault::Invalid | Fault::NotFound | Fault::Conflict | Fault::Refused | Fault::TooLarge
+            ),
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn fault(&self) -> Fault {

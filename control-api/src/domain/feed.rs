@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use af_contract::{Change, DeploymentRef, DomainState, FunctionState, Owner, Update};
 use tracing::error;
 
-use super::{State, certificates, content_keys, proof, settings};
+use super::projects::commit;
+use super::{Error, State, certificates, content_keys, now, proof, settings};
 use crate::store::content_keys::{self as store_keys, ContentKeyRow};
 use crate::store::feed::{self as store, ChangedFunction, DomainUpdate};
 use crate::store::{Connection, StoreError, settings as store_settings};
@@ -17,9 +18,14 @@ const CHANGES: i64 = 500;
 /// edge takes pages of up to 256 MiB.
 const BYTES: u64 = 8 << 20;
 
+/// What has been gone for so long is forgotten, milliseconds: a week. An edge that was away for longer is told all anew.
+const GONE: i64 = 7 * 24 * 60 * 60 * 1000;
+
 /// What changed, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
+    /// They follow this revision; 0 also where what was known is too old to go on from: all comes anew, and what is not in it is gone.
+    pub after: u64,
     /// What became of each thing; what was always gone is left out.
     pub updates: Vec<Update>,
     /// With them, everything up to this revision is known; none: nothing has changed.
@@ -28,10 +34,23 @@ pub struct Changes {
     pub more: bool,
 }
 
+/// Whether what was forgotten may matter to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reader {
+    /// It may have been away, and know what has gone since and is forgotten.
+    Back,
+    /// It began with nothing a moment ago, or has been told all since.
+    Here,
+}
+
 /// What changed after `known`, with the settings and keys that functions need: a page of it. All of it is of one moment.
-pub(crate) async fn since(state: &State, known: u64) -> Result<Changes, StoreError> {
+pub(crate) async fn since(state: &State, known: u64, reader: Reader) -> Result<Changes, StoreError> {
     let mut db = state.store.snapshot().await?;
-    let Some(end) = store::page_end(&mut db, known, CHANGES).await? else { return Ok(Changes::default()) };
+    let is_old = reader == Reader::Back && known < store::compacted(&mut db).await?;
+    let known = if is_old { 0 } else { known };
+    let Some(end) = store::page_end(&mut db, known, CHANGES).await? else {
+        return Ok(Changes { after: known, ..Changes::default() });
+    };
     let (functions, until) = lighter(&mut db, known, end).await?;
     let ids: Vec<&str> = functions.iter().flat_map(|(function, _)| function.deployments()).collect();
     let keys = store_keys::of_deployments(&mut db, &ids).await?;
@@ -81,7 +100,29 @@ pub(crate) async fn since(state: &State, known: u64) -> Result<Changes, StoreErr
         updates.retain(|update| update.change.is_there());
     }
     updates.sort_by_key(|update| update.revision);
-    Ok(Changes { updates, until: Some(until), more })
+    Ok(Changes { after: known, updates, until: Some(until), more })
+}
+
+/// Forgets what has been gone for long; the newest change stays, as revisions go on from it. How many things that were.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn compact(state: &State) -> Result<usize, Error> {
+    let before = now().saturating_sub(GONE);
+    let (mut known, mut forgotten) = (0, 0);
+    loop {
+        let mut reading = state.store.read().await?;
+        let Some(until) = store::page_end(&mut reading, known, CHANGES).await? else { return Ok(forgotten) };
+        drop(reading);
+        let mut db = state.store.begin().await?;
+        let gone = store::forget(&mut db, known, until, before).await?;
+        if let Some(newest) = gone.iter().max() {
+            store::compact(&mut db, *newest).await?;
+            commit(db).await?;
+        }
+        forgotten += gone.len();
+        known = until;
+    }
 }
 
 /// The functions of a page, each with the bytes of its sealed settings, and where the page ends: earlier where they are large.

@@ -18,6 +18,7 @@ pub mod edges;
 pub mod entity_tags;
 mod error;
 pub mod feed;
+pub(crate) mod feed_pages;
 mod foreign;
 pub mod functions;
 mod id;
@@ -57,6 +58,7 @@ pub mod sweep;
 pub mod tokens;
 pub mod triggers;
 pub mod upload;
+mod used_proofs;
 pub mod verification;
 pub mod versions;
 

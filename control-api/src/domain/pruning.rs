@@ -98,7 +98,7 @@ pub async fn prune(
     step(state, actor, function, keep, mode).await
 }
 
-/// Removes what functions do not keep, again and again, for ever.
+/// Removes what functions do not keep, and has the feed forget what has been gone for long, again and again, for ever.
 pub(crate) async fn watch(state: &State) {
     let interval = state.storage.config.sweep_interval;
     let mut wait = interval.min(FIRST);
@@ -111,6 +111,11 @@ pub(crate) async fn watch(state: &State) {
                 error!(pruned, failed, "old deployments of some functions stay until the next time");
             }
             Err(error) => error!(%error, "old deployments stay until the next time"),
+        }
+        match Box::pin(super::feed::compact(state)).await {
+            Ok(0) => {}
+            Ok(forgotten) => info!(forgotten, "the feed forgot what has been gone for a week"),
+            Err(error) => error!(%error, "the feed keeps what has been gone for long until the next time"),
         }
     }
 }

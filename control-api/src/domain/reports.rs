@@ -28,10 +28,11 @@ pub struct Reporter<'e> {
 /// The edge of a control plane's own process. All servers of one database are the same.
 pub const HERE: Reporter<'static> = Reporter { id: "here", name: "this server" };
 
-/// Writes down what an edge says. Nothing of it counts twice.
+/// Writes down what an edge says. Nothing of it counts twice, and nothing of it keeps anything else from being written down.
 ///
 /// # Errors
-/// When it is too much, or the database fails; then it may be said again.
+/// When it is too much, or something of it was not written down: it may be said again, unless the database refuses what it says
+/// ([`Error::is_final`]).
 pub async fn take(state: &State, edge: Reporter<'_>, report: &Report) -> Result<(), Error> {
     let Report { deployments, rollouts, calls } = report;
     if deployments.len().max(rollouts.len()).max(calls.len()) > REPORTED {
@@ -41,17 +42,41 @@ pub async fn take(state: &State, edge: Reporter<'_>, report: &Report) -> Result<
     for call in calls {
         state.calls.end(edge.id, call);
     }
+    let mut failed = Failed::default();
     for failure in rollouts {
-        rollouts::fail(state, failure).await?;
+        failed.note(&failure.rollout, rollouts::fail(state, failure).await);
     }
     let mut changed = false;
     for deployment in deployments {
-        changed |= note(state, edge, deployment).await?;
+        changed |=
+            failed.note(&deployment.deployment, note(state, edge, deployment).await).unwrap_or_default();
     }
     if changed {
         state.builds.announce();
     }
-    Ok(())
+    failed.0.map_or(Ok(()), Err)
+}
+
+/// Why something was not written down: what may pass comes before what will not.
+#[derive(Default)]
+struct Failed(Option<Error>);
+
+impl Failed {
+    fn note<T>(&mut self, what: &str, done: Result<T, Error>) -> Option<T> {
+        match done {
+            Ok(done) => Some(done),
+            Err(error) => {
+                if error.is_final() {
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    warn!(what, %error, source, "the database refuses what an edge reports");
+                }
+                if self.0.as_ref().is_none_or(Error::is_final) {
+                    self.0 = Some(error);
+                }
+                None
+            }
+        }
+    }
 }
 
 /// Returns once an edge has reported on a deployment that is to answer, if one is connected that may, and in any case after a while.

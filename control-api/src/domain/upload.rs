@@ -495,3 +495,34 @@ fn listed(ids: &[ContentId]) -> String {
     let ids: Vec<String> = ids.iter().map(ContentId::to_string).collect();
     if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_that_takes_ten_minutes_ends_and_is_let_go() {
+        let begun = Instant::now();
+        let wanted = Arc::new(());
+        let fetching = wanted.clone();
+        let never = async move {
+            std::future::pending::<()>().await;
+            drop(fetching);
+            Ok(())
+        };
+        let error = in_time(FETCH_TIME, never).await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 600);
+        assert_eq!((error.code(), error.fault()), ("content_unavailable", Fault::Refused));
+        assert!(error.to_string().contains("within 10 minutes"), "{error}");
+        assert_eq!(Arc::strong_count(&wanted), 1, "nothing goes on for it");
+        let slow = async {
+            sleep(FETCH_TIME - Duration::from_millis(1)).await;
+            Ok(7)
+        };
+        assert_eq!(in_time(FETCH_TIME, slow).await.unwrap(), 7);
+    }
+}

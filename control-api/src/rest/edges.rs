@@ -19,10 +19,15 @@ use utoipa::ToSchema;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List, auth, gateway};
 use crate::app::State;
-use crate::domain::edges::Known;
+use crate::domain::edges::{Asked, Known};
 use crate::domain::logs::shipped;
 use crate::domain::{Actor, Call, Error, calls, edges, reports};
 use crate::store::EdgeRow;
+
+const FEED: &str = "/v1/edge/feed";
+const LOGS: &str = "/v1/edge/logs";
+const REPORT: &str = "/v1/edge/report";
+const WORK: &str = "/v1/edge/work";
 
 /// A batch of lines, and what is around them.
 const LOGS_BODY: usize = LOGS_BYTES + (4 << 10);
@@ -44,6 +49,8 @@ pub(super) struct Edge {
     seen_at: Option<i64>,
     /// It knew everything up to this revision then.
     revision: i64,
+    /// Of the program that it runs, as it says itself; null: it has not asked yet.
+    version: Option<String>,
 }
 
 /// A new edge.
@@ -75,6 +82,7 @@ impl From<EdgeRow> for Edge {
             joined_at: row.joined_at,
             seen_at: row.seen_at,
             revision: row.revision,
+            version: row.version,
         }
     }
 }
@@ -129,10 +137,10 @@ pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
     });
     Router::new()
         .route("/v1/edge/join", post(join))
-        .route("/v1/edge/feed", get(feed))
-        .route("/v1/edge/report", post(report))
-        .route("/v1/edge/work", post(work))
-        .route("/v1/edge/logs", post(logs).layer(DefaultBodyLimit::max(LOGS_BODY)))
+        .route(FEED, get(feed))
+        .route(REPORT, post(report))
+        .route(WORK, post(work))
+        .route(LOGS, post(logs).layer(DefaultBodyLimit::max(LOGS_BODY)))
         .route("/v1/edge/ipfs/{*path}", content)
 }
 
@@ -146,8 +154,8 @@ async fn join(
 }
 
 /// The edge that has sent this proof. One that does not count is counted, as tokens are.
-async fn known(state: &State, call: &Call, proof: &str) -> Result<Known, Error> {
-    auth::counted(state, call, edges::authenticate(state, proof).await).await
+async fn known(state: &State, call: &Call, proof: &str, asked: Asked<'_>) -> Result<Known, Error> {
+    auth::counted(state, call, edges::authenticate(state, proof, asked).await).await
 }
 
 async fn feed(
@@ -157,7 +165,7 @@ async fn feed(
     Query(wanted): Query<FeedRequest>,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = known(&state, &call, proof).await?;
+    let edge = known(&state, &call, proof, Asked { method: "GET", path: FEED }).await?;
     Ok(sealed(Box::pin(edges::page(&state, &edge, proof, &wanted)).await?))
 }
 
@@ -167,8 +175,10 @@ async fn report(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
-    let edge = known(&state, &call, auth::token(&headers)?).await?;
-    reports::take(&state, edge.reporter(), &said(&edge, &body)?).await?;
+    let edge = known(&state, &call, auth::token(&headers)?, Asked { method: "POST", path: REPORT }).await?;
+    let report = said(&state, &call, &edge, &body).await?;
+    let taken = reports::take(&state, edge.reporter(), &report).await;
+    taken.map_err(|error| if error.is_final() { refused(&error) } else { error })?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,8 +188,9 @@ async fn logs(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
-    let edge = known(&state, &call, auth::token(&headers)?).await?;
-    shipped::take(&state, edge.reporter(), said(&edge, &body)?).await?;
+    let edge = known(&state, &call, auth::token(&headers)?, Asked { method: "POST", path: LOGS }).await?;
+    // Each batch is taken once, whatever it is sent with.
+    shipped::take(&state, edge.reporter(), read(&edge, &body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -190,19 +201,43 @@ async fn work(
     body: Bytes,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = known(&state, &call, proof).await?;
-    let wanted = said(&edge, &body)?;
+    let edge = known(&state, &call, proof, Asked { method: "POST", path: WORK }).await?;
+    let wanted = said(&state, &call, &edge, &body).await?;
     Ok(sealed(Box::pin(calls::work(&state, &edge, proof, &wanted)).await?))
 }
 
+/// The edge would send the same again, and nothing of what it says after.
+fn refused(error: &Error) -> Error {
+    let detail = match error {
+        // Internal text never leaves.
+        Error::Store(_) => {
+            "the database refuses a part of the report; the control plane's log says which".to_owned()
+        }
+        error => error.to_string(),
+    };
+    Error::conflict("report_refused", detail)
+}
+
+/// The body that an edge has proven to have sent, now and not before.
+async fn said<T: DeserializeOwned>(
+    state: &State,
+    call: &Call,
+    edge: &Known,
+    body: &[u8],
+) -> Result<T, Error> {
+    edge.check_body(body)?;
+    auth::counted(state, call, edges::use_up(state, edge)).await?;
+    read(edge, body)
+}
+
 /// The body that an edge has proven to have sent.
-fn said<T: DeserializeOwned>(edge: &Known, body: &[u8]) -> Result<T, Error> {
+fn read<T: DeserializeOwned>(edge: &Known, body: &[u8]) -> Result<T, Error> {
     edge.check_body(body)?;
     serde_json::from_slice(body).map_err(|error| Error::invalid("invalid_json", error.to_string()))
 }
 
-fn sealed(answer: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer));
+fn sealed(answer: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(answer.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
 }
@@ -211,8 +246,9 @@ fn sealed(answer: Vec<u8>) -> Response<Body> {
 /// serve any of it. No cache between may keep it for somebody who is no edge.
 async fn content(state: &State, gateway: &Gateway, request: Request) -> Result<Response<Body>, Failure> {
     let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
-    known(state, &call, auth::token(request.headers())?).await?;
     let path = request.uri().path();
+    let asked = Asked { method: request.method().as_str(), path };
+    known(state, &call, auth::token(request.headers())?, asked).await?;
     let path = path.strip_prefix("/v1/edge").ok_or_else(|| Error::not_found("path", path))?.to_owned();
     let root = path.split('/').nth(2).and_then(|root| ContentId::parse(root).ok());
     if let Some(root) = root {

@@ -26,6 +26,19 @@ pub struct EdgeRow {
     pub seen_at: Option<i64>,
     /// The newest revision that it said it knows.
     pub revision: i64,
+    /// Of its program, as it said itself.
+    pub version: Option<String>,
+}
+
+/// When an edge asked.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeSeen {
+    /// Milliseconds.
+    pub at: i64,
+    /// The newest revision that it said it knows.
+    pub revision: i64,
+    /// Of its program, as it said itself.
+    pub version: Option<String>,
 }
 
 /// The key of the feed.
@@ -40,7 +53,7 @@ pub struct FeedKeyRow {
 }
 
 const COLUMNS: &str =
-    "id, name, public_key, join_sealed, join_expires_at, created_at, joined_at, seen_at, revision";
+    "id, name, public_key, join_sealed, join_expires_at, created_at, joined_at, seen_at, revision, version";
 
 impl Store {
     /// All edges, by their names.
@@ -90,10 +103,12 @@ pub(crate) async fn joined(db: &mut Connection, id: &str, key: &[u8], at: i64) -
     Ok(())
 }
 
-/// It asked, and knows everything up to a revision.
-pub(crate) async fn seen(db: &mut Connection, id: &str, revision: i64, at: i64) -> Result<(), StoreError> {
-    let query = "update edges set seen_at = $2, revision = $3, join_sealed = null where id = $1";
-    sql::query(query).bind(id).bind(at).bind(revision).execute(db).await?;
+/// It asked, and knows everything up to a revision. Another server may have seen it later.
+pub(crate) async fn seen(db: &mut Connection, id: &str, seen: EdgeSeen) -> Result<(), StoreError> {
+    let query = "update edges set seen_at = $2, revision = $3, version = $4, join_sealed = null
+        where id = $1 and (seen_at is null or seen_at <= $2)";
+    let update = sql::query(query).bind(id).bind(seen.at).bind(seen.revision).bind(seen.version);
+    update.execute(db).await?;
     Ok(())
 }
 

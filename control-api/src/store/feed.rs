@@ -1,6 +1,7 @@
 //! The feed: a revision for each thing that answers requests, counting up over the platform.
 
 use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::AssertSqlSafe;
 use tracing::error;
@@ -204,16 +205,50 @@ pub(crate) fn readable(update: Result<Update, StoreError>) -> Option<Update> {
 
 /// Gives a thing a new revision, which is returned.
 pub(crate) async fn put(db: &mut Connection, kind: Kind, id: &str) -> Result<u64, StoreError> {
-    let query = "insert into feed (kind, id, revision)
-        values ($1, $2, (select coalesce(max(revision), 0) + 1 from feed))
-        on conflict (kind, id) do update set revision = excluded.revision
+    let query = "insert into feed (kind, id, revision, changed_at)
+        values ($1, $2, (select coalesce(max(revision), 0) + 1 from feed), $3)
+        on conflict (kind, id) do update set revision = excluded.revision, changed_at = excluded.changed_at
         returning revision";
     let kind = match kind {
         Kind::Function => "function",
         Kind::Site => "site",
         Kind::Domain => "domain",
     };
-    unsigned("revision", sql::query_scalar(query).bind(kind).bind(id).fetch_one(db).await?)
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    unsigned("revision", sql::query_scalar(query).bind(kind).bind(id).bind(at).fetch_one(db).await?)
+}
+
+/// The newest revision of what was forgotten. 0: nothing was, or nobody could have known of it.
+pub(crate) async fn compacted(db: &mut Connection) -> Result<u64, StoreError> {
+    let query = "select compacted from feed_keys where id = 'feed'";
+    let compacted: Option<i64> = sql::query_scalar(query).fetch_optional(db).await?;
+    unsigned("revision", compacted.unwrap_or_default())
+}
+
+/// Notes that something of this revision is forgotten.
+pub(crate) async fn compact(db: &mut Connection, revision: i64) -> Result<(), StoreError> {
+    let query = "update feed_keys set compacted = $1 where compacted < $1";
+    sql::query(query).bind(revision).execute(db).await?;
+    Ok(())
+}
+
+/// Forgets what changed after `known` up to `until`, is gone, and was so at the time `before` already, but for the newest change of
+/// all. Returns the revisions.
+pub(crate) async fn forget(
+    db: &mut Connection,
+    known: u64,
+    until: u64,
+    before: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let query = "delete from feed where revision > $1 and revision <= $2 and changed_at < $3
+            and revision < (select max(revision) from feed)
+            and not exists (select 1 from functions f where f.id = feed.id)
+            and not exists (select 1 from sites s where s.id = feed.id)
+            and not exists (select 1 from domains d where d.hostname = feed.id and d.status = 'VERIFIED')
+        returning revision";
+    let (from, to) = range(known, until);
+    Ok(sql::query_scalar(query).bind(from).bind(to).bind(before).fetch_all(db).await?)
 }
 
 impl DomainUpdate {

@@ -169,6 +169,26 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the database refuses a value or a row for what it is, and so would again: of PostgreSQL the classes "data exception",
+    /// "integrity constraint violation" and what functions raise, of SQLite the results TOOBIG, CONSTRAINT, MISMATCH and RANGE.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Taken(_) | Self::Value { .. } | Self::Sql(sqlx::Error::Encode(_)) => true,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let Some(code) = error.code() else { return false };
+                match code.len() {
+                    5 => ["22", "23", "P0"].iter().any(|class| code.starts_with(class)),
+                    // The lower byte is the result, the others say more of it.
+                    _ => code.parse::<u32>().is_ok_and(|code| [18, 19, 20, 25].contains(&(code & 0xff))),
+                }
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Open connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {

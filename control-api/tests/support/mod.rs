@@ -4,7 +4,7 @@
 
 pub mod content;
 pub mod dns;
-pub mod edge;
+pub mod edges;
 pub mod events;
 pub mod postgres;
 pub mod redis;
@@ -267,6 +267,10 @@ impl Served {
         control.bootstrap(Some(OWNER)).await.unwrap();
         stored.add_stranger().await;
         Self::serve(control, stored, dir).await
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Where everything is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use af_contract::Problem;
 use af_contract::edge::{
-    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, Report, Share, Work, WorkRequest,
+    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, PageError, Report, Share, Work, WorkRequest,
 };
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::known::Told;
 use super::{FeedError, Identity};
 
 /// To get a connection.
@@ -31,6 +32,12 @@ const WORK: usize = 4 << 20;
 /// Of any other answer.
 const MESSAGE: usize = 64 << 10;
 
+/// What an edge asks, under the control plane's address.
+const FEED: &str = "/v1/edge/feed";
+const LOGS: &str = "/v1/edge/logs";
+const REPORT: &str = "/v1/edge/report";
+const WORK_PATH: &str = "/v1/edge/work";
+
 /// An edge's way to its control plane.
 pub struct Client {
     http: reqwest::Client,
@@ -43,40 +50,42 @@ pub struct Client {
 
 impl Client {
     pub fn new(control: &Url, identity: Arc<Identity>) -> Result<Self, FeedError> {
-        let under = |path| under(control, path);
-        let (feed, report, work) = (under("v1/edge/feed"), under("v1/edge/report"), under("v1/edge/work"));
-        Ok(Self { http: http()?, feed, report, work, logs: under("v1/edge/logs"), identity })
+        let [feed, report, work, logs] = [FEED, REPORT, WORK_PATH, LOGS].map(|path| under(control, path));
+        Ok(Self { http: http()?, feed, report, work, logs, identity })
     }
 
     /// The next page, opened and verified.
-    pub async fn ask(&self, wanted: &FeedRequest) -> Result<FeedPage, FeedError> {
+    pub async fn ask(&self, wanted: &FeedRequest) -> Result<Told, FeedError> {
         let share = Share::new()?;
-        let proof = self.identity.prove(Some(share.public()).into())?;
+        let proof = self.identity.prove(Bound::to("GET", FEED).with_share(share.public()))?;
         let request = self.http.get(self.feed.clone()).query(wanted).bearer_auth(&proof);
         let response = answered(request.send().await.map_err(unreachable)?).await?;
         let sealed = body(response, PAGE).await?;
         let text = share.open(&proof, self.identity.feed_key(), &sealed)?;
-        let page: FeedPage = read(&text)?;
+        let page = FeedPage::read(&text).map_err(|error| match error {
+            PageError::Form(error) => FeedError::Unreadable(error),
+            error @ PageError::Unknown(_) => FeedError::TooOld(error),
+        })?;
         let goes_on = wanted.epoch.as_ref() == Some(&page.epoch) && page.after == wanted.after;
         if page.until < page.after || !(goes_on || page.after == 0) {
             return Err(FeedError::Unreadable("the page is another one than was asked for".into()));
         }
-        Ok(page)
+        Ok(Told { page, text })
     }
 
     /// Tells what happened here.
     pub async fn report(&self, report: &Report) -> Result<(), FeedError> {
-        self.tell(&self.report, report).await
+        self.tell(&self.report, REPORT, report).await
     }
 
     /// Hands over what functions logged here.
     pub async fn logs(&self, logs: &Logs) -> Result<(), FeedError> {
-        self.tell(&self.logs, logs).await
+        self.tell(&self.logs, LOGS, logs).await
     }
 
-    async fn tell(&self, url: &Url, told: &impl Serialize) -> Result<(), FeedError> {
+    async fn tell(&self, url: &Url, path: &str, told: &impl Serialize) -> Result<(), FeedError> {
         let body = written(told)?;
-        let proof = self.identity.prove(Bound::default().with_body(&body))?;
+        let proof = self.identity.prove(Bound::to("POST", path).with_body(&body))?;
         self.post(url, &proof, body).await.map(drop)
     }
 
@@ -84,7 +93,8 @@ impl Client {
     pub async fn work(&self, wanted: &WorkRequest) -> Result<Work, FeedError> {
         let body = written(wanted)?;
         let share = Share::new()?;
-        let proof = self.identity.prove(Bound::from(Some(share.public())).with_body(&body))?;
+        let bound = Bound::to("POST", WORK_PATH).with_share(share.public()).with_body(&body);
+        let proof = self.identity.prove(bound)?;
         let response = self.post(&self.work, &proof, body).await?;
         let sealed = self::body(response, WORK).await?;
         read(&share.open(&proof, self.identity.feed_key(), &sealed)?)
@@ -99,7 +109,7 @@ impl Client {
 
 /// Becomes an edge.
 pub async fn join(control: &Url, request: &JoinRequest) -> Result<JoinAnswer, FeedError> {
-    let response = http()?.post(under(control, "v1/edge/join")).json(request).send().await;
+    let response = http()?.post(under(control, "/v1/edge/join")).json(request).send().await;
     let response = answered(response.map_err(unreachable)?).await?;
     read(&body(response, MESSAGE).await?)
 }
@@ -155,6 +165,6 @@ fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FeedError> {
 /// A path under a base that may have a path itself.
 fn under(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
-    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use af_contract::edge::{FeedPage, FeedRequest};
 use af_contract::{Change, DomainName, Update};
+use zeroize::Zeroizing;
 
 /// For so long the control plane keeps a request that has no answer yet, milliseconds.
 const WAIT: u64 = 50_000;
@@ -19,7 +20,7 @@ pub struct Known {
     newest: u64,
     things: HashSet<Thing>,
     /// All comes anew, and this is what has come of it.
-    coming: Option<Vec<FeedPage>>,
+    coming: Option<Vec<Told>>,
     complete: bool,
 }
 
@@ -31,22 +32,46 @@ enum Thing {
     Domain(DomainName),
 }
 
+/// A page, and its text as it came, in which there may be more than this version reads.
+pub struct Told {
+    pub page: FeedPage,
+    pub text: Text,
+}
+
+/// JSON of a page, with settings in the clear.
+pub type Text = Zeroizing<Vec<u8>>;
+
 /// What follows from a page.
 #[derive(Default)]
 pub struct Taken {
     /// For the router.
     pub updates: Vec<Update>,
+    /// For the disk.
+    pub keep: Keep,
+}
+
+/// What is to be kept of what was told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// There is nothing new.
+    #[default]
+    Nothing,
     /// All pages of what is known, which replace those before.
-    pub whole: Option<Vec<FeedPage>>,
-    /// The page says something new, to be kept after those before.
-    pub is_news: bool,
+    Whole(Vec<Text>),
+    /// A page, after those before.
+    News(Text),
 }
 
 impl Known {
     /// What to ask for next.
     pub fn request(&self) -> FeedRequest {
-        let wait_ms = if self.coming.is_some() { 0 } else { WAIT };
-        FeedRequest { epoch: self.epoch.clone(), after: self.after, wait_ms }
+        let anew = self.coming.is_some();
+        FeedRequest {
+            epoch: self.epoch.clone(),
+            after: self.after,
+            anew,
+            wait_ms: if anew { 0 } else { WAIT },
+        }
     }
 
     /// Everything up to this revision is known.
@@ -66,7 +91,8 @@ impl Known {
     }
 
     /// Takes a page over.
-    pub fn take(&mut self, page: FeedPage) -> Taken {
+    pub fn take(&mut self, told: Told) -> Taken {
+        let Told { page, text } = told;
         let goes_on = self.epoch.as_ref() == Some(&page.epoch) && page.after == self.after;
         if !goes_on {
             self.coming = Some(Vec::new());
@@ -76,13 +102,13 @@ impl Known {
         match &mut self.coming {
             Some(pages) => {
                 let is_last = !page.more;
-                pages.push(page);
+                pages.push(Told { page, text });
                 if is_last { self.begin_anew() } else { Taken::default() }
             }
             None => {
-                let is_news = !page.updates.is_empty();
+                let is_news = !(page.updates.is_empty() && page.skipped.is_empty());
                 let updates = page.updates.into_iter().map(|update| self.change(update)).collect();
-                Taken { updates, whole: None, is_news }
+                Taken { updates, keep: if is_news { Keep::News(text) } else { Keep::Nothing } }
             }
         }
     }
@@ -92,16 +118,19 @@ impl Known {
         let pages = self.coming.take().unwrap_or_default();
         let mut gone = std::mem::take(&mut self.things);
         self.base = self.newest;
-        let mut updates = Vec::new();
-        for update in pages.iter().flat_map(|page| &page.updates) {
-            gone.remove(&thing(&update.change));
-            updates.push(self.change(update.clone()));
+        let (mut updates, mut texts) = (Vec::new(), Vec::with_capacity(pages.len()));
+        for Told { page, text } in pages {
+            texts.push(text);
+            for update in page.updates {
+                gone.remove(&thing(&update.change));
+                updates.push(self.change(update));
+            }
         }
         self.newest += 1;
         let revision = self.newest;
         updates.extend(gone.into_iter().map(|thing| Update { revision, change: thing.gone() }));
         self.complete = true;
-        Taken { updates, whole: Some(pages), is_news: false }
+        Taken { updates, keep: Keep::Whole(texts) }
     }
 
     /// As the router counts.
@@ -160,8 +189,13 @@ mod tests {
         Update { revision, change: Change::Site { id: id.into(), state: there.then_some(state) } }
     }
 
-    fn page(epoch: &str, after: u64, until: u64, more: bool, updates: Vec<Update>) -> FeedPage {
-        FeedPage { epoch: epoch.into(), after, until, more, updates }
+    fn page(epoch: &str, after: u64, until: u64, more: bool, updates: Vec<Update>) -> Told {
+        let page = FeedPage { epoch: epoch.into(), after, until, more, updates, skipped: Vec::new() };
+        Told { page, text: text(until) }
+    }
+
+    fn text(until: u64) -> Text {
+        Zeroizing::new(until.to_string().into_bytes())
     }
 
     fn said(taken: &Taken) -> Vec<(u64, String, bool)> {
@@ -175,19 +209,27 @@ mod tests {
     #[test]
     fn pages_are_taken_whole_first_and_then_one_by_one() {
         let mut known = Known::default();
-        assert_eq!(known.request(), FeedRequest { epoch: None, after: 0, wait_ms: WAIT });
+        assert_eq!(known.request(), FeedRequest { epoch: None, after: 0, anew: false, wait_ms: WAIT });
         let first = known.take(page("a", 0, 3, true, vec![site("one", 3, true)]));
-        assert!(first.updates.is_empty() && first.whole.is_none() && !known.has_all());
-        assert_eq!(known.request(), FeedRequest { epoch: Some("a".into()), after: 3, wait_ms: 0 });
+        assert!(first.updates.is_empty() && first.keep == Keep::Nothing && !known.has_all());
+        assert_eq!(
+            known.request(),
+            FeedRequest { epoch: Some("a".into()), after: 3, anew: true, wait_ms: 0 }
+        );
         let second = known.take(page("a", 3, 5, false, vec![site("two", 5, true)]));
         assert_eq!(said(&second), [(3, "one".into(), true), (5, "two".into(), true)]);
-        assert!(second.whole.unwrap().len() == 2 && known.has_all());
+        assert!(second.keep == Keep::Whole(vec![text(3), text(5)]) && known.has_all());
         let newest = known.newest;
         let news = known.take(page("a", 5, 9, false, vec![site("one", 9, false)]));
-        assert_eq!((said(&news), news.is_news), (vec![(9, "one".into(), false)], true));
+        assert_eq!((said(&news), news.keep), (vec![(9, "one".into(), false)], Keep::News(text(9))));
         assert!(9 > newest);
         let nothing = known.take(page("a", 9, 9, false, Vec::new()));
-        assert!(nothing.updates.is_empty() && !nothing.is_news && nothing.whole.is_none());
+        assert!(nothing.updates.is_empty() && nothing.keep == Keep::Nothing);
+        // What this version skips is kept for one that does not.
+        let mut strange = page("a", 9, 10, false, Vec::new());
+        strange.page.skipped.push("tunnel".into());
+        let strange = known.take(strange);
+        assert!(strange.updates.is_empty() && strange.keep == Keep::News(text(10)));
     }
 
     #[test]

@@ -8,11 +8,12 @@ mod logs;
 mod saved;
 mod work;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::edge::{EdgeError, FeedPage, JoinToken};
+use af_contract::edge::{EdgeError, FeedPage, JoinToken, PageError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use url::Url;
 
 use self::client::Client;
 pub use self::identity::Identity;
-use self::known::{Known, newest};
+use self::known::{Keep, Known, Text, Told, newest};
 use self::logs::Waiting;
 use self::saved::Saved;
 use self::work::Worker;
@@ -30,6 +31,12 @@ use crate::Edge;
 /// After a request that failed; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// After the control plane told what this version must know and does not: it will tell the same again, until either is another one.
+const TOO_OLD_PAUSE: Duration = Duration::from_secs(60);
+
+/// Kinds of changes that were told of in the log; of further ones nobody is told.
+const STRANGE: usize = 64;
 
 /// Changes on the disk may have so many bytes more than what they are changes of, before all is asked for anew.
 const GROWTH: u64 = 4 << 20;
@@ -87,6 +94,9 @@ pub enum FeedError {
     /// What came is not from the control plane, or not for this edge.
     #[error("what came in the control plane's name does not count: {0}")]
     Untrusted(#[from] EdgeError),
+    /// The control plane is newer, and tells of what this edge does not know and must.
+    #[error("the control plane is newer than this edge: {0}")]
+    TooOld(PageError),
     /// What came is too long, or no page.
     #[error("the control plane's answer cannot be read: {0}")]
     Unreadable(String),
@@ -98,6 +108,8 @@ pub struct Feed {
     known: Known,
     saved: Saved,
     logs: Waiting,
+    /// Kinds of changes that were skipped.
+    strange: BTreeSet<String>,
     /// What `known` is after, for whoever waits for it.
     reached: watch::Sender<u64>,
 }
@@ -122,15 +134,9 @@ impl Backoff {
 }
 
 impl FeedError {
-    /// Whether the control plane did not know who asked.
-    const fn is_identity(&self) -> bool {
-        matches!(self, Self::Refused { status: 401, .. })
-    }
-
-    /// Whether the control plane would not take the same later either.
-    const fn is_for_good(&self) -> bool {
-        matches!(self, Self::Refused { status: 400..=499, .. })
-            && !matches!(self, Self::Refused { status: 401 | 408 | 429, .. })
+    /// Whether the control plane would refuse the same again: it knows who asks, and does not say that this comes too often or slowly.
+    const fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if matches!(*status, 400..=499) && !matches!(*status, 401 | 408 | 429))
     }
 }
 
@@ -142,7 +148,12 @@ impl Feed {
     pub async fn start(config: &FeedConfig, identity: Arc<Identity>, edge: &Edge) -> Result<Self, FeedError> {
         let (saved, pages) = Saved::open(&config.dir, identity.secret())?;
         let mut known = Known::default();
-        let told: Vec<_> = pages.into_iter().flat_map(|page| known.take(page).updates).collect();
+        let mut strange = BTreeSet::new();
+        let mut told = Vec::new();
+        for page in pages {
+            skipped(&page, &mut strange, edge);
+            told.extend(known.take(Told { page, text: Text::default() }).updates);
+        }
         // What was replaced since is nothing to serve, nor to compile.
         edge.apply(newest(told));
         let client = Arc::new(Client::new(&config.control, identity)?);
@@ -153,7 +164,7 @@ impl Feed {
         }
         let logs = Waiting::new(edge.metrics().clone());
         edge.tap_logs(Arc::new(logs.clone()));
-        Ok(Self { client, known, saved, logs, reached })
+        Ok(Self { client, known, saved, logs, strange, reached })
     }
 
     /// Follows the control plane, tells it what happens here, and does what it wants of one edge, until `stop`.
@@ -182,6 +193,9 @@ impl Feed {
                         warn!(%error, source, "the feed is interrupted; going on with what is known");
                         away = Some(Instant::now());
                     }
+                    if matches!(error, FeedError::TooOld(_)) {
+                        backoff.0 = TOO_OLD_PAUSE;
+                    }
                     if !backoff.pause(stop).await {
                         return;
                     }
@@ -190,13 +204,14 @@ impl Feed {
         }
     }
 
-    fn take(&mut self, page: FeedPage, edge: &Edge) -> Result<(), FeedError> {
-        let taken = self.known.take(page.clone());
+    fn take(&mut self, told: Told, edge: &Edge) -> Result<(), FeedError> {
+        skipped(&told.page, &mut self.strange, edge);
+        let taken = self.known.take(told);
         // First on the disk, then in use: a crash in between repeats it.
-        let kept = match taken.whole {
-            Some(pages) => self.saved.replace(&pages),
-            None if taken.is_news => self.saved.append(&page),
-            None => Ok(()),
+        let kept = match taken.keep {
+            Keep::Whole(pages) => self.saved.replace(&pages),
+            Keep::News(page) => self.saved.append(page),
+            Keep::Nothing => Ok(()),
         };
         edge.apply(taken.updates);
         edge.feed_known(self.known.after());
@@ -209,5 +224,18 @@ impl Feed {
             self.known.forget_place();
         }
         kept
+    }
+}
+
+/// Counts what a page tells that this version does not know and may do without, and says so once for each kind.
+fn skipped(page: &FeedPage, told: &mut BTreeSet<String>, edge: &Edge) {
+    for kind in &page.skipped {
+        edge.feed_skipped();
+        if told.len() < STRANGE && told.insert(kind.clone()) {
+            warn!(
+                kind,
+                "the control plane is newer than this edge, which skips changes of a kind that it does not know; upgrade it for what they are about"
+            );
+        }
     }
 }

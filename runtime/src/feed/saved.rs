@@ -16,6 +16,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::FeedError;
+use super::known::Text;
 
 const FILE: &str = "feed.log";
 
@@ -53,14 +54,14 @@ impl Saved {
         Ok((saved, pages))
     }
 
-    /// Adds a page.
-    pub fn append(&mut self, page: &FeedPage) -> Result<(), FeedError> {
+    /// Adds a page, as it came.
+    pub fn append(&mut self, page: Text) -> Result<(), FeedError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.append(page).map_err(|source| self.failed(source))
     }
 
     /// Replaces all, at once or not at all.
-    pub fn replace(&mut self, pages: &[FeedPage]) -> Result<(), FeedError> {
+    pub fn replace(&mut self, pages: &[Text]) -> Result<(), FeedError> {
         let open = self.write(pages).map_err(|source| self.failed(source))?;
         self.open = Some(open);
         Ok(())
@@ -75,7 +76,7 @@ impl Saved {
         FeedError::Disk { path: self.path.clone(), source }
     }
 
-    fn write(&self, pages: &[FeedPage]) -> io::Result<Open> {
+    fn write(&self, pages: &[Text]) -> io::Result<Open> {
         let partial = self.path.with_extension("partial");
         let mut options = OpenOptions::new();
         let mut file =
@@ -86,7 +87,7 @@ impl Saved {
         file.write_all(&salt)?;
         let mut open = Open { file, key: key(&self.secret, &salt)?, records: 0, whole: 0, added: 0 };
         for page in pages {
-            open.write(page)?;
+            open.record(page.clone())?;
         }
         open.whole = std::mem::take(&mut open.added);
         open.file.sync_all()?;
@@ -96,18 +97,15 @@ impl Saved {
     }
 
     fn read(&mut self) -> io::Result<Vec<FeedPage>> {
-        let mut file = match OpenOptions::new().read(true).write(true).open(&self.path) {
+        let file = match OpenOptions::new().read(true).write(true).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut header = [0; HEADER_BYTES];
-        let whole = file.read_exact(&mut header).is_ok();
-        let Some(salt) = header.strip_prefix(MAGIC).filter(|_| whole) else {
+        let Some(mut open) = Open::of(file, &self.secret)? else {
             warn!(path = %self.path.display(), "what was kept of the feed is nothing of this program; it is asked for anew");
             return Ok(Vec::new());
         };
-        let mut open = Open { key: key(&self.secret, salt)?, file, records: 0, whole: 0, added: 0 };
         let (mut pages, mut good) = (Vec::new(), HEADER_BYTES as u64);
         loop {
             match open.next()? {
@@ -158,16 +156,12 @@ enum Record {
 }
 
 impl Open {
-    fn append(&mut self, page: &FeedPage) -> io::Result<()> {
-        self.write(page)?;
+    fn append(&mut self, page: Text) -> io::Result<()> {
+        self.record(page)?;
         self.file.sync_data()
     }
 
-    fn write(&mut self, page: &FeedPage) -> io::Result<()> {
-        self.record(Zeroizing::new(serde_json::to_vec(page)?))
-    }
-
-    fn record(&mut self, mut text: Zeroizing<Vec<u8>>) -> io::Result<()> {
+    fn record(&mut self, mut text: Text) -> io::Result<()> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
         let aad = Aad::from(self.records.to_be_bytes());
@@ -181,33 +175,47 @@ impl Open {
         Ok(())
     }
 
+    /// A file, after its header; none: it is nothing of this program.
+    fn of(mut file: File, secret: &[u8]) -> io::Result<Option<Self>> {
+        let mut header = [0; HEADER_BYTES];
+        let whole = file.read_exact(&mut header).is_ok();
+        let Some(salt) = header.strip_prefix(MAGIC).filter(|_| whole) else { return Ok(None) };
+        Ok(Some(Self { key: key(secret, salt)?, file, records: 0, whole: 0, added: 0 }))
+    }
+
     fn next(&mut self) -> io::Result<Record> {
+        let mut first = [0; 1];
+        if self.file.read(&mut first)? == 0 {
+            return Ok(Record::End);
+        }
+        self.file.seek(SeekFrom::Current(-1))?;
+        let Some(text) = self.text()? else { return Ok(Record::Bad) };
+        let bytes = (4 + NONCE_LEN + text.len() + CHACHA20_POLY1305.tag_len()) as u64;
+        let Ok(page) = FeedPage::read(&text) else { return Ok(Record::Strange) };
+        self.records += 1;
+        Ok(Record::Page(Box::new(page), bytes))
+    }
+
+    /// What the next record says; none: it is broken.
+    fn text(&mut self) -> io::Result<Option<Text>> {
         let mut length = [0; 4];
-        match self.file.read(&mut length)? {
-            0 => return Ok(Record::End),
-            4 => {}
-            _ => return Ok(Record::Bad),
+        if self.file.read(&mut length)? != length.len() {
+            return Ok(None);
         }
         let length = u32::from_be_bytes(length) as usize;
         if length > RECORD_BYTES {
-            return Ok(Record::Bad);
+            return Ok(None);
         }
         let mut record = Zeroizing::new(Vec::new());
         Read::by_ref(&mut self.file).take(length as u64).read_to_end(&mut record)?;
         let Some((nonce, _)) = record.split_first_chunk::<NONCE_LEN>().filter(|_| record.len() == length)
         else {
-            return Ok(Record::Bad);
+            return Ok(None);
         };
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let aad = Aad::from(self.records.to_be_bytes());
-        let Some(sealed) = record.get_mut(NONCE_LEN..) else { return Ok(Record::Bad) };
-        let page = match self.key.open_in_place(nonce, aad, sealed) {
-            Ok(text) => serde_json::from_slice::<FeedPage>(text),
-            Err(_) => return Ok(Record::Bad),
-        };
-        let Ok(page) = page else { return Ok(Record::Strange) };
-        self.records += 1;
-        Ok(Record::Page(Box::new(page), length as u64 + 4))
+        let Some(sealed) = record.get_mut(NONCE_LEN..) else { return Ok(None) };
+        Ok(self.key.open_in_place(nonce, aad, sealed).ok().map(|text| Zeroizing::new(text.to_vec())))
     }
 }
 
@@ -227,8 +235,10 @@ mod tests {
 
     use super::*;
 
-    fn page(after: u64, more: bool) -> FeedPage {
-        FeedPage { epoch: "secret-epoch".into(), after, until: after + 1, more, updates: Vec::new() }
+    fn page(after: u64, more: bool) -> Text {
+        let epoch = "secret-epoch".into();
+        let page = FeedPage { epoch, after, until: after + 1, more, ..FeedPage::default() };
+        Zeroizing::new(serde_json::to_vec(&page).unwrap())
     }
 
     fn kept(dir: &Path, secret: &[u8]) -> Vec<u64> {
@@ -242,7 +252,7 @@ mod tests {
         let (mut saved, pages) = Saved::open(dir.path(), b"secret").unwrap();
         assert!(pages.is_empty());
         saved.replace(&[page(0, true), page(1, false)]).unwrap();
-        saved.append(&page(2, false)).unwrap();
+        saved.append(page(2, false)).unwrap();
         drop(saved);
         assert_eq!(kept(dir.path(), b"secret"), [0, 1, 2]);
         let path = dir.path().join(FILE);
@@ -264,8 +274,8 @@ mod tests {
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         let (mut saved, pages) = Saved::open(dir.path(), b"secret").unwrap();
         assert_eq!(pages.len(), 2);
-        saved.append(&page(2, false)).unwrap();
-        saved.append(&page(3, false)).unwrap();
+        saved.append(page(2, false)).unwrap();
+        saved.append(page(3, false)).unwrap();
         assert_eq!(kept(dir.path(), b"secret"), [0, 1, 2, 3]);
     }
 
@@ -276,14 +286,31 @@ mod tests {
         saved.replace(&[page(0, false)]).unwrap();
         let strange = br#"{"epoch":"secret-epoch","after":1,"until":2,"more":false,"updates":[{"revision":2,"kind":"strange"}]}"#;
         saved.open.as_mut().unwrap().record(Zeroizing::new(strange.to_vec())).unwrap();
-        saved.append(&page(2, false)).unwrap();
+        saved.append(page(2, false)).unwrap();
         let whole = fs::read(dir.path().join(FILE)).unwrap();
         let (mut saved, pages) = Saved::open(dir.path(), b"secret").unwrap();
         assert_eq!(pages.len(), 1);
-        saved.append(&page(1, false)).unwrap();
+        saved.append(page(1, false)).unwrap();
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), whole, "the other version finds what it kept");
         saved.replace(&[page(7, false)]).unwrap();
         assert_eq!(kept(dir.path(), b"secret"), [7]);
+    }
+
+    #[test]
+    fn what_this_version_skips_is_there_for_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut saved, _) = Saved::open(dir.path(), b"secret").unwrap();
+        let strange = br#"{"epoch":"e","after":0,"until":2,"more":false,"of":"later","updates":[{"revision":2,"kind":"strange","optional":true,"x":1}]}"#;
+        saved.replace(&[Zeroizing::new(strange.to_vec())]).unwrap();
+        saved.append(page(2, false)).unwrap();
+        drop(saved);
+        // This version goes on from it, and adds to it.
+        let (mut saved, pages) = Saved::open(dir.path(), b"secret").unwrap();
+        assert_eq!(pages.iter().map(|page| page.skipped.len()).collect::<Vec<_>>(), [1, 0]);
+        saved.append(page(3, false)).unwrap();
+        // Another one finds each letter of what was told.
+        let mut open = Open::of(File::open(dir.path().join(FILE)).unwrap(), b"secret").unwrap().unwrap();
+        assert_eq!(open.text().unwrap().as_deref().map(|text| &text[..]), Some(&strange[..]));
     }
 
     #[test]
@@ -292,8 +319,8 @@ mod tests {
         let (mut saved, _) = Saved::open(dir.path(), b"secret").unwrap();
         saved.replace(&[page(0, false)]).unwrap();
         assert!(!saved.has_grown(0));
-        saved.append(&page(1, false)).unwrap();
-        saved.append(&page(2, false)).unwrap();
+        saved.append(page(1, false)).unwrap();
+        saved.append(page(2, false)).unwrap();
         assert!(saved.has_grown(0) && !saved.has_grown(1000));
         saved.replace(&[page(5, false)]).unwrap();
         assert!(!saved.has_grown(0));

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Backoff;
 use super::client::Client;
-use super::{Backoff, FeedError};
 use crate::Edge;
 
 /// For so long the control plane keeps a request for work that has no answer yet, milliseconds.
@@ -50,8 +50,9 @@ impl Worker {
                     backoff = Backoff::default();
                 }
                 // A server that does not take it would not take it later either.
-                Some(Err(error @ FeedError::Refused { status: 400..=499, .. })) if !error.is_identity() => {
-                    warn!(%error, "the control plane does not want to know what happened here");
+                Some(Err(error)) if error.is_final() => {
+                    warn!(%error, "the control plane does not take a report of what happened here; it is dropped");
+                    self.edge.report_dropped();
                     self.forget(&report);
                 }
                 Some(Err(_)) => {

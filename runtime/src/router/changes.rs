@@ -26,13 +26,29 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Owners {
     owners: HashMap<String, Owned>,
+    /// How many of them may be gone.
+    gone: usize,
 }
+
+/// So many that are gone are known at least, before they are looked for.
+const GONE: usize = 64;
 
 #[derive(Default)]
 struct Owned {
     slot: Arc<Slot>,
     slug: Option<Slug>,
     revision: u64,
+}
+
+impl Owners {
+    /// Forgets what is gone, unless a domain or a request has it still. Not each time: all have to be looked at for it.
+    fn forget_gone(&mut self) {
+        if self.gone < GONE || self.gone < self.owners.len() / 4 {
+            return;
+        }
+        self.owners.retain(|_, owned| owned.slot.answer().is_some() || Arc::strong_count(&owned.slot) > 1);
+        self.gone = 0;
+    }
 }
 
 impl Inner {
@@ -74,6 +90,7 @@ impl RuntimeRouter {
         // A start brings everything at once; most of it will not be asked for soon.
         let ahead = updates.len() <= AHEAD;
         for Update { revision, change } in updates {
+            owners.gone += usize::from(!change.is_there());
             match change {
                 Change::Function { id, state } => {
                     let slug = state.as_ref().map(|state| &state.slug);
@@ -90,6 +107,7 @@ impl RuntimeRouter {
                 Change::Domain { name, state } => self.domain(&mut owners, &name, state),
             }
         }
+        owners.forget_gone();
     }
 
     fn function(&self, slot: &Arc<Slot>, id: &str, revision: u64, state: Option<FunctionState>, ahead: bool) {
@@ -254,5 +272,40 @@ async fn candidate(rollout: Arc<Rollout>, reports: Reports) {
             error!(%manifest, error = %cause, "a candidate cannot be used and gets no requests");
             reports.failed(deployment, &cause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_forgotten_unless_somebody_has_it_still() {
+        let mut owners = Owners::default();
+        let mut add = |id: &str| owners.owners.entry(id.to_owned()).or_default().slot.clone();
+        add("there").set(Some(site(SiteState {
+            slug: Slug::parse("there").unwrap(),
+            project: "prj_1".into(),
+            root: None,
+        })));
+        // A domain leads to it.
+        let held = add("held");
+        for number in 0..GONE {
+            drop(add(&number.to_string()));
+        }
+        owners.gone = GONE - 1;
+        owners.forget_gone();
+        assert_eq!(owners.owners.len(), GONE + 2, "not each time");
+        owners.gone = GONE;
+        owners.forget_gone();
+        let mut known: Vec<_> = owners.owners.keys().cloned().collect();
+        known.sort();
+        assert_eq!((known, owners.gone), (vec!["held".to_owned(), "there".to_owned()], 0));
+        drop(held);
+        owners.gone = GONE;
+        owners.forget_gone();
+        assert_eq!(owners.owners.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::trigger::{Answered, Tick};
-use af_control_api::{Callee, ControlApi};
+use af_control_api::{Callee, ControlApi, ControlError};
 use af_runtime::Edge;
 use af_runtime::feed::Feed;
 use af_runtime::listen::Listeners;
@@ -24,6 +24,9 @@ const API_DRAIN: Duration = Duration::from_secs(10);
 
 /// After the route feed failed.
 const FEED_PAUSE: Duration = Duration::from_secs(1);
+
+/// A report may be refused for what it says so often.
+const REPORT_TRIES: u32 = 3;
 
 /// Between two looks for deployments that no edge has reported on.
 const AWAITED_PAUSE: Duration = Duration::from_secs(15);
@@ -201,13 +204,35 @@ async fn feed(control: &ControlApi, edge: &Edge, mut known: u64, stop: Cancellat
 async fn report(control: &ControlApi, edge: &Edge) {
     loop {
         let report = edge.reports().next().await;
-        while let Err(error) = control.report(&report).await {
-            error!(
-                error = format!("{error:#}"),
-                "what the edge reports is not written down yet; trying again"
-            );
-            tokio::time::sleep(FEED_PAUSE).await;
+        if tell(|| control.report(&report), ControlError::is_final).await == Told::Dropped {
+            edge.report_dropped();
         }
+    }
+}
+
+/// What became of a report.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Written,
+    Dropped,
+}
+
+/// Tries until a report is written down, or was refused for what it says as often as it may be: others wait behind it.
+async fn tell<E: std::error::Error, F: Future<Output = Result<(), E>>>(
+    mut told: impl FnMut() -> F,
+    is_final: fn(&E) -> bool,
+) -> Told {
+    let mut refused = 0;
+    loop {
+        let Err(error) = told().await else { return Told::Written };
+        let source = error.source().map(ToString::to_string);
+        refused += u32::from(is_final(&error));
+        if refused >= REPORT_TRIES {
+            error!(%error, source, "what the edge reports is refused, and dropped");
+            return Told::Dropped;
+        }
+        error!(%error, source, "what the edge reports is not written down yet; trying again");
+        tokio::time::sleep(FEED_PAUSE).await;
     }
 }
 
@@ -232,5 +257,72 @@ impl Callee for Triggered {
     fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
         let edge = self.0.clone();
         Box::pin(async move { edge.trigger(&tick).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error("the database is away")]
+        Away,
+        #[error("the database does not take this")]
+        Refused,
+    }
+
+    /// What becomes of a report, and how often it was told.
+    async fn told(outcomes: impl IntoIterator<Item = Failure>) -> (Told, usize) {
+        let (mut outcomes, mut tries) = (outcomes.into_iter(), 0);
+        let told = tell(
+            || {
+                tries += 1;
+                std::future::ready(outcomes.next().map_or(Ok(()), Err))
+            },
+            |failure| matches!(failure, Failure::Refused),
+        )
+        .await;
+        (told, tries)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_that_is_refused_is_dropped_after_a_few_tries() {
+        assert_eq!(told([]).await, (Told::Written, 1));
+        assert_eq!(told([Failure::Refused]).await, (Told::Written, 2));
+        let for_ever = std::iter::repeat_with(|| Failure::Refused);
+        assert_eq!(told(for_ever).await, (Told::Dropped, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_waits_for_a_database_that_is_away() {
+        let away = std::iter::repeat_with(|| Failure::Away).take(1000);
+        assert_eq!(told(away).await, (Told::Written, 1001));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_ends_the_server() {
+        let running = Running::default();
+        let mut died = Box::pin(running.died());
+        assert!((&mut died).now_or_never().is_none());
+        running.task("a part", async {}).await.unwrap_or_else(|error| panic!("{error}"));
+        died.await;
+        // So does one that panics.
+        let running = Running::default();
+        let died = running.died();
+        assert!(running.task("a part", async { panic!("of the test") }).await.is_err());
+        died.await;
+    }
+
+    #[tokio::test]
+    async fn parts_that_end_with_the_server_are_well() {
+        let running = Running::default();
+        let (died, stop) = (running.died(), running.stop.clone());
+        let part = running.task("a part", async move { stop.cancelled().await });
+        assert!(running.stop().await.is_ok());
+        assert!(part.await.is_ok());
+        assert!(died.now_or_never().is_none());
     }
 }

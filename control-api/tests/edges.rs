@@ -1,0 +1,199 @@
+//! What edges are told after something was forgotten, which of their requests count, and what becomes of their reports.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use af_contract::edge::{Bound, DeploymentReport, FeedPage, FeedRequest, Report, Share, WorkRequest};
+use serde_json::{Value, json};
+use support::edges::TestEdge;
+use support::{OWNER, Served};
+
+async fn project(served: &Served) -> String {
+    let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
+    format!("/v1/projects/{}", projects["data"][0]["id"].as_str().unwrap())
+}
+
+/// Makes a site and tells the feed of it. Its path.
+async fn site(served: &Served, name: &str) -> String {
+    let sites = format!("{}/sites", project(served).await);
+    let (status, made) = served.call("post", &sites, Some(OWNER), json!({ "name": name })).await;
+    assert_eq!(status, 201, "{made}");
+    let site = format!("/v1/sites/{}", made["id"].as_str().unwrap());
+    let slug = json!({ "slug": format!("{name}-slug") });
+    let (status, changed) = served.call("patch", &site, Some(OWNER), slug).await;
+    assert_eq!(status, 200, "{changed}");
+    site
+}
+
+async fn delete(served: &Served, path: &str) {
+    assert_eq!(served.call("delete", path, Some(OWNER), Value::Null).await.0, 200, "{path}");
+}
+
+/// As if a week had passed.
+async fn age(served: &Served) {
+    served.stored.script("update feed set changed_at = changed_at - 8 * 24 * 3600 * 1000").await;
+}
+
+async fn after(edge: &TestEdge, known: &FeedPage) -> FeedPage {
+    let wanted =
+        FeedRequest { epoch: Some(known.epoch.clone()), after: known.until, ..FeedRequest::default() };
+    edge.ask(&wanted).await.unwrap()
+}
+
+fn said(page: &FeedPage) -> Vec<(u64, bool)> {
+    page.updates.iter().map(|update| (update.revision, update.change.is_there())).collect()
+}
+
+async fn what_has_been_gone_for_a_week_is_forgotten_and_who_was_away_is_told_all_anew() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    let (_stays, goes) = (site(&served, "stays").await, site(&served, "goes").await);
+    let away = edge.all().await.pop().unwrap();
+    let there = away.updates.len();
+    delete(&served, &goes).await;
+    let gone = after(&edge, &away).await;
+    assert_eq!(said(&gone), [(away.until + 1, false)]);
+    assert_eq!(served.control.compact_feed().await.unwrap(), 0, "not yet");
+    age(&served).await;
+    assert_eq!(served.control.compact_feed().await.unwrap(), 0, "revisions go on from the newest");
+    let newest = site(&served, "newest").await;
+    assert_eq!(served.control.compact_feed().await.unwrap(), 1);
+    assert_eq!(served.control.compact_feed().await.unwrap(), 0);
+    // Who knew of it goes on, also at the very revision that was forgotten.
+    let news = after(&edge, &gone).await;
+    assert_eq!((news.after, said(&news).len()), (gone.until, 1));
+    // Who did not is told all anew, in which it is not.
+    let anew = after(&edge, &away).await;
+    assert_eq!((anew.after, anew.until), (0, news.until));
+    assert_eq!(said(&anew).len(), there, "one is gone, one is new");
+    assert!(said(&anew).iter().all(|(_, there)| *there));
+    // Revisions are never used again.
+    delete(&served, &newest).await;
+    assert_eq!(said(&after(&edge, &news).await), [(news.until + 1, false)]);
+}
+
+async fn what_comes_anew_in_several_pages_comes_to_an_end_after_something_was_forgotten() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500)
+        insert into feed (kind, id, revision, changed_at) select 'site', 'site_of_old_' || i, 1000 + i, 9000000000000 from n";
+    served.stored.script(many).await;
+    let goes = site(&served, "goes").await;
+    delete(&served, &goes).await;
+    age(&served).await;
+    site(&served, "stays").await;
+    assert_eq!(served.control.compact_feed().await.unwrap(), 1);
+    let pages = edge.all().await;
+    let places: Vec<_> = pages.iter().map(|page| (page.after, page.more)).collect();
+    assert_eq!(places, [(0, true), (pages[0].until, false)]);
+    assert_eq!(said(&pages[1]).iter().filter(|(_, there)| *there).count(), 1);
+    // Who is there and not told all anew begins with that.
+    assert_eq!(after(&edge, &pages[0]).await.after, 0);
+    assert_eq!(after(&edge, &pages[1]).await.after, pages[1].until);
+}
+
+async fn a_proof_counts_for_its_request_only_and_once_where_that_changes_something() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    let share = || Share::new().unwrap().public();
+    let feed = || edge.prove(Bound::to("GET", "/v1/edge/feed").with_share(share()));
+    // Other requests with it.
+    assert_eq!(edge.send("GET", "/v1/edge/feed", &feed(), b"").await, 200);
+    for (method, path) in
+        [("POST", "/v1/edge/work"), ("POST", "/v1/edge/report"), ("GET", "/v1/edge/ipfs/bafkqaaa")]
+    {
+        assert_eq!(edge.send(method, path, &feed(), b"").await, 401, "{path}");
+    }
+    let work = serde_json::to_vec(&WorkRequest::default()).unwrap();
+    let working = || edge.prove(Bound::to("POST", "/v1/edge/work").with_share(share()).with_body(&work));
+    assert_eq!(edge.send("POST", "/v1/edge/report", &working(), &work).await, 401);
+    // One that is used up, and one that is not because nothing came of it.
+    let proof = working();
+    assert_eq!(edge.send("POST", "/v1/edge/work", &proof, b"{}").await, 400, "another body");
+    assert_eq!(edge.send("POST", "/v1/edge/work", &proof, &work).await, 200);
+    assert_eq!(edge.send("POST", "/v1/edge/work", &proof, &work).await, 401, "again");
+    let report = serde_json::to_vec(&Report::default()).unwrap();
+    let proof = edge.prove(Bound::to("POST", "/v1/edge/report").with_body(&report));
+    assert_eq!(edge.send("POST", "/v1/edge/report", &proof, &report).await, 204);
+    assert_eq!(edge.send("POST", "/v1/edge/report", &proof, &report).await, 401, "again");
+    // What only reads may be tried again: its answer is sealed to whoever asked first.
+    let proof = feed();
+    for _ in 0..2 {
+        assert_eq!(edge.send("GET", "/v1/edge/feed", &proof, b"").await, 200);
+    }
+}
+
+async fn the_control_plane_knows_which_version_an_edge_runs() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    let listed =
+        async || served.call("get", "/v1/edges", Some(OWNER), Value::Null).await.1["data"][0].clone();
+    assert_eq!(listed().await["version"], Value::Null);
+    edge.all().await;
+    let listed = listed().await;
+    assert_eq!(listed["version"], env!("CARGO_PKG_VERSION"));
+    assert!(listed["seenAt"].is_i64(), "{listed}");
+}
+
+/// A function with a deployment that edges are to report on, as rows: nobody here can run it.
+async fn awaited(served: &Served, name: &str) {
+    let functions = format!("{}/functions", project(served).await);
+    let (_, function) = served.call("post", &functions, Some(OWNER), json!({ "name": name })).await;
+    let id = function["id"].as_str().unwrap();
+    served
+        .stored
+        .script(&format!(
+            "insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at, reported)
+                values ('dep_{name}', '{id}', 1, 'bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e',
+                'bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e', 'd7', 1, 'wasi:http/proxy@0.2', 'usr_2', 0, 'DEPLOYING');
+             update functions set current_deployment_id = 'dep_{name}', status = 'ACTIVE' where id = '{id}'"
+        ))
+        .await;
+}
+
+async fn a_report_that_the_database_refuses_keeps_no_other_from_being_written_down() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    for name in ["alpha", "beta", "gamma"] {
+        awaited(&served, name).await;
+    }
+    served
+        .stored
+        .script(if served.stored.is_postgres() {
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+             create trigger refuse before update on deployments for each row when (new.id = 'dep_alpha') execute function refuse()"
+        } else {
+            "create trigger refuse before update on deployments when new.id = 'dep_alpha' begin select raise(abort, 'no'); end"
+        })
+        .await;
+    let reports = |names: &[&str]| {
+        let deployments =
+            names.iter().map(|name| DeploymentReport { deployment: format!("dep_{name}"), failure: None });
+        Report { deployments: deployments.collect(), ..Report::default() }
+    };
+    let send = async |report: &Report| {
+        let body = serde_json::to_vec(report).unwrap();
+        let proof = edge.prove(Bound::to("POST", "/v1/edge/report").with_body(&body));
+        edge.send("POST", "/v1/edge/report", &proof, &body).await
+    };
+    let ready = async || {
+        let rows = served.stored.rows("select d.id, t.hash from deployments d, tokens t where d.reported = 'READY' and t.id = 'tok_2' order by d.id");
+        rows.await.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(send(&reports(&["alpha", "beta"])).await, 409);
+    assert_eq!(ready().await, ["dep_beta"]);
+    // The same from the edge of the server's own process.
+    let refused = served.control.report(&reports(&["alpha", "gamma"])).await.unwrap_err();
+    assert!(refused.is_final(), "{refused}");
+    assert_eq!(ready().await, ["dep_beta", "dep_gamma"]);
+    assert_eq!(send(&reports(&["beta", "gamma"])).await, 204);
+}
+
+on_both!(
+    what_has_been_gone_for_a_week_is_forgotten_and_who_was_away_is_told_all_anew,
+    what_comes_anew_in_several_pages_comes_to_an_end_after_something_was_forgotten,
+    a_proof_counts_for_its_request_only_and_once_where_that_changes_something,
+    the_control_plane_knows_which_version_an_edge_runs,
+    a_report_that_the_database_refuses_keeps_no_other_from_being_written_down,
+);
