@@ -118,13 +118,6 @@ impl Backoff {
     }
 }
 
-impl FeedError {
-    /// Whether the control plane did not know who asked.
-    const fn is_identity(&self) -> bool {
-        matches!(self, Self::Refused { status: 401, .. })
-    }
-}
-
 impl Feed {
     /// Becomes an edge, where this is none yet, and hands to `edge` what an earlier process was told.
     ///
