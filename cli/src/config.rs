@@ -186,8 +186,22 @@ impl Config {
         let mut config = Self::load(environment)?;
         config.servers.insert(url.to_owned(), server);
         config.current = Some(url.to_owned());
+        config.write(environment)
+    }
+
+    /// Finds out whether it can be written, before something depends on that.
+    pub fn check_writable(environment: &Environment) -> anyhow::Result<()> {
+        let is_new = !environment.config_file()?.exists();
+        let path = Self::load(environment)?.write(environment)?;
+        if is_new {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, environment: &Environment) -> anyhow::Result<PathBuf> {
         let path = environment.config_file()?;
-        write_private(&path, &serde_json::to_vec_pretty(&config)?)
+        write_private(&path, &serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }

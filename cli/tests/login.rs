@@ -190,6 +190,21 @@ async fn a_terminal_comes_back_until_it_is_told_or_it_is_late() {
     assert!(said.contains("as somebody, project prj_1"), "{said}");
     assert_eq!(asked.load(Ordering::Relaxed), 4);
 
+    // The project is gone: the token, which nobody is shown again, is kept nonetheless.
+    let made = vec![(200, json!({ "success": true, "token": "af_live_made" }))];
+    let (url, _) = pretend(started(600, "BCDF-GHJK"), made.clone()).await;
+    let home = Home::new();
+    let (_, why) =
+        tokio::task::block_in_place(|| refused(login(&home, &url).args(["--project", "prj_gone"])));
+    assert!(why.contains("you are signed in to"), "{why}");
+    assert!(std::fs::read_to_string(home.config()).unwrap().contains("af_live_made"));
+    // Where it cannot be kept, nobody is asked to approve it.
+    let (url, asked) = pretend(started(600, "BCDF-GHJK"), made).await;
+    std::fs::remove_file(home.config()).unwrap();
+    std::fs::create_dir(home.config()).unwrap();
+    let (_, why) = tokio::task::block_in_place(|| refused(&mut login(&home, &url)));
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "{why}");
+
     let pending = vec![(202, json!({ "status": "pending" }))];
     let (url, asked) = pretend(started(3, "BCDF-GHJK"), pending.clone()).await;
     let home = Home::new();

@@ -43,7 +43,8 @@ impl Default for Guard {
 pub struct Tally {
     /// All.
     pub requests: u32,
-    /// Those that the function, or the edge because of it, answered with a status of 500 or above.
+    /// Those that the function, or the edge because of it, answered with a status of 500 or above, or not at all within five seconds
+    /// of reading the whole request, until the client gave up. Who withholds a body counts for nothing.
     pub failures: u32,
 }
 

@@ -371,13 +371,13 @@ impl ControlApi {
     /// # Errors
     /// When the database fails.
     pub async fn awaited(&self) -> Result<Vec<Awaited>, ControlError> {
-        reports::awaited(&self.state).await.map_err(ControlError::Report)
+        reports::awaited(&self.state, reports::HERE.id).await.map_err(ControlError::Report)
     }
 
     /// Whoever calls functions where this process has no edge: edges that are processes of their own.
     #[must_use]
     pub fn remote_callee(&self) -> Arc<dyn Callee> {
-        Arc::new(Remote(self.state.calls.clone()))
+        Arc::new(Remote { calls: self.state.calls.clone(), store: self.state.store.clone() })
     }
 
     /// Where the edge of this process hands in what functions log.

@@ -30,7 +30,7 @@ const QUESTIONS: [&str; 4] = [
 struct Nobody;
 
 impl Callee for Nobody {
-    fn call(&self, _tick: Tick) -> BoxFuture<'static, Answered> {
+    fn call(&self, _run: &str, _tick: Tick) -> BoxFuture<'static, Answered> {
         Box::pin(async { Answered { status: Some(200), error: None } })
     }
 }

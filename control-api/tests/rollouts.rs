@@ -508,7 +508,8 @@ async fn a_status_is_what_edges_report() {
     let scene = Scene::new().await;
     let report = async |deployment: &Value, failure: Option<&str>| {
         let deployment = deployment["id"].as_str().unwrap().to_owned();
-        let deployments = vec![DeploymentReport { deployment, failure: failure.map(Into::into) }];
+        let deployments =
+            vec![DeploymentReport { deployment, failure: failure.map(Into::into), may_pass: false }];
         scene.served.control.report(&Report { deployments, ..Report::default() }).await.unwrap();
     };
     // Of the function, its newest and its first deployment, for clients of REST and GraphQL.

@@ -7,8 +7,10 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use af_content::{DiskStore, car, unixfs};
+use af_contract::edge::{CallEnd, Report};
 use af_contract::trigger::{Answered, Tick, rfc3339};
 use af_contract::{Limits, limits};
 use af_control_api::{Callee, Clock, ControlApi, ControlConfig, DomainConfig, StorageConfig};
@@ -26,23 +28,33 @@ const START: i64 = 1_767_225_630_000;
 const MINUTE: i64 = 60_000;
 
 /// Hands each tick to the test, which says what the function answers.
-struct Recorder(mpsc::Sender<(Tick, oneshot::Sender<Answered>)>);
+struct Recorder {
+    calls: mpsc::Sender<(Tick, oneshot::Sender<Answered>)>,
+    can_call: Arc<AtomicBool>,
+}
 
 impl Callee for Recorder {
-    fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
+    fn call(&self, _run: &str, tick: Tick) -> BoxFuture<'static, Answered> {
         let (answer, answered) = oneshot::channel();
-        let calls = self.0.clone();
+        assert!(self.can_call(), "it was asked to, although it cannot");
+        let calls = self.calls.clone();
         Box::pin(async move {
             calls.send((tick, answer)).await.unwrap();
             // A test that lets it go means that it crashes.
             answered.await.unwrap()
         })
     }
+
+    fn can_call(&self) -> bool {
+        self.can_call.load(Ordering::SeqCst)
+    }
 }
 
 /// A control API with its schedule, and what is called.
 struct Platform {
     url: String,
+    control: ControlApi,
+    can_call: Arc<AtomicBool>,
     calls: mpsc::Receiver<(Tick, oneshot::Sender<Answered>)>,
     stop: oneshot::Sender<()>,
     schedule: JoinHandle<()>,
@@ -71,13 +83,16 @@ impl Platform {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, calls) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
+        let can_call = Arc::new(AtomicBool::new(true));
+        let recorder = Recorder { calls: sender, can_call: can_call.clone() };
         let scheduled = control.clone();
         let schedule = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            scheduled.run_triggers(Arc::new(Recorder(sender)), stopped).await;
+            scheduled.run_triggers(Arc::new(recorder), stopped).await;
         });
-        let api = tokio::spawn(async move { control.serve(listener, std::future::pending()).await });
-        Self { url, calls, stop, schedule, api }
+        let serving = control.clone();
+        let api = tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+        Self { url, control, can_call, calls, stop, schedule, api }
     }
 
     /// Ends it as SIGTERM does: runs may finish.
@@ -248,10 +263,63 @@ async fn a_restart_repeats_no_tick_and_makes_up_for_a_missed_one() {
     let (_, moment, _answer) = platform.called().await;
     assert_eq!(moment, "2026-01-01T00:07:00Z");
     platform.crash();
+    if stored.is_postgres() {
+        // It may be another server's that is at work, until that has not said so for a while.
+        let platform = Platform::start(dir.path(), &stored, &clock).await;
+        assert_eq!(outcomes(&platform.runs(&function).await), ["running", "succeeded", "succeeded"]);
+        platform.crash();
+        stored.script("update trigger_runs set leased_until = 1").await;
+    }
     let mut platform = Platform::start(dir.path(), &stored, &clock).await;
     assert_eq!(outcomes(&platform.runs(&function).await), ["interrupted", "succeeded", "succeeded"]);
     clock.send_replace(START + 8 * MINUTE);
     assert_eq!(platform.served().await, "2026-01-01T00:08:00Z");
+}
+
+async fn what_nobody_can_call_now_waits_or_is_left_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    let (clock, _) = watch::channel(START);
+    let mut platform = Platform::start(dir.path(), &stored, &clock).await;
+    let function = platform.make().await;
+    platform.deploy(&function, &every_minute()).await;
+    platform.can_call.store(false, Ordering::SeqCst);
+    clock.send_replace(START + MINUTE);
+    let (status, said) =
+        platform.call("POST", &format!("/v1/functions/{function}/triggers/run"), json!({})).await;
+    assert_eq!((status, &said["code"]), (409, &json!("no_edge")));
+    assert!(platform.runs(&function).await.is_empty());
+    platform.can_call.store(true, Ordering::SeqCst);
+    clock.send_replace(START + MINUTE + 5_000);
+    assert_eq!(platform.served().await, "2026-01-01T00:01:00Z");
+    platform.until_newest_is(&function, "succeeded").await;
+    assert_eq!(platform.runs(&function).await.len(), 1);
+}
+
+async fn how_a_call_ended_is_written_down_by_whichever_server_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    let (clock, _) = watch::channel(START);
+    let platform = Platform::start(dir.path(), &stored, &clock).await;
+    let function = platform.make().await;
+    for (run, edge) in [("run_1", "here"), ("run_2", "edge_2")] {
+        let row = format!(
+            "insert into trigger_runs (id, function_id, deployment_id, cron, path, scheduled_at, started_at, outcome, server,
+                leased_until, edge_id) values ('{run}', '{function}', 'dep_1', '* * * * *', '/', 0, {}, 'running',
+                'srv_other', 9000000000000, '{edge}')",
+            START - 7
+        );
+        stored.script(&row).await;
+    }
+    let end = |run: &str| CallEnd { id: run.into(), answered: ok() };
+    let report = Report { calls: vec![end("run_1"), end("run_2"), end("run_3")], ..Report::default() };
+    platform.control.report(&report).await.unwrap();
+    let schedule = platform.schedule(&function).await;
+    let mut runs: Vec<_> = schedule["runs"].as_array().unwrap().iter().collect();
+    runs.sort_by_key(|run| run["id"].to_string());
+    assert_eq!((&runs[0]["outcome"], &runs[0]["status"]), (&json!("succeeded"), &json!(200)));
+    assert_eq!(runs[0]["durationMs"], 7);
+    assert_eq!(runs[1]["outcome"], "running", "it was given to another edge");
 }
 
 async fn a_tick_that_is_too_old_is_skipped() {
@@ -380,6 +448,8 @@ async fn old_runs_are_forgotten() {
 crate::on_both!(
     a_function_is_called_when_its_time_comes,
     a_restart_repeats_no_tick_and_makes_up_for_a_missed_one,
+    what_nobody_can_call_now_waits_or_is_left_to_others,
+    how_a_call_ended_is_written_down_by_whichever_server_is_told,
     a_tick_that_is_too_old_is_skipped,
     a_tick_is_skipped_while_the_run_before_goes_on,
     the_schedule_is_that_of_what_the_function_runs,

@@ -1,11 +1,11 @@
 //! What this edge has to tell the control plane, until somebody carries it there.
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use af_contract::RolloutFailure;
 use af_contract::edge::{CallEnd, DeploymentReport, REASON, REPORTED, Report};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
@@ -13,6 +13,9 @@ use crate::artifact::ArtifactError;
 
 /// Reports of each kind that wait while the control plane is away. The control plane asks again for what it misses.
 const WAITING: usize = 10_000;
+
+/// Bytes of one report: the control plane takes twice as many.
+const BYTES: usize = 256 << 10;
 
 /// A list of news. Cheap to clone.
 #[derive(Clone, Default)]
@@ -29,7 +32,7 @@ struct Inner {
 #[derive(Default)]
 struct Waiting {
     /// The last that is known of each.
-    deployments: BTreeMap<String, Option<String>>,
+    deployments: BTreeMap<String, DeploymentReport>,
     rollouts: Vec<RolloutFailure>,
     calls: Vec<CallEnd>,
 }
@@ -37,26 +40,27 @@ struct Waiting {
 impl Reports {
     /// A deployment answers, or would if somebody asked.
     pub fn ready(&self, deployment: &str) {
-        self.deployment(deployment, None);
+        self.deployment(DeploymentReport { deployment: deployment.into(), failure: None, may_pass: false });
     }
 
-    /// A deployment cannot be used here.
+    /// A deployment cannot be used here. Tenants are told the code and a sentence; what is behind them, such as names of sources
+    /// and paths of this node, stands in this edge's log only.
     pub fn failed(&self, deployment: &str, cause: &ArtifactError) {
-        let mut reason = cause.to_string();
-        let mut source = std::error::Error::source(cause);
-        while let Some(error) = source {
-            reason = format!("{reason}: {error}");
-            source = error.source();
-        }
-        self.deployment(deployment, Some(reason.chars().take(REASON).collect()));
+        let source = std::error::Error::source(cause);
+        warn!(deployment, error = %cause, ?source, "a deployment cannot be used here, and the control plane is told");
+        let code = format!(" [{}]", cause.code());
+        let mut reason: String = cause.to_string().chars().take(REASON - code.len()).collect();
+        reason.push_str(&code);
+        let (deployment, may_pass) = (deployment.into(), cause.may_pass());
+        self.deployment(DeploymentReport { deployment, failure: Some(reason), may_pass });
     }
 
-    fn deployment(&self, deployment: &str, failure: Option<String>) {
+    fn deployment(&self, report: DeploymentReport) {
         let mut waiting = self.waiting();
-        if waiting.deployments.len() >= WAITING && !waiting.deployments.contains_key(deployment) {
+        if waiting.deployments.len() >= WAITING && !waiting.deployments.contains_key(&report.deployment) {
             return;
         }
-        waiting.deployments.insert(deployment.to_owned(), failure);
+        waiting.deployments.insert(report.deployment.clone(), report);
         drop(waiting);
         self.inner.news.notify_one();
     }
@@ -75,7 +79,8 @@ impl Reports {
     }
 
     /// A call that the control plane wanted has ended.
-    pub fn ended(&self, call: CallEnd) {
+    pub fn ended(&self, mut call: CallEnd) {
+        call.answered.error = call.answered.error.map(|error| error.chars().take(REASON).collect());
         self.waiting().calls.push(call);
         self.inner.news.notify_one();
     }
@@ -91,18 +96,22 @@ impl Reports {
         }
     }
 
-    fn take(&self) -> Report {
+    /// Takes the next news; empty: there are none. What somebody waits for comes first.
+    pub(crate) fn take(&self) -> Report {
         let mut waiting = self.waiting();
-        let mut deployments = mem::take(&mut waiting.deployments);
-        let rest = deployments.keys().nth(REPORTED).cloned().map(|first| deployments.split_off(&first));
-        waiting.deployments = rest.unwrap_or_default();
-        let deployments = deployments.into_iter();
-        let few = |count: usize| count.min(REPORTED);
-        let (rollouts, calls) = (few(waiting.rollouts.len()), few(waiting.calls.len()));
+        let mut room = BYTES;
+        let calls = waiting.calls.iter().take(REPORTED).take_while(|call| fits(call, &mut room)).count();
+        let rollouts =
+            waiting.rollouts.iter().take(REPORTED).take_while(|stop| fits(stop, &mut room)).count();
+        let mut deployments = Vec::new();
+        while let Some(next) = waiting.deployments.first_entry() {
+            if deployments.len() == REPORTED || !fits(next.get(), &mut room) {
+                break;
+            }
+            deployments.push(next.remove());
+        }
         let report = Report {
-            deployments: deployments
-                .map(|(deployment, failure)| DeploymentReport { deployment, failure })
-                .collect(),
+            deployments,
             rollouts: waiting.rollouts.drain(..rollouts).collect(),
             calls: waiting.calls.drain(..calls).collect(),
         };
@@ -115,8 +124,8 @@ impl Reports {
     /// Keeps what could not be told; what has come since is newer.
     pub fn put_back(&self, report: Report) {
         let mut waiting = self.waiting();
-        for DeploymentReport { deployment, failure } in report.deployments {
-            waiting.deployments.entry(deployment).or_insert(failure);
+        for deployment in report.deployments {
+            waiting.deployments.entry(deployment.deployment.clone()).or_insert(deployment);
         }
         waiting.rollouts.splice(0..0, report.rollouts);
         waiting.calls.splice(0..0, report.calls);
@@ -135,10 +144,20 @@ impl Waiting {
     }
 }
 
+/// Whether there is room for this, too; then there is less.
+fn fits(item: &impl Serialize, room: &mut usize) -> bool {
+    // What has no form as JSON is told to nobody, and takes no room.
+    let bytes = serde_json::to_vec(item).map_or(0, |text| text.len() + 1);
+    let left = room.checked_sub(bytes);
+    *room = left.unwrap_or(*room);
+    left.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
+    use af_contract::trigger::Answered;
     use futures::FutureExt;
 
     use super::*;
@@ -154,7 +173,10 @@ mod tests {
         reports.failed("dep_1", &ArtifactError::NoKey);
         reports.ready("dep_1");
         let told = now(&reports).unwrap();
-        assert_eq!(told.deployments, [DeploymentReport { deployment: "dep_1".into(), failure: None }]);
+        assert_eq!(
+            told.deployments,
+            [DeploymentReport { deployment: "dep_1".into(), failure: None, may_pass: false }]
+        );
         assert_eq!(now(&reports), None);
         // It did not arrive, and meanwhile there is news.
         reports.failed("dep_1", &ArtifactError::Manifest("x".repeat(9000)));
@@ -162,6 +184,18 @@ mod tests {
         let told = now(&reports).unwrap();
         assert_eq!(told.deployments.len(), 1);
         assert_eq!(told.deployments.first().unwrap().failure.as_ref().unwrap().len(), REASON);
+    }
+
+    #[test]
+    fn what_is_inside_an_edge_is_not_told_and_what_may_pass_is_said_to() {
+        let reports = Reports::default();
+        let inside = std::io::Error::other("/var/lib/af/blocks: peer http://10.0.0.7 is away");
+        reports.failed("dep_1", &ArtifactError::Storage(Arc::new(inside)));
+        reports.failed("dep_2", &ArtifactError::NoKey);
+        let told = now(&reports).unwrap().deployments;
+        let [passing, lasting] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(passing.failure.as_deref(), Some("this node's storage failed [storage_failed]"));
+        assert!(passing.may_pass && !lasting.may_pass);
     }
 
     #[test]
@@ -173,5 +207,24 @@ mod tests {
         assert_eq!(now(&reports).unwrap().deployments.len(), REPORTED);
         assert_eq!(now(&reports).unwrap().deployments.len(), 5);
         assert_eq!(now(&reports), None);
+    }
+
+    #[test]
+    fn a_report_has_room_at_the_control_plane_and_what_somebody_waits_for_comes_first() {
+        let reports = Reports::default();
+        for number in 0..REPORTED {
+            // Each character is six bytes of JSON.
+            reports.failed(&format!("dep_{number:05}"), &ArtifactError::Manifest("\u{1}".repeat(REASON)));
+        }
+        let error = Some("\u{1}".repeat(100_000));
+        reports.ended(CallEnd { id: "run_1".into(), answered: Answered { status: None, error } });
+        let mut told = 0;
+        let first = now(&reports).unwrap();
+        assert_eq!(first.calls.len(), 1);
+        for report in std::iter::successors(Some(first), |_| now(&reports)) {
+            assert!(serde_json::to_vec(&report).unwrap().len() <= BYTES + 100);
+            told += report.deployments.len();
+        }
+        assert_eq!(told, REPORTED);
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use af_contract::Problem;
+use reqwest::StatusCode;
 
 /// A request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,17 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// Whether the same request may be answered later: nobody answers, or who does is too busy or being started.
+    pub fn may_pass(&self) -> bool {
+        let busy = |status: u16| status >= 500 || status == StatusCode::TOO_MANY_REQUESTS.as_u16();
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => busy(*status),
+            Self::Problem(problem) => busy(problem.status),
+            Self::SignedOut | Self::Project(_) => false,
+        }
+    }
+
     /// Stable, for programs.
     pub fn code(&self) -> &str {
         match self {

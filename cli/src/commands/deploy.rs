@@ -157,7 +157,6 @@ pub fn describe(assets: &Folder) -> String {
     format!("{root} ({} {files}, {} bytes{left_out})", tree.files, tree.bytes)
 }
 
-/// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever
 /// How long each step took.
 #[derive(Debug)]
 pub struct Steps {

@@ -11,6 +11,16 @@ use crate::client::{Api, text};
 /// How long a new deployment may take to answer: compiling a JavaScript engine takes 15 s on 2 cores.
 const READY: Duration = Duration::from_secs(120);
 
+/// What is reachable at all takes a connection within this.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// For so long something else may answer at the edge's address before the control API is asked what edges report: while an edge
+/// starts, a proxy before it answers with errors of its own.
+const STRANGE: Duration = Duration::from_secs(2);
+
+/// For so long the control API may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Between two questions whether it answers.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -29,8 +39,10 @@ enum Said {
     Live,
     /// It cannot use the deployment, and why.
     Failed(String),
-    /// It has not come to it yet.
+    /// It has not come to it yet, or goes on trying what fails: what it says.
     Another(String),
+    /// Who answers is no edge.
+    Stranger(String),
     /// Nothing: why not.
     Unreachable(String),
 }
@@ -57,20 +69,26 @@ impl<'a> Live<'a> {
 
     async fn ask(&self, http: &reqwest::Client, url: &str) -> Said {
         match http.get(url).send().await {
-            Ok(response) => {
-                let state: Value = response.json().await.unwrap_or_default();
-                if self.is(&state, self.place) {
-                    return Said::Live;
-                }
-                match state.get("failed").filter(|_| self.is(&state, "failed")) {
-                    Some(failed) => {
-                        Said::Failed(format!("{} [{}]", text(failed, "detail"), text(failed, "code")))
-                    }
-                    None => Said::Another(format!("{url} still answers with another deployment")),
-                }
-            }
+            Ok(response) => self.judge(url, &response.json().await.unwrap_or_default()),
             Err(error) => Said::Unreachable(format!("{url} cannot be reached: {}", error.without_url())),
         }
+    }
+
+    /// What an answer means.
+    fn judge(&self, url: &str, state: &Value) -> Said {
+        if self.is(state, self.place) {
+            return Said::Live;
+        }
+        if let Some(failed) = state.get("failed").filter(|_| self.is(state, "failed")) {
+            let said = format!("{} [{}]", text(failed, "detail"), text(failed, "code"));
+            let may_pass = failed.get("mayPass").and_then(Value::as_bool);
+            return if may_pass == Some(true) { Said::Another(said) } else { Said::Failed(said) };
+        }
+        // Its own answer, or its problem document where it does not know the host yet.
+        if ["live", "request_id"].iter().any(|field| state.get(field).is_some()) {
+            return Said::Another(format!("{url} still answers with another deployment"));
+        }
+        Said::Stranger(format!("what answers at {url} is no edge"))
     }
 }
 
@@ -84,7 +102,7 @@ pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()>
         match wanted.ask(&http, &url).await {
             Said::Live => return Ok(()),
             Said::Failed(reason) => bail!(reason),
-            Said::Another(said) | Said::Unreachable(said) => last = said,
+            Said::Another(said) | Said::Stranger(said) | Said::Unreachable(said) => last = said,
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -106,22 +124,32 @@ pub async fn wait_until_active(
     let mut last = String::from("it did not answer in time");
     // An edge that answers has mostly reported already, and does within a moment.
     let mut patience = 40;
+    let mut strange = None::<Instant>;
     while Instant::now() < deadline {
         let said = wanted.ask(&http, &url).await;
         match &said {
             Said::Failed(reason) => bail!(reason.clone()),
-            Said::Another(text) | Said::Unreachable(text) => last.clone_from(text),
+            Said::Another(text) | Said::Stranger(text) | Said::Unreachable(text) => last.clone_from(text),
             Said::Live => {}
         }
-        if !matches!(said, Said::Another(_)) {
-            let now = api.get(&path).await?;
-            match text(&now, "status") {
-                "DEPLOYING" if matches!(said, Said::Live) && patience > 0 => patience -= 1,
-                "FAILED" if matches!(said, Said::Unreachable(_)) => {
-                    bail!(text(&now, "statusReason").to_owned())
+        strange = matches!(said, Said::Stranger(_)).then(|| strange.unwrap_or_else(Instant::now));
+        let (is_live, is_too_early) =
+            (matches!(said, Said::Live), strange.is_some_and(|since| since.elapsed() < STRANGE));
+        if !matches!(said, Said::Another(_)) && !is_too_early {
+            let now = match tokio::time::timeout(ANSWER, api.get(&path)).await {
+                Ok(Ok(now)) => Some(now),
+                Ok(Err(error)) if !error.may_pass() => return Err(error.into()),
+                // It is live in any case, or this is asked again.
+                Ok(Err(_)) | Err(_) => None,
+            };
+            match now.as_ref().map(|now| text(now, "status")) {
+                Some("DEPLOYING") | None if is_live && patience > 0 => patience -= 1,
+                // Only what does not pass: an edge that goes on trying leaves it at DEPLOYING.
+                Some("FAILED") if !is_live => {
+                    bail!(now.map(|now| text(&now, "statusReason").to_owned()).unwrap_or_default())
                 }
-                "ACTIVE" => return Ok(now),
-                _ if matches!(said, Said::Live) => return Ok(now),
+                Some("ACTIVE") => return Ok(now.unwrap_or_default()),
+                _ if is_live => return Ok(now.unwrap_or_else(|| deployment.clone())),
                 _ => {}
             }
         }
@@ -130,13 +158,73 @@ pub async fn wait_until_active(
     bail!(last)
 }
 
+/// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever
 /// the system's resolver thinks of such names.
 fn edge_client(url: &str) -> anyhow::Result<reqwest::Client> {
     let url = url::Url::parse(url).context("the control API told a URL that is none")?;
-    let mut client = reqwest::Client::builder().timeout(READY);
+    let mut client = reqwest::Client::builder().connect_timeout(CONNECT).timeout(READY);
     if let Some(host) = url.host_str().filter(|host| host.ends_with(".localhost")) {
         let port = url.port_or_known_default().unwrap_or(80);
         client = client.resolve(host, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).no_proxy();
     }
     Ok(client.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Json;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::{Server, Session};
+
+    /// A server that is a control API and, badly, an edge. `edge`: what that says.
+    async fn wait(
+        edge: (StatusCode, Value),
+        statuses: Vec<(StatusCode, &'static str)>,
+    ) -> anyhow::Result<Value> {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let api = get(async move || {
+            let number = asked.fetch_add(1, Ordering::Relaxed).min(statuses.len() - 1);
+            let (status, said) = statuses.get(number).copied().unwrap();
+            (status, Json(json!({ "status": said, "statusReason": "edge-1: no" })))
+        });
+        let router = axum::Router::new().route("/v1/deployments/dep_1", api);
+        let router = router.route("/.well-known/af-deployment", get(async move || (edge.0, Json(edge.1))));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        let server = Server { token: "t".into(), project_id: None };
+        let api = Api::with(Session { api_url: url.clone(), server: Some(server) }).unwrap();
+        let deployment = json!({ "id": "dep_1", "manifestCid": "bafy" });
+        let ended = wait_until_active(&api, &url, &Live::manifest(&deployment), &deployment).await;
+        serving.abort();
+        ended
+    }
+
+    #[tokio::test]
+    async fn what_edges_report_counts_where_something_else_answers_and_the_api_may_be_away_for_a_moment() {
+        let strange = (StatusCode::BAD_GATEWAY, Value::Null);
+        let statuses =
+            vec![(StatusCode::BAD_GATEWAY, ""), (StatusCode::OK, "DEPLOYING"), (StatusCode::OK, "ACTIVE")];
+        assert_eq!(text(&wait(strange.clone(), statuses).await.unwrap(), "status"), "ACTIVE");
+        let failed = wait(strange, vec![(StatusCode::OK, "FAILED")]).await;
+        assert_eq!(failed.unwrap_err().to_string(), "edge-1: no");
+    }
+
+    #[tokio::test]
+    async fn only_what_does_not_pass_ends_the_wait() {
+        let failed = |may_pass| json!({ "failed": { "manifest": "bafy", "code": "c", "detail": "d", "mayPass": may_pass } });
+        let lasting = wait((StatusCode::OK, failed(false)), vec![(StatusCode::OK, "DEPLOYING")]).await;
+        assert_eq!(lasting.unwrap_err().to_string(), "d [c]");
+        let wanted = Live { place: "live", key: "manifest", cid: "bafy" };
+        assert!(matches!(wanted.judge("u", &failed(true)), Said::Another(said) if said == "d [c]"));
+    }
 }

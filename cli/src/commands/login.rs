@@ -5,7 +5,7 @@ mod terminal;
 use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::login::{Login, LoginCommand};
 use crate::client::{Api, ApiError, text};
@@ -24,17 +24,25 @@ pub async fn login(options: Login, environment: &Environment, output: &Output) -
     let (token, is_new) = match options.token {
         Some(token) => (token, false),
         None if options.browser || std::io::stdin().is_terminal() => {
-            (terminal::token(&api_url, output).await?, true)
+            // Before anybody approves a token that could not be kept.
+            Config::check_writable(environment)?;
+            let token = terminal::token(&api_url, output).await?;
+            // It was made for this, and is shown to nobody again: whatever comes next, it is kept.
+            Config::sign_in(environment, &api_url, Server { token: token.clone(), project_id: None })?;
+            (token, true)
         }
         None => (read_token()?, false),
     };
     let server = Server { token, project_id: options.project.or(environment.project.clone()) };
     let api = Api::with(Session { api_url: api_url.clone(), server: Some(server.clone()) })?;
-    let me = api.get("/v1/me").await?;
+    let kept = |result| told(result, is_new.then_some(api_url.as_str()));
+    let me = kept(api.get("/v1/me").await)?;
     let project = match &server.project_id {
-        Some(id) => Some(text(&api.get(&format!("/v1/projects/{id}")).await?, "id").to_owned()),
+        Some(id) => {
+            let project = kept(api.get(&format!("/v1/projects/{id}")).await)?;
+            Some(text(&project, "id").to_owned())
+        }
         None => match api.project().await {
-            // The token was made for this, and is shown to nobody again.
             Err(ApiError::Project(_)) if is_new => None,
             project => Some(project.context("add --project ID to this command")?),
         },
@@ -50,6 +58,16 @@ pub async fn login(options: Login, environment: &Environment, output: &Output) -
     output
         .result(&value, &format!("signed in to {api_url} as {name}{project}\nstored in {}", path.display()));
     Ok(())
+}
+
+/// What a server answered; where it is an error, with what is stored nonetheless.
+fn told(answer: Result<Value, ApiError>, signed_in_to: Option<&str>) -> anyhow::Result<Value> {
+    match (answer, signed_in_to) {
+        (Err(error), Some(url)) => {
+            Err(error).with_context(|| format!("you are signed in to {url}, but without a project"))
+        }
+        (answer, _) => Ok(answer?),
+    }
 }
 
 /// Shows the session that other commands use.

@@ -1,16 +1,15 @@
 //! `af functions logs`: what a function has logged, and what it logs.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::functions::utc;
 use super::named::{FUNCTION, find};
 use crate::args::logs::Logs;
-use crate::client::{Api, ApiError, Event, Events, text};
+use crate::client::{Api, Event, Events, text};
 use crate::output::Output;
 
 /// Before the first try to connect again; twice as long before each further one.
@@ -49,35 +48,33 @@ async fn follow(api: &Api, path: &str, output: &Output) -> anyhow::Result<()> {
     let mut pause = PAUSE;
     let mut edges = Edges::default();
     loop {
+        let begun = Instant::now();
+        let mut is_heard = false;
         while let Some(event) = events.next().await {
-            pause = PAUSE;
+            (pause, is_heard) = (PAUSE, true);
             if tell(&event, &mut edges, output)?.is_none() {
                 return Ok(());
             }
             seen = event.id.or(seen);
         }
+        let waited = pause;
+        // A server that ends connections as soon as it has taken them is not asked any faster than one that takes none.
+        pause = match is_heard || begun.elapsed() > LONGEST_PAUSE {
+            true => PAUSE,
+            false => LONGEST_PAUSE.min(pause * 2),
+        };
+        tokio::time::sleep(waited).await;
         events = loop {
-            tokio::time::sleep(pause).await;
             match api.events(path, seen.as_deref()).await {
                 Ok(response) => break Events::new(response),
-                Err(error) if may_pass(&error) => {
+                Err(error) if error.may_pass() => {
                     pause = LONGEST_PAUSE.min(pause * 2);
                     output.note(&format!("{error}; trying again in {} s", pause.as_secs()));
+                    tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         };
-    }
-}
-
-/// Whether a server that does not let us follow may do so later.
-fn may_pass(error: &ApiError) -> bool {
-    let busy = |status: u16| status >= 500 || status == StatusCode::TOO_MANY_REQUESTS.as_u16();
-    match error {
-        ApiError::Unreachable { .. } => true,
-        ApiError::Status { status, .. } => busy(*status),
-        ApiError::Problem(problem) => busy(problem.status),
-        ApiError::SignedOut | ApiError::Project(_) => false,
     }
 }
 

@@ -35,6 +35,9 @@ pub struct DeploymentReport {
     /// Why it cannot be used, at most [`REASON`] characters; none: it answers, or would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Whether that may pass: the edge goes on trying.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_pass: bool,
 }
 
 /// How a call went.

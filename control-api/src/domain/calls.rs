@@ -1,5 +1,6 @@
 //! Calls that edges of their own carry out for the scheduler. Whoever asks for work first gets a call, and nobody gets it twice:
-//! what an edge was given and then knows nothing of is lost, and ends as a failure.
+//! what an edge was given and then knows nothing of is lost, and ends as a failure. A call's id is its run's, whose row says which edge
+//! has it, so that an edge may ask one server of a database and tell another one how it went.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,13 @@ use af_contract::trigger::{Answered, Tick};
 use futures::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use tracing::error;
 
 use super::edges::{self, Known};
+use super::projects::commit;
 use super::scheduler::Callee;
-use super::{Error, State, id, reports};
+use super::{Error, State, now, reports};
+use crate::store::{Store, StoreError, triggers};
 
 /// For so long a call waits for an edge that asks for work.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,8 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An edge that has not asked for work for so long is gone, with what it was given.
 const GONE: Duration = Duration::from_secs(90);
 
+/// An edge that has not asked for work for so long is not likely to do so now: what is due is left to the server that it does ask. Its
+/// longest wait, and a while to come back.
+const ASKS: Duration = Duration::from_secs(40);
+
 /// Between two looks at either.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Between two looks at what other servers were told.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// An edge waits for work at most for so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -32,6 +43,11 @@ const AT_ONCE: usize = 32;
 
 /// Between two times that an edge is asked for deployments that nobody has reported on.
 const OFFERS: Duration = Duration::from_secs(15);
+
+/// Calls of one edge that are looked through for lost ones: as many as run at all.
+const OF_EDGE: i64 = 256;
+
+const LOST: &str = "the edge that was to call it was restarted, or did not get to it";
 
 /// Calls that wait or run.
 #[derive(Default)]
@@ -46,6 +62,8 @@ struct Inner {
     waiting: VecDeque<(Call, oneshot::Sender<Answered>)>,
     given: HashMap<String, Given>,
     edges: HashMap<String, Seen>,
+    /// The last deployment that an edge was asked for.
+    asked_for: HashMap<String, String>,
 }
 
 /// A call that an edge has.
@@ -54,9 +72,10 @@ struct Given {
     ended: oneshot::Sender<Answered>,
 }
 
-/// When an edge asked, and when it was asked for deployments.
+/// When an edge asked, how often it has, and when it was asked for deployments.
 struct Seen {
     asked: Instant,
+    number: u64,
     offered: Option<Instant>,
 }
 
@@ -74,29 +93,76 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Calls on their way to an edge. Where the answer cannot be given, others may have them.
+struct Taken<'c> {
+    calls: &'c Calls,
+    taken: Vec<Call>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let mut inner = self.calls.inner();
+        for call in self.taken.drain(..).rev() {
+            if let Some(given) = inner.given.remove(&call.id) {
+                inner.waiting.push_front((call, given.ended));
+            }
+        }
+        drop(inner);
+        self.calls.waiting.send_modify(|count| *count += 1);
+    }
+}
+
 impl Calls {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has an edge call a function.
-    async fn call(&self, tick: Tick) -> Answered {
+    async fn call(&self, store: &Store, run: String, tick: Tick) -> Answered {
         let (ended, mut answered) = oneshot::channel();
-        let place = Place { calls: self, id: id::new("call") };
+        let place = Place { calls: self, id: run };
         let call = Call { id: place.id.clone(), tick };
         self.inner().waiting.push_back((call, ended));
         self.waiting.send_modify(|count| *count += 1);
         let begun = Instant::now();
+        let look = if store.is_shared() { OTHERS } else { LOOK };
         loop {
-            match tokio::time::timeout(LOOK, &mut answered).await {
+            match tokio::time::timeout(look, &mut answered).await {
                 Ok(Ok(answered)) => return answered,
                 Ok(Err(_dropped)) => return Answered::failed("the call was lost"),
                 Err(_elapsed) => {}
             }
-            if let Some(reason) = self.inner().hopeless(&place.id, begun) {
-                return Answered::failed(reason);
+            match self.look(store, &place.id, begun).await {
+                Ok(Some(answered)) => return answered,
+                Ok(None) => {}
+                Err(error) => {
+                    error!(%error, run = place.id, "it is not known how a call went; looking again")
+                }
             }
         }
+    }
+
+    /// What other servers were told of a call, or why nobody will end it.
+    async fn look(&self, store: &Store, run: &str, begun: Instant) -> Result<Option<Answered>, StoreError> {
+        let edge = self.inner().given.get(run).map(|given| given.edge.clone());
+        if store.is_shared()
+            && edge.is_some()
+            && let Some(answered) = told(store, run).await?
+        {
+            return Ok(Some(answered));
+        }
+        let Some(reason) = self.inner().hopeless(run, begun) else { return Ok(None) };
+        if let Some(edge) = edge
+            && store.is_shared()
+            && is_seen(store, &edge).await?
+        {
+            // It asks another server.
+            return Ok(None);
+        }
+        Ok(Some(Answered::failed(reason)))
     }
 
     /// Whether an edge of its own has asked lately.
@@ -104,64 +170,106 @@ impl Calls {
         self.inner().edges.values().any(|seen| seen.asked.elapsed() < GONE)
     }
 
-    /// An edge asked. What it was given and does not have is lost.
-    fn seen(&self, edge: &str, running: &[String]) {
-        let mut inner = self.inner();
-        let running: HashSet<&str> = running.iter().map(String::as_str).collect();
-        let is_lost = |id: &String, given: &mut Given| given.edge == edge && !running.contains(id.as_str());
-        let lost: Vec<Given> = inner.given.extract_if(is_lost).map(|(_, given)| given).collect();
-        let seen = inner
-            .edges
-            .entry(edge.to_owned())
-            .or_insert_with(|| Seen { asked: Instant::now(), offered: None });
-        seen.asked = Instant::now();
-        drop(inner);
-        for given in lost {
-            // Whoever waited may have given up.
-            let _gone = given
-                .ended
-                .send(Answered::failed("the edge that was to call it was restarted, or did not get to it"));
-        }
+    /// Whether an edge is likely to ask for what is due now.
+    fn is_asked(&self) -> bool {
+        self.inner().edges.values().any(|seen| seen.asked.elapsed() < ASKS)
     }
 
-    /// Gives an edge what waits.
-    fn take(&self, edge: &str) -> Vec<Call> {
+    /// An edge asked. What it was given and does not have is lost. Returns the number of its question.
+    async fn seen(&self, store: &Store, edge: &str, running: &[String]) -> Result<u64, StoreError> {
+        let number = {
+            let mut inner = self.inner();
+            let first = || Seen { asked: Instant::now(), number: 0, offered: None };
+            let seen = inner.edges.entry(edge.to_owned()).or_insert_with(first);
+            seen.asked = Instant::now();
+            seen.number += 1;
+            seen.number
+        };
+        let running: HashSet<&str> = running.iter().map(String::as_str).collect();
+        if store.is_shared() {
+            // Also what another server has given it.
+            for run in store.given(edge, OF_EDGE).await? {
+                if !running.contains(run.as_str()) {
+                    store.lose_call(&run, edge, LOST).await?;
+                }
+            }
+        }
+        let is_lost = |(id, given): (&String, &Given)| {
+            (given.edge == edge && !running.contains(id.as_str())).then(|| id.clone())
+        };
+        let lost: Vec<String> = self.inner().given.iter().filter_map(is_lost).collect();
+        for id in lost {
+            // It may have told another server how it went.
+            let known = if store.is_shared() { told(store, &id).await? } else { None };
+            if let Some(given) = self.inner().given.remove(&id) {
+                // Whoever waited may have given up.
+                let _gone = given.ended.send(known.unwrap_or_else(|| Answered::failed(LOST)));
+            }
+        }
+        Ok(number)
+    }
+
+    /// Whether an edge has not asked again since: an answer to an older question reaches nobody.
+    fn is_newest(&self, edge: &str, number: u64) -> bool {
+        self.inner().edges.get(edge).is_some_and(|seen| seen.number == number)
+    }
+
+    /// Gives an edge what waits, if this is its newest question.
+    fn take(&self, edge: &str, number: u64) -> Taken<'_> {
         let mut inner = self.inner();
+        if inner.edges.get(edge).is_none_or(|seen| seen.number != number) {
+            return Taken { calls: self, taken: Vec::new() };
+        }
         let count = inner.waiting.len().min(AT_ONCE);
         let taken: Vec<_> = inner.waiting.drain(..count).collect();
         let given = taken.into_iter().map(|(call, ended)| {
             inner.given.insert(call.id.clone(), Given { edge: edge.to_owned(), ended });
             call
         });
-        given.collect()
+        Taken { taken: given.collect(), calls: self }
     }
 
-    /// Ends a call that this edge was given.
-    pub(super) fn end(&self, edge: &str, end: &CallEnd) {
+    /// Ends a call that this edge was given here. Returns whether it was.
+    fn end(&self, edge: &str, end: &CallEnd) -> bool {
         let mut inner = self.inner();
         if inner.given.get(&end.id).is_some_and(|given| given.edge == edge)
             && let Some(given) = inner.given.remove(&end.id)
         {
             let _gone = given.ended.send(end.answered.clone());
+            return true;
         }
+        false
     }
 
     /// An edge was removed: what it was given does not count.
     pub(super) fn forget(&self, edge: &str) {
         let mut inner = self.inner();
         inner.edges.remove(edge);
+        inner.asked_for.remove(edge);
         inner.given.retain(|_, given| given.edge != edge);
     }
 
-    /// Whether an edge is to be asked for deployments now.
-    fn offers(&self, edge: &str) -> bool {
-        let mut inner = self.inner();
-        let Some(seen) = inner.edges.get_mut(edge) else { return false };
-        let due = seen.offered.is_none_or(|offered| offered.elapsed() >= OFFERS);
-        if due {
+    /// The last deployment that an edge was asked for.
+    pub(super) fn asked_for(&self, edge: &str) -> String {
+        self.inner().asked_for.get(edge).cloned().unwrap_or_default()
+    }
+
+    /// An edge was asked for deployments, up to this one.
+    pub(super) fn ask_for(&self, edge: &str, last: String) {
+        self.inner().asked_for.insert(edge.to_owned(), last);
+    }
+
+    /// When an edge is to be asked for deployments next.
+    fn offer_at(&self, edge: &str) -> Instant {
+        let offered = self.inner().edges.get(edge).and_then(|seen| seen.offered);
+        offered.map_or_else(Instant::now, |offered| offered + OFFERS)
+    }
+
+    /// An edge is asked for deployments.
+    fn offer(&self, edge: &str) {
+        if let Some(seen) = self.inner().edges.get_mut(edge) {
             seen.offered = Some(Instant::now());
         }
-        due
     }
 }
 
@@ -182,13 +290,47 @@ impl Inner {
     }
 }
 
+/// How a call ended, if it has, as far as the database knows.
+async fn told(store: &Store, run: &str) -> Result<Option<Answered>, StoreError> {
+    let row = store.run(run).await?.filter(|row| row.outcome != "running");
+    Ok(row.map(|row| Answered {
+        status: row.status.and_then(|status| u16::try_from(status).ok()),
+        error: row.error,
+    }))
+}
+
+/// Whether some server has heard of an edge lately.
+async fn is_seen(store: &Store, edge: &str) -> Result<bool, StoreError> {
+    let gone = now() - i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
+    Ok(store.edge(edge).await?.and_then(|row| row.seen_at).is_some_and(|seen| seen > gone))
+}
+
+/// Writes down how a call ended, whichever server has given it.
+///
+/// # Errors
+/// When the database fails; then it may be said again.
+pub(super) async fn end(state: &State, edge: &str, end: &CallEnd) -> Result<(), Error> {
+    if !state.calls.end(edge, end) {
+        // Another server's, or this one was restarted meanwhile.
+        state.store.end_call(&end.id, edge, &end.answered, state.scheduler.clock.now()).await?;
+    }
+    Ok(())
+}
+
 /// Edges of their own as the scheduler calls them.
-pub(crate) struct Remote(pub(crate) Arc<Calls>);
+pub(crate) struct Remote {
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) store: Store,
+}
 
 impl Callee for Remote {
-    fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
-        let calls = self.0.clone();
-        Box::pin(async move { calls.call(tick).await })
+    fn call(&self, run: &str, tick: Tick) -> BoxFuture<'static, Answered> {
+        let (calls, store, run) = (self.calls.clone(), self.store.clone(), run.to_owned());
+        Box::pin(async move { calls.call(&store, run, tick).await })
+    }
+
+    fn can_call(&self) -> bool {
+        self.calls.is_asked()
     }
 }
 
@@ -198,33 +340,63 @@ impl Callee for Remote {
 /// When the edge is removed meanwhile, or the database fails.
 pub async fn work(state: &State, edge: &Known, proof: &str, wanted: &WorkRequest) -> Result<Vec<u8>, Error> {
     let calls = &state.calls;
-    calls.seen(edge.id(), &wanted.running);
+    let number = calls.seen(&state.store, edge.id(), &wanted.running).await?;
+    let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
+    let awaited = wait(state, edge, number, until).await?;
+    edges::check(state, edge).await?;
+    let taken = calls.take(edge.id(), number);
+    // After that: what is to be called may be as new as this.
+    let revision = state.store.latest_revision().await?;
+    let work = Work { revision, calls: taken.taken.clone(), awaited };
+    let answer = edges::sealed(state, edge, proof, &work).await?;
+    give(state, edge, taken).await?;
+    Ok(answer)
+}
+
+/// Returns once an edge has something to do: the deployments that it is asked for.
+async fn wait(state: &State, edge: &Known, number: u64, until: Instant) -> Result<Vec<Awaited>, Error> {
+    let calls = &state.calls;
     let mut waiting = calls.waiting.subscribe();
     let mut removed = state.edges.removals();
     let mut stopping = state.stopping.subscribe();
-    let awaited: Vec<Awaited> =
-        if calls.offers(edge.id()) { reports::awaited(state).await? } else { Vec::new() };
-    let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
-    let mut over = !awaited.is_empty();
+    let mut over = false;
     loop {
         waiting.mark_unchanged();
         removed.mark_unchanged();
-        let idle = calls.inner().waiting.is_empty();
-        if over || !idle {
-            break;
+        let offer = calls.offer_at(edge.id());
+        if offer <= Instant::now() {
+            calls.offer(edge.id());
+            let awaited = reports::awaited(state, edge.id()).await?;
+            if !awaited.is_empty() {
+                return Ok(awaited);
+            }
+            continue;
+        }
+        if over || !calls.inner().waiting.is_empty() || !calls.is_newest(edge.id(), number) {
+            return Ok(Vec::new());
         }
         tokio::select! {
             // The senders are in the state.
             _changed = waiting.changed() => {}
             _changed = removed.changed() => over = true,
             _stopping = stopping.wait_for(|stopping| *stopping) => over = true,
-            () = tokio::time::sleep_until(until) => over = true,
+            () = tokio::time::sleep_until(until.min(offer)) => over = Instant::now() >= until,
         }
     }
-    edges::check(state, edge).await?;
-    let revision = state.store.latest_revision().await?;
-    let work = Work { revision, calls: calls.take(edge.id()), awaited };
-    edges::sealed(state, edge, proof, &work).await
+}
+
+/// Writes down which edge has calls. From then on they are its.
+async fn give(state: &State, edge: &Known, mut taken: Taken<'_>) -> Result<(), Error> {
+    if taken.taken.is_empty() {
+        return Ok(());
+    }
+    let mut db = state.store.begin().await?;
+    for call in &taken.taken {
+        triggers::give(&mut db, &call.id, edge.id()).await?;
+    }
+    commit(db).await?;
+    taken.taken.clear();
+    Ok(())
 }
 
 #[cfg(test)]
@@ -232,62 +404,108 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
     use super::*;
+    use crate::store::Database;
 
     fn tick() -> Tick {
         Tick { function: "fn_1".into(), deployment: "dep_1".into(), url: String::new(), scheduled_at: 0 }
     }
 
-    fn begun(calls: &Arc<Calls>) -> tokio::task::JoinHandle<Answered> {
-        let calls = calls.clone();
-        tokio::spawn(async move { calls.call(tick()).await })
+    /// Calls, and the database of a server that is alone.
+    struct Scene {
+        calls: Arc<Calls>,
+        store: Store,
+        _dir: tempfile::TempDir,
     }
 
-    /// The one call, once it waits.
-    async fn taken(calls: &Calls, edge: &str) -> Call {
-        let mut waiting = calls.waiting.subscribe();
-        loop {
-            calls.seen(edge, &[]);
-            if let Some(call) = calls.take(edge).pop() {
-                return call;
+    impl Scene {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&Database::Sqlite(dir.path().join("test.db"))).await.unwrap();
+            tokio::time::pause();
+            Self { calls: Arc::default(), store, _dir: dir }
+        }
+
+        fn begun(&self) -> tokio::task::JoinHandle<Answered> {
+            let (calls, store) = (self.calls.clone(), self.store.clone());
+            tokio::spawn(async move { calls.call(&store, "run_1".into(), tick()).await })
+        }
+
+        async fn seen(&self, edge: &str, running: &[String]) -> u64 {
+            self.calls.seen(&self.store, edge, running).await.unwrap()
+        }
+
+        fn given(&self, edge: &str, number: u64) -> Option<Call> {
+            self.calls.take(edge, number).taken.drain(..).next()
+        }
+
+        /// The one call, once it waits.
+        async fn taken(&self, edge: &str) -> Call {
+            let mut waiting = self.calls.waiting.subscribe();
+            loop {
+                let number = self.seen(edge, &[]).await;
+                if let Some(call) = self.given(edge, number) {
+                    return call;
+                }
+                waiting.changed().await.unwrap();
             }
-            waiting.changed().await.unwrap();
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_is_given_once_and_ended_by_who_has_it() {
-        let calls = Arc::new(Calls::default());
-        let answer = begun(&calls);
-        let call = taken(&calls, "one").await;
-        assert!(calls.take("two").is_empty());
+        let scene = Scene::new().await;
+        assert!(!scene.calls.is_asked());
+        let answer = scene.begun();
+        let call = scene.taken("one").await;
+        let number = scene.seen("two", &[]).await;
+        assert!(scene.given("two", number).is_none());
         let end = CallEnd { id: call.id, answered: Answered { status: Some(204), error: None } };
-        calls.end("two", &end);
-        calls.end("one", &end);
+        assert!(!scene.calls.end("two", &end) && scene.calls.end("one", &end));
         assert_eq!(answer.await.unwrap(), end.answered);
-        assert!(calls.inner().given.is_empty() && calls.inner().waiting.is_empty());
+        assert!(scene.calls.inner().given.is_empty() && scene.calls.inner().waiting.is_empty());
+        assert!(scene.calls.is_asked());
+        tokio::time::advance(ASKS).await;
+        assert!(!scene.calls.is_asked(), "another server has the edge");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn an_answer_that_reaches_nobody_takes_no_call() {
+        let scene = Scene::new().await;
+        let before = scene.seen("one", &[]).await;
+        let number = scene.seen("one", &[]).await;
+        let answer = scene.begun();
+        while scene.calls.inner().waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(scene.given("one", before).is_none(), "the edge has asked again since");
+        // The answer was not sent.
+        drop(scene.calls.take("one", number));
+        let call = scene.given("one", number).unwrap();
+        assert!(scene.calls.end("one", &CallEnd { id: call.id, answered: Answered::failed("no") }));
+        assert_eq!(answer.await.unwrap(), Answered::failed("no"));
+    }
+
+    #[tokio::test]
     async fn a_call_that_nobody_has_ends_as_a_failure() {
-        let calls = Arc::new(Calls::default());
+        let scene = Scene::new().await;
         // Nobody asks.
-        let answered = calls.call(tick()).await;
+        let answered = scene.begun().await.unwrap();
         assert!(answered.error.unwrap().contains("no edge has asked"));
-        assert!(calls.inner().waiting.is_empty());
+        assert!(scene.calls.inner().waiting.is_empty());
         // The edge was restarted: it knows nothing of what it was given.
-        let answer = begun(&calls);
-        let call = taken(&calls, "one").await;
-        calls.seen("one", &[call.id]);
-        calls.seen("one", &[]);
+        let answer = scene.begun();
+        let call = scene.taken("one").await;
+        scene.seen("one", &[call.id]).await;
+        scene.seen("one", &[]).await;
         assert!(answer.await.unwrap().error.unwrap().contains("restarted"));
         // It never asked again.
-        let answer = begun(&calls);
-        taken(&calls, "one").await;
+        let answer = scene.begun();
+        scene.taken("one").await;
         assert!(answer.await.unwrap().error.unwrap().contains("gone away"));
         // It was removed.
-        let answer = begun(&calls);
-        taken(&calls, "one").await;
-        calls.forget("one");
+        let answer = scene.begun();
+        scene.taken("one").await;
+        scene.calls.forget("one");
         assert!(answer.await.unwrap().error.unwrap().contains("lost"));
     }
 }

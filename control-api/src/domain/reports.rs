@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::projects::commit;
-use super::{Error, State, rollouts};
+use super::{Error, State, calls, rollouts};
 use crate::store::{ReportedRow, reports};
 
 /// Deployments that an edge is asked for at once: what it prepares ahead at most.
@@ -15,6 +15,9 @@ const AWAITED: i64 = 16;
 
 /// For so long a client waits for edges, which mostly need less than a second.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at what other servers were told.
+const OTHERS: Duration = Duration::from_millis(250);
 
 /// Who reports.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +42,10 @@ pub async fn take(state: &State, edge: Reporter<'_>, report: &Report) -> Result<
         let detail = format!("a report has at most {REPORTED} deployments, rollouts and calls each");
         return Err(Error::invalid("report_too_large", detail));
     }
-    for call in calls {
-        state.calls.end(edge.id, call);
-    }
     let mut failed = Failed::default();
+    for call in calls {
+        failed.note(&call.id, calls::end(state, edge.id, call).await);
+    }
     for failure in rollouts {
         failed.note(&failure.rollout, rollouts::fail(state, failure).await);
     }
@@ -89,22 +92,30 @@ pub async fn settled(state: &State, deployment: &str) -> Result<(), Error> {
     while state.changes.has_edge() || state.calls.has_edges() {
         reported.mark_unchanged();
         let known = state.store.reported(deployment).await?;
-        if known.is_none_or(|known| known.reported.as_deref() != Some("DEPLOYING")) {
+        if known.is_none_or(|known| {
+            known.reported.as_deref() != Some("DEPLOYING") || known.report_reason.is_some()
+        }) {
             break;
         }
-        if tokio::time::timeout_at(until, reported.changed()).await.is_err() {
+        // Another server may be told.
+        let look = if state.store.is_shared() { until.min(Instant::now() + OTHERS) } else { until };
+        if tokio::time::timeout_at(look, reported.changed()).await.is_err() && Instant::now() >= until {
             break;
         }
     }
     Ok(())
 }
 
-/// Deployments that functions run and no edge has reported on.
+/// Deployments that functions run, or give to some clients, and that no edge can use yet: the next ones for an edge, round and round.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn awaited(state: &State) -> Result<Vec<Awaited>, Error> {
-    let rows = state.store.awaited(AWAITED).await?;
+pub async fn awaited(state: &State, edge: &str) -> Result<Vec<Awaited>, Error> {
+    let after = state.calls.asked_for(edge);
+    let rows = state.store.awaited(&after, AWAITED).await?;
+    let is_last = i64::try_from(rows.len()).is_ok_and(|count| count < AWAITED);
+    let last = rows.last().filter(|_| !is_last).map(|(_, deployment)| deployment.clone());
+    state.calls.ask_for(edge, last.unwrap_or_default());
     Ok(rows.into_iter().map(|(function, deployment)| Awaited { function, deployment }).collect())
 }
 
@@ -140,7 +151,15 @@ fn next(known: &ReportedRow, edge: Reporter<'_>, report: &DeploymentReport) -> O
             report_edge: known.report_edge.clone().filter(|_| !is_its),
         },
         Some(reason) => ReportedRow {
-            reported: Some(if before == "READY" { "READY" } else { "FAILED" }.into()),
+            reported: Some(
+                match before {
+                    "READY" => "READY",
+                    // That edge goes on trying.
+                    _ if report.may_pass => "DEPLOYING",
+                    _ => "FAILED",
+                }
+                .into(),
+            ),
             report_reason: Some(said(edge, reason)),
             report_edge: Some(edge.id.into()),
         },
@@ -167,7 +186,11 @@ mod tests {
     }
 
     fn told(known: &ReportedRow, edge: &str, failure: Option<&str>) -> Option<ReportedRow> {
-        let report = DeploymentReport { deployment: "dep_1".into(), failure: failure.map(Into::into) };
+        let report = DeploymentReport {
+            deployment: "dep_1".into(),
+            failure: failure.map(Into::into),
+            may_pass: failure == Some("not yet"),
+        };
         next(known, Reporter { id: edge, name: edge }, &report)
     }
 
@@ -185,6 +208,12 @@ mod tests {
         assert_eq!(told(&failed, "b", None), Some(partly.clone()));
         assert_eq!(told(&ready, "a", Some("no")), Some(partly.clone()));
         assert_eq!(told(&partly, "b", None), None);
-        assert_eq!(told(&partly, "a", None), Some(ready));
+        assert_eq!(told(&partly, "a", None), Some(ready.clone()));
+        // What may pass is not over.
+        let trying =
+            ReportedRow { report_reason: Some("a: not yet".into()), ..row(Some("DEPLOYING"), Some("a")) };
+        assert_eq!(told(&row(Some("DEPLOYING"), None), "a", Some("not yet")), Some(trying.clone()));
+        assert_eq!(told(&trying, "a", Some("not yet")), None);
+        assert_eq!(told(&trying, "a", None), Some(ready));
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 
 use super::projects::commit;
-use super::{Clock, Error, State, id};
+use super::{Clock, Error, State, id, now};
 use crate::store::Connection;
 use crate::store::triggers::{self, DueRow, RunRow, ScheduledRow};
 
@@ -34,13 +34,21 @@ pub(super) const LONGEST: i64 = 16 * 60 * 1_000;
 /// How long runs may go on after a stop: the default wall time limit and a little.
 const DRAIN: Duration = Duration::from_secs(35);
 
-/// After the database failed.
+/// A server that has runs says so every third of this. One that has not is dead, and what it ran was cut off.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// After the database failed, or while nobody can call functions, milliseconds.
 const PAUSE: i64 = 1_000;
 
 /// Calls functions for the scheduler: an edge.
 pub trait Callee: Send + Sync + 'static {
-    /// Calls one, and reads its response to the end.
-    fn call(&self, tick: Tick) -> BoxFuture<'static, Answered>;
+    /// Calls one for a run (`run_…`), and reads its response to the end.
+    fn call(&self, run: &str, tick: Tick) -> BoxFuture<'static, Answered>;
+
+    /// Whether it can call now. While it cannot, ticks are left to other servers, or wait.
+    fn can_call(&self) -> bool {
+        true
+    }
 }
 
 /// What runs now.
@@ -71,6 +79,9 @@ pub(crate) async fn run(state: Arc<State>, callee: Arc<dyn Callee>, stop: impl F
         error!("the schedule is running already; a second scheduler would call nobody");
         return;
     }
+    // Also while runs finish.
+    let leasing = state.clone();
+    let _leasing = AbortOnDropHandle::new(tokio::spawn(async move { lease(&leasing).await }));
     tokio::select! {
         () = follow(&state) => {}
         () = stop => {}
@@ -82,6 +93,30 @@ pub(crate) async fn run(state: Arc<State>, callee: Arc<dyn Callee>, stop: impl F
             "triggered calls were cut because they did not finish in time"
         );
     }
+}
+
+/// Says that this server has its runs, and ends those of servers that say so no more; for ever.
+async fn lease(state: &State) {
+    loop {
+        let leased = state.store.lease_runs(state.builds.server(), leased()).await;
+        let looked = match leased {
+            Ok(()) if state.store.is_shared() => super::triggers::recover(&state.store).await,
+            leased => leased,
+        };
+        let pause = match looked {
+            Ok(()) => LEASE / 3,
+            Err(error) => {
+                error!(%error, "it cannot be said that runs go on; trying again");
+                Duration::from_millis(PAUSE.unsigned_abs())
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Until when a server that says so now is believed to be at work.
+fn leased() -> i64 {
+    now().saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Claims what is due, and waits for more: for the next moment, or a change of the schedule. May be dropped while
@@ -117,8 +152,13 @@ async fn follow(state: &Arc<State>) {
 /// Starts all that is due and has a place. Returns when the next is due.
 async fn work(state: &Arc<State>) -> Result<Option<i64>, Error> {
     let next = state.store.next_tick().await?;
-    if next.is_none_or(|next| next > state.scheduler.clock.now()) {
+    let now = state.scheduler.clock.now();
+    if next.is_none_or(|next| next > now) {
         return Ok(next);
+    }
+    if !can_call(state) {
+        // Another server may, or this one soon.
+        return Ok(Some(now + PAUSE));
     }
     let free = i64::try_from(state.scheduler.places.available_permits()).unwrap_or(i64::MAX);
     for Claimed { run, slug } in claim(state, free).await? {
@@ -134,14 +174,14 @@ async fn claim(state: &State, most: i64) -> Result<Vec<Claimed>, Error> {
     let mut db = state.store.begin().await?;
     let mut claimed = Vec::new();
     for due in triggers::due(&mut db, now, now - LONGEST, most).await? {
-        claimed.extend(take(&mut db, due, now).await?);
+        claimed.extend(take(state, &mut db, due, now).await?);
     }
     commit(db).await?;
     Ok(claimed)
 }
 
 /// Moves a trigger on. Returns its tick, unless that is not to run.
-async fn take(db: &mut Connection, due: DueRow, now: i64) -> Result<Option<Claimed>, Error> {
+async fn take(state: &State, db: &mut Connection, due: DueRow, now: i64) -> Result<Option<Claimed>, Error> {
     let DueRow { trigger, slug, running } = due;
     let (function, path, first) = (&trigger.function_id, &trigger.path, trigger.next_at.unwrap_or(now));
     let Ok(cron) = CronExpression::parse(&trigger.cron) else {
@@ -154,7 +194,7 @@ async fn take(db: &mut Connection, due: DueRow, now: i64) -> Result<Option<Claim
     if tick > first {
         warn!(function, path, first, "ticks were missed; only the last one counts");
     }
-    let mut run = new_run(&trigger, tick, now);
+    let mut run = new_run(state, &trigger, tick, now);
     let skip = if now - tick > GRACE {
         Some("the platform was not running at that time, or too busy, and came to it too late")
     } else if running {
@@ -171,7 +211,7 @@ async fn take(db: &mut Connection, due: DueRow, now: i64) -> Result<Option<Claim
 }
 
 /// The record of a run that begins now.
-pub(super) fn new_run(trigger: &ScheduledRow, scheduled_at: i64, now: i64) -> RunRow {
+pub(super) fn new_run(state: &State, trigger: &ScheduledRow, scheduled_at: i64, now: i64) -> RunRow {
     RunRow {
         id: id::new("run"),
         function_id: trigger.function_id.clone(),
@@ -184,6 +224,8 @@ pub(super) fn new_run(trigger: &ScheduledRow, scheduled_at: i64, now: i64) -> Ru
         outcome: "running".into(),
         status: None,
         error: None,
+        server: Some(state.builds.server().to_owned()),
+        leased_until: leased(),
     }
 }
 
@@ -195,7 +237,11 @@ pub(super) async fn place(state: &State) -> Result<OwnedSemaphorePermit, Error> 
 
 /// Whether there is anybody to call functions.
 pub(super) fn is_running(state: &State) -> bool {
-    state.scheduler.callee.get().is_some() && !state.scheduler.tasks.is_closed()
+    can_call(state) && !state.scheduler.tasks.is_closed()
+}
+
+fn can_call(state: &State) -> bool {
+    state.scheduler.callee.get().is_some_and(|callee| callee.can_call())
 }
 
 /// Has a function called whose run is recorded, and records the end. A task of its own.
@@ -214,10 +260,10 @@ pub(super) fn start(
     let working = state.clone();
     state.scheduler.tasks.spawn(async move {
         let begun = Instant::now();
-        let answered = call(&working, tick).await;
+        let answered = call(&working, &run.id, tick).await;
         run.duration_ms = i64::try_from(begun.elapsed().as_millis()).ok();
         run.status = answered.status.map(i64::from);
-        run.outcome = if answered.is_success() { "succeeded" } else { "failed" }.into();
+        run.outcome = triggers::outcome(&answered).into();
         run.error = answered.error;
         if let Err(error) = working.store.end_run(&run).await {
             error!(%error, run = run.id, outcome = run.outcome, "the end of a run could not be recorded");
@@ -227,12 +273,12 @@ pub(super) fn start(
     })
 }
 
-async fn call(state: &State, tick: Tick) -> Answered {
+async fn call(state: &State, run: &str, tick: Tick) -> Answered {
     let Some(callee) = state.scheduler.callee.get() else {
         return Answered::failed("no edge runs functions here");
     };
     // A task, so that a panic is an end like any other.
-    let calling = AbortOnDropHandle::new(tokio::spawn(callee.call(tick)));
+    let calling = AbortOnDropHandle::new(tokio::spawn(callee.call(run, tick)));
     let longest = Duration::from_millis(u64::try_from(LONGEST).unwrap_or_default());
     match tokio::time::timeout(longest, calling).await {
         Ok(Ok(answered)) => answered,

@@ -6,7 +6,7 @@ use af_contract::Trigger;
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, scheduler};
+use super::{Actor, Error, State, now, scheduler};
 use crate::store::triggers::{self, RunRow, ScheduledRow};
 use crate::store::{Connection, FunctionRow, Store, StoreError};
 
@@ -42,7 +42,9 @@ pub async fn run(
 ) -> Result<RunRow, Error> {
     let function = access::function(state, actor, function, Noun::Functions.write()).await?;
     if !scheduler::is_running(state) {
-        let detail = "nobody can call functions here; is an edge connected?".to_owned();
+        let detail =
+            "nobody can call functions here; is an edge connected to this server? `af edges list` shows them"
+                .to_owned();
         return Err(Error::Conflict { code: "no_edge", detail });
     }
     let trigger = chosen(state.store.schedule_of(&function.id).await?, path)?;
@@ -89,9 +91,11 @@ pub(super) async fn schedule(
     Ok(triggers::retain(db, &function.id, active).await?)
 }
 
-/// Says of runs that a crash or a stop cut off that they were. Called once, before any begins.
+/// Says of runs that a crash or a stop cut off that they were. Where others may have the same database, only of those whose server
+/// has not said for a while that it is at work.
 pub(crate) async fn recover(store: &Store) -> Result<(), StoreError> {
-    let cut = store.interrupt_runs("the platform stopped while it ran; it is not repeated").await?;
+    let before = store.is_shared().then(now);
+    let cut = store.interrupt_runs("the platform stopped while it ran; it is not repeated", before).await?;
     if cut > 0 {
         tracing::warn!(cut, "triggered calls were cut off when the platform stopped");
     }
@@ -133,7 +137,7 @@ async fn begin(
         let detail = "the trigger is at work; it never runs twice at the same time".to_owned();
         return Err(Error::Conflict { code: "trigger_running", detail });
     }
-    let run = scheduler::new_run(trigger, now, now);
+    let run = scheduler::new_run(state, trigger, now, now);
     triggers::insert_run(&mut db, &run, scheduler::KEPT).await?;
     audit::commit(db, actor, Event::project("trigger.run", &function.id, &function.project_id)).await?;
     Ok(run)

@@ -2,7 +2,7 @@
 
 use sqlx::AssertSqlSafe;
 
-use super::reports::{rollout, status};
+use super::reports::{reason, rollout, status};
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 
@@ -61,7 +61,9 @@ const DEPLOYMENTS: &str = concat!(
     " as status, case when d.widens is not null and d.approver_id is null then
         'it is stored, but may do more than the active deployment, so it waits until an admin or owner allows it (af functions approve): '
         || replace(replace(replace(d.widens, '\",\"', ', '), '[\"', ''), '\"]', '')
-    else coalesce(d.report_reason, b.reason) end as reason,
+    else coalesce(",
+    reason!(),
+    ", b.reason) end as reason,
     d.created_at, coalesce(b.updated_at, d.created_at) as updated_at
     from deployments d join functions f on f.id = d.function_id left join builds b on b.id = d.id ",
     rollout!()

@@ -1,6 +1,6 @@
 //! Deployments: an index of manifests.
 
-use super::reports::{rollout, status};
+use super::reports::{reason, rollout, status};
 use super::sql::{self, Connection};
 use super::{Store, StoreError, parse};
 use af_contract::ContentId;
@@ -70,7 +70,9 @@ const SELECT: &str = concat!(
     "select d.id, d.function_id, f.slug, d.number, d.manifest_cid, d.code_cid, d.blake3, d.size,
     d.world, d.assets_cid, exists (select 1 from content_keys k where k.deployment_id = d.id) as private, d.triggers, d.message, d.source_hash, d.imports,
     d.capabilities, d.author_id, u.name as author, d.created_at,
-    d.widens, d.approver_id, d.activates, d.report_reason as status_reason, ",
+    d.widens, d.approver_id, d.activates, ",
+    reason!(),
+    " as status_reason, ",
     status!(),
     " as status from deployments d join functions f on f.id = d.function_id join users u on u.id = d.author_id ",
     rollout!()

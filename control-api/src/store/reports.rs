@@ -13,6 +13,15 @@ macro_rules! status {
 }
 pub(super) use status;
 
+/// Why an edge cannot use a deployment `d`, where one is to: as for [`status`].
+macro_rules! reason {
+    () => {
+        "case when f.status = 'INACTIVE' or (f.current_deployment_id is distinct from d.id and r.id is null) then null
+        else d.report_reason end"
+    };
+}
+pub(super) use reason;
+
 /// The rollout that [`status`] needs.
 macro_rules! rollout {
     () => {
@@ -24,7 +33,7 @@ pub(super) use rollout;
 /// What is known of a deployment at edges.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct ReportedRow {
-    /// `DEPLOYING`, `READY` or `FAILED`; none: it was never asked.
+    /// `DEPLOYING`, `READY` or `FAILED`; none: it was never asked. `DEPLOYING` with a reason: an edge goes on trying.
     pub reported: Option<String>,
     /// Why an edge cannot use it.
     pub report_reason: Option<String>,
@@ -38,11 +47,15 @@ impl Store {
         Ok(sql::query_as(query).bind(deployment).fetch_optional(&self.reader).await?)
     }
 
-    /// Functions and what they run, of which no edge has said anything yet.
-    pub(crate) async fn awaited(&self, limit: i64) -> Result<Vec<(String, String)>, StoreError> {
-        let query = "select f.id, d.id from deployments d join functions f on f.id = d.function_id
-            where d.reported = 'DEPLOYING' and f.current_deployment_id = d.id and f.status = 'ACTIVE' limit $1";
-        Ok(sql::query_as(query).bind(limit).fetch_all(&self.reader).await?)
+    /// Functions and what they run or roll out, which no edge can use yet as far as is known, in the order of the deployments.
+    pub(crate) async fn awaited(&self, after: &str, limit: i64) -> Result<Vec<(String, String)>, StoreError> {
+        let query = concat!(
+            "select f.id, d.id from deployments d join functions f on f.id = d.function_id ",
+            rollout!(),
+            " where d.reported = 'DEPLOYING' and (f.current_deployment_id = d.id or r.id is not null)
+            and f.status = 'ACTIVE' and d.id > $1 order by d.id limit $2"
+        );
+        Ok(sql::query_as(query).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 }
 

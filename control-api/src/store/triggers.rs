@@ -3,6 +3,7 @@
 use super::sql::{self, Connection};
 use super::{Store, StoreError};
 use af_contract::Trigger;
+use af_contract::trigger::Answered;
 
 /// A trigger of what a function runs now.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -55,11 +56,15 @@ pub struct RunRow {
     pub status: Option<i64>,
     /// Why it did not succeed.
     pub error: Option<String>,
+    /// Which server has it (`srv_…`).
+    pub server: Option<String>,
+    /// Until then that is believed to be at work, milliseconds.
+    pub leased_until: i64,
 }
 
 const RUN: &str =
     "id, function_id, deployment_id, cron, path, scheduled_at, started_at, duration_ms, outcome,
-    status, error";
+    status, error, server, leased_until";
 
 impl Store {
     /// When the next tick is due.
@@ -84,20 +89,79 @@ impl Store {
         Ok(query.bind(function).bind(limit).fetch_all(&self.reader).await?)
     }
 
-    /// Writes how a run ended.
+    /// Writes how a run ended, unless another server was told already.
     pub(crate) async fn end_run(&self, run: &RunRow) -> Result<(), StoreError> {
-        let query =
-            "update trigger_runs set outcome = $2, status = $3, error = $4, duration_ms = $5 where id = $1";
+        let query = "update trigger_runs set outcome = $2, status = $3, error = $4, duration_ms = $5
+            where id = $1 and outcome in ('running', 'interrupted')";
         let update = sql::query(query).bind(&run.id).bind(&run.outcome).bind(run.status).bind(&run.error);
         update.bind(run.duration_ms).execute(&self.writer).await?;
         Ok(())
     }
 
-    /// Says of all runs that they were cut off. Returns how many there were.
-    pub(crate) async fn interrupt_runs(&self, error: &str) -> Result<u64, StoreError> {
-        let query = "update trigger_runs set outcome = 'interrupted', error = $1 where outcome = 'running'";
-        Ok(sql::query(query).bind(error).execute(&self.writer).await?)
+    /// Says of runs whose lease ended before a moment that they were cut off; `None`: of all. Returns how many there were.
+    pub(crate) async fn interrupt_runs(&self, error: &str, before: Option<i64>) -> Result<u64, StoreError> {
+        let query = "update trigger_runs set outcome = 'interrupted', error = $1
+            where outcome = 'running' and leased_until < $2";
+        let update = sql::query(query).bind(error).bind(before.unwrap_or(i64::MAX));
+        Ok(update.execute(&self.writer).await?)
     }
+
+    /// Says that a server still has its runs.
+    pub(crate) async fn lease_runs(&self, server: &str, until: i64) -> Result<(), StoreError> {
+        let query = "update trigger_runs set leased_until = $2 where outcome = 'running' and server = $1";
+        sql::query(query).bind(server).bind(until).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Says that a call was cut off which an edge was given and does not know.
+    pub(crate) async fn lose_call(&self, run: &str, edge: &str, error: &str) -> Result<(), StoreError> {
+        let query = "update trigger_runs set outcome = 'interrupted', error = $3
+            where id = $1 and edge_id = $2 and outcome = 'running'";
+        sql::query(query).bind(run).bind(edge).bind(error).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Writes how a call ended that an edge was given.
+    pub(crate) async fn end_call(
+        &self,
+        run: &str,
+        edge: &str,
+        answered: &Answered,
+        at: i64,
+    ) -> Result<(), StoreError> {
+        let query =
+            "update trigger_runs set outcome = $3, status = $4, error = $5, duration_ms = $6 - started_at
+            where id = $1 and edge_id = $2 and outcome in ('running', 'interrupted')";
+        let outcome = outcome(answered);
+        let update =
+            sql::query(query).bind(run).bind(edge).bind(outcome).bind(answered.status.map(i64::from));
+        update.bind(&answered.error).bind(at).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// A run.
+    pub(crate) async fn run(&self, id: &str) -> Result<Option<RunRow>, StoreError> {
+        let query = format!("select {RUN} from trigger_runs where id = $1");
+        Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    /// Runs whose calls an edge was given and which have not ended.
+    pub(crate) async fn given(&self, edge: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+        let query = "select id from trigger_runs where outcome = 'running' and edge_id = $1 limit $2";
+        Ok(sql::query_scalar(query).bind(edge).bind(limit).fetch_all(&self.reader).await?)
+    }
+}
+
+/// What becomes of a run that was answered so.
+pub(crate) fn outcome(answered: &Answered) -> &'static str {
+    if answered.is_success() { "succeeded" } else { "failed" }
+}
+
+/// Writes which edge is given the call of a run.
+pub(crate) async fn give(db: &mut Connection, run: &str, edge: &str) -> Result<(), StoreError> {
+    let query = "update trigger_runs set edge_id = $2 where id = $1";
+    sql::query(query).bind(run).bind(edge).execute(db).await?;
+    Ok(())
 }
 
 /// The triggers of a deployment as the transaction sees it, as JSON.
@@ -176,12 +240,13 @@ pub(crate) async fn move_on(
 
 /// Enters a run, and forgets the function's oldest ones but `keep`.
 pub(crate) async fn insert_run(db: &mut Connection, run: &RunRow, keep: i64) -> Result<(), StoreError> {
-    let query =
-        format!("insert into trigger_runs ({RUN}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+    let query = format!(
+        "insert into trigger_runs ({RUN}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    );
     let insert = sql::query(sqlx::AssertSqlSafe(query)).bind(&run.id).bind(&run.function_id);
     let insert = insert.bind(&run.deployment_id).bind(&run.cron).bind(&run.path).bind(run.scheduled_at);
     let insert = insert.bind(run.started_at).bind(run.duration_ms).bind(&run.outcome).bind(run.status);
-    insert.bind(&run.error).execute(&mut *db).await?;
+    insert.bind(&run.error).bind(&run.server).bind(run.leased_until).execute(&mut *db).await?;
     let query = "delete from trigger_runs where function_id = $1 and outcome <> 'running' and id in
         (select id from trigger_runs where function_id = $1 order by started_at desc, id desc limit 1000 offset $2)";
     sql::query(query).bind(&run.function_id).bind(keep).execute(db).await?;

@@ -137,7 +137,7 @@ async fn answered(response: Response) -> Result<Response, FeedError> {
             "it does not know this edge (any more), or its token to join was used or is over an hour old"
                 .to_owned()
         }
-        (_, Ok(problem)) => problem.detail,
+        (_, Ok(problem)) => format!("{} [{}]", problem.detail, problem.code),
         (_, Err(_)) => "and no problem document".to_owned(),
     };
     Err(FeedError::Refused { status: status.as_u16(), said })

@@ -134,9 +134,16 @@ impl Backoff {
 }
 
 impl FeedError {
-    /// Whether the control plane would refuse the same again: it knows who asks, and does not say that this comes too often or slowly.
-    const fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if matches!(*status, 400..=499) && !matches!(*status, 401 | 408 | 429))
+    /// Whether a control plane that does not take what it is told would not take it later either: it is in no form that it knows, too
+    /// large, or its database refuses it. Not where the clock is wrong, or there was too much of it, which pass.
+    fn is_for_good(&self) -> bool {
+        let Self::Refused { status, said } = self else { return false };
+        match status {
+            400 => !said.contains("edge_clock"),
+            409 => said.contains("report_refused"),
+            413 | 422 => true,
+            _ => false,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use af_contract::edge::{Call, CallEnd, Report, Work, WorkRequest};
 use af_contract::trigger::Answered;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::Backoff;
@@ -20,6 +21,12 @@ const WAIT: u64 = 25_000;
 /// For so long a call waits until this edge has been told of what is to be called.
 const BEHIND: Duration = Duration::from_secs(10);
 
+/// How long calls may go on after a stop: as the control plane's scheduler lets them.
+const DRAIN: Duration = Duration::from_secs(35);
+
+/// How long the control plane may take to be told the last things.
+const LAST: Duration = Duration::from_secs(5);
+
 /// An edge that tells and works. Cheap to clone.
 #[derive(Clone)]
 pub struct Worker {
@@ -29,28 +36,57 @@ pub struct Worker {
     running: Arc<Mutex<BTreeSet<String>>>,
     /// The feed is known up to here.
     known: watch::Receiver<u64>,
+    /// Calls that go on.
+    calls: TaskTracker,
 }
 
 impl Worker {
     pub fn new(client: Arc<Client>, edge: Edge, known: watch::Receiver<u64>) -> Self {
-        Self { client, edge, running: Arc::default(), known }
+        Self { client, edge, running: Arc::default(), known, calls: TaskTracker::new() }
     }
 
-    /// Tells and works until `stop`.
+    /// Tells and works until `stop`; then lets calls finish, and tells how they did.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.tell(&stop), self.follow(&stop));
+        let finished = CancellationToken::new();
+        let work = async {
+            self.follow(&stop).await;
+            self.calls.close();
+            if tokio::time::timeout(DRAIN, self.calls.wait()).await.is_err() {
+                warn!(running = self.calls.len(), "calls were cut because they did not finish in time");
+            }
+            finished.cancel();
+        };
+        tokio::join!(self.tell(&finished), work);
+        if tokio::time::timeout(LAST, self.tell_rest()).await.is_err() {
+            warn!("the control plane was not told in time how the last calls went; it takes them for lost");
+        }
+    }
+
+    /// Tells what there is, and gives up where nobody listens.
+    async fn tell_rest(&self) {
+        loop {
+            let report = self.edge.reports().take();
+            if report.is_empty() {
+                return;
+            }
+            if let Err(error) = self.client.report(&report).await {
+                warn!(%error, "the control plane was not told what happened here last");
+                return;
+            }
+        }
     }
 
     async fn tell(&self, stop: &CancellationToken) {
         let mut backoff = Backoff::default();
         while let Some(report) = stop.run_until_cancelled(self.edge.reports().next()).await {
-            match stop.run_until_cancelled(self.client.report(&report)).await {
+            let told = stop.run_until_cancelled(self.client.report(&report)).await;
+            match told {
                 Some(Ok(())) => {
                     self.forget(&report);
                     backoff = Backoff::default();
                 }
                 // A server that does not take it would not take it later either.
-                Some(Err(error)) if error.is_final() => {
+                Some(Err(error)) if error.is_for_good() => {
                     warn!(%error, "the control plane does not take a report of what happened here; it is dropped");
                     self.edge.report_dropped();
                     self.forget(&report);
@@ -62,7 +98,8 @@ impl Worker {
                         return;
                     }
                 }
-                None => return,
+                // Whether it arrived is not known; nothing of it counts twice.
+                None => return self.edge.reports().put_back(report),
             }
         }
     }
@@ -97,7 +134,7 @@ impl Worker {
         self.edge.prepare(work.awaited);
         for call in work.calls {
             self.running().insert(call.id.clone());
-            tokio::spawn(self.clone().call(call, work.revision));
+            self.calls.spawn(self.clone().call(call, work.revision));
         }
     }
 
@@ -116,5 +153,22 @@ impl Worker {
 
     fn running(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FeedError;
+
+    #[test]
+    fn only_what_no_server_takes_is_thrown_away() {
+        let refused = |status, said: &str| FeedError::Refused { status, said: said.into() }.is_for_good();
+        assert!(refused(400, "no report [invalid_report]") && refused(413, "") && refused(422, ""));
+        assert!(refused(409, "too large a number [report_refused]") && !refused(409, "another [code]"));
+        assert!(!refused(400, "the clocks differ [edge_clock]"));
+        for status in [401, 403, 404, 408, 425, 429, 500, 502, 503] {
+            assert!(!refused(status, ""), "{status}");
+        }
+        assert!(!FeedError::Unreadable(String::new()).is_for_good());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,35 @@ const LEAST_BYTES_PER_SECOND: u32 = 500;
 
 /// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes, or
 /// with 408 where the client lets the function wait for longer than `patience` in all, and what it has sent is worth.
-pub fn limited(body: Incoming, limit: u64, patience: Duration, meter: Arc<Meter>) -> WasiBody {
+pub fn limited(body: Incoming, limit: u64, patience: Duration, taken: Taken) -> WasiBody {
     if body.is_end_stream() {
+        taken.received.whole();
         return WasiBody::default();
     }
-    Limited { body, left: limit, limit, patience, most: patience, waiting: None, meter }.boxed_unsync()
+    Limited { body, left: limit, limit, patience, most: patience, waiting: None, taken }.boxed_unsync()
+}
+
+/// Who looks on while a guest takes a request.
+pub struct Taken {
+    /// Of the call.
+    pub meter: Arc<Meter>,
+    /// When the guest had all of it.
+    pub received: Received,
+}
+
+/// Since when a guest has all of a request.
+#[derive(Clone, Default)]
+pub struct Received(Arc<OnceLock<Instant>>);
+
+impl Received {
+    fn whole(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
+    /// For how long; nothing, where the client has not sent all, or the guest has not read it.
+    pub fn since(&self, now: Instant) -> Duration {
+        self.0.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(*since))
+    }
 }
 
 struct Limited {
@@ -42,12 +66,12 @@ struct Limited {
     most: Duration,
     /// Since when, and until when.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-    meter: Arc<Meter>,
+    taken: Taken,
 }
 
 impl Limited {
     fn fail(&self, limit: Exceeded, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.meter.exceed(limit);
+        self.taken.meter.exceed(limit);
         Poll::Ready(Some(Err(error)))
     }
 
@@ -86,7 +110,10 @@ impl Body for Limited {
                 return self.fail(Exceeded::RequestMalformed, Error::Hyper(error));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Error::Hyper(error)))),
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.taken.received.whole();
+                return Poll::Ready(None);
+            }
             Poll::Pending => {
                 ready!(self.poll_patience(cx));
                 return self.fail(Exceeded::RequestSlow, Error::ConnectionReadTimeout);
@@ -97,6 +124,10 @@ impl Body for Limited {
         match self.left.checked_sub(size) {
             Some(left) => self.left = left,
             None => return self.fail(Exceeded::RequestBody, Error::HttpRequestBodySize(Some(self.limit))),
+        }
+        // Whoever sees that this was the last one does not ask for another.
+        if self.body.is_end_stream() {
+            self.taken.received.whole();
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -9,7 +9,7 @@ use af_content::gateway::Gateway;
 use af_contract::ContentId;
 use hyper::body::Incoming;
 
-use super::body::{self, ResponseBody};
+use super::body::{self, Received, ResponseBody, Taken};
 use super::exchange::{Exchange, Exchanges};
 use super::routed::Routed;
 use super::target::{self, Host};
@@ -122,7 +122,7 @@ impl Service {
         let context = Context { id, peer, host: &host, exchange };
         match &*answer {
             Answer::Function(function) if request.uri().path() == well_known::DEPLOYMENT_PATH => {
-                Ok(well_known::deployment(function).await)
+                Ok(well_known::deployment(function, &self.reports).await)
             }
             Answer::Function(function) => {
                 function.check_active()?;
@@ -167,11 +167,14 @@ impl Service {
         &self,
         context: Context<'_>,
         function: &Entry,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let Context { id, peer, host, exchange } = context;
         let chosen = function.chosen(exchange.client(), request.headers());
         let counting = function.rollout().map(|_| Counting::new(function, chosen, &self.reports));
+        if let Some(counting) = &counting {
+            request.extensions_mut().insert(counting.received.clone());
+        }
         let answered = self.deployed(Context { id, peer, host, exchange }, chosen, request).await;
         if let Some(counting) = counting {
             counting.end(rescue::is_functions_fault(&answered));
@@ -202,16 +205,21 @@ impl Service {
         exchange: &mut Exchange,
         gate: &Gate,
         deployment: &Arc<Deployment>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let callee = deployment.callee().await?;
+        if deployment.is_first_use() {
+            self.reports.ready(deployment.id());
+        }
         exchange.step("code");
         let permit = self.sandbox.admission().admit(gate).await?;
         exchange.step("queue");
         let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
         let most = deployment.limits().request_body_bytes;
-        let request = request.map(|body| body::limited(body, most, self.exchanges.body_timeout(), meter));
+        let received = request.extensions_mut().remove::<Received>().unwrap_or_default();
+        let patience = self.exchanges.body_timeout();
+        let request = request.map(|body| body::limited(body, most, patience, Taken { meter, received }));
         let response = call.run(id, request).await?;
         exchange.step("run");
         Ok(response.map(|guest| ResponseBody::guest(guest, self.sandbox.tasks())))
@@ -239,19 +247,19 @@ pub(super) fn named(mut response: Response<ResponseBody>, deployment: &Deploymen
 /// Who gives up sooner than this says nothing of the function.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A request while something is being rolled out. Dropped before its end, the client has given up, which after a while is the
-/// function's failure, too: it may be answering nobody.
+/// A request while something is being rolled out. Dropped before its end, the client has given up. That is the function's failure,
+/// too, where it had all of the request for a while: it may be answering nobody. Before that, the client let it wait.
 struct Counting<'a> {
     function: &'a Entry,
     chosen: &'a Entry,
     reports: &'a Reports,
-    begun: Instant,
+    received: Received,
     ended: bool,
 }
 
 impl<'a> Counting<'a> {
     fn new(function: &'a Entry, chosen: &'a Entry, reports: &'a Reports) -> Self {
-        Self { function, chosen, reports, begun: Instant::now(), ended: false }
+        Self { function, chosen, reports, received: Received::default(), ended: false }
     }
 
     fn end(mut self, failed: bool) {
@@ -268,7 +276,7 @@ impl<'a> Counting<'a> {
 
 impl Drop for Counting<'_> {
     fn drop(&mut self) {
-        if !self.ended && self.begun.elapsed() > PATIENCE {
+        if !self.ended && self.received.since(Instant::now()) > PATIENCE {
             self.count(true);
         }
     }

@@ -9,17 +9,23 @@ use serde_json::{Value, json};
 
 use super::RequestError;
 use super::body::ResponseBody;
+use crate::reports::Reports;
 use crate::router::Entry;
 
 /// The path, reserved at every host.
 pub const DEPLOYMENT_PATH: &str = "/.well-known/af-deployment";
 
-/// `{"live": {…} | null, "candidate": {"manifest", "deployment", "percent"} | null, "pending": manifest | null, "failed": {"manifest", "code", "detail"} | null}`
-pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
+/// `{"live": {…} | null, "candidate": {"manifest", "deployment", "percent"} | null, "pending": manifest | null, "failed": {"manifest", "code", "detail", "mayPass"} | null}`
+pub async fn deployment(route: &Entry, reports: &Reports) -> Response<ResponseBody> {
     let mut failed = route.failure();
     let live = match route.deployment().await {
         Ok(deployment) => match deployment.artifact().await {
-            Ok(_) => Some(deployment),
+            Ok(_) => {
+                if deployment.is_first_use() {
+                    reports.ready(deployment.id());
+                }
+                Some(deployment)
+            }
             Err(error) => {
                 failed = Some((*deployment.manifest_id(), error));
                 None
@@ -34,8 +40,14 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
     };
     let mut candidate = None;
     if let Some(rollout) = route.rollout() {
+        let was_ready = rollout.is_ready();
         match rollout.prepare().await {
-            Ok(()) => candidate = Some(told_of(rollout.state())),
+            Ok(()) => {
+                if !was_ready && rollout.is_ready() {
+                    reports.ready(&rollout.state().candidate.id);
+                }
+                candidate = Some(told_of(rollout.state()));
+            }
             Err(error) => failed = Some((rollout.manifest(), error)),
         }
     }
@@ -49,7 +61,7 @@ pub async fn deployment(route: &Entry) -> Response<ResponseBody> {
         })
     });
     let failed = failed.map(|(manifest, error)| {
-        json!({ "manifest": manifest, "code": error.code(), "detail": error.to_string() })
+        json!({ "manifest": manifest, "code": error.code(), "detail": error.to_string(), "mayPass": error.may_pass() })
     });
     let status = if live.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     told(

@@ -135,12 +135,12 @@ impl RuntimeRouter {
                 let old = Arc::new(new(state, Some(known)));
                 old.expect(revision, entry.manifest());
                 slot.set(Some(Arc::new(Answer::Function(old.clone()))));
-                begin(old.rollout(), &self.inner.reports);
+                self.begin(slot, &old);
                 tokio::spawn(self.clone().replace(slot.clone(), old, entry));
             }
             None => {
                 slot.set(Some(Arc::new(Answer::Function(entry.clone()))));
-                begin(entry.rollout(), &self.inner.reports);
+                self.begin(slot, &entry);
                 if ahead && entry.answers() {
                     tokio::spawn(self.clone().prepare_first(slot.clone(), entry));
                 }
@@ -177,8 +177,8 @@ impl RuntimeRouter {
         // A later change may have come while this one was prepared.
         if is_next() {
             info!(%slug, manifest = ?new.manifest(), "a deployment went live");
-            begin(new.rollout(), &self.inner.reports);
             slot.set(Some(Arc::new(Answer::Function(new.clone()))));
+            self.begin(&slot, &new);
         }
         drop(changing);
         report(&new, &self.inner.reports);
@@ -198,13 +198,40 @@ impl RuntimeRouter {
         }
     }
 
-    /// Tries until it is done, nobody wants it any more, or it is certain never to be. What fails is reported at once.
+    /// Has the candidate of a rollout get its requests once it is ready.
+    fn begin(&self, slot: &Arc<Slot>, entry: &Entry) {
+        if let Some(rollout) = entry.rollout().filter(|rollout| !rollout.is_ready()) {
+            tokio::spawn(self.clone().candidate(slot.clone(), rollout.clone()));
+        }
+    }
+
+    async fn candidate(self, slot: Arc<Slot>, rollout: Arc<Rollout>) {
+        let manifest = rollout.manifest();
+        let is_current = || match slot.answer().as_deref() {
+            Some(Answer::Function(current)) => {
+                current.rollout().is_some_and(|current| Arc::ptr_eq(current, &rollout))
+            }
+            _ => false,
+        };
+        let prepared = self.make_ready(rollout.candidate(), &is_current, |cause| {
+            error!(%manifest, error = %cause, "a candidate cannot be used and gets no requests");
+        });
+        if prepared.await {
+            rollout.open();
+            info!(%manifest, percent = rollout.state().percent, "a candidate gets requests");
+            report(rollout.candidate(), &self.inner.reports);
+        }
+    }
+
+    /// Tries until it is done, nobody wants it any more, or it is certain never to be. What fails is reported at once. Nothing is
+    /// done where another task does it.
     async fn make_ready(
         &self,
         entry: &Entry,
         is_wanted: &(impl Fn() -> bool + Sync),
         failed: impl Fn(&ArtifactError) + Sync,
     ) -> bool {
+        let Some(_preparing) = entry.begin_preparing() else { return false };
         let mut pause = FIRST_PAUSE;
         while is_wanted() {
             let Err(cause) = entry.prepare().await else { return true };
@@ -224,20 +251,21 @@ impl RuntimeRouter {
         false
     }
 
-    /// Makes deployments ready and reports on them, as far as they are what their functions run here.
+    /// Makes deployments ready and reports on them, as far as they are what their functions run here, or are to.
     pub fn prepare(&self, awaited: Vec<Awaited>) {
         for Awaited { function, deployment } in awaited {
             let Some(slot) = self.inner.owned(&function) else { continue };
             let answer = slot.answer();
             let Some(Answer::Function(entry)) = answer.as_deref() else { continue };
-            if entry.answers() && entry.reference().is_some_and(|current| current.id == deployment) {
-                let (entry, reports) = (entry.clone(), self.inner.reports.clone());
-                tokio::spawn(async move {
-                    match entry.prepare().await {
-                        Ok(()) => report(&entry, &reports),
-                        Err(cause) => reports.failed(&deployment, &cause),
-                    }
-                });
+            let is_it = |entry: &Entry| {
+                entry.answers() && entry.reference().is_some_and(|current| current.id == deployment)
+            };
+            if is_it(entry) {
+                tokio::spawn(self.clone().prepare_first(slot.clone(), entry.clone()));
+            } else if let Some(rollout) = entry.rollout().filter(|rollout| is_it(rollout.candidate())) {
+                tokio::spawn(self.clone().candidate(slot.clone(), rollout.clone()));
+            } else if let Some(cause) = entry.failure_of(&deployment) {
+                self.inner.reports.failed(&deployment, &cause);
             }
         }
     }
@@ -252,27 +280,6 @@ fn report(entry: &Entry, reports: &Reports) {
 
 fn site(state: SiteState) -> Arc<Answer> {
     Arc::new(Answer::Site(SiteEntry::Named { slug: state.slug, root: state.root }))
-}
-
-/// Has the candidate of a rollout get its requests once it is ready.
-fn begin(rollout: Option<&Arc<Rollout>>, reports: &Reports) {
-    if let Some(rollout) = rollout.filter(|rollout| !rollout.is_ready()) {
-        tokio::spawn(candidate(rollout.clone(), reports.clone()));
-    }
-}
-
-async fn candidate(rollout: Arc<Rollout>, reports: Reports) {
-    let (manifest, deployment) = (rollout.manifest(), &rollout.state().candidate.id);
-    match rollout.prepare().await {
-        Ok(()) => {
-            info!(%manifest, percent = rollout.state().percent, "a candidate gets requests");
-            reports.ready(deployment);
-        }
-        Err(cause) => {
-            error!(%manifest, error = %cause, "a candidate cannot be used and gets no requests");
-            reports.failed(deployment, &cause);
-        }
-    }
 }
 
 #[cfg(test)]

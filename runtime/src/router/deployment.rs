@@ -1,6 +1,7 @@
 //! A deployment as the edge uses it: its verified manifest and the way to its compiled code.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use af_content::source::Fetcher;
 use af_contract::{ContentId, DeploymentRef, Limits, Manifest, World};
@@ -27,6 +28,8 @@ pub struct Deployment {
     /// Where it is private.
     secrets: Option<Secrets>,
     artifacts: ArtifactStore,
+    /// Whether somebody has used it.
+    used: AtomicBool,
 }
 
 /// Requests that one instance answers, one after another, unless the deployment says otherwise. WASI 0.2
@@ -95,6 +98,7 @@ impl Deployment {
             grants: Arc::new(grants),
             secrets,
             artifacts,
+            used: AtomicBool::new(false),
         }))
     }
 
@@ -104,6 +108,11 @@ impl Deployment {
     /// When the content is missing or corrupt, or the component cannot be compiled or linked.
     pub async fn artifact(&self) -> Result<Arc<Artifact>, ArtifactError> {
         self.artifacts.artifact(&self.manifest.code, self.secrets.as_ref()).await
+    }
+
+    /// Whether its code is used for the first time, which is news to the control plane. To be asked once it can be.
+    pub(crate) fn is_first_use(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// `dep_…`

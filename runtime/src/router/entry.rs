@@ -1,6 +1,7 @@
 //! What a function answers with, and what is about to replace it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use af_content::source::Fetcher;
@@ -28,13 +29,24 @@ pub struct Entry {
     blocks: Fetcher,
     artifacts: ArtifactStore,
     gate: Gate,
+    /// Whether a task is preparing it: one is enough.
+    preparing: AtomicBool,
+}
+
+/// As long as this is there, nobody else prepares the entry.
+pub(super) struct Preparing<'e>(&'e AtomicBool);
+
+impl Drop for Preparing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// What comes after this entry.
 struct Next {
     revision: u64,
     pending: Option<ContentId>,
-    failed: Option<(ContentId, ArtifactError)>,
+    failed: Option<(DeploymentRef, ArtifactError)>,
 }
 
 impl Entry {
@@ -76,6 +88,7 @@ impl Entry {
             blocks: blocks.clone(),
             artifacts: artifacts.clone(),
             gate,
+            preparing: AtomicBool::new(false),
             state,
         }
     }
@@ -176,7 +189,22 @@ impl Entry {
 
     /// The newer manifest that could not be prepared, and why.
     pub fn failure(&self) -> Option<(ContentId, ArtifactError)> {
-        self.next().failed.clone()
+        self.next().failed.clone().map(|(deployment, error)| (deployment.manifest, error))
+    }
+
+    /// Why a newer deployment could not be prepared, if that is it.
+    pub(super) fn failure_of(&self, deployment: &str) -> Option<ArtifactError> {
+        self.next()
+            .failed
+            .as_ref()
+            .filter(|(failed, _)| failed.id == deployment)
+            .map(|(_, error)| error.clone())
+    }
+
+    /// Whoever is to prepare it, unless somebody is at it already.
+    pub(super) fn begin_preparing(&self) -> Option<Preparing<'_>> {
+        // Not `then_some`: one that is dropped says that nobody is at it.
+        (!self.preparing.swap(true, Ordering::AcqRel)).then(|| Preparing(&self.preparing))
     }
 
     /// Loads, verifies and compiles.
@@ -223,7 +251,7 @@ impl Entry {
         let mut next = self.next();
         if next.revision == successor.latest() {
             next.pending = None;
-            next.failed = successor.manifest().map(|manifest| (manifest, error));
+            next.failed = successor.reference().map(|deployment| (deployment.clone(), error));
         }
     }
 

@@ -81,9 +81,19 @@ impl Rollout {
     /// When its code cannot be had or used: then it gets no requests.
     pub async fn prepare(&self) -> Result<(), ArtifactError> {
         self.candidate.prepare().await?;
+        self.open();
+        Ok(())
+    }
+
+    /// The candidate is prepared: from now on it gets requests.
+    pub(super) fn open(&self) {
         // What is switched off was not compiled.
         self.ready.store(self.candidate.check_active().is_ok(), Ordering::Relaxed);
-        Ok(())
+    }
+
+    /// What is to become active.
+    pub(super) fn candidate(&self) -> &Entry {
+        &self.candidate
     }
 
     /// Whether it gets requests.

@@ -254,7 +254,7 @@ async fn prepare(control: &ControlApi, edge: &Edge) {
 pub struct Triggered(pub Edge);
 
 impl Callee for Triggered {
-    fn call(&self, tick: Tick) -> BoxFuture<'static, Answered> {
+    fn call(&self, _run: &str, tick: Tick) -> BoxFuture<'static, Answered> {
         let edge = self.0.clone();
         Box::pin(async move { edge.trigger(&tick).await })
     }
