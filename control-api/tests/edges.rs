@@ -168,8 +168,11 @@ async fn a_report_that_the_database_refuses_keeps_no_other_from_being_written_do
         })
         .await;
     let reports = |names: &[&str]| {
-        let deployments =
-            names.iter().map(|name| DeploymentReport { deployment: format!("dep_{name}"), failure: None });
+        let deployments = names.iter().map(|name| DeploymentReport {
+            deployment: format!("dep_{name}"),
+            failure: None,
+            may_pass: false,
+        });
         Report { deployments: deployments.collect(), ..Report::default() }
     };
     let send = async |report: &Report| {

@@ -13,7 +13,8 @@ use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{
-    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, quotas, tokens, triggers,
+    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, quotas, tokens,
+    triggers,
 };
 use crate::store::feed::{self, Kind};
 use crate::store::{
@@ -133,6 +134,7 @@ pub async fn create(
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
     let row = permitted(state, actor, function, &wanted).await?;
+    pruning::make_room(state, &row).await?;
     // Before anything is sent; what counts is what is there when it is entered.
     quotas::deployments(state, &mut state.store.read().await?, &row).await?;
     let project = row.project_id;
@@ -170,6 +172,8 @@ pub async fn create(
             return Err(Error::conflict("deployment_interrupted", detail));
         }
     }
+    // Not where a setting changes: a secret that has leaked is replaced in any case.
+    quotas::deployments(state, &mut db, &row).await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
@@ -179,7 +183,7 @@ pub async fn create(
     // What the author of a first deployment has typed is what they want.
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
     let terms = Terms { widens, approver, activates: !preview && share.is_none() };
-    let deployment = insert(state, &mut db, &function, &manifest, block.id, about, terms).await?;
+    let deployment = insert(&mut db, &function, &manifest, block.id, about, terms).await?;
     store::settings::insert(&mut db, &deployment.id, settings.all.values(), &settings.brought).await?;
     if let Some(key) = key {
         content_keys::put(state, &mut db, &function.project_id, &deployment.id, &key).await?;
@@ -316,7 +320,7 @@ pub(super) async fn again(
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
-    let deployment = insert(state, db, function, &manifest, block.id, about, terms).await?;
+    let deployment = insert(db, function, &manifest, block.id, about, terms).await?;
     store::settings::insert(db, &deployment.id, settings.values(), &[]).await?;
     content_keys::copy(state, db, &function.project_id, &current.id, &deployment.id).await?;
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
@@ -425,7 +429,6 @@ struct Terms {
 }
 
 async fn insert(
-    state: &State,
     db: &mut Connection,
     function: &FunctionRow,
     manifest: &Manifest,
@@ -433,7 +436,6 @@ async fn insert(
     about: About,
     terms: Terms,
 ) -> Result<DeploymentRow, Error> {
-    quotas::deployments(state, db, function).await?;
     let author = users::read(db, &manifest.author).await?;
     let deployment = DeploymentRow {
         id: about.build.unwrap_or_else(|| id::new("dep")),

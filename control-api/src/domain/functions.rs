@@ -118,6 +118,9 @@ pub async fn create(
 /// When there is none that the actor may see, or a new value is malformed or taken.
 pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> Result<FunctionRow, Error> {
     access::function(state, actor, id, Noun::Functions.write()).await?;
+    if change.keep.is_some() {
+        access::function(state, actor, id, Noun::Deployments.write()).await?;
+    }
     let name = change.name.as_deref().map(parse_name).transpose()?;
     let slug = change.slug.as_deref().map(parse_slug).transpose()?;
     let status = change.status.as_deref().map(parse_status).transpose()?;

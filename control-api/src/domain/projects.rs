@@ -80,6 +80,9 @@ pub async fn create(
 /// When the actor may not, the name is empty or too long, or too much is to be kept.
 pub async fn update(state: &State, actor: &Actor, id: &str, change: Change) -> Result<ProjectRow, Error> {
     access::project(state, actor, id, Noun::Projects.write()).await?;
+    if change.keep.is_some() {
+        access::project(state, actor, id, Noun::Deployments.write()).await?;
+    }
     let name = change.name.map(|name| checked_name("project", &name)).transpose()?;
     change.keep.check()?;
     let mut db = state.store.begin().await?;

@@ -7,10 +7,12 @@ use tracing::{error, info};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
+use super::plans::Limit;
+use super::quotas::Terms;
 use super::sweep::Mode;
 use super::{Actor, Error, State, now, projects};
 use crate::store::feed::{self, Kind};
-use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
+use crate::store::{Connection, FunctionRow, ProjectRow, deployments, functions, pruning};
 
 /// Deployments that go in one transaction, and by one request.
 const STEP: i64 = 100;
@@ -21,8 +23,8 @@ const BATCH: i64 = 100;
 /// After a start, at most.
 const FIRST: Duration = Duration::from_secs(900);
 
-/// The most of the newest deployments that a policy can keep.
-const MOST_KEPT: u32 = 10_000;
+/// The most of the newest deployments that a policy can keep: a tenth of what a function may have, where nobody says otherwise.
+const MOST_KEPT: u32 = 1_000;
 
 /// The longest that a policy can keep deployments: ten years, seconds.
 const LONGEST_KEPT: u64 = 10 * 365 * 86_400;
@@ -62,9 +64,13 @@ impl KeepChange {
         if newest && seconds {
             return Ok(());
         }
-        let detail =
-            "a function keeps 1 to 10000 of its newest deployments, and others for ten years at most";
+        let detail = "a function keeps 1 to 1000 of its newest deployments, and others for ten years at most";
         Err(Error::invalid("invalid_keep", detail))
+    }
+
+    /// Whether there is any: who changes what is kept may remove the rest.
+    pub(super) const fn is_some(&self) -> bool {
+        self.newest.is_some() || self.seconds.is_some()
     }
 
     /// After a check.
@@ -190,6 +196,29 @@ async fn step(
     projects::commit(db).await?;
     state.changes.announce(revision);
     Ok(found)
+}
+
+/// Removes the oldest of a function's deployments where it has as many as it may, and neither it nor its project says which stay: a
+/// quota that is below what the platform keeps must not end all deploys.
+pub(super) async fn make_room(state: &State, function: &FunctionRow) -> Result<(), Error> {
+    let mut db = state.store.read().await?;
+    let terms = Terms::of_project(state, &mut db, &function.project_id).await?;
+    let Some(most) = terms.most(Limit::FunctionDeployments) else { return Ok(()) };
+    if deployments::count(&mut db, &function.id).await? < most {
+        return Ok(());
+    }
+    let project = crate::store::projects::read(&mut db, &function.project_id).await?;
+    drop(db);
+    let says = |newest: Option<i64>, seconds: Option<i64>| newest.is_some() || seconds.is_some();
+    if says(function.keep_newest, function.keep_for_seconds)
+        || project.is_some_and(|project| says(project.keep_newest, project.keep_for_seconds))
+    {
+        return Ok(());
+    }
+    let newest = u32::try_from(most - 1).unwrap_or(limits::DEPLOYMENTS).clamp(1, limits::DEPLOYMENTS);
+    let actor = Actor::without_token("platform");
+    let keep = Keep { newest, younger_than: None };
+    step(state, &actor, &function.id, Some(keep), Mode::Remove).await.map(drop)
 }
 
 /// What a function keeps where nobody says otherwise: what it says itself, else its project, else the platform.

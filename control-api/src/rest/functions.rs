@@ -73,9 +73,9 @@ pub(super) struct FunctionChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     routes: Option<Value>,
-    /// How many of the newest deployments stay, 1 to 10000; null: as its project says.
+    /// How many of the newest deployments stay, 1 to 1000; null: as its project says.
     #[serde(default, deserialize_with = "given")]
-    #[schema(minimum = 1, maximum = 10_000)]
+    #[schema(minimum = 1, maximum = 1_000)]
     keep: Option<Option<u32>>,
     /// How old other deployments stay, ten years at most; null: as its project says.
     #[serde(default, deserialize_with = "given")]

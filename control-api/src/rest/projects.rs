@@ -52,9 +52,9 @@ pub(super) struct ProjectInput {
 pub(super) struct ProjectChange {
     /// 1 to 60 characters.
     name: Option<String>,
-    /// How many of the newest deployments stay, 1 to 10000; null: 100, for functions that say nothing themselves.
+    /// How many of the newest deployments stay, 1 to 1000; null: 100, for functions that say nothing themselves.
     #[serde(default, deserialize_with = "given")]
-    #[schema(minimum = 1, maximum = 10_000)]
+    #[schema(minimum = 1, maximum = 1_000)]
     keep: Option<Option<u32>>,
     /// How old other deployments stay, ten years at most; null: no longer than that.
     #[serde(default, deserialize_with = "given")]

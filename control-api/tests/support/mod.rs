@@ -323,14 +323,6 @@ impl Served {
         Self::serve(control, self.stored, self.dir).await
     }
 
-    /// Another server beside this one, of the same database.
-    pub async fn beside(&self) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Box::pin(build(config(self.dir.path(), &self.stored), dir.path())).await;
-        let (database, pool) = (self.stored.database.clone(), self.stored.pool.clone());
-        Self::serve(control, Stored { database, pool, _postgres: None }, dir).await
-    }
-
     pub async fn upload(&self, path: &str, token: &str, body: Vec<u8>) -> (u16, Value) {
         self.upload_private(path, token, None, body).await
     }
