@@ -80,10 +80,9 @@ async fn nobody_keeps_all_others_from_deploying() {
     let mut slow = Vec::new();
     let mut status = 201;
     for _ in 0..100 {
-        slow = vec![
-            served.begin_upload(&path, OWNER, &car).await,
-            served.begin_upload(&path, OWNER, &car).await,
-        ];
+        for _ in 0..8 {
+            slow.push(served.begin_upload(&path, OWNER, &car).await);
+        }
         status = served.upload(&path, OWNER, car.clone()).await.0;
         if status == 503 {
             break;
@@ -103,7 +102,34 @@ async fn nobody_keeps_all_others_from_deploying() {
     assert_eq!(served.upload(&path, OWNER, car).await.0, 201);
 }
 
+async fn a_site_keeps_its_newest_deployments() {
+    let served = Served::start().await;
+    let (_, site, ..) = site(&served).await;
+    let (root, car) = directory(b"hello");
+    let path = format!("/v1/sites/{site}/deployments?cid={root}");
+    let (status, first) = served.upload(&path, OWNER, car.clone()).await;
+    assert_eq!(status, 201, "{first}");
+    let many = format!(
+        "with recursive n(i) as (select 2 union all select i + 1 from n where i < 150)
+            insert into site_deployments (id, site_id, number, root_cid, files, bytes, author_id, created_at)
+            select 'sdp_' || i, site_id, i, root_cid, files, bytes, author_id, 0 from n, site_deployments
+            where id = '{}'",
+        first["id"].as_str().unwrap()
+    );
+    served.stored.script(&many).await;
+    assert_eq!(served.upload(&path, OWNER, car.clone()).await.0, 201);
+    let list = async |after: &str| {
+        let path = format!("/v1/sites/{site}/deployments{after}");
+        served.call("get", &path, Some(OWNER), Value::Null).await.1
+    };
+    let left = list("").await;
+    assert_eq!((left["data"].as_array().unwrap().len(), &left["data"][99]["id"]), (100, &json!("sdp_52")));
+    let rest = list(&format!("?after={}", left["next"].as_str().unwrap())).await;
+    assert_eq!(rest["data"], json!([]));
+}
+
 on_both!(
+    a_site_keeps_its_newest_deployments,
     whoever_is_removed_while_they_send_deploys_nothing,
     whoever_is_removed_while_they_send_deploys_no_function,
     nobody_keeps_all_others_from_deploying,

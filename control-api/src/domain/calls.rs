@@ -310,10 +310,9 @@ async fn is_seen(store: &Store, edge: &str) -> Result<bool, StoreError> {
 /// # Errors
 /// When the database fails; then it may be said again.
 pub(super) async fn end(state: &State, edge: &str, end: &CallEnd) -> Result<(), Error> {
-    if !state.calls.end(edge, end) {
-        // Another server's, or this one was restarted meanwhile.
-        state.store.end_call(&end.id, edge, &end.answered, state.scheduler.clock.now()).await?;
-    }
+    // Before the edge is told that it is: it forgets it then.
+    state.store.end_call(&end.id, edge, &end.answered, state.scheduler.clock.now()).await?;
+    let _is_ours = state.calls.end(edge, end);
     Ok(())
 }
 
@@ -363,6 +362,10 @@ async fn wait(state: &State, edge: &Known, number: u64, until: Instant) -> Resul
     loop {
         waiting.mark_unchanged();
         removed.mark_unchanged();
+        // Also of an edge that was removed meanwhile.
+        if over || !calls.is_newest(edge.id(), number) {
+            return Ok(Vec::new());
+        }
         let offer = calls.offer_at(edge.id());
         if offer <= Instant::now() {
             calls.offer(edge.id());
@@ -372,7 +375,7 @@ async fn wait(state: &State, edge: &Known, number: u64, until: Instant) -> Resul
             }
             continue;
         }
-        if over || !calls.inner().waiting.is_empty() || !calls.is_newest(edge.id(), number) {
+        if !calls.inner().waiting.is_empty() {
             return Ok(Vec::new());
         }
         tokio::select! {

@@ -134,9 +134,8 @@ pub async fn create(
     origin: Origin,
 ) -> Result<DeploymentRow, Error> {
     let row = permitted(state, actor, function, &wanted).await?;
-    pruning::make_room(state, &row).await?;
     // Before anything is sent; what counts is what is there when it is entered.
-    quotas::deployments(state, &mut state.store.read().await?, &row).await?;
+    pruning::has_room(state, &row).await?;
     let project = row.project_id;
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,
@@ -172,7 +171,7 @@ pub async fn create(
             return Err(Error::conflict("deployment_interrupted", detail));
         }
     }
-    // Not where a setting changes: a secret that has leaked is replaced in any case.
+    pruning::make_room(state, &mut db, &row, false).await?;
     quotas::deployments(state, &mut db, &row).await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
@@ -318,6 +317,8 @@ pub(super) async fn again(
     let block = encoded(&manifest)?;
     let (source_hash, imports) = (current.source_hash, current.imports);
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
+    // A secret that has leaked is replaced in any case.
+    pruning::make_room(state, db, function, true).await?;
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
     let deployment = insert(db, function, &manifest, block.id, about, terms).await?;

@@ -195,7 +195,7 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
 pub async fn join(state: &State, call: Call, request: &JoinRequest) -> Result<JoinAnswer, Error> {
     // One answer for all of it: strangers learn nothing.
     let refused = || Error::Unauthenticated;
-    let row = state.store.edge(&request.edge).await?.ok_or_else(refused)?;
+    let row = named(state, &request.edge).await?.ok_or_else(refused)?;
     let sealed = row.join_sealed.filter(|_| row.join_expires_at > now()).ok_or_else(refused)?;
     let secret = state.keys.unseal_bytes(&place(&row.id), &sealed).map_err(internal)?;
     request.verify(&secret).map_err(|_| refused())?;
@@ -231,7 +231,7 @@ pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Resul
         }
     };
     let read = Proof::read(proof).map_err(refused)?;
-    let row = state.store.edge(read.edge()).await?.ok_or(Error::Unauthenticated)?;
+    let row = named(state, read.edge()).await?.ok_or(Error::Unauthenticated)?;
     let public = row.public_key.as_deref().ok_or(Error::Unauthenticated)?;
     let public = PublicKey::new(public).map_err(internal)?;
     let key = feed_key(state).await?;
@@ -294,8 +294,8 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
             () = tokio::time::sleep_until(until) => over = true,
         }
     };
-    check(state, edge).await?;
     let place = state.edges.pages.place(page.text.len()).await?;
+    check(state, edge).await?;
     let sealed = sealed_text(state, edge, proof, page.text.clone()).await?;
     Ok(Bytes::from_owner(Answer { sealed, _place: place }))
 }
@@ -310,6 +310,12 @@ impl AsRef<[u8]> for Answer {
     fn as_ref(&self) -> &[u8] {
         &self.sealed
     }
+}
+
+/// The edge that somebody says to be. PostgreSQL takes no text with a zero byte.
+async fn named(state: &State, id: &str) -> Result<Option<EdgeRow>, Error> {
+    let is_id = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_id { Ok(state.store.edge(id).await?) } else { Ok(None) }
 }
 
 /// Checks that an edge still is one: it may have been removed while it waited.

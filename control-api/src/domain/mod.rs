@@ -115,6 +115,8 @@ pub struct Call {
     pub standings: Standings,
     /// Organizations that it was counted for.
     pub counted: plans::rate::Counted,
+    /// Its token and user were counted already.
+    pub is_counted: bool,
 }
 
 /// One page of a list.

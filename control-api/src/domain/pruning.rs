@@ -7,12 +7,10 @@ use tracing::{error, info};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::plans::Limit;
-use super::quotas::Terms;
 use super::sweep::Mode;
-use super::{Actor, Error, State, now, projects};
+use super::{Actor, Error, State, now, projects, quotas};
 use crate::store::feed::{self, Kind};
-use crate::store::{Connection, FunctionRow, ProjectRow, deployments, functions, pruning};
+use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
 
 /// Deployments that go in one transaction, and by one request.
 const STEP: i64 = 100;
@@ -198,27 +196,45 @@ async fn step(
     Ok(found)
 }
 
-/// Removes the oldest of a function's deployments where it has as many as it may, and neither it nor its project says which stay: a
-/// quota that is below what the platform keeps must not end all deploys.
-pub(super) async fn make_room(state: &State, function: &FunctionRow) -> Result<(), Error> {
+/// Whether there may be one more deployment of a function, or room can be made for it.
+///
+/// # Errors
+/// When it or its project has as many as there may be, and somebody says which stay or none may go.
+pub(super) async fn has_room(state: &State, function: &FunctionRow) -> Result<(), Error> {
     let mut db = state.store.read().await?;
-    let terms = Terms::of_project(state, &mut db, &function.project_id).await?;
-    let Some(most) = terms.most(Limit::FunctionDeployments) else { return Ok(()) };
-    if deployments::count(&mut db, &function.id).await? < most {
+    let Err(full) = quotas::deployments(state, &mut db, function).await else { return Ok(()) };
+    let is_said = says_what_stays(&mut db, function).await?;
+    if is_said || pruning::prunable(&mut db, &function.id, 0, i64::MAX, 1).await?.is_empty() {
+        return Err(full);
+    }
+    Ok(())
+}
+
+/// Makes room for one more deployment of a function: the oldest that may go do, unless the function or its project says which stay.
+/// `always`: in any case, for what must not be refused. Whoever calls gives the function another revision of the feed.
+pub(super) async fn make_room(
+    state: &State,
+    db: &mut Connection,
+    function: &FunctionRow,
+    always: bool,
+) -> Result<(), Error> {
+    let over = quotas::deployments_over(state, db, function).await?;
+    if over <= 0 || (!always && says_what_stays(db, function).await?) {
         return Ok(());
     }
-    let project = crate::store::projects::read(&mut db, &function.project_id).await?;
-    drop(db);
+    let platform = Actor::without_token("platform");
+    for (id, _) in pruning::prunable(db, &function.id, 0, i64::MAX, over.min(STEP)).await? {
+        pruning::delete(db, &id).await?;
+        audit::write(db, &platform, Event::project("deployment.prune", &id, &function.project_id)).await?;
+    }
+    Ok(())
+}
+
+async fn says_what_stays(db: &mut Connection, function: &FunctionRow) -> Result<bool, Error> {
+    let project = crate::store::projects::read(db, &function.project_id).await?;
     let says = |newest: Option<i64>, seconds: Option<i64>| newest.is_some() || seconds.is_some();
-    if says(function.keep_newest, function.keep_for_seconds)
-        || project.is_some_and(|project| says(project.keep_newest, project.keep_for_seconds))
-    {
-        return Ok(());
-    }
-    let newest = u32::try_from(most - 1).unwrap_or(limits::DEPLOYMENTS).clamp(1, limits::DEPLOYMENTS);
-    let actor = Actor::without_token("platform");
-    let keep = Keep { newest, younger_than: None };
-    step(state, &actor, &function.id, Some(keep), Mode::Remove).await.map(drop)
+    Ok(says(function.keep_newest, function.keep_for_seconds)
+        || project.is_some_and(|project| says(project.keep_newest, project.keep_for_seconds)))
 }
 
 /// What a function keeps where nobody says otherwise: what it says itself, else its project, else the platform.

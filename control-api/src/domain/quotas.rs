@@ -213,6 +213,19 @@ pub(super) async fn deployments(
     terms.check(Limit::ProjectDeployments, deployments::count_of_project(db, project).await?, &prune)
 }
 
+/// How many deployments are too many for one more of a function: by its own limit or its project's.
+pub(super) async fn deployments_over(
+    state: &State,
+    db: &mut Connection,
+    function: &FunctionRow,
+) -> Result<i64, Error> {
+    let (id, project) = (&function.id, &function.project_id);
+    let terms = Terms::of_project(state, db, project).await?;
+    let over = |limit: Limit, used: i64| terms.most(limit).map_or(0, |most| used + 1 - most);
+    let own = over(Limit::FunctionDeployments, deployments::count(db, id).await?);
+    Ok(own.max(over(Limit::ProjectDeployments, deployments::count_of_project(db, project).await?)))
+}
+
 fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -156,6 +156,8 @@ fn next(known: &ReportedRow, edge: Reporter<'_>, report: &DeploymentReport) -> O
                     "READY" => "READY",
                     // That edge goes on trying.
                     _ if report.may_pass => "DEPLOYING",
+                    // Another one does.
+                    "DEPLOYING" if known.report_edge.is_some() && !is_its => return None,
                     _ => "FAILED",
                 }
                 .into(),

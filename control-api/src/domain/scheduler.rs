@@ -265,8 +265,13 @@ pub(super) fn start(
         run.status = answered.status.map(i64::from);
         run.outcome = triggers::outcome(&answered).into();
         run.error = answered.error;
-        if let Err(error) = working.store.end_run(&run).await {
-            error!(%error, run = run.id, outcome = run.outcome, "the end of a run could not be recorded");
+        // Until then it counts as running, and no other one begins.
+        while let Err(error) = working.store.end_run(&run).await {
+            error!(%error, run = run.id, outcome = run.outcome, "the end of a run could not be recorded; trying again");
+            if begun.elapsed().as_millis() > u128::from(LONGEST.unsigned_abs()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(PAUSE.unsigned_abs())).await;
         }
         drop(place);
         run

@@ -8,6 +8,9 @@ use super::upload::{self, Chunks, ReceivedSite};
 use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites, tokens};
 use crate::store::{Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
 
+/// Deployments that a site keeps besides what it serves and the one before that; older ones go with the next one.
+const KEPT: i64 = 100;
+
 /// Deployments of a site that are shown with it.
 const NEWEST: i64 = 10;
 
@@ -92,6 +95,7 @@ pub async fn create(
     site_deployments::insert(&mut db, &deployment).await?;
     let project = row.project_id.clone();
     let revision = activate(&mut db, row, &deployment).await?;
+    site_deployments::prune(&mut db, site, KEPT).await?;
     audit::write(&mut db, actor, Event::project("site_deployment.create", &deployment.id, &project)).await?;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);

@@ -29,9 +29,11 @@ pub(crate) async fn authenticate(
     }
     let actor = counted(state, &call, tokens::authenticate(state, token(headers)?).await).await?;
     // Each operation of a connection that goes on is one more.
-    let call = Call { counted: Default::default(), ..call };
+    let (is_counted, call) = (call.is_counted, Call { counted: Default::default(), ..call });
     let actor = Actor { call, ..actor };
-    state.rates.count(&actor).await?;
+    if !is_counted {
+        state.rates.count(&actor).await?;
+    }
     Ok(Some(actor.into()))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State as Shared};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -18,13 +18,16 @@ use crate::app::State;
 use crate::domain::access::{Grant, Role};
 use crate::domain::idempotency::{self, Answer, Begun, Working};
 use crate::domain::idempotency_key::Key;
-use crate::domain::{Actor, Error, tokens};
+use crate::domain::{Actor, Call, Error, tokens};
 
 /// Of requests.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Of answers that were given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Of `Accept`: an answer that goes on and on.
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// The longest answer that is remembered, bytes. Those of changes have a few kilobytes.
 const ANSWER_BYTES: usize = 4 << 20;
@@ -65,19 +68,25 @@ async fn keyed(
     state: Arc<State>,
     actor: Actor,
     key: &HeaderValue,
-    parts: Parts,
+    mut parts: Parts,
     body: Body,
     next: Next,
 ) -> Result<Response, Failure> {
     let key = Key::parse(key.to_str().unwrap_or_default())
         .map_err(|bad| Error::invalid("invalid_idempotency_key", bad))?;
-    let (fingerprint, body) = fingerprint(&actor, &parts, body).await?;
-    let begun = idempotency::begin(&state, &actor, key, &fingerprint).await;
-    if !matches!(begun, Ok(Begun::First(_))) {
-        // Whoever answers the first one counts it.
-        state.rates.count(&actor).await?;
+    if parts.headers.get_all(ACCEPT).iter().any(|kind| kind.as_bytes().starts_with(EVENTS)) {
+        let detail =
+            "an answer in events cannot be given again; ask for JSON, or leave the Idempotency-Key out";
+        return Err(Error::invalid("invalid_idempotency_key", detail).into());
     }
-    let working = match begun? {
+    // Before anything is written for it.
+    let mut call = parts.extensions.get::<Call>().cloned().unwrap_or_default();
+    let actor = Actor { call: call.clone(), ..actor };
+    state.rates.count(&actor).await?;
+    call.is_counted = true;
+    parts.extensions.insert(call);
+    let (fingerprint, body) = fingerprint(&actor, &parts, body).await?;
+    let working = match idempotency::begin(&state, &actor, key, &fingerprint).await? {
         Begun::First(working) => working,
         Begun::Done(answer) => return Ok(replay(answer)),
     };

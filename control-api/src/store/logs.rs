@@ -53,15 +53,19 @@ impl Store {
     }
 }
 
-/// A server is there; one that has not said so since `forgotten` is gone.
+/// A server is there; one that has not said so since `forgotten` is gone, and batches from before `old`.
 pub(crate) async fn seen(
     db: &mut Connection,
     server: &str,
     now: i64,
     forgotten: i64,
+    old: i64,
 ) -> Result<(), StoreError> {
     let query = "delete from log_servers where seen_at < $1";
     sql::query(query).bind(forgotten).execute(&mut *db).await?;
+    // Where there is one server left, nobody adds any.
+    let query = "delete from log_batches where created_at < $1";
+    sql::query(query).bind(old).execute(&mut *db).await?;
     let query = "insert into log_servers (id, seen_at) values ($1, $2)
         on conflict (id) do update set seen_at = excluded.seen_at";
     sql::query(query).bind(server).bind(now).execute(db).await?;

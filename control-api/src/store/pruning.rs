@@ -20,7 +20,7 @@ impl Store {
     }
 }
 
-/// Ids and numbers of a function's deployments beyond the newest `keep` that were made before `cutoff`, oldest first. Not the active
+/// Ids and numbers of a function's deployments beyond the newest `keep`, at least one, that were made before `cutoff`, oldest first. Not the active
 /// one, the one that a rollback leads to, the one that is being rolled out, nor any that waits for an approval.
 pub(crate) async fn prunable(
     db: &mut Connection,

@@ -86,6 +86,16 @@ pub(crate) async fn last_number(db: &mut Connection, site: &str) -> Result<i64, 
     Ok(sql::query_scalar(query).bind(site).fetch_one(db).await?)
 }
 
+/// Deletes a site's deployments but the newest `keep`, what it serves, and the one before that.
+pub(crate) async fn prune(db: &mut Connection, site: &str, keep: i64) -> Result<(), StoreError> {
+    let query = "delete from site_deployments where site_id = $1
+        and number < (select number from site_deployments where site_id = $1 order by number desc limit 1 offset $2)
+        and number < (select coalesce(max(d.number), 0) from site_deployments d where d.site_id = $1 and d.number <
+            (select c.number from sites s join site_deployments c on c.id = s.current_deployment_id where s.id = $1))";
+    sql::query(query).bind(site).bind(keep.saturating_sub(1)).execute(db).await?;
+    Ok(())
+}
+
 pub(crate) async fn insert(db: &mut Connection, row: &SiteDeploymentRow) -> Result<(), StoreError> {
     let query = format!("insert into site_deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)");
     let insert = sql::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.site_id).bind(row.number);

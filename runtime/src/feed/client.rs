@@ -23,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Between two reads of an answer; longer than the control plane waits for news.
 const READ: Duration = Duration::from_secs(70);
 
-/// A page has a thousand changes, each with two dozen deployments and their settings.
+/// A page has a few hundred changes, each with two dozen deployments and their settings.
 const PAGE: usize = 256 << 20;
 
 /// A few hundred calls.

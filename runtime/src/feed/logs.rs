@@ -76,8 +76,9 @@ impl Waiting {
         let mut backoff = Backoff::default();
         loop {
             match stop.run_until_cancelled(client.logs(batch)).await? {
-                Err(error) if !error.is_for_good() => {
+                Err(error) if !error.is_for_good() && !error.is_unknown_path() => {
                     // The feed says that the control plane is away.
+                    backoff.heed(&error);
                     if !backoff.pause(stop).await {
                         return None;
                     }

@@ -35,6 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After the control plane told what this version must know and does not: it will tell the same again, until either is another one.
 const TOO_OLD_PAUSE: Duration = Duration::from_secs(60);
 
+/// After an answer that says that this is no edge (any more): a handful of guesses in a minute, by all that asks.
+const REMOVED_PAUSE: Duration = Duration::from_secs(60);
+
 /// Kinds of changes that were told of in the log; of further ones nobody is told.
 const STRANGE: usize = 64;
 
@@ -124,6 +127,13 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// An edge that was removed counts, to its control plane, as somebody who guesses: it must not get its neighbours refused.
+    fn heed(&mut self, error: &FeedError) {
+        if matches!(error, FeedError::Refused { status: 401, .. }) {
+            self.0 = REMOVED_PAUSE;
+        }
+    }
+
     /// Waits. `false`: `stop` came first.
     async fn pause(&mut self, stop: &CancellationToken) -> bool {
         let chance = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
@@ -139,11 +149,17 @@ impl FeedError {
     fn is_for_good(&self) -> bool {
         let Self::Refused { status, said } = self else { return false };
         match status {
-            400 => !said.contains("edge_clock"),
+            // Who is between says no code.
+            400 => said.ends_with(']') && !said.contains("edge_clock"),
             409 => said.contains("report_refused"),
             413 | 422 => true,
             _ => false,
         }
+    }
+
+    /// Whether it is of an older version, or somebody between lets none of it through.
+    const fn is_unknown_path(&self) -> bool {
+        matches!(self, Self::Refused { status: 403..=405, .. })
     }
 }
 
@@ -203,6 +219,7 @@ impl Feed {
                     if matches!(error, FeedError::TooOld(_)) {
                         backoff.0 = TOO_OLD_PAUSE;
                     }
+                    backoff.heed(&error);
                     if !backoff.pause(stop).await {
                         return;
                     }
@@ -214,6 +231,7 @@ impl Feed {
     fn take(&mut self, told: Told, edge: &Edge) -> Result<(), FeedError> {
         skipped(&told.page, &mut self.strange, edge);
         let taken = self.known.take(told);
+        let is_news = matches!(taken.keep, Keep::News(_));
         // First on the disk, then in use: a crash in between repeats it.
         let kept = match taken.keep {
             Keep::Whole(pages) => self.saved.replace(&pages),
@@ -226,8 +244,9 @@ impl Feed {
         if self.known.has_all() {
             edge.routes_known();
         }
-        // What the disk lacks would be missing at the next start: it gets all anew, once it can.
-        if kept.is_err() || self.saved.has_grown(GROWTH) {
+        // What the disk lacks would be missing at the next start: it gets all anew, once it can. All that comes in pages takes its place
+        // with the last of them, and must not be begun anew by each before that.
+        if kept.is_err() || (is_news && self.saved.has_grown(GROWTH)) {
             self.known.forget_place();
         }
         kept

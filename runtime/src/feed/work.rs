@@ -91,9 +91,10 @@ impl Worker {
                     self.edge.report_dropped();
                     self.forget(&report);
                 }
-                Some(Err(_)) => {
+                Some(Err(error)) => {
                     // The feed says that the control plane is away.
                     self.edge.reports().put_back(report);
+                    backoff.heed(&error);
                     if !backoff.pause(stop).await {
                         return;
                     }

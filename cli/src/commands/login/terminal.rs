@@ -58,7 +58,7 @@ async fn wait(api: &Api, body: &Value, interval: Duration, until: Instant) -> an
                 token => return Ok(token.to_owned()),
             },
             Ok(Asked::Later(wanted)) => pause = wanted.clamp(interval, LONGEST_PAUSE),
-            Err(error @ ApiError::Unreachable { .. }) => away = Some(error),
+            Err(error) if error.may_pass() => away = Some(error),
             Err(error) => return Err(error.into()),
         }
     }

@@ -116,7 +116,7 @@ impl Others {
 async fn greet(state: &State) -> Result<bool, Error> {
     let (server, now) = (state.builds.server(), now());
     let mut db = state.store.begin().await?;
-    logs::seen(&mut db, server, now, now - 2 * GONE).await?;
+    logs::seen(&mut db, server, now, now - 2 * GONE, now - KEPT).await?;
     commit(db).await?;
     let has_others = state.store.has_other_servers(server, now - GONE).await?;
     let mut outbox = state.logs.relay.outbox();

@@ -1,5 +1,6 @@
 //! How often an organization may ask, where its plan says so: all requests of its members and keys about it and what it has, together.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ pub(crate) enum About<'a> {
 
 /// Organizations that a request was counted for. Cheap to clone; a clone is the same.
 #[derive(Clone, Debug, Default)]
-pub struct Counted(Arc<Mutex<Vec<String>>>);
+pub struct Counted(Arc<Mutex<HashMap<String, Count>>>);
+
+/// Whether an organization was counted, and who does so: fields of a query ask at the same time.
+type Count = Arc<tokio::sync::OnceCell<()>>;
 
 impl Default for PlanRates {
     fn default() -> Self {
@@ -48,12 +52,9 @@ impl PlanRates {
 }
 
 impl Counted {
-    fn has(&self, organization: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == organization)
-    }
-
-    fn add(&self, organization: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(organization.to_owned());
+    fn of(&self, organization: &str) -> Count {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.entry(organization.to_owned()).or_default().clone()
     }
 }
 
@@ -63,13 +64,10 @@ impl Counted {
 /// When the organization was asked about too often.
 pub(crate) async fn count(state: &State, actor: &Actor, about: About<'_>) -> Result<(), Error> {
     let Some(rate) = believed(state, about).await? else { return Ok(()) };
-    if actor.call.counted.has(&rate.organization) {
-        return Ok(());
-    }
-    let standings = &actor.call.standings;
-    let counted = state.rates.organization(&rate.organization, rate.requests_per_minute, standings).await;
-    counted.map_err(|error| said(error, &rate))?;
-    actor.call.counted.add(&rate.organization);
+    let (count, standings) = (actor.call.counted.of(&rate.organization), &actor.call.standings);
+    let once =
+        async || state.rates.organization(&rate.organization, rate.requests_per_minute, standings).await;
+    count.get_or_try_init(once).await.map_err(|error| said(error, &rate))?;
     Ok(())
 }
 

@@ -63,7 +63,7 @@ fn merged(current: &Rows, copies: Rows, brought: Vec<(String, Option<i64>)>) -> 
     if unsure.is_empty() { Ok(own) } else { Err(changed(&unsure, "deploy it again, and promote that")) }
 }
 
-/// That a deployment has the values that its function has now.
+/// That a deployment has the values that its function and its project have now.
 ///
 /// # Errors
 /// When they were changed since it was made.
@@ -72,8 +72,12 @@ pub(in crate::domain) async fn check_current(
     function: &FunctionRow,
     deployment: &DeploymentRow,
 ) -> Result<(), Error> {
-    let current = by_name(rows::of_owner(db, &function.id).await?)?;
-    let copies = by_name(rows::copies(db, &deployment.id, &function.id).await?)?;
+    let (mut current, mut copies) = (Rows::new(), Rows::new());
+    // What a function has comes before what its project has.
+    for owner in [&function.project_id, &function.id] {
+        current.extend(by_name(rows::of_owner(db, owner).await?)?);
+        copies.extend(by_name(rows::copies(db, &deployment.id, owner).await?)?);
+    }
     let names = differing(&current, &copies);
     if names.is_empty() { Ok(()) } else { Err(changed(&names, "deploy it again, and allow that")) }
 }
