@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::args::login::Approve;
-use crate::client::{Api, ApiError, Asked, text};
+use crate::client::{Api, Asked, text};
 use crate::config::{Environment, Session};
 use crate::output::Output;
 
