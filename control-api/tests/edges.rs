@@ -76,7 +76,7 @@ async fn what_has_been_gone_for_a_week_is_forgotten_and_who_was_away_is_told_all
 async fn what_comes_anew_in_several_pages_comes_to_an_end_after_something_was_forgotten() {
     let served = Served::start().await;
     let edge = TestEdge::join(&served, "edge-1").await;
-    let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500)
+    let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600)
         insert into feed (kind, id, revision, changed_at) select 'site', 'site_of_old_' || i, 1000 + i, 9000000000000 from n";
     served.stored.script(many).await;
     let goes = site(&served, "goes").await;

@@ -65,6 +65,7 @@ pub struct Follower {
     function: FunctionRow,
     lines: Following,
     said: VecDeque<Said>,
+    committed: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
     recheck: Instant,
     until: Instant,
@@ -130,6 +131,7 @@ pub async fn follow(
     Ok(Follower {
         lines: state.logs.kept.follow(&function.id, after, NEWEST),
         said: VecDeque::new(),
+        committed: state.changes.subscribe(),
         stopping: state.stopping.subscribe(),
         recheck: now + RECHECK,
         until: now + LONGEST,
@@ -182,6 +184,11 @@ impl Follower {
                 self.said.push_back(Said::Line(position, line));
             }
             if !self.said.is_empty() {
+                // What was committed may have been the function's end.
+                if self.committed.has_changed().is_ok_and(|changed| changed) {
+                    self.committed.mark_unchanged();
+                    self.check().await?;
+                }
                 continue;
             }
             tokio::select! {

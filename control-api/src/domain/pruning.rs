@@ -203,15 +203,17 @@ async fn step(
 pub(super) async fn has_room(state: &State, function: &FunctionRow) -> Result<(), Error> {
     let mut db = state.store.read().await?;
     let Err(full) = quotas::deployments(state, &mut db, function).await else { return Ok(()) };
-    let is_said = says_what_stays(&mut db, function).await?;
-    if is_said || pruning::prunable(&mut db, &function.id, 0, i64::MAX, 1).await?.is_empty() {
+    // A smaller plan takes nothing away.
+    let is_over = quotas::deployments_over(state, &mut db, function).await? > 1;
+    let is_kept = is_over || says_what_stays(&mut db, function).await?;
+    if is_kept || pruning::prunable(&mut db, &function.id, 0, i64::MAX, 1).await?.is_empty() {
         return Err(full);
     }
     Ok(())
 }
 
-/// Makes room for one more deployment of a function: the oldest that may go do, unless the function or its project says which stay.
-/// `always`: in any case, for what must not be refused. Whoever calls gives the function another revision of the feed.
+/// Makes room for one more deployment of a function: the oldest that may go does, unless the function or its project says which stay,
+/// or there are more than there may be. `always`: in any case, for what must not be refused, so that they do not become more. Whoever calls gives the function another revision of the feed.
 pub(super) async fn make_room(
     state: &State,
     db: &mut Connection,
@@ -219,11 +221,11 @@ pub(super) async fn make_room(
     always: bool,
 ) -> Result<(), Error> {
     let over = quotas::deployments_over(state, db, function).await?;
-    if over <= 0 || (!always && says_what_stays(db, function).await?) {
+    if over <= 0 || (!always && (over > 1 || says_what_stays(db, function).await?)) {
         return Ok(());
     }
     let platform = Actor::without_token("platform");
-    for (id, _) in pruning::prunable(db, &function.id, 0, i64::MAX, over.min(STEP)).await? {
+    for (id, _) in pruning::prunable(db, &function.id, 0, i64::MAX, 1).await? {
         pruning::delete(db, &id).await?;
         audit::write(db, &platform, Event::project("deployment.prune", &id, &function.project_id)).await?;
     }

@@ -139,7 +139,7 @@ impl Stored {
                 steps.into_iter().map(|(_, _, _, step)| step).collect()
             }
             Pool::Postgres(pool) => {
-                let values = (1..40).rev().find(|place| statement.contains(&format!("${place}")));
+                let values = (1..2000).rev().find(|place| statement.contains(&format!("${place}")));
                 let values = vec!["null"; values.unwrap_or_default()].join(", ");
                 let values = if values.is_empty() { values } else { format!("({values})") };
                 let mut db = pool.acquire().await.unwrap();
