@@ -206,7 +206,7 @@ pub(super) async fn has_room(state: &State, function: &FunctionRow) -> Result<()
     // A smaller plan takes nothing away.
     let is_over = quotas::deployments_over(state, &mut db, function).await? > 1;
     let is_kept = is_over || says_what_stays(&mut db, function).await?;
-    if is_kept || pruning::prunable(&mut db, &function.id, 0, i64::MAX, 1).await?.is_empty() {
+    if is_kept || pruning::prunable(&mut db, &function.id, 1, i64::MAX, 1).await?.is_empty() {
         return Err(full);
     }
     Ok(())
@@ -225,7 +225,7 @@ pub(super) async fn make_room(
         return Ok(());
     }
     let platform = Actor::without_token("platform");
-    for (id, _) in pruning::prunable(db, &function.id, 0, i64::MAX, 1).await? {
+    for (id, _) in pruning::prunable(db, &function.id, 1, i64::MAX, 1).await? {
         pruning::delete(db, &id).await?;
         audit::write(db, &platform, Event::project("deployment.prune", &id, &function.project_id)).await?;
     }

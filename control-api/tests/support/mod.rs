@@ -145,7 +145,10 @@ impl Stored {
                 let mut db = pool.acquire().await.unwrap();
                 // The program says which type such a value has.
                 let statement = (1..9).fold(statement.to_owned(), |said, place| {
-                    said.replace(&format!("${place} is null"), &format!("${place}::text is null"))
+                    said.replace(&format!("${place} is null"), &format!("${place}::text is null")).replace(
+                        &format!("sealed = v.column{place}"),
+                        &format!("sealed = v.column{place}::bytea"),
+                    )
                 });
                 let prepare =
                     format!("set plan_cache_mode = force_generic_plan; prepare planned as {statement}");
