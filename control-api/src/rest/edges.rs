@@ -189,7 +189,7 @@ async fn logs(
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
     let edge = known(&state, &call, auth::token(&headers)?, Asked { method: "POST", path: LOGS }).await?;
-    // Each batch is taken once, whatever it is sent with.
+    // A batch has an id: one that is sent again because its answer was lost is taken once.
     shipped::take(&state, edge.reporter(), read(&edge, &body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

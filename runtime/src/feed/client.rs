@@ -132,15 +132,18 @@ async fn answered(response: Response) -> Result<Response, FeedError> {
         return Ok(response);
     }
     let text = body(response, MESSAGE).await.unwrap_or_default();
-    let said = match (status, serde_json::from_slice::<Problem>(&text)) {
-        (StatusCode::UNAUTHORIZED, _) => {
+    let (code, detail) = match serde_json::from_slice::<Problem>(&text) {
+        Ok(problem) => (Some(problem.code), problem.detail),
+        Err(_) => (None, "and no problem document".to_owned()),
+    };
+    let said = match status {
+        StatusCode::UNAUTHORIZED => {
             "it does not know this edge (any more), or its token to join was used or is over an hour old"
                 .to_owned()
         }
-        (_, Ok(problem)) => format!("{} [{}]", problem.detail, problem.code),
-        (_, Err(_)) => "and no problem document".to_owned(),
+        _ => detail,
     };
-    Err(FeedError::Refused { status: status.as_u16(), said })
+    Err(FeedError::Refused { status: status.as_u16(), code, said })
 }
 
 async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, FeedError> {

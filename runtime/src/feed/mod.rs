@@ -91,6 +91,8 @@ pub enum FeedError {
     Refused {
         /// HTTP.
         status: u16,
+        /// Of its problem document; none: somebody between has answered.
+        code: Option<String>,
         /// Of its problem document.
         said: String,
     },
@@ -147,12 +149,11 @@ impl FeedError {
     /// Whether a control plane that does not take what it is told would not take it later either: it is in no form that it knows, too
     /// large, or its database refuses it. Not where the clock is wrong, or there was too much of it, which pass.
     fn is_for_good(&self) -> bool {
-        let Self::Refused { status, said } = self else { return false };
-        match status {
-            // Who is between says no code.
-            400 => said.ends_with(']') && !said.contains("edge_clock"),
-            409 => said.contains("report_refused"),
-            413 | 422 => true,
+        let Self::Refused { status, code, .. } = self else { return false };
+        match (status, code.as_deref()) {
+            (400, code) => code.is_some_and(|code| code != "edge_clock"),
+            (409, code) => code == Some("report_refused"),
+            (413 | 422, _) => true,
             _ => false,
         }
     }
