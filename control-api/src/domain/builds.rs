@@ -17,7 +17,7 @@ use super::component::ComponentError;
 use super::deployments::{self, Wanted};
 use super::projects::commit;
 use super::upload::{Claim, Origin, UploadError};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now, quotas};
+use super::{Actor, Error, PAGE, Page, State, blocks, id, now, pruning};
 use crate::javascript::{BuildError, JavaScriptBuild, SOURCE_BYTES};
 use crate::store::{BuildRow, DeployedRow, FunctionRow, builds};
 
@@ -298,7 +298,7 @@ async fn start(
         return Err(Error::conflict("deployment_in_progress", detail));
     }
     // It would be built for nothing.
-    quotas::deployments(state, &mut db, function).await?;
+    pruning::has_room(state, &mut db, function).await?;
     if builds::unfinished(&mut db, &function.project_id).await? >= OF_PROJECT {
         let detail = format!(
             "{OF_PROJECT} functions of the project are being built already; wait until one of them has ended"

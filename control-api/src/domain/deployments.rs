@@ -135,7 +135,7 @@ pub async fn create(
 ) -> Result<DeploymentRow, Error> {
     let row = permitted(state, actor, function, &wanted).await?;
     // Before anything is sent; what counts is what is there when it is entered.
-    pruning::has_room(state, &row).await?;
+    pruning::has_room(state, &mut state.store.read().await?, &row).await?;
     let project = row.project_id;
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,

@@ -58,6 +58,7 @@ pub mod sweep;
 pub mod tokens;
 pub mod triggers;
 pub mod upload;
+mod upload_error;
 mod used_proofs;
 pub mod verification;
 pub mod versions;

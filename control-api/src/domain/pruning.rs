@@ -200,13 +200,16 @@ async fn step(
 ///
 /// # Errors
 /// When it or its project has as many as there may be, and somebody says which stay or none may go.
-pub(super) async fn has_room(state: &State, function: &FunctionRow) -> Result<(), Error> {
-    let mut db = state.store.read().await?;
-    let Err(full) = quotas::deployments(state, &mut db, function).await else { return Ok(()) };
+pub(super) async fn has_room(
+    state: &State,
+    db: &mut Connection,
+    function: &FunctionRow,
+) -> Result<(), Error> {
+    let Err(full) = quotas::deployments(state, db, function).await else { return Ok(()) };
     // A smaller plan takes nothing away.
-    let is_over = quotas::deployments_over(state, &mut db, function).await? > 1;
-    let is_kept = is_over || says_what_stays(&mut db, function).await?;
-    if is_kept || pruning::prunable(&mut db, &function.id, 1, i64::MAX, 1).await?.is_empty() {
+    let is_over = quotas::deployments_over(state, db, function).await? > 1;
+    let is_kept = is_over || says_what_stays(db, function).await?;
+    if is_kept || pruning::prunable(db, &function.id, 1, i64::MAX, 1).await?.is_empty() {
         return Err(full);
     }
     Ok(())

@@ -95,7 +95,9 @@ pub async fn create(
     site_deployments::insert(&mut db, &deployment).await?;
     let project = row.project_id.clone();
     let revision = activate(&mut db, row, &deployment).await?;
-    site_deployments::prune(&mut db, site, KEPT).await?;
+    for pruned in site_deployments::prune(&mut db, site, KEPT).await? {
+        audit::write(&mut db, actor, Event::project("site_deployment.prune", &pruned, &project)).await?;
+    }
     audit::write(&mut db, actor, Event::project("site_deployment.create", &deployment.id, &project)).await?;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
@@ -120,6 +122,9 @@ pub async fn rollback(
     let target = target.ok_or_else(|| Error::not_found("deployment", to.unwrap_or_default()))?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, site).await?.ok_or_else(|| Error::not_found("site", site))?;
+    // A deploy may have pruned it meanwhile.
+    let there = site_deployments::read(&mut db, &target.id).await?;
+    let target = there.ok_or_else(|| Error::not_found("deployment", &target.id))?;
     let project = row.project_id.clone();
     let revision = activate(&mut db, row, &target).await?;
     audit::commit(db, actor, Event::project("site_deployment.rollback", &target.id, &project)).await?;

@@ -29,8 +29,7 @@ const COLUMNS: &str = "id, site_id, number, root_cid, files, bytes, author_id, c
 
 impl Store {
     pub(crate) async fn site_deployment(&self, id: &str) -> Result<Option<SiteDeploymentRow>, StoreError> {
-        let query = format!("select {COLUMNS} from site_deployments where id = $1");
-        Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
+        read(&mut self.read().await?, id).await
     }
 
     /// Newest first; `before` is a number, exclusive.
@@ -86,14 +85,20 @@ pub(crate) async fn last_number(db: &mut Connection, site: &str) -> Result<i64, 
     Ok(sql::query_scalar(query).bind(site).fetch_one(db).await?)
 }
 
-/// Deletes a site's deployments but the newest `keep`, what it serves, and the one before that.
-pub(crate) async fn prune(db: &mut Connection, site: &str, keep: i64) -> Result<(), StoreError> {
+/// One, as the transaction sees it.
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<SiteDeploymentRow>, StoreError> {
+    let query = format!("select {COLUMNS} from site_deployments where id = $1");
+    Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
+/// Deletes a site's deployments but the newest `keep`, what it serves, and the one before that. Returns the ids.
+pub(crate) async fn prune(db: &mut Connection, site: &str, keep: i64) -> Result<Vec<String>, StoreError> {
     let query = "delete from site_deployments where site_id = $1
         and number < (select number from site_deployments where site_id = $1 order by number desc limit 1 offset $2)
         and number < (select coalesce(max(d.number), 0) from site_deployments d where d.site_id = $1 and d.number <
-            (select c.number from sites s join site_deployments c on c.id = s.current_deployment_id where s.id = $1))";
-    sql::query(query).bind(site).bind(keep.saturating_sub(1)).execute(db).await?;
-    Ok(())
+            (select c.number from sites s join site_deployments c on c.id = s.current_deployment_id where s.id = $1))
+        returning id";
+    Ok(sql::query_scalar(query).bind(site).bind(keep.saturating_sub(1)).fetch_all(db).await?)
 }
 
 pub(crate) async fn insert(db: &mut Connection, row: &SiteDeploymentRow) -> Result<(), StoreError> {
