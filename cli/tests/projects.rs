@@ -61,13 +61,13 @@ fn what_cannot_be_done_to_a_project_says_what_can() {
         (&["projects", "update", "--keep"], 2, "a value is required for '--keep <N>'"),
         (&["projects", "updat", "--keep", "5"], 2, "unrecognized subcommand 'updat'"),
         (&["projects", "update", "--keeep", "5"], 2, "unexpected argument '--keeep'"),
-        (&["projects", "update", "--keep", "lots"], 2, "give a whole number from 1 to 10000; or default"),
-        (&["projects", "update", "--keep", "0"], 2, "give a whole number from 1 to 10000; or default"),
+        (&["projects", "update", "--keep", "lots"], 2, "give a whole number from 1 to 1000; or default"),
+        (&["projects", "update", "--keep", "0"], 2, "give a whole number from 1 to 1000; or default"),
         (&["projects", "update", "--keep-for", "long"], 2, "such as 90s, 15m, 24h or 30d; or default"),
         (
             &["functions", "update", "-n", "a", "--keep", "defualt"],
             2,
-            "give a whole number from 1 to 10000; or default",
+            "give a whole number from 1 to 1000; or default",
         ),
     ] {
         let (found, why) = refused(home.af().args(args));

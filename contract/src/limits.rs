@@ -77,6 +77,9 @@ pub const CODE_BYTES: u64 = 50 << 20;
 /// Deployments of a function: as many as other platforms keep. Older ones are pruned.
 pub const DEPLOYMENTS: u32 = 100;
 
+/// The most of its newest deployments that a function can be told to keep: a tenth of what it may have, where no plan says otherwise.
+pub const DEPLOYMENTS_KEPT: u32 = 1_000;
+
 /// The most requests that one instance may answer, one after another.
 pub const REUSE: u32 = 10_000;
 

@@ -1,5 +1,6 @@
 //! `af projects …`, and which deployments functions keep.
 
+use af_contract::limits;
 use clap::{Args as Options, Subcommand};
 use serde_json::{Map, Value};
 
@@ -40,7 +41,7 @@ pub struct Update {
 pub struct Keep {
     /// How many of the newest deployments stay when a server prunes them, once a day; "default" is what the project says, and for a
     /// project 100
-    #[arg(long, value_name = "N", value_parser = default_or(whole::<u32>(1..=10_000)))]
+    #[arg(long, value_name = "N", value_parser = default_or(whole::<u32>(1..=limits::DEPLOYMENTS_KEPT.into())))]
     pub keep: Option<Part<u32>>,
     /// How old other deployments stay, such as 30d; 0s: no longer than those of --keep; "default" is what the project says, and for a
     /// project 0s

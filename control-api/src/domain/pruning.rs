@@ -21,9 +21,6 @@ const BATCH: i64 = 100;
 /// After a start, at most.
 const FIRST: Duration = Duration::from_secs(900);
 
-/// The most of the newest deployments that a policy can keep: a tenth of what a function may have, where nobody says otherwise.
-const MOST_KEPT: u32 = 1_000;
-
 /// The longest that a policy can keep deployments: ten years, seconds.
 const LONGEST_KEPT: u64 = 10 * 365 * 86_400;
 
@@ -57,12 +54,16 @@ pub struct Pruned {
 
 impl KeepChange {
     pub(super) fn check(&self) -> Result<(), Error> {
-        let newest = self.newest.flatten().is_none_or(|newest| (1..=MOST_KEPT).contains(&newest));
+        let newest =
+            self.newest.flatten().is_none_or(|newest| (1..=limits::DEPLOYMENTS_KEPT).contains(&newest));
         let seconds = self.seconds.flatten().is_none_or(|seconds| seconds <= LONGEST_KEPT);
         if newest && seconds {
             return Ok(());
         }
-        let detail = "a function keeps 1 to 1000 of its newest deployments, and others for ten years at most";
+        let most = limits::DEPLOYMENTS_KEPT;
+        let detail = format!(
+            "a function keeps 1 to {most} of its newest deployments, and others for ten years at most"
+        );
         Err(Error::invalid("invalid_keep", detail))
     }
 
