@@ -1,6 +1,7 @@
 //! Bytes by content id: hashing and verification, the CAR and UnixFS codecs, the disk block store, where blocks come from, who else holds them, and
 //! the gateway that hands them out. Knows nothing of functions, routes or HTTP servers.
 
+mod abreast;
 pub mod ans104;
 #[cfg(feature = "bitswap")]
 pub mod bitswap;
@@ -11,9 +12,11 @@ pub mod hash;
 pub mod pieces;
 pub mod private;
 pub mod serving;
+mod sha256;
 pub mod sink;
 pub mod source;
 mod staging;
+mod subtrees;
 mod sweep;
 pub mod traversal;
 pub mod unixfs;

@@ -136,7 +136,8 @@ impl Fetched {
         };
         let written = stream.is_some();
         let (dag, blake3) = if let Some(file) = stream {
-            streamed(&fetcher, file, &bar, out).await?
+            let (dag, blake3) = streamed(&fetcher, file, &bar, out).await?;
+            (dag, Some(blake3))
         } else {
             let progress = &mut |progress: Progress| bar.inc(progress.size as u64);
             let fetched = fetcher.dag(options.cid, bounds(options), progress).await;
@@ -201,42 +202,41 @@ async fn streamed(
     mut file: FileStream,
     bar: &ProgressBar,
     out: Option<&Out>,
-) -> anyhow::Result<(DagSummary, Option<Blake3Hash>)> {
+) -> anyhow::Result<(DagSummary, Blake3Hash)> {
     let destination = match out {
         Some(Out::Place(path)) => Some(Destination::new(path, Existing::Replaced)?),
         _ => None,
     };
-    let writer: Box<dyn Write + Send> = match (out, &destination) {
-        (_, Some(destination)) => Box::new(File::create_new(destination.part())?),
-        (Some(Out::Standard), None) => Box::new(io::stdout()),
-        _ => Box::new(io::sink()),
+    let writer: Option<Box<dyn Write + Send>> = match (out, &destination) {
+        (_, Some(destination)) => Some(Box::new(File::create_new(destination.part())?)),
+        (Some(Out::Standard), None) => Some(Box::new(io::stdout())),
+        _ => None,
     };
     let (sender, blocks) = mpsc::channel(BLOCKS_TO_WRITE);
-    let writing = tokio::task::spawn_blocking(move || write(blocks, writer));
+    let writing = writer.map(|writer| tokio::task::spawn_blocking(move || write(blocks, writer)));
     while let Some(block) = file.next().await.map_err(|error| failed(error, fetcher))? {
         bar.inc(block.size() as u64);
-        if sender.send(block).await.is_err() {
+        if writing.is_some() && sender.send(block).await.is_err() {
             break;
         }
     }
     drop(sender);
-    let blake3 = writing.await??;
+    if let Some(writing) = writing {
+        writing.await??;
+    }
     if let Some(destination) = destination {
         tokio::task::spawn_blocking(move || destination.finish()).await??;
     }
-    Ok((file.summary(), Some(blake3)))
+    Ok(file.finish())
 }
 
-fn write(mut blocks: mpsc::Receiver<Pieces>, mut out: impl Write) -> anyhow::Result<Blake3Hash> {
-    let mut hasher = blake3::Hasher::new();
+fn write(mut blocks: mpsc::Receiver<Pieces>, mut out: impl Write) -> anyhow::Result<()> {
     while let Some(block) = blocks.blocking_recv() {
         for piece in block.iter() {
-            hasher.update(piece);
             out.write_all(piece).context("cannot write the file")?;
         }
     }
-    out.flush().context("cannot write the file")?;
-    Ok(hasher.finalize().into())
+    out.flush().context("cannot write the file")
 }
 
 /// What may be done about a fetch that failed.

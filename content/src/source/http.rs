@@ -71,9 +71,7 @@ pub(super) async fn block(id: ContentId, response: Response) -> Result<Hashed, S
             return Err(SourceError::TooLarge);
         }
         while !chunk.is_empty() {
-            hashing.push(chunk.split_to(chunk.len().min(HASHED_AT_ONCE)));
-            // Others have their turn between two steps.
-            tokio::task::yield_now().await;
+            hashing.push_in_turn(chunk.split_to(chunk.len().min(HASHED_AT_ONCE))).await;
         }
     }
     Ok(hashing.finish())

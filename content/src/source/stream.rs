@@ -3,13 +3,14 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use af_contract::{Codec, ContentId};
+use af_contract::{Blake3Hash, Codec, ContentId};
 use tokio::task::JoinHandle;
 
 use super::dag::{DagSummary, Expected};
 use super::fetcher::{FetchError, Fetcher};
 use crate::car::Block;
 use crate::pieces::Pieces;
+use crate::subtrees::{Joined, Subtree};
 use crate::traversal::DagBounds;
 use crate::unixfs::{Exceeded, Export, ExportError, Node, NodeError};
 
@@ -38,6 +39,10 @@ pub struct FileStream {
     /// Blocks to come, the next one first; those that are on their way, and behind them those that are not.
     coming: VecDeque<Coming>,
     recent: VecDeque<(ContentId, Pieces)>,
+    /// Of the bytes that were handed on.
+    blake3: Joined,
+    /// Their number.
+    handed_on: u64,
     seen: HashSet<ContentId>,
     summary: DagSummary,
     _expected: Expected,
@@ -45,8 +50,13 @@ pub struct FileStream {
 
 struct Coming {
     id: ContentId,
-    fetch: Option<JoinHandle<Result<Pieces, Arc<FetchError>>>>,
+    /// Where it is in the file, by what the node above it says.
+    offset: u64,
+    fetch: Option<JoinHandle<Result<Part, Arc<FetchError>>>>,
 }
+
+/// A block; with its subtree of the file's hash if it has bytes of the file where it was expected.
+type Part = (Pieces, Option<Subtree>);
 
 /// What nobody waits for is not fetched.
 impl Drop for Coming {
@@ -93,8 +103,10 @@ impl FileStream {
             fetcher: fetcher.clone(),
             bounds,
             export: Export::new(root, bounds.bytes),
-            coming: VecDeque::from([Coming { id: root, fetch: None }]),
+            coming: VecDeque::from([Coming { id: root, offset: 0, fetch: None }]),
             recent: VecDeque::with_capacity(RECENT),
+            blake3: Joined::default(),
+            handed_on: 0,
             seen: HashSet::new(),
             summary: DagSummary::default(),
             _expected: Expected::new(fetcher, root),
@@ -108,30 +120,39 @@ impl FileStream {
     pub async fn next(&mut self) -> Result<Option<Pieces>, StreamError> {
         let Some(wanted) = self.export.wanted() else { return Ok(None) };
         self.look_ahead();
-        let block = self.take(wanted).await?;
+        let (block, subtree) = self.take(wanted).await?;
         if wanted.codec() == Codec::Raw {
             self.export.feed_raw(block.size() as u64)?;
-            return Ok(Some(block));
+            return Ok(Some(self.hand_on(block, subtree)));
         }
         let block = block.join();
-        if wanted.codec() == Codec::DagPb {
-            let node = Node::decode(&wanted, &block).map_err(not_a_node)?;
-            let children: Vec<ContentId> = node.links().collect();
-            for id in children.into_iter().rev() {
-                self.coming.push_front(Coming { id, fetch: None });
+        let bytes = self.export.feed(&block)?;
+        if let Node::File(children) = Node::decode(&wanted, &block).map_err(not_a_node)? {
+            // The export has checked that they are within the bounds.
+            let begins = std::iter::once(0).chain(children.iter().map(|child| child.end));
+            let offsets: Vec<u64> = begins.map(|begin| self.handed_on + begin).collect();
+            for (child, offset) in children.into_iter().zip(offsets).rev() {
+                self.coming.push_front(Coming { id: child.id, offset, fetch: None });
             }
             // Every occurrence counts: a small DAG can say the same block a million times.
             if self.coming.len() > self.bounds.blocks {
                 return Err(Arc::new(FetchError::from(Exceeded::Blocks(self.bounds.blocks))).into());
             }
         }
-        Ok(Some(self.export.feed(&block)?.into()))
+        Ok(Some(self.hand_on(bytes.into(), None)))
     }
 
-    /// What came so far; a block that occurs several times counts once.
+    fn hand_on(&mut self, bytes: Pieces, subtree: Option<Subtree>) -> Pieces {
+        self.handed_on += bytes.size() as u64;
+        self.blake3.push(bytes.clone(), subtree);
+        bytes
+    }
+
+    /// What came, in which a block that occurs several times counts once, and the hash of what was handed on: of the file, after
+    /// [`Self::next`] has said that this was all.
     #[must_use]
-    pub const fn summary(&self) -> DagSummary {
-        self.summary
+    pub fn finish(self) -> (DagSummary, Blake3Hash) {
+        (self.summary, self.blake3.finish())
     }
 
     /// Has the next blocks fetched that are not on their way yet.
@@ -141,21 +162,20 @@ impl FileStream {
             let Some(coming) = self.coming.get_mut(place) else { return };
             let here = before.contains(&coming.id) || self.recent.iter().any(|(id, _)| *id == coming.id);
             if coming.fetch.is_none() && !here {
-                let (fetcher, id) = (self.fetcher.clone(), coming.id);
-                coming.fetch = Some(tokio::spawn(async move { fetcher.pass(id).await }));
+                coming.fetch = Some(tokio::spawn(part(self.fetcher.clone(), coming.id, coming.offset)));
             }
         }
     }
 
-    async fn take(&mut self, wanted: ContentId) -> Result<Pieces, StreamError> {
+    async fn take(&mut self, wanted: ContentId) -> Result<Part, StreamError> {
         // The walk and the export could disagree on the order of a file that is none.
         let next = self.coming.pop_front().filter(|coming| coming.id == wanted);
         let fetch = next.and_then(|mut coming| coming.fetch.take());
         let recent = self.recent.iter().find(|(id, _)| *id == wanted).map(|(_, pieces)| pieces.clone());
-        let pieces = match (recent, fetch) {
-            (Some(pieces), _) => pieces,
+        let (pieces, subtree) = match (recent, fetch) {
+            (Some(pieces), _) => (pieces, None),
             (None, Some(fetch)) => fetch.await.map_err(|error| Arc::new(FetchError::from(error)))??,
-            (None, None) => self.fetcher.pass(wanted).await?,
+            (None, None) => (self.fetcher.pass(wanted).await?, None),
         };
         if self.seen.insert(wanted) {
             self.summary.blocks += 1;
@@ -171,8 +191,16 @@ impl FileStream {
             }
             self.recent.push_back((wanted, pieces.clone()));
         }
-        Ok(pieces)
+        Ok((pieces, subtree))
     }
+}
+
+/// Gets a block, and hashes it as a part of the file besides: several are hashed at once so.
+async fn part(fetcher: Fetcher, id: ContentId, offset: u64) -> Result<Part, Arc<FetchError>> {
+    let pieces = fetcher.pass(id).await?;
+    tokio::task::yield_now().await;
+    let subtree = if id.codec() == Codec::Raw { Subtree::new(offset, &pieces) } else { None };
+    Ok((pieces, subtree))
 }
 
 fn not_a_node(error: NodeError) -> StreamError {

@@ -310,6 +310,7 @@ async fn streamed(
     while let Some(block) = file.next().await? {
         block.iter().for_each(|piece| bytes.extend_from_slice(piece));
     }
+    assert_eq!(file.finish().1, ::blake3::hash(&bytes).into());
     Ok(Some(bytes))
 }
 
