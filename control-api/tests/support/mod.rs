@@ -6,6 +6,7 @@ pub mod content;
 pub mod dns;
 pub mod edges;
 pub mod events;
+pub mod function;
 pub mod postgres;
 pub mod redis;
 pub mod settings;
