@@ -87,7 +87,7 @@ pub async fn of_project(state: &State, actor: &Actor, id: &str) -> Result<(Terms
     access::project(state, actor, id, Noun::Usage.read()).await?;
     let mut db = state.store.read().await?;
     let terms = Terms::of_project(state, &mut db, id).await?;
-    let pins = storage::pins(&mut db, id).await?;
+    let stored = storage::usage(&mut db, id).await?;
     let mut all = Vec::new();
     for limit in Limit::ALL {
         let used = match limit {
@@ -97,8 +97,8 @@ pub async fn of_project(state: &State, actor: &Actor, id: &str) -> Result<(Terms
             Limit::Sites => Some(sites::count(&mut db, id).await?),
             Limit::Domains => Some(store::domains::count(&mut db, id).await?),
             Limit::ProjectDeployments => Some(deployments::count_of_project(&mut db, id).await?),
-            Limit::StorageBytes => Some(whole(pins.bytes)),
-            Limit::Pins => Some(whole(pins.pins)),
+            Limit::StorageBytes => Some(whole(stored.bytes)),
+            Limit::Pins => Some(whole(stored.pins)),
         };
         all.push(terms.quota(limit, used));
     }

@@ -21,7 +21,7 @@ pub enum Limit {
     Domains,
     /// Deployments of all functions of a project.
     ProjectDeployments,
-    /// Bytes of all pins of a project.
+    /// Bytes of all pins of a project, and of what its sites have deployed.
     StorageBytes,
     /// Pins of a project.
     Pins,
@@ -80,7 +80,7 @@ impl Limit {
             Self::Functions => "functions",
             Self::Sites => "sites",
             Self::Domains => "domains",
-            Self::StorageBytes => "bytes of pinned content",
+            Self::StorageBytes => "bytes of stored content",
             Self::Pins => "pins",
             Self::ProjectDeployments | Self::FunctionDeployments => "deployments",
         }
