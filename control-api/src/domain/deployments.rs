@@ -13,8 +13,7 @@ use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{
-    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, quotas, tokens,
-    triggers,
+    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers,
 };
 use crate::store::feed::{self, Kind};
 use crate::store::{
@@ -135,7 +134,9 @@ pub async fn create(
 ) -> Result<DeploymentRow, Error> {
     let row = permitted(state, actor, function, &wanted).await?;
     // Before anything is sent; what counts is what is there when it is entered.
-    pruning::has_room(state, &mut state.store.read().await?, &row).await?;
+    let activates = !wanted.preview && wanted.rollout.is_none();
+    let place = if activates { pruning::Place::Active } else { pruning::Place::Beside };
+    pruning::check_room(state, &mut state.store.read().await?, &row, place).await?;
     let project = row.project_id;
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,
@@ -171,8 +172,7 @@ pub async fn create(
             return Err(Error::conflict("deployment_interrupted", detail));
         }
     }
-    pruning::make_room(state, &mut db, &row, false).await?;
-    quotas::deployments(state, &mut db, &row).await?;
+    pruning::check_room(state, &mut db, &row, place).await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
@@ -181,7 +181,7 @@ pub async fn create(
     let widens = approvals::widening(state, &manifest).await?;
     // What the author of a first deployment has typed is what they want.
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
-    let terms = Terms { widens, approver, activates: !preview && share.is_none() };
+    let terms = Terms { widens, approver, activates };
     let deployment = insert(&mut db, &function, &manifest, block.id, about, terms).await?;
     store::settings::insert(&mut db, &deployment.id, settings.all.values(), &settings.brought).await?;
     if let Some(key) = key {
@@ -201,6 +201,10 @@ pub async fn create(
         None if preview => feed::put(&mut db, Kind::Function, &function.id).await?,
         None => activate(state, &mut db, function, &deployment).await?,
     };
+    // What waits does not count before it is allowed.
+    if !deployment.is_waiting() {
+        pruning::make_room(state, &mut db, &row).await?;
+    }
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
@@ -317,8 +321,6 @@ pub(super) async fn again(
     let block = encoded(&manifest)?;
     let (source_hash, imports) = (current.source_hash, current.imports);
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
-    // A secret that has leaked is replaced in any case.
-    pruning::make_room(state, db, function, true).await?;
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
     let deployment = insert(db, function, &manifest, block.id, about, terms).await?;
@@ -327,6 +329,8 @@ pub(super) async fn again(
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
     audit::write(db, actor, event).await?;
     let revision = point(state, db, function.clone(), &deployment).await?;
+    // A secret that has leaked is replaced in any case.
+    pruning::make_room_in_any_case(state, db, function, &deployment.id).await?;
     Ok(Again { deployment, manifest: block, revision })
 }
 
