@@ -67,6 +67,13 @@ async fn what_cannot_be_rolled_out_is_refused() {
         scene.code("put", "/rollout", json!({ "deployment": "dep_1", "percent": 1 })).await,
         "not_found"
     );
+
+    // Before anything is sent.
+    assert_eq!(scene.code("put", "/rollout", share(&second, 5)).await, "200");
+    let cid = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    let path = scene.path(&format!("/deployments?cid={cid}&blake3={}&percent=5", "0".repeat(64)));
+    let (status, problem) = scene.served.upload(&path, OWNER, Vec::new()).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("rollout_running")), "{problem}");
     for query in ["&percent=5&preview=true", "&sticky=address", "&percent=101"] {
         let (status, problem) = scene.deploy_as(OWNER, query).await;
         assert_eq!((status, &problem["code"]), (400, &json!("invalid_percent")), "{query}");

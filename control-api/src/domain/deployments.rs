@@ -1,11 +1,15 @@
 //! Deployments: blocks, row and route become visible in one step, or not at all.
 
+mod said;
+
 use af_content::car::Block;
 use af_content::{FileReadError, identify};
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
 use serde::Serialize;
 use serde_json::json;
 
+pub(super) use self::said::checked_message;
+use self::said::checked_source;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::project_keys::internal;
@@ -73,12 +77,6 @@ pub(super) enum Target<'a> {
 /// Deployments of a function that wait for an approval: pruning leaves them alone.
 const WAITING: i64 = 10;
 
-/// Characters of a message: a line or two in a list.
-const MESSAGE: usize = 500;
-
-/// Characters of a source's hash: the longest that are in use have 128 digits.
-const SOURCE_HASH: usize = 150;
-
 /// What is known of a deployment besides its manifest.
 #[derive(Default)]
 struct About {
@@ -136,7 +134,7 @@ pub async fn create(
     // Before anything is sent; what counts is what is there when it is entered.
     let activates = !wanted.preview && wanted.rollout.is_none();
     let place = if activates { pruning::Place::Active } else { pruning::Place::Beside };
-    pruning::check_room(state, &mut state.store.read().await?, &row, place).await?;
+    before_sending(state, &row, &wanted, place).await?;
     let project = row.project_id;
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,
@@ -209,6 +207,20 @@ pub async fn create(
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
     seen(state, deployment).await
+}
+
+/// Refuses what could not be entered, before anything is sent.
+async fn before_sending(
+    state: &State,
+    function: &FunctionRow,
+    wanted: &Wanted,
+    place: pruning::Place,
+) -> Result<(), Error> {
+    let mut db = state.store.read().await?;
+    if let Some(share) = &wanted.rollout {
+        rollouts::check(&mut db, function, share).await?;
+    }
+    pruning::check_room(state, &mut db, function, place).await
 }
 
 /// The function, if the actor may deploy this.
@@ -332,29 +344,6 @@ pub(super) async fn again(
     // A secret that has leaked is replaced in any case.
     pruning::make_room_in_any_case(state, db, function, &deployment.id).await?;
     Ok(Again { deployment, manifest: block, revision })
-}
-
-/// Why something is deployed: one to 500 characters.
-pub(super) fn checked_message(message: &str) -> Result<String, Error> {
-    let message = message.trim();
-    let fits = (1..=MESSAGE).contains(&message.chars().count());
-    if fits && !message.chars().any(|char| char.is_control() && char != '\n') {
-        return Ok(message.to_owned());
-    }
-    let detail = format!("a message has 1 to {MESSAGE} characters, none of which controls a terminal");
-    Err(Error::invalid("invalid_message", detail))
-}
-
-/// What something was built from: a commit, a CID, a digest with its algorithm.
-fn checked_source(source: &str) -> Result<String, Error> {
-    let known = |char: char| char.is_ascii_alphanumeric() || "-_.:+/=@".contains(char);
-    if (1..=SOURCE_HASH).contains(&source.len()) && source.chars().all(known) {
-        return Ok(source.to_owned());
-    }
-    let detail = format!(
-        "a source's hash has 1 to {SOURCE_HASH} letters, digits and -_.:+/=@, such as a commit or sha256:…"
-    );
-    Err(Error::invalid("invalid_source_hash", detail))
 }
 
 fn encoded(manifest: &Manifest) -> Result<Block, Error> {
