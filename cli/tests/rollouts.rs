@@ -7,6 +7,9 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use support::{Home, Server, deploy, guest, http, ok, refused};
 
 const CLIENTS: u32 = 400;
@@ -202,6 +205,46 @@ async fn a_candidate_fails_whoever_waits_for_it_in_vain_and_not_who_gives_up_at_
     support::eventually(async || functions(&home, &["get", "-n", "hello"]).contains(said).then_some(()))
         .await;
     assert_eq!(server.get("hello", "/sleep").await.status(), 200, "the active one knows no such path");
+}
+
+/// What the server says to so much of a request whose rest never comes.
+async fn half(server: &Server, request: &str) -> String {
+    let mut client = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let head = request.replace("HOST", &server.host("hello"));
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).await.unwrap();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn clients_that_go_away_in_the_middle_say_nothing_of_a_candidate() {
+    let home = Home::new();
+    let server = home.up(&["--metrics-listen", "127.0.0.1:0"]);
+    deploy(&home, "hello", "hello-rust", &[]);
+    deploy(&home, "hello", "hostile", &["--percent", "100", "--max-errors", "0", "--min-requests", "1"]);
+    // It crashes when a body breaks off.
+    let whole = server.request("hello", "/picky").body("hello").send().await.unwrap();
+    assert_eq!((whole.status().as_u16(), whole.text().await.unwrap().as_str()), (200, "5\n"));
+    for length in ["content-length: 10\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+        for _ in 0..3 {
+            let said = half(&server, &format!("POST /picky HTTP/1.1\r\nhost: HOST\r\n{length}")).await;
+            assert!(said.starts_with("HTTP/1.1 500"), "{said}");
+        }
+    }
+    // Nor do those that do not read the answer.
+    for _ in 0..3 {
+        let mut answer = server.get("hello", "/flood").await;
+        assert!(answer.chunk().await.unwrap().is_some());
+    }
+    server.settled().await;
+    let text = server.get("hello", "/").await.text().await.unwrap();
+    assert!(text.contains("behave"), "the candidate goes on: {text}");
+    assert!(functions(&home, &["get", "-n", "hello"]).contains("100 % of clients"));
+    // The very next that fails by itself stops it.
+    assert_eq!(server.get("hello", "/trap").await.status(), 500);
+    assert_eq!(server.get("hello", "/trap").await.status(), 200, "the active one knows no such path");
 }
 
 #[tokio::test]

@@ -77,6 +77,8 @@ async fn a_folder_becomes_a_site() {
     let head = http().head(&url).header("host", server.host("pages")).send().await.unwrap();
     assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "13"));
 
+    let stored = ok(home.af().args(["storage", "list"]));
+    assert!(stored.contains("deployed to sites"), "{stored}");
     let by_cid = server.get(root, "/about").await;
     assert_eq!(header(&by_cid, "cache-control"), "public, max-age=31536000, immutable");
     assert_eq!(by_cid.text().await.unwrap(), "about");

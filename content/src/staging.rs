@@ -105,6 +105,19 @@ impl Staging {
         read_block(&self.dir.path().join(id.to_string()), id)
     }
 
+    /// Bytes of all blocks of this upload, each once.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn bytes(&self) -> Result<u64, StoreError> {
+        let dir = self.dir.path();
+        self.ids()?.iter().try_fold(0_u64, |sum, id| {
+            let path = dir.join(id.to_string());
+            let block = fs::metadata(&path).map_err(at("reading", &path))?;
+            Ok(sum.saturating_add(block.len()))
+        })
+    }
+
     /// All blocks of this upload.
     ///
     /// # Errors

@@ -77,6 +77,10 @@ pub const CODE_BYTES: u64 = 50 << 20;
 /// Deployments of a function: as many as other platforms keep. Older ones are pruned.
 pub const DEPLOYMENTS: u32 = 100;
 
+/// The fewest deployments that a quota can allow a function: what it runs, what a rollback leads to, and one that is tried. With less, nothing
+/// could be deployed to it any more.
+pub const LEAST_DEPLOYMENTS: u32 = 3;
+
 /// The most of its newest deployments that a function can be told to keep: a tenth of what it may have, where no plan says otherwise.
 pub const DEPLOYMENTS_KEPT: u32 = 1_000;
 

@@ -189,7 +189,72 @@ async fn of_builds_that_failed_the_newest_ten_stay() {
     assert!(!left.contains(&known) && left.iter().any(|row| row.starts_with(&newest)), "{left:?}");
 }
 
+async fn a_build_finds_room_as_any_deploy_does_when_it_begins_and_when_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (build, mut gate) = gated(dir.path());
+    let served = Served::changed(|config| {
+        config.javascript = Some(build);
+        config.api.quotas.deployments = 3;
+    })
+    .await;
+    let wanted = source(&served, "slow").await;
+    let function = format!("/v1/functions/{}", wanted["functionId"].as_str().unwrap());
+    let begin = async || {
+        let said = trigger(&served, &wanted).await;
+        said["data"]["triggerFleekFunctionDeployment"]["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{said}"))
+            .to_owned()
+    };
+    let ended = async |id: &str| {
+        let query =
+            format!("{{ fleekFunctionDeployment(where: {{ id: \"{id}\" }}) {{ status statusReason }} }}");
+        let building = async {
+            loop {
+                let (_, said) = served.call("post", "/graphql", Some(OWNER), json!({ "query": query })).await;
+                let said = said["data"]["fleekFunctionDeployment"].clone();
+                let path = format!("{function}/deployments");
+                let (_, list) = served.call("get", &path, Some(OWNER), Value::Null).await;
+                let numbers: Vec<i64> = list["data"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|one| one["number"].as_i64().unwrap())
+                    .collect();
+                let is_there = list["data"].as_array().unwrap().iter().any(|one| one["id"] == id);
+                if is_there || said["status"] == "FAILED" {
+                    return (said["statusReason"].clone(), numbers);
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), building).await.expect("it ends")
+    };
+    let mut last = Vec::new();
+    for _ in 0..4 {
+        let id = begin().await;
+        gate.write_all(b"go\n").unwrap();
+        last = ended(&id).await.1;
+    }
+    assert_eq!(last, [4, 3, 2], "the oldest went");
+    // There is room when it begins, and none any more when it ends.
+    let id = begin().await;
+    let (status, _) = served.call("patch", &function, Some(OWNER), json!({ "keep": 10 })).await;
+    assert_eq!(status, 200);
+    gate.write_all(b"go\n").unwrap();
+    let (reason, left) = ended(&id).await;
+    assert!(reason.as_str().unwrap().starts_with("a function has at most 3 deployments"), "{reason}");
+    assert_eq!(left, [4, 3, 2], "nothing was lost for it");
+    // Nothing is built for nothing, and the next one is not locked out.
+    let refused = trigger(&served, &wanted).await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "quota_exceeded", "{refused}");
+    served.call("patch", &function, Some(OWNER), json!({ "keep": 2 })).await;
+    let id = begin().await;
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(ended(&id).await.1, [5, 4, 3]);
+}
+
 on_both! {
+    a_build_finds_room_as_any_deploy_does_when_it_begins_and_when_it_ends,
     of_builds_that_failed_the_newest_ten_stay,
     a_user_has_two_builds_at_a_time_in_all_projects,
     only_builds_of_servers_that_died_are_ended,

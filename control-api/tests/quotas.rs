@@ -98,6 +98,8 @@ async fn the_operator_makes_changes_and_removes_plans() {
         (json!({ "name": "x".repeat(65) }), 400, "invalid_plan_name"),
         (json!({ "name": "x", "limits": { "requestsPerMinute": 0 } }), 400, "invalid_limit"),
         (json!({ "name": "x", "limits": { "pins": 1_000_000_001 } }), 400, "invalid_limit"),
+        (json!({ "name": "x", "limits": { "functionDeployments": 2 } }), 400, "invalid_limit"),
+        (json!({ "name": "x", "limits": { "projectDeployments": 0 } }), 400, "invalid_limit"),
         (json!({ "name": "x", "limits": { "functoins": 1 } }), 422, "invalid_request"),
         (json!({ "name": "x", "limits": { "functions": -1 } }), 422, "invalid_request"),
     ] {
@@ -287,11 +289,20 @@ async fn what_is_stored_and_deployed_is_limited_by_a_plan_too() {
     let path =
         format!("/v1/functions/{}/deployments?cid={{cid}}&fetch=true", function["id"].as_str().unwrap());
     let cid = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    // As many as there may be, and all are to stay.
+    let rows = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3)
+         insert into deployments (id, function_id, number, manifest_cid, code_cid, blake3, size, world, author_id, created_at)
+         select 'dep_' || i, '{}', i, '{cid}', '{cid}', '', 0, 'wasi:http/proxy@0.2', 'usr_2', 0 from n;
+         update functions set keep_newest = 10;",
+        function["id"].as_str().unwrap()
+    );
+    scene.served.stored.script(&rows).await;
     for (limits, said) in [
-        (json!({ "functionDeployments": 0 }), "a function has at most 0 deployments by the plan small"),
+        (json!({ "functionDeployments": 3 }), "a function has at most 3 deployments by the plan small"),
         (
-            json!({ "functionDeployments": 1, "projectDeployments": 0 }),
-            "a project has at most 0 deployments by the plan small",
+            json!({ "functionDeployments": 4, "projectDeployments": 3 }),
+            "a project has at most 3 deployments by the plan small",
         ),
     ] {
         scene.set(&plan, limits).await;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use af_contract::limits;
+use af_control_api::ControlConfig;
 use af_control_api::domain::rates::Rates;
 use af_control_api::domain::standings::Standings;
 use af_control_api::domain::{Actor, Call, Error};
 use af_control_api::redis::SharedRates;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::Served;
 use support::redis::Redis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -253,6 +254,59 @@ async fn guesses_at_several_servers_count_as_one() {
         servers.iter().all(|server| server.control.counted_alone().unwrap().load(Ordering::Relaxed) == 0)
     );
 }
+
+/// Of an organization that may ask ten times in a minute, by two servers of one database, each with a connection to Redis.
+async fn a_plans_rate_counts_at_all_servers_together() {
+    let redis = redis().await;
+    let url = redis.url();
+    let together = || |config: &mut ControlConfig| config.api.redis = Some(url.parse().unwrap());
+    let first = Served::changed(together()).await;
+    let second = first.beside_as(together()).await;
+    let servers = [&first, &second];
+    let limits = json!({ "name": "small", "limits": { "requestsPerMinute": 10 } });
+    let (_, plan) = first.call("post", "/v1/plans", Some(support::OWNER), limits).await;
+    let assign = json!({ "planId": plan["id"] });
+    let path = "/v1/organizations/org_2/plan";
+    assert!(first.call("put", path, Some(support::OWNER), assign).await.0 < 300);
+    let ask = async |server: &Served| {
+        let answer =
+            server.answer("get", "/v1/projects/prj_2", Some(support::STRANGER), &[], Value::Null).await;
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        let (policies, left) = (header("ratelimit-policy"), header("ratelimit"));
+        assert!(policies.contains("\"organization\";q=10;w=60"), "{policies}");
+        let left = left.split("\"organization\";r=").nth(1).unwrap().split(';').next().unwrap();
+        let left: u32 = left.parse().unwrap();
+        (answer.status().as_u16(), left, answer.json::<Value>().await.unwrap())
+    };
+    let mut left = Vec::new();
+    // Each alone would let ten through.
+    for server in servers.iter().cycle().take(20) {
+        let (status, now, said) = ask(server).await;
+        if status == 429 {
+            assert_eq!(said["code"], "rate_limit_exceeded");
+            break;
+        }
+        assert_eq!(status, 200, "{said}");
+        left.push(now);
+    }
+    assert!((10..20).contains(&left.len()) && left[..2] == [9, 8], "{left:?}");
+    // Both say the same, but for the seconds.
+    let mut said = Vec::new();
+    for server in servers {
+        let (status, left, answer) = ask(server).await;
+        assert_eq!((status, left), (429, 0), "{answer}");
+        let detail = answer["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.starts_with("org_2 may be asked about 10 times in a minute by its plan small"),
+            "{detail}"
+        );
+        said.push((answer["code"].clone(), detail.split(" try again in ").next().unwrap().to_owned()));
+        assert_eq!(server.control.counted_alone().unwrap().load(Ordering::Relaxed), 0);
+    }
+    assert_eq!(said[0], said[1]);
+}
+
+on_both!(a_plans_rate_counts_at_all_servers_together);
 
 #[tokio::test]
 async fn answers_say_what_is_left() {

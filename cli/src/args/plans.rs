@@ -1,5 +1,6 @@
 //! The options of `af admin plans`.
 
+use af_contract::limits::LEAST_DEPLOYMENTS;
 use clap::{Args as Options, Subcommand};
 use serde_json::{Map, Value};
 
@@ -7,6 +8,9 @@ use super::values::{Part, default_or, whole};
 
 /// The most of anything but bytes and requests.
 const MOST: u64 = 1_000_000_000;
+
+/// The fewest deployments.
+const LEAST: u64 = LEAST_DEPLOYMENTS as u64;
 
 #[derive(Debug, Subcommand)]
 pub enum Plans {
@@ -68,12 +72,12 @@ pub struct Limits {
     #[arg(long, value_name = "N", value_parser = default_or(whole::<u64>(0..=MOST)))]
     pub domains: Option<Part<u64>>,
     /// Deployments of all functions of a project
-    #[arg(long, value_name = "N", value_parser = default_or(whole::<u64>(0..=MOST)))]
+    #[arg(long, value_name = "N", value_parser = default_or(whole::<u64>(LEAST..=MOST)))]
     pub project_deployments: Option<Part<u64>>,
     /// Deployments of a function
-    #[arg(long, value_name = "N", value_parser = default_or(whole::<u64>(0..=MOST)))]
+    #[arg(long, value_name = "N", value_parser = default_or(whole::<u64>(LEAST..=MOST)))]
     pub function_deployments: Option<Part<u64>>,
-    /// What all pins of a project have
+    /// What all pins of a project and its sites' deployments have
     #[arg(long, value_name = "MIB", value_parser = default_or(whole::<u64>(0..=1 << 30)))]
     pub storage_mb: Option<Part<u64>>,
     /// Pins of a project

@@ -12,7 +12,7 @@ use url::Url;
 
 #[cfg(feature = "bitswap")]
 use super::bitswap;
-use super::values::{count, rate, whole};
+use super::values::{count, deployments, rate, whole};
 use super::{content, domains, gateway, master_key, sessions, storage, tls};
 
 /// `af up`
@@ -128,10 +128,10 @@ pub struct Controlling {
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = count())]
     pub max_functions_per_project: u32,
     /// Deployments that a function may have; the server prunes those that it does not keep once a day
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = count())]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = deployments())]
     pub max_deployments_per_function: u32,
     /// Deployments that all functions of a project may have together
-    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = count())]
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = deployments())]
     pub max_deployments_per_project: u32,
     /// Projects that an organization may have
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = count())]

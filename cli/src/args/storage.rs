@@ -22,7 +22,7 @@ pub struct Stored {
     /// A multiaddress at which pinning services get the blocks; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub pin_origin: Vec<String>,
-    /// What a project may store
+    /// What the pins of a project and the deployments of its sites may have
     #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = whole::<u64>(1..=1 << 30))]
     pub storage_limit_mb: u64,
     /// Pins of a project

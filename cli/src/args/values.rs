@@ -38,6 +38,11 @@ pub fn count() -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + '
     whole(0..=u32::MAX.into())
 }
 
+/// As many deployments as a quota may allow.
+pub fn deployments() -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    whole(limits::LEAST_DEPLOYMENTS.into()..=u32::MAX.into())
+}
+
 /// Of a hundred.
 pub fn percent() -> impl Fn(&str) -> Result<u8, String> + Clone + Send + Sync + 'static {
     |text| whole(0..=100)(text).map_err(|_| "give a whole number of percent, 0 to 100".to_owned())

@@ -158,6 +158,11 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// The exit status of one that was told to stop.
+    pub fn ended(mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     pub fn terminate(&self) {
         Command::new("kill").arg(self.pid().to_string()).status().unwrap();
     }

@@ -5,7 +5,7 @@ use af_contract::{ContentId, Manifest, StoreName, limits};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, blocks, deployments, now, settings};
+use super::{Actor, Error, State, blocks, deployments, now, pruning, settings};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
 
@@ -56,7 +56,7 @@ pub async fn approve(
     deployment.widens = Some(serde_json::json!(allowed).to_string());
     deployment.approver_id = Some(actor.user.clone());
     store::approve(&mut db, &deployment, now()).await?;
-    let project = row.project_id.clone();
+    let (project, before) = (row.project_id.clone(), row.clone());
     let revision =
         if waited && deployment.activates != 0 && deployments::is_newer(&mut db, &row, &deployment).await? {
             settings::check_current(&mut db, &row, &deployment).await?;
@@ -64,6 +64,10 @@ pub async fn approve(
         } else {
             feed::put(&mut db, Kind::Function, &function).await?
         };
+    if waited {
+        // It counts from now on.
+        pruning::make_room_in_any_case(state, &mut db, &before, id).await?;
+    }
     audit::commit(db, actor, Event::project("deployment.approve", id, &project)).await?;
     state.changes.announce(revision);
     deployments::seen(state, deployment).await

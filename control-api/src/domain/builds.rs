@@ -298,7 +298,7 @@ async fn start(
         return Err(Error::conflict("deployment_in_progress", detail));
     }
     // It would be built for nothing.
-    pruning::has_room(state, &mut db, function).await?;
+    pruning::check_room(state, &mut db, function, pruning::Place::Active).await?;
     if builds::unfinished(&mut db, &function.project_id).await? >= OF_PROJECT {
         let detail = format!(
             "{OF_PROJECT} functions of the project are being built already; wait until one of them has ended"

@@ -1,11 +1,15 @@
 //! Deployments: blocks, row and route become visible in one step, or not at all.
 
+mod said;
+
 use af_content::car::Block;
 use af_content::{FileReadError, identify};
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
 use serde::Serialize;
 use serde_json::json;
 
+pub(super) use self::said::checked_message;
+use self::said::checked_source;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::project_keys::internal;
@@ -13,8 +17,7 @@ use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{
-    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, quotas, tokens,
-    triggers,
+    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers,
 };
 use crate::store::feed::{self, Kind};
 use crate::store::{
@@ -74,12 +77,6 @@ pub(super) enum Target<'a> {
 /// Deployments of a function that wait for an approval: pruning leaves them alone.
 const WAITING: i64 = 10;
 
-/// Characters of a message: a line or two in a list.
-const MESSAGE: usize = 500;
-
-/// Characters of a source's hash: the longest that are in use have 128 digits.
-const SOURCE_HASH: usize = 150;
-
 /// What is known of a deployment besides its manifest.
 #[derive(Default)]
 struct About {
@@ -135,7 +132,9 @@ pub async fn create(
 ) -> Result<DeploymentRow, Error> {
     let row = permitted(state, actor, function, &wanted).await?;
     // Before anything is sent; what counts is what is there when it is entered.
-    pruning::has_room(state, &mut state.store.read().await?, &row).await?;
+    let activates = !wanted.preview && wanted.rollout.is_none();
+    let place = if activates { pruning::Place::Active } else { pruning::Place::Beside };
+    before_sending(state, &row, &wanted, place).await?;
     let project = row.project_id;
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,
@@ -171,8 +170,7 @@ pub async fn create(
             return Err(Error::conflict("deployment_interrupted", detail));
         }
     }
-    pruning::make_room(state, &mut db, &row, false).await?;
-    quotas::deployments(state, &mut db, &row).await?;
+    pruning::check_room(state, &mut db, &row, place).await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
     let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
@@ -181,7 +179,7 @@ pub async fn create(
     let widens = approvals::widening(state, &manifest).await?;
     // What the author of a first deployment has typed is what they want.
     let approver = (may_allow && (allow || manifest.parent.is_none())).then(|| actor.user.clone());
-    let terms = Terms { widens, approver, activates: !preview && share.is_none() };
+    let terms = Terms { widens, approver, activates };
     let deployment = insert(&mut db, &function, &manifest, block.id, about, terms).await?;
     store::settings::insert(&mut db, &deployment.id, settings.all.values(), &settings.brought).await?;
     if let Some(key) = key {
@@ -201,10 +199,28 @@ pub async fn create(
         None if preview => feed::put(&mut db, Kind::Function, &function.id).await?,
         None => activate(state, &mut db, function, &deployment).await?,
     };
+    // What waits does not count before it is allowed.
+    if !deployment.is_waiting() {
+        pruning::make_room(state, &mut db, &row).await?;
+    }
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
     seen(state, deployment).await
+}
+
+/// Refuses what could not be entered, before anything is sent.
+async fn before_sending(
+    state: &State,
+    function: &FunctionRow,
+    wanted: &Wanted,
+    place: pruning::Place,
+) -> Result<(), Error> {
+    let mut db = state.store.read().await?;
+    if let Some(share) = &wanted.rollout {
+        rollouts::check(&mut db, function, share).await?;
+    }
+    pruning::check_room(state, &mut db, function, place).await
 }
 
 /// The function, if the actor may deploy this.
@@ -317,8 +333,6 @@ pub(super) async fn again(
     let block = encoded(&manifest)?;
     let (source_hash, imports) = (current.source_hash, current.imports);
     let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
-    // A secret that has leaked is replaced in any case.
-    pruning::make_room(state, db, function, true).await?;
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
     let deployment = insert(db, function, &manifest, block.id, about, terms).await?;
@@ -327,30 +341,9 @@ pub(super) async fn again(
     let event = Event::project("deployment.create", &deployment.id, &function.project_id);
     audit::write(db, actor, event).await?;
     let revision = point(state, db, function.clone(), &deployment).await?;
+    // A secret that has leaked is replaced in any case.
+    pruning::make_room_in_any_case(state, db, function, &deployment.id).await?;
     Ok(Again { deployment, manifest: block, revision })
-}
-
-/// Why something is deployed: one to 500 characters.
-pub(super) fn checked_message(message: &str) -> Result<String, Error> {
-    let message = message.trim();
-    let fits = (1..=MESSAGE).contains(&message.chars().count());
-    if fits && !message.chars().any(|char| char.is_control() && char != '\n') {
-        return Ok(message.to_owned());
-    }
-    let detail = format!("a message has 1 to {MESSAGE} characters, none of which controls a terminal");
-    Err(Error::invalid("invalid_message", detail))
-}
-
-/// What something was built from: a commit, a CID, a digest with its algorithm.
-fn checked_source(source: &str) -> Result<String, Error> {
-    let known = |char: char| char.is_ascii_alphanumeric() || "-_.:+/=@".contains(char);
-    if (1..=SOURCE_HASH).contains(&source.len()) && source.chars().all(known) {
-        return Ok(source.to_owned());
-    }
-    let detail = format!(
-        "a source's hash has 1 to {SOURCE_HASH} letters, digits and -_.:+/=@, such as a commit or sha256:…"
-    );
-    Err(Error::invalid("invalid_source_hash", detail))
 }
 
 fn encoded(manifest: &Manifest) -> Result<Block, Error> {

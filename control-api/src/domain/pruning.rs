@@ -1,5 +1,7 @@
 //! Pruning: a function's old deployments go, by hand or by the policy of the function, its project or the platform.
 
+mod room;
+
 use std::time::Duration;
 
 use af_contract::limits;
@@ -8,9 +10,12 @@ use tracing::{error, info};
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::sweep::Mode;
-use super::{Actor, Error, State, now, projects, quotas};
+use super::{Actor, Error, State, now, projects};
 use crate::store::feed::{self, Kind};
+use crate::store::pruning::Going;
 use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
+
+pub(super) use self::room::{Place, check_room, make_room, make_room_in_any_case};
 
 /// Deployments that go in one transaction, and by one request.
 const STEP: i64 = 100;
@@ -50,6 +55,15 @@ pub struct Pruned {
     pub id: String,
     /// Within the function.
     pub number: i64,
+}
+
+impl Keep {
+    /// What may go.
+    fn going(self) -> Going<'static> {
+        let younger = self.younger_than.map(|age| i64::try_from(age).unwrap_or(i64::MAX));
+        let cutoff = younger.map_or(i64::MAX, |age| now().saturating_sub(age));
+        Going { keep: i64::from(self.newest), cutoff, ..Going::default() }
+    }
 }
 
 impl KeepChange {
@@ -179,9 +193,7 @@ async fn step(
         Some(keep) => keep,
         None => policy(&mut db, &row).await?,
     };
-    let younger = keep.younger_than.map(|age| i64::try_from(age).unwrap_or(i64::MAX));
-    let cutoff = younger.map_or(i64::MAX, |age| now().saturating_sub(age));
-    let found = pruning::prunable(&mut db, function, i64::from(keep.newest), cutoff, STEP).await?;
+    let found = pruning::prunable(&mut db, function, Going { limit: STEP, ..keep.going() }).await?;
     let found: Vec<Pruned> = found.into_iter().map(|(id, number)| Pruned { id, number }).collect();
     if mode == Mode::DryRun || found.is_empty() {
         return Ok(found);
@@ -195,52 +207,6 @@ async fn step(
     projects::commit(db).await?;
     state.changes.announce(revision);
     Ok(found)
-}
-
-/// Whether there may be one more deployment of a function, or room can be made for it.
-///
-/// # Errors
-/// When it or its project has as many as there may be, and somebody says which stay or none may go.
-pub(super) async fn has_room(
-    state: &State,
-    db: &mut Connection,
-    function: &FunctionRow,
-) -> Result<(), Error> {
-    let Err(full) = quotas::deployments(state, db, function).await else { return Ok(()) };
-    // A smaller plan takes nothing away.
-    let is_over = quotas::deployments_over(state, db, function).await? > 1;
-    let is_kept = is_over || says_what_stays(db, function).await?;
-    if is_kept || pruning::prunable(db, &function.id, 1, i64::MAX, 1).await?.is_empty() {
-        return Err(full);
-    }
-    Ok(())
-}
-
-/// Makes room for one more deployment of a function: the oldest that may go does, unless the function or its project says which stay,
-/// or there are more than there may be. `always`: in any case, for what must not be refused, so that they do not become more. Whoever calls gives the function another revision of the feed.
-pub(super) async fn make_room(
-    state: &State,
-    db: &mut Connection,
-    function: &FunctionRow,
-    always: bool,
-) -> Result<(), Error> {
-    let over = quotas::deployments_over(state, db, function).await?;
-    if over <= 0 || (!always && (over > 1 || says_what_stays(db, function).await?)) {
-        return Ok(());
-    }
-    let platform = Actor::without_token("platform");
-    for (id, _) in pruning::prunable(db, &function.id, 1, i64::MAX, 1).await? {
-        pruning::delete(db, &id).await?;
-        audit::write(db, &platform, Event::project("deployment.prune", &id, &function.project_id)).await?;
-    }
-    Ok(())
-}
-
-async fn says_what_stays(db: &mut Connection, function: &FunctionRow) -> Result<bool, Error> {
-    let project = crate::store::projects::read(db, &function.project_id).await?;
-    let says = |newest: Option<i64>, seconds: Option<i64>| newest.is_some() || seconds.is_some();
-    Ok(says(function.keep_newest, function.keep_for_seconds)
-        || project.is_some_and(|project| says(project.keep_newest, project.keep_for_seconds)))
 }
 
 /// What a function keeps where nobody says otherwise: what it says itself, else its project, else the platform.

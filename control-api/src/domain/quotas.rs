@@ -87,7 +87,7 @@ pub async fn of_project(state: &State, actor: &Actor, id: &str) -> Result<(Terms
     access::project(state, actor, id, Noun::Usage.read()).await?;
     let mut db = state.store.read().await?;
     let terms = Terms::of_project(state, &mut db, id).await?;
-    let pins = storage::pins(&mut db, id).await?;
+    let stored = storage::usage(&mut db, id).await?;
     let mut all = Vec::new();
     for limit in Limit::ALL {
         let used = match limit {
@@ -97,8 +97,8 @@ pub async fn of_project(state: &State, actor: &Actor, id: &str) -> Result<(Terms
             Limit::Sites => Some(sites::count(&mut db, id).await?),
             Limit::Domains => Some(store::domains::count(&mut db, id).await?),
             Limit::ProjectDeployments => Some(deployments::count_of_project(&mut db, id).await?),
-            Limit::StorageBytes => Some(whole(pins.bytes)),
-            Limit::Pins => Some(whole(pins.pins)),
+            Limit::StorageBytes => Some(whole(stored.bytes)),
+            Limit::Pins => Some(whole(stored.pins)),
         };
         all.push(terms.quota(limit, used));
     }
@@ -196,34 +196,40 @@ pub(super) fn organizations(state: &State, count: i64) -> Result<(), Error> {
     Err(Error::conflict("quota_exceeded", detail))
 }
 
-/// Refuses one more deployment of a function.
-///
-/// # Errors
-/// When it or its project has as many as there may be, with what to do.
+/// Whether the deployment that room is asked for is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not yet.
+    ToCome,
+    /// It counts already.
+    Entered,
+}
+
+/// What is said where one more deployment of a function is one too many, by its own limit or its project's. A function that runs something
+/// can have a second one whatever its project has: nothing could be deployed to it any more otherwise.
 pub(super) async fn deployments(
     state: &State,
     db: &mut Connection,
     function: &FunctionRow,
-) -> Result<(), Error> {
+    standing: Standing,
+) -> Result<Option<Error>, Error> {
     let (id, project) = (&function.id, &function.project_id);
-    let prune =
-        format!("remove old ones with `af functions prune {id} --keep N` (POST /v1/functions/{id}/prune)");
+    let prune = format!(
+        "remove old ones with `af functions prune {id} --keep N` (POST /v1/functions/{id}/prune), which leaves what runs, what ran before it \
+         and what is being rolled out, or have it keep fewer (`af functions update --keep N`)"
+    );
     let terms = Terms::of_project(state, db, project).await?;
-    terms.check(Limit::FunctionDeployments, deployments::count(db, id).await?, &prune)?;
-    terms.check(Limit::ProjectDeployments, deployments::count_of_project(db, project).await?, &prune)
-}
-
-/// How many deployments are too many for one more of a function: by its own limit or its project's.
-pub(super) async fn deployments_over(
-    state: &State,
-    db: &mut Connection,
-    function: &FunctionRow,
-) -> Result<i64, Error> {
-    let (id, project) = (&function.id, &function.project_id);
-    let terms = Terms::of_project(state, db, project).await?;
-    let over = |limit: Limit, used: i64| terms.most(limit).map_or(0, |most| used + 1 - most);
-    let own = over(Limit::FunctionDeployments, deployments::count(db, id).await?);
-    Ok(own.max(over(Limit::ProjectDeployments, deployments::count_of_project(db, project).await?)))
+    let entered = i64::from(standing == Standing::Entered);
+    let used = deployments::count(db, id).await? - entered;
+    if let Err(full) = terms.check(Limit::FunctionDeployments, used, &prune) {
+        return Ok(Some(full));
+    }
+    if used == 1 && function.current_deployment_id.is_some() {
+        return Ok(None);
+    }
+    let used = deployments::count_of_project(db, project).await? - entered;
+    let prune = format!("{prune}, or remove those of its other functions");
+    Ok(terms.check(Limit::ProjectDeployments, used, &prune).err())
 }
 
 fn whole(count: u64) -> i64 {

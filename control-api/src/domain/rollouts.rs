@@ -28,6 +28,21 @@ pub struct Share {
     pub again: bool,
 }
 
+impl Share {
+    fn check(&self) -> Result<(), Error> {
+        if self.percent > 100 {
+            let detail = format!("{} % of clients are more than all; say 0 to 100", self.percent);
+            return Err(Error::invalid("invalid_percent", detail));
+        }
+        if self.max_errors.is_some_and(|most| most > 100) {
+            let detail =
+                "more than all requests cannot fail; say 0 to 100, where 100 never stops the rollout";
+            return Err(Error::invalid("invalid_percent", detail));
+        }
+        Ok(())
+    }
+}
+
 /// The function's newest rollout, running or ended.
 ///
 /// # Errors
@@ -118,6 +133,32 @@ pub(crate) async fn fail(state: &State, failure: &RolloutFailure) -> Result<(), 
     Ok(())
 }
 
+/// Refuses a candidate that a function cannot have now, before anything of it is sent.
+///
+/// # Errors
+/// When the share is none, or the function runs nothing, or rolls another deployment out.
+pub(super) async fn check(db: &mut Connection, function: &FunctionRow, share: &Share) -> Result<(), Error> {
+    share.check()?;
+    is_free(function, rollouts::read(db, &function.id).await?.as_ref(), None)
+}
+
+fn is_free(
+    function: &FunctionRow,
+    newest: Option<&RolloutRow>,
+    candidate: Option<&str>,
+) -> Result<(), Error> {
+    if function.current_deployment_id.is_none() {
+        let detail = "the function runs nothing yet that a candidate could be compared with; deploy it without a percentage first";
+        return Err(Error::conflict("function_not_deployed", detail));
+    }
+    let running = newest.filter(|newest| newest.status == RUNNING);
+    if running.is_some_and(|running| candidate != Some(running.deployment_id.as_str())) {
+        let detail = "another deployment is being rolled out; promote it with `af functions promote`, or end that with `af functions abort`";
+        return Err(Error::conflict("rollout_running", detail));
+    }
+    Ok(())
+}
+
 /// Makes a deployment the function's candidate. Whoever commits this tells the feed.
 pub(super) async fn begin(
     db: &mut Connection,
@@ -125,24 +166,14 @@ pub(super) async fn begin(
     candidate: &DeploymentRow,
     share: Share,
 ) -> Result<RolloutRow, Error> {
-    if share.percent > 100 {
-        let detail = format!("{} % of clients are more than all; say 0 to 100", share.percent);
-        return Err(Error::invalid("invalid_percent", detail));
-    }
-    if share.max_errors.is_some_and(|most| most > 100) {
-        let detail = "more than all requests cannot fail; say 0 to 100, where 100 never stops the rollout";
-        return Err(Error::invalid("invalid_percent", detail));
-    }
-    let Some(active) = &function.current_deployment_id else {
-        let detail = "the function runs nothing yet that a candidate could be compared with; deploy it without a percentage first";
-        return Err(Error::conflict("function_not_deployed", detail));
-    };
-    if *active == candidate.id {
+    share.check()?;
+    let newest = rollouts::read(db, &function.id).await?;
+    is_free(function, newest.as_ref(), Some(&candidate.id))?;
+    if function.current_deployment_id.as_ref() == Some(&candidate.id) {
         let detail = "this deployment is the active one, which all clients get";
         return Err(Error::conflict("deployment_active", detail));
     }
     approvals::check(candidate)?;
-    let newest = rollouts::read(db, &function.id).await?;
     let (mut known, mut stopped) = (None, None);
     match newest {
         Some(newest) if newest.status == RUNNING => known = Some(newest),
@@ -157,10 +188,6 @@ pub(super) async fn begin(
             stopped.reason.as_deref().unwrap_or("it failed")
         );
         return Err(Error::conflict("rollout_stopped", detail));
-    }
-    if known.as_ref().is_some_and(|known| known.deployment_id != candidate.id) {
-        let detail = "another deployment is being rolled out; promote it with `af functions promote`, or end that with `af functions abort`";
-        return Err(Error::conflict("rollout_running", detail));
     }
     let now = now();
     let is_new = known.is_none();

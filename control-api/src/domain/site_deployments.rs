@@ -5,8 +5,10 @@ use af_contract::ContentId;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::upload::{self, Chunks, ReceivedSite};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites, tokens};
-use crate::store::{Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows};
+use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites, storage, tokens};
+use crate::store::{
+    Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows, storage as stored,
+};
 
 /// Deployments that a site keeps besides what it serves and the one before that; older ones go with the next one.
 const KEPT: i64 = 100;
@@ -70,8 +72,10 @@ pub async fn create(
     chunks: Option<Chunks>,
 ) -> Result<SiteDeploymentRow, Error> {
     let project = access::site(state, actor, site, Noun::Deployments.write()).await?.project_id;
+    // Before anything is sent; what counts is what is there when it is entered.
+    storage::site_has_room(state, &project, site, &root).await?;
     let _place = state.uploads.take(&actor.user).ok_or(Error::Busy)?;
-    let ReceivedSite { tree, staging } = match chunks {
+    let ReceivedSite { tree, bytes, staging } = match chunks {
         Some(chunks) => Box::pin(upload::receive_site(state, root, chunks)).await?,
         None => Box::pin(upload::fetch_site(state, &project, root)).await?,
     };
@@ -89,13 +93,20 @@ pub async fn create(
         root_cid: root.to_string(),
         files: i64::try_from(tree.files).unwrap_or(i64::MAX),
         bytes: i64::try_from(tree.bytes).unwrap_or(i64::MAX),
+        stored_bytes: Some(i64::try_from(bytes).unwrap_or(i64::MAX)),
         author_id: actor.user.clone(),
         created_at: now(),
     };
-    site_deployments::insert(&mut db, &deployment).await?;
     let project = row.project_id.clone();
+    let is_new = stored::counted(&mut db, &project, &deployment.root_cid).await?.is_none();
+    site_deployments::insert(&mut db, &deployment).await?;
     let revision = activate(&mut db, row, &deployment).await?;
-    for pruned in site_deployments::prune(&mut db, site, KEPT).await? {
+    let mut gone = site_deployments::prune(&mut db, site, KEPT).await?;
+    // What is there takes no more room.
+    if is_new {
+        gone.extend(storage::make_for_site(state, &mut db, (&project, site), bytes).await?);
+    }
+    for pruned in gone {
         audit::write(&mut db, actor, Event::project("site_deployment.prune", &pruned, &project)).await?;
     }
     audit::write(&mut db, actor, Event::project("site_deployment.create", &deployment.id, &project)).await?;

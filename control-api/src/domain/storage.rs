@@ -1,6 +1,8 @@
 //! What projects keep: files and directories, pinned by their roots. A project gets no block for knowing its CID: only
 //! those that it has sent, or deployed.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use af_content::private::{self, Cipher};
@@ -8,11 +10,13 @@ use af_content::traversal::{DagBounds, Traversal, Visit};
 use af_content::{CarPieces, DiskStore};
 use af_contract::{Codec, ContentId, ContentKey};
 
+use self::room::{admit, room_for};
+pub(super) use self::room::{make_for_site, room_in, site_has_room};
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::plans::Limit;
 use super::projects::commit;
-use super::quotas::{self, Terms};
+use super::quotas::Terms;
 use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now};
 use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
@@ -58,7 +62,7 @@ pub struct Kept {
 pub struct Used {
     /// What it keeps.
     pub usage: Usage,
-    /// The most bytes of all pins.
+    /// The most bytes of all pins and sites.
     pub most_bytes: u64,
     /// The most pins.
     pub most_pins: u64,
@@ -121,7 +125,7 @@ pub async fn usage(state: &State, actor: &Actor, project: &str) -> Result<Used, 
     access::project(state, actor, project, Noun::Storage.read()).await?;
     let mut db = state.store.read().await?;
     let terms = Terms::of_project(state, &mut db, project).await?;
-    let usage = storage::pins(&mut db, project).await?;
+    let usage = storage::usage(&mut db, project).await?;
     let [most_bytes, most_pins] = [Limit::StorageBytes, Limit::Pins].map(|limit| terms.most_stored(limit));
     Ok(Used { usage, most_bytes, most_pins })
 }
@@ -206,7 +210,7 @@ pub async fn missing(
     if let Some((cid, bytes)) = coming
         && state.store.pin(project, &cid.to_string()).await?.is_none()
     {
-        room_in(state, project, bytes).await?;
+        room_for(state, project, &cid.to_string(), bytes).await?;
     }
     // What stands in its CID is never sent.
     let ids: Vec<ContentId> = ids.iter().filter(|id| !id.is_inline()).copied().collect();
@@ -238,33 +242,6 @@ pub async fn car(state: &State, actor: &Actor, project: &str, cid: &ContentId) -
         return Err(Error::not_found("pin", &text));
     }
     Ok(CarPieces::new(&state.blocks, *cid))
-}
-
-/// Refuses what does not fit into a project any more, before it is sent. Returns what counts for the project.
-pub(super) async fn room_in(state: &State, project: &str, bytes: u64) -> Result<Terms, Error> {
-    let mut db = state.store.read().await?;
-    let terms = Terms::of_project(state, &mut db, project).await?;
-    room(&terms, &storage::pins(&mut db, project).await?, bytes)?;
-    Ok(terms)
-}
-
-fn room(terms: &Terms, usage: &Usage, more: u64) -> Result<(), StorageError> {
-    let [bytes, pins] = [Limit::StorageBytes, Limit::Pins].map(|limit| terms.most_stored(limit));
-    let by = |limit| quotas::by(terms.plan_of(limit));
-    if usage.bytes.saturating_add(more) > bytes {
-        let by = by(Limit::StorageBytes);
-        return Err(StorageError::Full { used: usage.bytes, more, most: bytes, by });
-    }
-    if usage.pins >= pins {
-        return Err(StorageError::TooManyPins { used: usage.pins, most: pins, by: by(Limit::Pins) });
-    }
-    Ok(())
-}
-
-async fn admit(state: &State, db: &mut Connection, pin: &PinRow) -> Result<(), Error> {
-    let terms = Terms::of_project(state, db, &pin.project_id).await?;
-    let usage = storage::pins(db, &pin.project_id).await?;
-    Ok(room(&terms, &usage, u64::try_from(pin.bytes).unwrap_or(u64::MAX))?)
 }
 
 fn row(

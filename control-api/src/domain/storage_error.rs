@@ -31,13 +31,25 @@ pub enum StorageError {
     Private(#[from] PrivateTreeError),
     /// The project's room is used up.
     #[error(
-        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}{by}; unpin something first, or ask the operator for more"
+        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}{by}; unpin something or delete a site first, or ask the operator for more"
     )]
     Full {
         /// What it stores.
         used: u64,
         /// What was to come.
         more: u64,
+        /// What it may store.
+        most: u64,
+        /// Nothing, or ` by the plan NAME`.
+        by: String,
+    },
+    /// The project's room is used up, whatever comes.
+    #[error(
+        "there is no room for this: the project stores {used} bytes, and its limit is {most}{by}; unpin something or delete a site first, or ask the operator for more"
+    )]
+    NoRoom {
+        /// What it stores.
+        used: u64,
         /// What it may store.
         most: u64,
         /// Nothing, or ` by the plan NAME`.
@@ -97,7 +109,9 @@ impl StorageError {
         match self {
             Self::Store(_) => Fault::Internal,
             Self::Place { .. } | Self::NoFile | Self::NoRoot | Self::Form(_) => Fault::Invalid,
-            Self::Full { .. } | Self::TooManyLoose | Self::TooManyPins { .. } => Fault::Conflict,
+            Self::Full { .. } | Self::NoRoom { .. } | Self::TooManyLoose | Self::TooManyPins { .. } => {
+                Fault::Conflict
+            }
             Self::TooManyBlocks(_) | Self::Exceeded(_) => Fault::TooLarge,
             Self::Private(_) | Self::Missing(_) | Self::Node(_) | Self::Document(_) => Fault::Refused,
         }
@@ -111,7 +125,7 @@ impl StorageError {
             Self::TooManyBlocks(_) => "too_many_blocks",
             Self::Exceeded(_) => "dag_too_large",
             Self::Private(_) => "private_content_invalid",
-            Self::Full { .. } => "storage_full",
+            Self::Full { .. } | Self::NoRoom { .. } => "storage_full",
             Self::TooManyLoose => "storage_loose_blocks",
             Self::TooManyPins { .. } => "too_many_pins",
             Self::Place { .. } => "place_unknown",

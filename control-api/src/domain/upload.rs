@@ -102,6 +102,8 @@ pub struct Received {
 pub struct ReceivedSite {
     /// What is in it.
     pub tree: Tree,
+    /// Of all its blocks, each once.
+    pub bytes: u64,
     /// To be committed with the deployment.
     pub staging: Staging,
 }
@@ -250,7 +252,8 @@ fn site(root: &ContentId, staging: Staging) -> Result<ReceivedSite, UploadError>
     let tree = inspection.tree(root)?;
     inspection.finish()?;
     staging.sync().map_err(UploadError::Storage)?;
-    Ok(ReceivedSite { tree, staging })
+    let bytes = staging.bytes().map_err(UploadError::Storage)?;
+    Ok(ReceivedSite { tree, bytes, staging })
 }
 
 /// What an upload may have.

@@ -103,7 +103,7 @@ pub(super) struct LimitsInput {
     #[schema(maximum = 1_000_000_000)]
     domains: Option<Option<u64>>,
     #[serde(deserialize_with = "given")]
-    #[schema(maximum = 1_000_000_000)]
+    #[schema(minimum = 3, maximum = 1_000_000_000)]
     project_deployments: Option<Option<u64>>,
     #[serde(deserialize_with = "given")]
     #[schema(maximum = 9_007_199_254_740_991_u64)]
@@ -112,7 +112,7 @@ pub(super) struct LimitsInput {
     #[schema(maximum = 1_000_000_000)]
     pins: Option<Option<u64>>,
     #[serde(deserialize_with = "given")]
-    #[schema(maximum = 1_000_000_000)]
+    #[schema(minimum = 3, maximum = 1_000_000_000)]
     function_deployments: Option<Option<u64>>,
 }
 

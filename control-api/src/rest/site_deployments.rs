@@ -104,7 +104,7 @@ pub(super) async fn list(
     request_body(content = Vec<u8>, content_type = "application/vnd.ipld.car"), responses(
     (status = 201, body = SiteDeployment), (status = 400, body = ProblemDocument),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument),
-    (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
+    (status = 409, body = ProblemDocument), (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
     (status = 503, body = ProblemDocument)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,

@@ -143,8 +143,10 @@ pub(super) struct PinKey {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StorageUsage {
-    /// Of all pins together; a block of several pins counts in each.
+    /// Of all pins, and of all directories that sites have deployed and that are not pinned; a block of several of them counts in each.
     bytes: u64,
+    /// Of them, those of sites.
+    site_bytes: u64,
     most_bytes: u64,
     pins: u64,
     most_pins: u64,
@@ -201,6 +203,7 @@ pub(super) async fn usage(
     let used = storage::usage(&state, &actor, &project).await?;
     Ok(axum::Json(StorageUsage {
         bytes: used.usage.bytes,
+        site_bytes: used.usage.site_bytes,
         most_bytes: used.most_bytes,
         pins: used.usage.pins,
         most_pins: used.most_pins,

@@ -22,7 +22,7 @@ pub struct PlanLimits {
     pub domains: Option<i64>,
     /// Deployments of all functions of a project.
     pub project_deployments: Option<i64>,
-    /// Bytes of all pins of a project.
+    /// Bytes of all pins of a project, and of what its sites have deployed.
     pub storage_bytes: Option<i64>,
     /// Pins of a project.
     pub pins: Option<i64>,

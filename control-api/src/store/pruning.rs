@@ -20,34 +20,54 @@ impl Store {
     }
 }
 
-/// Ids and numbers of a function's deployments beyond the newest `keep`, at least one, that were made before `cutoff`, oldest first. Not the active
-/// one, the one that a rollback leads to, the one that is being rolled out, nor any that waits for an approval.
+/// Which of a function's deployments may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Going<'a> {
+    /// Those beyond so many of the newest.
+    pub keep: i64,
+    /// Those that were made before this, milliseconds.
+    pub cutoff: i64,
+    /// Another one is about to become active, so that neither what a rollback leads to now nor what is being rolled out is needed.
+    pub replaced: bool,
+    /// Not this one (`dep_…`).
+    pub but: &'a str,
+    /// At most so many, the oldest first.
+    pub limit: i64,
+}
+
+impl Default for Going<'_> {
+    /// All but the newest that are not needed.
+    fn default() -> Self {
+        Self { keep: 1, cutoff: i64::MAX, replaced: false, but: "", limit: i64::MAX }
+    }
+}
+
+/// Ids and numbers of a function's deployments that may go, oldest first. Not the active one, the one that a rollback leads to, the one
+/// that is being rolled out, nor any that waits for an approval.
 pub(crate) async fn prunable(
     db: &mut Connection,
     function: &str,
-    keep: i64,
-    cutoff: i64,
-    limit: i64,
+    going: Going<'_>,
 ) -> Result<Vec<(String, i64)>, StoreError> {
     let query = format!(
         "select d.id, d.number from deployments d
         join functions f on f.id = d.function_id
         left join deployments a on a.id = f.current_deployment_id
         left join rollouts o on o.function_id = f.id and o.status = 'RUNNING'
-        where d.function_id = $1 and d.created_at < $3
-            and d.number < (select number from deployments where function_id = $1 order by number desc limit 1 offset $2)
+        where d.function_id = $1 and d.created_at < $3 and d.id <> $5
+            and ($7 = 0 or d.number < (select number from deployments where function_id = $1 order by number desc limit 1 offset $2))
             and (d.widens is null or d.approver_id is not null)
             and (a.id is null or d.id <> a.id)
-            and (o.deployment_id is null or d.id <> o.deployment_id)
-            and d.id <> coalesce({}, '')
+            and ($6 = 1 or o.deployment_id is null or d.id <> o.deployment_id)
+            and ($6 = 1 or d.id <> coalesce({}, ''))
         order by d.number limit $4",
         deployments::PREVIOUS
     );
     // The last one that is kept has this many before it.
-    let before = keep.saturating_sub(1);
-    let query =
-        sql::query_as(sqlx::AssertSqlSafe(query)).bind(function).bind(before).bind(cutoff).bind(limit);
-    Ok(query.fetch_all(db).await?)
+    let before = going.keep.saturating_sub(1).max(0);
+    let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(function).bind(before).bind(going.cutoff);
+    let query = query.bind(going.limit).bind(going.but).bind(i64::from(going.replaced));
+    Ok(query.bind(i64::from(going.keep > 0)).fetch_all(db).await?)
 }
 
 /// Ids of a function's deployments that wait for an approval, beyond the newest `keep`.

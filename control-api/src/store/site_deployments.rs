@@ -19,13 +19,15 @@ pub struct SiteDeploymentRow {
     pub files: i64,
     /// Of all files together.
     pub bytes: i64,
+    /// Of all its blocks, each once; none: from before this was written down.
+    pub stored_bytes: Option<i64>,
     /// `usr_…`
     pub author_id: String,
     /// Milliseconds.
     pub created_at: i64,
 }
 
-const COLUMNS: &str = "id, site_id, number, root_cid, files, bytes, author_id, created_at";
+const COLUMNS: &str = "id, site_id, number, root_cid, files, bytes, stored_bytes, author_id, created_at";
 
 impl Store {
     pub(crate) async fn site_deployment(&self, id: &str) -> Result<Option<SiteDeploymentRow>, StoreError> {
@@ -101,10 +103,21 @@ pub(crate) async fn prune(db: &mut Connection, site: &str, keep: i64) -> Result<
     Ok(sql::query_scalar(query).bind(site).bind(keep.saturating_sub(1)).fetch_all(db).await?)
 }
 
+/// Deletes a site's oldest deployment, unless it is what the site serves, or the one before that. Returns its id.
+pub(crate) async fn drop_oldest(db: &mut Connection, site: &str) -> Result<Option<String>, StoreError> {
+    let query = "delete from site_deployments
+        where id = (select id from site_deployments where site_id = $1 order by number limit 1)
+        and number < (select coalesce(max(d.number), 0) from site_deployments d where d.site_id = $1 and d.number <
+            (select c.number from sites s join site_deployments c on c.id = s.current_deployment_id where s.id = $1))
+        returning id";
+    Ok(sql::query_scalar(query).bind(site).fetch_optional(db).await?)
+}
+
 pub(crate) async fn insert(db: &mut Connection, row: &SiteDeploymentRow) -> Result<(), StoreError> {
-    let query = format!("insert into site_deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)");
+    let query =
+        format!("insert into site_deployments ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
     let insert = sql::query(sqlx::AssertSqlSafe(query)).bind(&row.id).bind(&row.site_id).bind(row.number);
-    let insert = insert.bind(&row.root_cid).bind(row.files).bind(row.bytes).bind(&row.author_id);
-    insert.bind(row.created_at).execute(db).await?;
+    let insert = insert.bind(&row.root_cid).bind(row.files).bind(row.bytes).bind(row.stored_bytes);
+    insert.bind(&row.author_id).bind(row.created_at).execute(db).await?;
     Ok(())
 }

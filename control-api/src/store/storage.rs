@@ -33,8 +33,10 @@ pub struct PinRow {
 /// What a project keeps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Of all pins together; a block of several pins counts in each.
+    /// Of all pins, and of all directories that its sites deployed and that are no pins; a block of several of them counts in each.
     pub bytes: u64,
+    /// Of them, those of sites.
+    pub site_bytes: u64,
     /// How many pins.
     pub pins: u64,
 }
@@ -131,10 +133,41 @@ impl Store {
 }
 
 /// What a project keeps.
-pub(crate) async fn pins(db: &mut Connection, project: &str) -> Result<Usage, StoreError> {
+pub(crate) async fn usage(db: &mut Connection, project: &str) -> Result<Usage, StoreError> {
     let query = "select cast(coalesce(sum(bytes), 0) as bigint), count(*) from pins where project_id = $1";
-    let (bytes, pins) = sql::query_as(query).bind(project).fetch_one(db).await?;
-    Ok(Usage { bytes: unsigned("sum of bytes", bytes)?, pins: unsigned("count", pins)? })
+    let (pinned, pins) = sql::query_as(query).bind(project).fetch_one(&mut *db).await?;
+    let (pinned, site_bytes) = (unsigned("sum of bytes", pinned)?, site_bytes(db, project, None).await?);
+    Ok(Usage { bytes: pinned.saturating_add(site_bytes), site_bytes, pins: unsigned("count", pins)? })
+}
+
+/// Of directories that a project's sites deployed, each once, and none that is pinned. Of the site `but`, only what it serves.
+pub(crate) async fn site_bytes(
+    db: &mut Connection,
+    project: &str,
+    but: Option<&str>,
+) -> Result<u64, StoreError> {
+    let query = "select cast(coalesce(sum(bytes), 0) as bigint) from (
+            select d.root_cid, max(coalesce(d.stored_bytes, d.bytes)) as bytes
+            from sites s join site_deployments d on d.site_id = s.id
+            where s.project_id = $1 and (s.id <> $2 or d.id = s.current_deployment_id)
+              and not exists (select 1 from pins p where p.project_id = $1 and p.cid = d.root_cid)
+            group by d.root_cid) roots";
+    let query = sql::query_scalar(query).bind(project).bind(but.unwrap_or_default());
+    unsigned("sum of bytes", query.fetch_one(db).await?)
+}
+
+/// The bytes that count for a root that a project has pinned, or its sites have deployed; none: it has not.
+pub(crate) async fn counted(
+    db: &mut Connection,
+    project: &str,
+    cid: &str,
+) -> Result<Option<u64>, StoreError> {
+    let query = "select coalesce(
+            (select bytes from pins where project_id = $1 and cid = $2),
+            (select max(coalesce(d.stored_bytes, d.bytes)) from site_deployments d join sites s on s.id = d.site_id
+                where s.project_id = $1 and d.root_cid = $2))";
+    let found: Option<i64> = sql::query_scalar(query).bind(project).bind(cid).fetch_one(db).await?;
+    found.map(|bytes| unsigned("sum of bytes", bytes)).transpose()
 }
 
 /// Bytes of all blocks that a project has sent and that are not swept yet.

@@ -6,6 +6,7 @@ pub mod content;
 pub mod dns;
 pub mod edges;
 pub mod events;
+pub mod function;
 pub mod postgres;
 pub mod redis;
 pub mod settings;
@@ -304,11 +305,17 @@ impl Served {
 
     /// Another server of the same database and master key, with content of its own.
     pub async fn beside(&self) -> Self {
+        self.beside_as(|_| {}).await
+    }
+
+    /// As [`Self::beside`], with a configuration that differs from the tests' own.
+    pub async fn beside_as(&self, change: impl FnOnce(&mut ControlConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let Stored { database, pool, .. } = &self.stored;
         let stored = Stored { database: database.clone(), pool: pool.clone(), _postgres: None };
         let master_key = self.dir.path().join("master.key").into();
-        let config = ControlConfig { master_key, ..config(dir.path(), &stored) };
+        let mut config = ControlConfig { master_key, ..config(dir.path(), &stored) };
+        change(&mut config);
         let control = Box::pin(build(config, dir.path())).await;
         Self::serve(control, stored, dir).await
     }

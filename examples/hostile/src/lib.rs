@@ -33,6 +33,7 @@ impl Guest for Hostile {
             "/chatter" => chatter(out),
             "/echo" => echo(request, out),
             "/swallow" => swallow(request, out),
+            "/picky" => picky(request, out),
             "/files" => respond(out, format!("{:?}", std::fs::read_dir("/").map(|_| ())).as_bytes()),
             "/environment" => {
                 respond(out, format!("{:?}", std::env::vars().collect::<Vec<_>>()).as_bytes());
@@ -177,6 +178,21 @@ fn swallow(request: IncomingRequest, out: ResponseOutparam) {
     let mut length = 0;
     while let Ok(bytes) = input.blocking_read(64 << 10) {
         length += bytes.len();
+    }
+    respond(out, format!("{length}\n").as_bytes());
+}
+
+/// As [`swallow`], and crashes where the body breaks off.
+fn picky(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("the body is taken once");
+    let input = incoming.stream().expect("the stream is taken once");
+    let mut length = 0;
+    loop {
+        match input.blocking_read(64 << 10) {
+            Ok(bytes) => length += bytes.len(),
+            Err(StreamError::Closed) => break,
+            Err(StreamError::LastOperationFailed(_)) => core::arch::wasm32::unreachable(),
+        }
     }
     respond(out, format!("{length}\n").as_bytes());
 }

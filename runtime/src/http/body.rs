@@ -42,18 +42,37 @@ pub struct Taken {
     pub received: Received,
 }
 
-/// Since when a guest has all of a request.
+/// Since when a guest has all of a request, or that it will never have.
 #[derive(Clone, Default)]
-pub struct Received(Arc<OnceLock<Instant>>);
+pub struct Received(Arc<OnceLock<End>>);
+
+/// How a request's body ended.
+enum End {
+    Whole(Instant),
+    /// The client went away before.
+    Broken,
+}
 
 impl Received {
     fn whole(&self) {
-        self.0.get_or_init(Instant::now);
+        self.0.get_or_init(|| End::Whole(Instant::now()));
+    }
+
+    fn broke(&self) {
+        self.0.get_or_init(|| End::Broken);
+    }
+
+    /// Whether the guest had to do with a part of what its client wanted to send: whatever it makes of that says nothing of it.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.0.get(), Some(End::Broken))
     }
 
     /// For how long; nothing, where the client has not sent all, or the guest has not read it.
     pub fn since(&self, now: Instant) -> Duration {
-        self.0.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(*since))
+        match self.0.get() {
+            Some(End::Whole(since)) => now.saturating_duration_since(*since),
+            Some(End::Broken) | None => Duration::ZERO,
+        }
     }
 }
 
@@ -109,7 +128,10 @@ impl Body for Limited {
             Poll::Ready(Some(Err(error))) if is_malformed(&error) => {
                 return self.fail(Exceeded::RequestMalformed, Error::Hyper(error));
             }
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Error::Hyper(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                self.taken.received.broke();
+                return Poll::Ready(Some(Err(Error::Hyper(error))));
+            }
             Poll::Ready(None) => {
                 self.taken.received.whole();
                 return Poll::Ready(None);

@@ -248,7 +248,8 @@ pub(super) fn named(mut response: Response<ResponseBody>, deployment: &Deploymen
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A request while something is being rolled out. Dropped before its end, the client has given up. That is the function's failure,
-/// too, where it had all of the request for a while: it may be answering nobody. Before that, the client let it wait.
+/// too, where it had all of the request for a while: it may be answering nobody. Before that, the client let it wait. What it
+/// answers to half a request does not count.
 struct Counting<'a> {
     function: &'a Entry,
     chosen: &'a Entry,
@@ -263,7 +264,11 @@ impl<'a> Counting<'a> {
     }
 
     fn end(mut self, failed: bool) {
-        self.count(failed);
+        if self.received.is_broken() {
+            self.ended = true;
+        } else {
+            self.count(failed);
+        }
     }
 
     fn count(&mut self, failed: bool) {

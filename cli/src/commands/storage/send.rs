@@ -70,7 +70,7 @@ async fn send_once(api: &Api, path: &str, origin: &Origin, output: &Output) -> a
     let (used, most) = (number("bytes"), number("mostBytes"));
     if used.saturating_add(bytes) > most {
         bail!(
-            "this does not fit: {bytes} bytes more than the {used} that the project stores are over its limit of {most}; unpin something first"
+            "this does not fit: {bytes} bytes more than the {used} that the project stores are over its limit of {most}; unpin something or delete a site first"
         );
     }
     let bar = output.progress(bytes);

@@ -1,8 +1,11 @@
 //! What a plan can limit.
 
-use af_contract::limits::REQUESTS_PER_SECOND;
+use af_contract::limits::{LEAST_DEPLOYMENTS, REQUESTS_PER_SECOND};
 
 use crate::store::PlanLimits;
+
+/// The most of anything but bytes and requests.
+const MOST: u64 = 1_000_000_000;
 
 /// One limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub enum Limit {
     Domains,
     /// Deployments of all functions of a project.
     ProjectDeployments,
-    /// Bytes of all pins of a project.
+    /// Bytes of all pins of a project, and of what its sites have deployed.
     StorageBytes,
     /// Pins of a project.
     Pins,
@@ -80,7 +83,7 @@ impl Limit {
             Self::Functions => "functions",
             Self::Sites => "sites",
             Self::Domains => "domains",
-            Self::StorageBytes => "bytes of pinned content",
+            Self::StorageBytes => "bytes of stored content",
             Self::Pins => "pins",
             Self::ProjectDeployments | Self::FunctionDeployments => "deployments",
         }
@@ -101,7 +104,9 @@ impl Limit {
             Self::RequestsPerMinute => 1..=u64::from(REQUESTS_PER_SECOND.get()) * 60,
             // What a number in JSON can say without loss.
             Self::StorageBytes => 0..=(1 << 53) - 1,
-            _ => 0..=1_000_000_000,
+            // What a function runs, what a rollback leads to, and one that is tried.
+            Self::ProjectDeployments | Self::FunctionDeployments => u64::from(LEAST_DEPLOYMENTS)..=MOST,
+            _ => 0..=MOST,
         }
     }
 
