@@ -10,14 +10,14 @@ use af_contract::edge::{
 };
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::access;
 use super::audit::{self, Event};
 use super::feed::Reader;
-use super::feed_pages::FeedPages;
+use super::feed_pages::{self, FeedPages};
 use super::projects::commit;
 use super::reports::Reporter;
 use super::used_proofs::{Refused, UsedProofs};
@@ -182,6 +182,7 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
     state.edges.seen().edges.remove(edge);
     state.edges.used.forget(edge);
+    state.edges.pages.forget_edge(edge);
     state.calls.forget(edge);
     state.logs.forget_edge(edge);
     state.edges.removed.send_modify(|count| *count += 1);
@@ -294,7 +295,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
             () = tokio::time::sleep_until(until) => over = true,
         }
     };
-    let place = state.edges.pages.place(page.text.len()).await?;
+    let place = state.edges.pages.place(edge.id(), page.text.len()).await?;
     check(state, edge).await?;
     let sealed = sealed_text(state, edge, proof, page.text.clone()).await?;
     Ok(Bytes::from_owner(Answer { sealed, _place: place }))
@@ -303,7 +304,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
 /// An answer on its way, and its place among those that may be.
 struct Answer {
     sealed: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: feed_pages::Place,
 }
 
 impl AsRef<[u8]> for Answer {
