@@ -2,9 +2,9 @@
 //!
 //! An edge proves itself by its own Ed25519 key (`proof`). Each page of the feed, and what it is to do, is sealed to a key that it
 //! made for that one request, and signed with the control plane's feed key (`envelope`), which the edge has known since it joined
-//! (`join`); what it reports is bound to its proof. So nobody between them reads what it is told, or changes either. A proof counts for one
-//! method and path, and for a few minutes; one of a report, or of a request for work, counts once at a server, which remembers it until
-//! it has expired or the server ends. Content is not sealed, as it is checked by its CID, nor is what edges report and
+//! (`join`); what it asks for and reports is bound to its proof. So nobody between them reads what it is told, or changes either. A proof
+//! counts for one method, path, query and body, and for a few minutes; one of a report, of lines, or of a request for work, counts once at a
+//! server, which remembers it until it has expired or the server ends. Content is not sealed, as it is checked by its CID, nor is what edges report and
 //! what functions log there: who sees the proof of a request for it can ask
 //! for the same again, so reach the control plane over TLS.
 
@@ -64,8 +64,10 @@ pub enum EdgeError {
     /// The body is another one than the proof was made for.
     #[error("its body is another one than the proof was made for")]
     Body,
-    /// The request has another method or path than the proof was made for.
-    #[error("its method or path is another one than the proof was made for")]
+    /// The request has another method, path or query than the proof was made for.
+    #[error(
+        "its method, path or query is another one than the proof was made for: it was changed on the way, or the edge is of an older version; upgrade it, and use TLS"
+    )]
     Request,
     /// The system has no randomness.
     #[error("the system has no randomness")]

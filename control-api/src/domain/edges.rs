@@ -90,8 +90,8 @@ pub struct Known {
 pub struct Asked<'r> {
     /// Its method.
     pub method: &'r str,
-    /// Its path, without its query.
-    pub path: &'r str,
+    /// Its path and query.
+    pub target: &'r str,
 }
 
 impl Known {
@@ -228,6 +228,8 @@ pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Resul
         tracing::debug!(%error, "an edge's proof does not count");
         match error {
             EdgeError::Time => Error::invalid("edge_clock", error.to_string()),
+            // It is an edge's, and the edge is told what is wrong.
+            EdgeError::Request => Error::invalid("invalid_proof", error.to_string()),
             _ => Error::Unauthenticated,
         }
     };
@@ -237,7 +239,7 @@ pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Resul
     let public = PublicKey::new(public).map_err(internal)?;
     let key = feed_key(state).await?;
     let shown = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
-    shown.bound.check_request(asked.method, asked.path).map_err(refused)?;
+    shown.bound.check_request(asked.method, asked.target).map_err(refused)?;
     Ok(Known { row, shown })
 }
 

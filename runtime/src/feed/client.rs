@@ -57,8 +57,11 @@ impl Client {
     /// The next page, opened and verified.
     pub async fn ask(&self, wanted: &FeedRequest) -> Result<Told, FeedError> {
         let share = Share::new()?;
-        let proof = self.identity.prove(Bound::to("GET", FEED).with_share(share.public()))?;
-        let request = self.http.get(self.feed.clone()).query(wanted).bearer_auth(&proof);
+        let asked = self.http.get(self.feed.clone()).query(wanted).build().map_err(unreachable)?;
+        let url = asked.url().clone();
+        let target = format!("{FEED}?{}", url.query().unwrap_or_default());
+        let proof = self.identity.prove(Bound::to("GET", &target).with_share(share.public()))?;
+        let request = self.http.get(url).bearer_auth(&proof);
         let response = answered(request.send().await.map_err(unreachable)?).await?;
         let sealed = body(response, PAGE).await?;
         let text = share.open(&proof, self.identity.feed_key(), &sealed)?;
@@ -169,5 +172,6 @@ fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FeedError> {
 fn under(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(None);
     url
 }

@@ -147,11 +147,12 @@ impl Backoff {
 
 impl FeedError {
     /// Whether a control plane that does not take what it is told would not take it later either: it is in no form that it knows, too
-    /// large, or its database refuses it. Not where the clock is wrong, or there was too much of it, which pass.
+    /// large, or its database refuses it. Not where the clock is wrong, somebody between has changed it, or there was too much of it,
+    /// which pass.
     fn is_for_good(&self) -> bool {
         let Self::Refused { status, code, .. } = self else { return false };
         match (status, code.as_deref()) {
-            (400, code) => code.is_some_and(|code| code != "edge_clock"),
+            (400, code) => code.is_some_and(|code| !["edge_clock", "invalid_proof"].contains(&code)),
             (409, code) => code == Some("report_refused"),
             (413 | 422, _) => true,
             _ => false,
