@@ -181,6 +181,49 @@ async fn what_somebody_in_between_changes_of_a_request_does_not_count() {
     assert_eq!(rows.await.into_iter().map(|(reported, _)| reported).collect::<Vec<_>>(), ["READY"]);
 }
 
+async fn whatever_an_edge_asks_says_that_it_is_there() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    edge.all().await;
+    let listed = async || {
+        let (_, edges) = served.call("get", "/v1/edges", Some(OWNER), Value::Null).await;
+        edges["data"][0].clone()
+    };
+    let long_ago = async || {
+        served.stored.script("update edges set seen_at = 1, revision = 7").await;
+        served.control.write_edges_seen().await.unwrap();
+        listed().await["seenAt"].as_i64()
+    };
+    served.control.write_edges_seen().await.unwrap();
+    let bodies: [(&str, &str, &str); 5] = [
+        ("GET", "/v1/edge/feed?after=3", ""),
+        ("GET", "/v1/edge/ipfs/bafkqaaa?format=raw", ""),
+        ("POST", "/v1/edge/work", "{}"),
+        ("POST", "/v1/edge/report", "{}"),
+        ("POST", "/v1/edge/logs", r#"{"batch":"a","lines":[]}"#),
+    ];
+    for (method, path, body) in bodies {
+        assert_eq!(long_ago().await, Some(1), "what was written down is not written again");
+        let bound = Bound::to(method, path).with_share(Share::new().unwrap().public());
+        let proof = edge.prove(if method == "POST" { bound.with_body(body.as_bytes()) } else { bound });
+        let status = edge.send(method, path, &proof, body.as_bytes()).await;
+        assert!((200..300).contains(&status), "{path} {status}");
+        assert_eq!(listed().await["seenAt"], 1, "not with each request");
+        served.control.write_edges_seen().await.unwrap();
+        let listed = listed().await;
+        assert!(listed["seenAt"].as_i64() > Some(1_000_000_000_000), "{path} {listed}");
+        // Only the feed says up to where it knows it; it asked for all of another history.
+        let revision = if path.starts_with("/v1/edge/feed") { 0 } else { 7 };
+        assert_eq!(listed["revision"], revision, "{path}");
+    }
+    // Nobody else's word counts.
+    assert_eq!(long_ago().await, Some(1));
+    let stranger = edge.prove(Bound::to("GET", "/v1/edge/work"));
+    assert_eq!(edge.send("GET", "/v1/edge/feed", &stranger, b"").await, 400);
+    served.control.write_edges_seen().await.unwrap();
+    assert_eq!(listed().await["seenAt"], 1);
+}
+
 async fn the_control_plane_knows_which_version_an_edge_runs() {
     let served = Served::start().await;
     let edge = TestEdge::join(&served, "edge-1").await;
@@ -255,6 +298,7 @@ on_both!(
     what_comes_anew_in_several_pages_comes_to_an_end_after_something_was_forgotten,
     a_proof_counts_for_its_request_only_and_once_where_that_changes_something,
     what_somebody_in_between_changes_of_a_request_does_not_count,
+    whatever_an_edge_asks_says_that_it_is_there,
     the_control_plane_knows_which_version_an_edge_runs,
     a_report_that_the_database_refuses_keeps_no_other_from_being_written_down,
 );

@@ -16,6 +16,8 @@ mod page;
 mod proof;
 mod report;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::envelope::{Share, seal};
@@ -27,6 +29,12 @@ pub use self::proof::{Bound, PROOF_SECONDS, Proof, Shown, VERSION, prove};
 pub use self::report::{
     Awaited, Call, CallEnd, DeploymentReport, REASON, REPORTED, Report, Work, WorkRequest,
 };
+
+/// An edge that gets nothing of an answer for so long asks anew; the control plane answers before that, if only that there is nothing.
+pub const SILENCE: Duration = Duration::from_secs(70);
+
+/// An edge that was not answered asks again after so long at most.
+pub const PAUSE: Duration = Duration::from_secs(10);
 
 /// What an edge asks for, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

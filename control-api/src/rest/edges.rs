@@ -46,7 +46,7 @@ pub(super) struct Edge {
     created_at: i64,
     /// Milliseconds since 1970 UTC.
     joined_at: Option<i64>,
-    /// When it asked last, to within half a minute, milliseconds since 1970 UTC.
+    /// When it asked last, to within ten seconds, milliseconds since 1970 UTC.
     seen_at: Option<i64>,
     /// It knew everything up to this revision then.
     revision: i64,

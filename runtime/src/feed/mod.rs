@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::edge::{EdgeError, FeedPage, JoinToken, PageError};
+use af_contract::edge::{EdgeError, FeedPage, JoinToken, PAUSE, PageError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,6 @@ use crate::Edge;
 
 /// After a request that failed; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// After the control plane told what this version must know and does not: it will tell the same again, until either is another one.
 const TOO_OLD_PAUSE: Duration = Duration::from_secs(60);
@@ -140,7 +139,7 @@ impl Backoff {
     async fn pause(&mut self, stop: &CancellationToken) -> bool {
         let chance = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
         let wait = self.0.mul_f64(0.5 + chance / 2.0);
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        self.0 = (self.0 * 2).min(PAUSE);
         tokio::time::timeout(wait, stop.cancelled()).await.is_err()
     }
 }
