@@ -81,7 +81,7 @@ async fn feed(
     let updates: Vec<_> = changes.into_iter().filter(news).collect();
     let page = json!({ "epoch": "later", "after": after, "until": until, "more": false, "updates": updates, "spoken": 2 });
     let text = Zeroizing::new(serde_json::to_vec(&page).unwrap());
-    seal(&later.pair, proof, shown.bound.share().unwrap(), text).unwrap()
+    seal(&later.pair, proof, shown.bound.share().unwrap(), &text).unwrap()
 }
 
 /// A function that answers nothing yet, and is known.

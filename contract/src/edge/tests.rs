@@ -102,12 +102,12 @@ fn an_answer_opens_for_its_request_only_and_unchanged() {
     let (control, other) = (pair(), pair());
     let text = || Zeroizing::new(b"the feed".to_vec());
     let share = Share::new().unwrap();
-    let answer = seal(&control, "proof", &share.public(), text()).unwrap();
+    let answer = seal(&control, "proof", &share.public(), &text()).unwrap();
     assert!(!answer.windows(4).any(|part| part == b"feed"));
     assert_eq!(*share.open("proof", &control.public(), &answer).unwrap(), *text());
     let refused = |proof: &str, key: &KeyPair, change: &dyn Fn(&mut Vec<u8>)| {
         let share = Share::new().unwrap();
-        let mut answer = seal(&control, "proof", &share.public(), text()).unwrap();
+        let mut answer = seal(&control, "proof", &share.public(), &text()).unwrap();
         change(&mut answer);
         share.open(proof, &key.public(), &answer).unwrap_err()
     };

@@ -291,7 +291,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
     };
     let place = state.edges.pages.place(edge.id(), page.text.len()).await?;
     check(state, edge).await?;
-    let sealed = sealed_text(state, edge, proof, page.text.clone()).await?;
+    let sealed = sealed_text(state, edge, proof, &page.text).await?;
     Ok(Bytes::from_owner(Answer { sealed, _place: place }))
 }
 
@@ -335,15 +335,10 @@ pub(super) async fn sealed(
     answer: &impl Serialize,
 ) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_vec(answer).map_err(|error| internal(std::io::Error::other(error)))?;
-    sealed_text(state, edge, proof, Zeroizing::new(text)).await
+    sealed_text(state, edge, proof, &Zeroizing::new(text)).await
 }
 
-async fn sealed_text(
-    state: &State,
-    edge: &Known,
-    proof: &str,
-    text: Zeroizing<Vec<u8>>,
-) -> Result<Vec<u8>, Error> {
+async fn sealed_text(state: &State, edge: &Known, proof: &str, text: &[u8]) -> Result<Vec<u8>, Error> {
     let refused = |detail: &str| Error::invalid("invalid_proof", detail);
     let share = edge.shown.bound.share().ok_or_else(|| {
         refused("the proof of a request whose answer is sealed has the key that it is sealed to")
