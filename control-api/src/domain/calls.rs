@@ -328,9 +328,12 @@ async fn is_seen(store: &Store, edge: &str) -> Result<bool, StoreError> {
 /// # Errors
 /// When the database fails; then it may be said again.
 pub(super) async fn end(state: &State, edge: &str, end: &CallEnd) -> Result<(), Error> {
+    let Answered { status, error } = &end.answered;
+    let answered = Answered { status: *status, error: error.as_deref().map(reports::bounded) };
+    let end = CallEnd { id: end.id.clone(), answered };
     // Before the edge is told that it is: it forgets it then.
     state.store.end_call(&end.id, edge, &end.answered, state.scheduler.clock.now()).await?;
-    let _is_ours = state.calls.end(edge, end);
+    let _is_ours = state.calls.end(edge, &end);
     Ok(())
 }
 

@@ -121,7 +121,9 @@ impl Worker {
                     backoff = Backoff::default();
                     self.take(work);
                 }
-                Some(Err(_)) => {
+                // The feed says that the control plane is away.
+                Some(Err(error)) => {
+                    backoff.heed(&error);
                     if !backoff.pause(stop).await {
                         return;
                     }
