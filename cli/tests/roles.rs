@@ -218,7 +218,7 @@ async fn what_somebody_in_between_changes_or_repeats_does_not_count() {
     let edge = edge(&one, &between.url(), Some(&token(&home, "one")), port);
     deploy_to(&home, "first", "hello-rust");
     eventually("it arrives", async || says(&edge, "first", "/").await.0 == 200).await;
-    for way in [Way::Changes, Way::Repeats, Way::Cuts] {
+    for way in [Way::Changes, Way::Repeats, Way::Cuts, Way::Asks] {
         between.go(way);
         let name = format!("while-{way:?}").to_lowercase();
         let mut waiting = deploying(&home, &name);
@@ -229,6 +229,49 @@ async fn what_somebody_in_between_changes_or_repeats_does_not_count() {
         assert!(waiting.wait().unwrap().success(), "then it arrives");
     }
     assert!(one.logged().contains("does not count"), "{}", one.logged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_in_between_changes_of_reports_and_work_does_not_count() {
+    let (home, one) = (Home::new(), Home::new());
+    let port = free_port();
+    let plane = control(&home, port);
+    let between = Tampering::start(&plane.api).await;
+    let edge = edge(&one, &between.url(), Some(&token(&home, "one")), port);
+    let cron = ["functions", "deploy", "--create", "-n", "work", "--cron", "@yearly=/work", "-p"];
+    ok(home.af().args(cron).arg(guest("cron")));
+
+    // What the edge reports is lost on its way, and comes once it can.
+    between.go_with("/v1/edge/report", Way::Asks);
+    let mut waiting = deploying(&home, "early");
+    eventually("it is served", async || says(&edge, "early", "/").await.0 == 200).await;
+    eventually("reports were changed", async || between.count(Way::Asks) > 2).await;
+    let shown = || ok(home.af().args(["functions", "get", "-n", "early"]));
+    assert!(shown().contains("DEPLOYING"), "{}", shown());
+    between.go(Way::Honest);
+    assert!(waiting.wait().unwrap().success());
+    eventually("it is told", async || !shown().contains("DEPLOYING")).await;
+
+    // What it is told to do it does not believe, and the run ends as one that was lost.
+    let trigger = || {
+        let mut af = home.af();
+        af.args(["functions", "trigger", "-n", "work"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        af
+    };
+    between.go_with("/v1/edge/work", Way::Changes);
+    let run = trigger().output().unwrap();
+    let run = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.contains("did not get to it") && between.count(Way::Changes) > 0, "{run}");
+    // What it asks for is changed: it is given nothing.
+    let changed = between.count(Way::Asks);
+    between.go_with("/v1/edge/work", Way::Asks);
+    eventually("requests for work were changed", async || between.count(Way::Asks) > changed + 1).await;
+    let mut run = trigger().spawn().unwrap();
+    eventually("and more", async || between.count(Way::Asks) > changed + 3).await;
+    assert!(says(&edge, "work", "/").await.1.starts_with("0 times"));
+    between.go(Way::Honest);
+    assert!(run.wait().unwrap().success());
+    assert!(says(&edge, "work", "/").await.1.starts_with("1 times"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

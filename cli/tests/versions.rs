@@ -11,7 +11,7 @@ use af_contract::edge::{
     FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, Shown, seal,
 };
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -65,14 +65,14 @@ async fn join(State(later): State<Arc<Later>>, Json(request): Json<JoinRequest>)
 async fn feed(
     State(later): State<Arc<Later>>,
     Query(wanted): Query<FeedRequest>,
-    headers: HeaderMap,
+    (uri, headers): (Uri, HeaderMap),
 ) -> Vec<u8> {
     let proof = headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let edge = later.edge.lock().unwrap().unwrap();
     let shown = Proof::read(proof).unwrap();
     let shown = shown.verify(&edge, &later.pair.public(), i64::try_from(now).unwrap()).unwrap();
-    shown.bound.check_request("GET", "/v1/edge/feed").unwrap();
+    shown.bound.check_request("GET", uri.path_and_query().unwrap().as_str()).unwrap();
     let after = if wanted.epoch.as_deref() == Some("later") { wanted.after } else { 0 };
     later.asked.lock().unwrap().push((wanted, shown.clone()));
     let mut told = later.told.subscribe();
@@ -81,7 +81,7 @@ async fn feed(
     let updates: Vec<_> = changes.into_iter().filter(news).collect();
     let page = json!({ "epoch": "later", "after": after, "until": until, "more": false, "updates": updates, "spoken": 2 });
     let text = Zeroizing::new(serde_json::to_vec(&page).unwrap());
-    seal(&later.pair, proof, shown.bound.share().unwrap(), text).unwrap()
+    seal(&later.pair, proof, shown.bound.share().unwrap(), &text).unwrap()
 }
 
 /// A function that answers nothing yet, and is known.

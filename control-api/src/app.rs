@@ -22,7 +22,7 @@ use crate::domain::builds::{self, Builds};
 use crate::domain::calls::{Calls, Remote};
 use crate::domain::changes::{self, Changes};
 use crate::domain::domains::{DomainConfig, Domains};
-use crate::domain::edges::Edges;
+use crate::domain::edges::{Edges, seen};
 use crate::domain::feed::Changes as FeedChanges;
 use crate::domain::logs::{Logs, relay};
 use crate::domain::master_key::{Keyring, MasterKey};
@@ -170,6 +170,9 @@ pub enum ControlError {
     /// What has been gone for long.
     #[error("the feed cannot forget what has been gone for long")]
     Feed(#[source] crate::domain::Error),
+    /// When edges asked.
+    #[error("it cannot be written down which edges have asked")]
+    Seen(#[source] crate::domain::Error),
     /// What an edge reports.
     #[error("what the edge reports cannot be written down")]
     Report(#[source] crate::domain::Error),
@@ -391,13 +394,26 @@ impl ControlApi {
         scheduler::run(self.state.clone(), callee, stop).await;
     }
 
-    /// Notices what other servers of the same database commit, and exchanges with them what functions log, until `stop` resolves.
+    /// Notices what other servers of the same database commit, exchanges with them what functions log, and writes down which edges ask
+    /// this one, until `stop` resolves.
     pub async fn follow_others(&self, stop: impl Future<Output = ()>) {
         tokio::select! {
             () = changes::follow(&self.state) => {}
             () = relay::follow(&self.state) => {}
+            () = seen::follow(&self.state) => {}
             () = stop => {}
         }
+        if let Err(error) = self.write_edges_seen().await {
+            tracing::warn!(%error, "it is not written down which edges have asked last");
+        }
+    }
+
+    /// Writes down which edges have asked this server, as [`Self::follow_others`] does every ten seconds.
+    ///
+    /// # Errors
+    /// When the database fails; it is written down later then.
+    pub async fn write_edges_seen(&self) -> Result<(), ControlError> {
+        seen::write(&self.state).await.map_err(ControlError::Seen)
     }
 
     /// Checks verified domains again and again, until `stop` resolves.

@@ -1,5 +1,11 @@
 //! Accepts connections of the control API's clients, so many at once, and lets them finish when it stops.
 
+mod patience;
+mod patient;
+mod request_body;
+mod streams;
+
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +14,18 @@ use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use self::patient::Patient;
+use self::request_body::RequestBody;
+use self::streams::Streams;
 use crate::rest::Peer;
 
 /// Open connections, two of each edge among them; further ones wait in the kernel's queue.
@@ -29,6 +39,13 @@ const STREAMS: u32 = 100;
 
 /// A client of HTTP/2 that does not answer a ping has gone.
 const PING: Duration = Duration::from_secs(30);
+
+/// A client that takes nothing of an answer for so long does not get the rest: it would hold what others wait for, such as the place of
+/// a page of the feed. As at the edge.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Nor does one that sends nothing of a request's body for so long keep its connection.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After an accept error such as "too many open files": time for some to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,13 +77,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             debug!(%error, "a connection was gone before it was served");
             continue;
         }
-        let service = TowerToHyperService::new(router.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer.ip()));
-            service.call(request)
-        });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let connection = graceful.watch(connection(&builder, stream, router.clone(), Peer(peer.ip())));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(error, "a connection ended with an error");
@@ -78,11 +89,36 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     graceful.shutdown().await;
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn connection<S>(
+    builder: &auto::Builder<Streams>,
+    stream: S,
+    router: Router,
+    peer: Peer,
+) -> impl GracefulConnection<Error = axum::BoxError> + Send + use<S>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let answered = service.call(request.map(|body| RequestBody::new(body, READ_TIMEOUT)));
+        async move {
+            let Ok(answer) = answered.await;
+            Ok::<_, Infallible>(streams::in_pieces(answer))
+        }
+    });
+    let stream = TokioIo::new(Patient::new(stream, HEADER_TIMEOUT, WRITE_TIMEOUT));
+    builder.serve_connection_with_upgrades(stream, service).into_owned()
+}
+
+fn builder() -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams(WRITE_TIMEOUT));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     http2.keep_alive_interval(PING).keep_alive_timeout(HEADER_TIMEOUT);
     builder
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ mod support;
 
 use af_contract::edge::{Bound, DeploymentReport, FeedPage, FeedRequest, Report, Share, WorkRequest};
 use serde_json::{Value, json};
-use support::edges::TestEdge;
+use support::edges::{TestEdge, feed};
 use support::{OWNER, Served};
 
 async fn project(served: &Served) -> String {
@@ -97,17 +97,17 @@ async fn a_proof_counts_for_its_request_only_and_once_where_that_changes_somethi
     let served = Served::start().await;
     let edge = TestEdge::join(&served, "edge-1").await;
     let share = || Share::new().unwrap().public();
-    let feed = || edge.prove(Bound::to("GET", "/v1/edge/feed").with_share(share()));
+    let reading = || edge.prove(Bound::to("GET", "/v1/edge/feed").with_share(share()));
     // Other requests with it.
-    assert_eq!(edge.send("GET", "/v1/edge/feed", &feed(), b"").await, 200);
+    assert_eq!(edge.send("GET", "/v1/edge/feed", &reading(), b"").await, 200);
     for (method, path) in
         [("POST", "/v1/edge/work"), ("POST", "/v1/edge/report"), ("GET", "/v1/edge/ipfs/bafkqaaa")]
     {
-        assert_eq!(edge.send(method, path, &feed(), b"").await, 401, "{path}");
+        assert_eq!(edge.send(method, path, &reading(), b"").await, 400, "{path}");
     }
     let work = serde_json::to_vec(&WorkRequest::default()).unwrap();
     let working = || edge.prove(Bound::to("POST", "/v1/edge/work").with_share(share()).with_body(&work));
-    assert_eq!(edge.send("POST", "/v1/edge/report", &working(), &work).await, 401);
+    assert_eq!(edge.send("POST", "/v1/edge/report", &working(), &work).await, 400);
     // One that is used up, and one that is not because nothing came of it.
     let proof = working();
     assert_eq!(edge.send("POST", "/v1/edge/work", &proof, b"{}").await, 400, "another body");
@@ -118,10 +118,110 @@ async fn a_proof_counts_for_its_request_only_and_once_where_that_changes_somethi
     assert_eq!(edge.send("POST", "/v1/edge/report", &proof, &report).await, 204);
     assert_eq!(edge.send("POST", "/v1/edge/report", &proof, &report).await, 401, "again");
     // What only reads may be tried again: its answer is sealed to whoever asked first.
-    let proof = feed();
+    let proof = reading();
     for _ in 0..2 {
         assert_eq!(edge.send("GET", "/v1/edge/feed", &proof, b"").await, 200);
     }
+}
+
+async fn what_somebody_in_between_changes_of_a_request_does_not_count() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    awaited(&served, "alpha").await;
+    // Whom an edge tells that it was told of all since would not be told what has gone: each part of the query counts.
+    let wanted = FeedRequest { epoch: Some("epoch_1".into()), after: 7, anew: false, wait_ms: 0 };
+    let proof = || edge.prove(Bound::to("GET", &feed(&wanted)).with_share(Share::new().unwrap().public()));
+    assert_eq!(edge.send("GET", &feed(&wanted), &proof(), b"").await, 200);
+    let changed = [
+        FeedRequest { epoch: None, ..wanted.clone() },
+        FeedRequest { epoch: Some("epoch_2".into()), ..wanted.clone() },
+        FeedRequest { after: 8, ..wanted.clone() },
+        FeedRequest { anew: true, ..wanted.clone() },
+        FeedRequest { wait_ms: 50_000, ..wanted.clone() },
+    ];
+    let asked = feed(&wanted);
+    let others =
+        ["/v1/edge/feed".to_owned(), format!("{asked}&"), asked.replace("anew=false", "anew=%66alse")];
+    for path in changed.iter().map(feed).chain(others) {
+        assert_eq!(edge.send("GET", &path, &proof(), b"").await, 400, "{path}");
+    }
+    // Content: what of a file is sent is in the query.
+    let content = "/v1/edge/ipfs/bafkqaaa?format=raw";
+    let proof = || edge.prove(Bound::to("GET", content));
+    assert_eq!(edge.send("GET", content, &proof(), b"").await, 200);
+    for path in ["/v1/edge/ipfs/bafkqaaa", "/v1/edge/ipfs/bafkqaaa?format=car"] {
+        assert_eq!(edge.send("GET", path, &proof(), b"").await, 400, "{path}");
+    }
+    // A deployment that cannot be used, by one letter; and one of a call's end.
+    let report = r#"{"deployments":[{"deployment":"dep_alpha"}]}"#;
+    let failed = r#"{"deployments":[{"deployment":"dep_alpha","failure":"no"}]}"#;
+    let work = r#"{"running":["run_1"],"waitMs":0}"#;
+    let lost = r#"{"running":["run_2"],"waitMs":0}"#;
+    let batch = r#"{"batch":"a","lines":[]}"#;
+    let other = r#"{"batch":"b","lines":[]}"#;
+    for (path, sent, changed, status) in [
+        ("/v1/edge/report", report, failed, 204),
+        ("/v1/edge/work", work, lost, 200),
+        ("/v1/edge/logs", batch, other, 204),
+    ] {
+        let bound = || Bound::to("POST", path).with_share(Share::new().unwrap().public());
+        let proof = edge.prove(bound().with_body(sent.as_bytes()));
+        for body in [changed, "", "{}"] {
+            assert_eq!(edge.send("POST", path, &proof, body.as_bytes()).await, 400, "{path} {body}");
+        }
+        assert_eq!(edge.send("POST", &format!("{path}?x"), &proof, sent.as_bytes()).await, 400, "{path}");
+        let bodiless = edge.prove(bound());
+        assert_eq!(edge.send("POST", path, &bodiless, sent.as_bytes()).await, 400, "{path}");
+        // Nothing of that has used it up.
+        assert_eq!(edge.send("POST", path, &proof, sent.as_bytes()).await, status, "{path}");
+        assert_eq!(edge.send("POST", path, &proof, sent.as_bytes()).await, 401, "{path} again");
+    }
+    let rows =
+        served.stored.rows("select d.reported, t.hash from deployments d, tokens t where t.id = 'tok_2'");
+    assert_eq!(rows.await.into_iter().map(|(reported, _)| reported).collect::<Vec<_>>(), ["READY"]);
+}
+
+async fn whatever_an_edge_asks_says_that_it_is_there() {
+    let served = Served::start().await;
+    let edge = TestEdge::join(&served, "edge-1").await;
+    edge.all().await;
+    let listed = async || {
+        let (_, edges) = served.call("get", "/v1/edges", Some(OWNER), Value::Null).await;
+        edges["data"][0].clone()
+    };
+    let long_ago = async || {
+        served.stored.script("update edges set seen_at = 1, revision = 7").await;
+        served.control.write_edges_seen().await.unwrap();
+        listed().await["seenAt"].as_i64()
+    };
+    served.control.write_edges_seen().await.unwrap();
+    let bodies: [(&str, &str, &str); 5] = [
+        ("GET", "/v1/edge/feed?after=3", ""),
+        ("GET", "/v1/edge/ipfs/bafkqaaa?format=raw", ""),
+        ("POST", "/v1/edge/work", "{}"),
+        ("POST", "/v1/edge/report", "{}"),
+        ("POST", "/v1/edge/logs", r#"{"batch":"a","lines":[]}"#),
+    ];
+    for (method, path, body) in bodies {
+        assert_eq!(long_ago().await, Some(1), "what was written down is not written again");
+        let bound = Bound::to(method, path).with_share(Share::new().unwrap().public());
+        let proof = edge.prove(if method == "POST" { bound.with_body(body.as_bytes()) } else { bound });
+        let status = edge.send(method, path, &proof, body.as_bytes()).await;
+        assert!((200..300).contains(&status), "{path} {status}");
+        assert_eq!(listed().await["seenAt"], 1, "not with each request");
+        served.control.write_edges_seen().await.unwrap();
+        let listed = listed().await;
+        assert!(listed["seenAt"].as_i64() > Some(1_000_000_000_000), "{path} {listed}");
+        // Only the feed says up to where it knows it; it asked for all of another history.
+        let revision = if path.starts_with("/v1/edge/feed") { 0 } else { 7 };
+        assert_eq!(listed["revision"], revision, "{path}");
+    }
+    // Nobody else's word counts.
+    assert_eq!(long_ago().await, Some(1));
+    let stranger = edge.prove(Bound::to("GET", "/v1/edge/work"));
+    assert_eq!(edge.send("GET", "/v1/edge/feed", &stranger, b"").await, 400);
+    served.control.write_edges_seen().await.unwrap();
+    assert_eq!(listed().await["seenAt"], 1);
 }
 
 async fn the_control_plane_knows_which_version_an_edge_runs() {
@@ -197,6 +297,8 @@ on_both!(
     what_has_been_gone_for_a_week_is_forgotten_and_who_was_away_is_told_all_anew,
     what_comes_anew_in_several_pages_comes_to_an_end_after_something_was_forgotten,
     a_proof_counts_for_its_request_only_and_once_where_that_changes_something,
+    what_somebody_in_between_changes_of_a_request_does_not_count,
+    whatever_an_edge_asks_says_that_it_is_there,
     the_control_plane_knows_which_version_an_edge_runs,
     a_report_that_the_database_refuses_keeps_no_other_from_being_written_down,
 );

@@ -302,7 +302,7 @@ async fn how_a_call_ended_is_written_down_by_whichever_server_is_told() {
     let (clock, _) = watch::channel(START);
     let platform = Platform::start(dir.path(), &stored, &clock).await;
     let function = platform.make().await;
-    for (run, edge) in [("run_1", "here"), ("run_2", "edge_2")] {
+    for (run, edge) in [("run_1", "here"), ("run_2", "edge_2"), ("run_4", "here")] {
         let row = format!(
             "insert into trigger_runs (id, function_id, deployment_id, cron, path, scheduled_at, started_at, outcome, server,
                 leased_until, edge_id) values ('{run}', '{function}', 'dep_1', '* * * * *', '/', 0, {}, 'running',
@@ -312,7 +312,10 @@ async fn how_a_call_ended_is_written_down_by_whichever_server_is_told() {
         stored.script(&row).await;
     }
     let end = |run: &str| CallEnd { id: run.into(), answered: ok() };
-    let report = Report { calls: vec![end("run_1"), end("run_2"), end("run_3")], ..Report::default() };
+    // One that says more than it may, and what no database takes.
+    let failed = Answered { status: None, error: Some("\0no".repeat(1_000)) };
+    let loud = CallEnd { id: "run_4".into(), answered: failed };
+    let report = Report { calls: vec![end("run_1"), end("run_2"), end("run_3"), loud], ..Report::default() };
     platform.control.report(&report).await.unwrap();
     let schedule = platform.schedule(&function).await;
     let mut runs: Vec<_> = schedule["runs"].as_array().unwrap().iter().collect();
@@ -320,6 +323,7 @@ async fn how_a_call_ended_is_written_down_by_whichever_server_is_told() {
     assert_eq!((&runs[0]["outcome"], &runs[0]["status"]), (&json!("succeeded"), &json!(200)));
     assert_eq!(runs[0]["durationMs"], 7);
     assert_eq!(runs[1]["outcome"], "running", "it was given to another edge");
+    assert_eq!((&runs[2]["outcome"], &runs[2]["error"]), (&json!("failed"), &json!("no".repeat(250))));
 }
 
 async fn a_tick_that_is_too_old_is_skipped() {

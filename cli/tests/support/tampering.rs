@@ -1,4 +1,4 @@
-//! Somebody between an edge and its control plane, who does with the feed what they want.
+//! Somebody between an edge and its control plane, who does with what one of them says what they want.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,8 +7,9 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use tokio::sync::watch;
 
-/// What becomes of answers.
+/// What becomes of answers, and of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     Honest,
@@ -18,23 +19,29 @@ pub enum Way {
     Repeats,
     /// The end is missing.
     Cuts,
+    /// Each request asks for, or says, something else; what was asked before has no answer.
+    Asks,
 }
+
+const FEED: &str = "/v1/edge/feed";
 
 #[derive(Clone)]
 struct Shared {
     control: String,
     client: reqwest::Client,
     state: Arc<Mutex<Held>>,
+    way: watch::Receiver<(&'static str, Way)>,
 }
 
+#[derive(Default)]
 struct Held {
-    way: Way,
     counts: BTreeMap<Way, usize>,
     earlier: Option<Bytes>,
 }
 
 pub struct Tampering {
     state: Arc<Mutex<Held>>,
+    way: watch::Sender<(&'static str, Way)>,
     url: String,
     task: tokio::task::JoinHandle<()>,
 }
@@ -42,27 +49,33 @@ pub struct Tampering {
 impl Tampering {
     /// In front of this control plane.
     pub async fn start(control: &str) -> Self {
-        let held = Held { way: Way::Honest, counts: BTreeMap::new(), earlier: None };
-        let state = Arc::new(Mutex::new(held));
+        let state = Arc::<Mutex<Held>>::default();
+        let way = watch::Sender::new((FEED, Way::Honest));
         let client = reqwest::Client::new();
-        let shared = Shared { control: control.to_owned(), client, state: state.clone() };
+        let shared =
+            Shared { control: control.to_owned(), client, state: state.clone(), way: way.subscribe() };
         let app = Router::new().fallback(pass).with_state(shared);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { state, url, task }
+        Self { state, way, url, task }
     }
 
     pub fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// From now on.
+    /// From now on, with the feed.
     pub fn go(&self, way: Way) {
-        self.state.lock().unwrap().way = way;
+        self.go_with(FEED, way);
     }
 
-    /// How many answers were treated so.
+    /// From now on, with what goes to this path.
+    pub fn go_with(&self, path: &'static str, way: Way) {
+        self.way.send_replace((path, way));
+    }
+
+    /// How many requests or answers were treated so.
     pub fn count(&self, way: Way) -> usize {
         self.state.lock().unwrap().counts.get(&way).copied().unwrap_or_default()
     }
@@ -76,23 +89,50 @@ impl Drop for Tampering {
 
 async fn pass(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let url = format!("{}{}", shared.control, parts.uri);
-    let mut headers = parts.headers;
+    let mut way = shared.way.clone();
+    let asks = |(at, way): &(&str, Way)| *at == parts.uri.path() && *way == Way::Asks;
+    let (mut target, mut body) = (parts.uri.to_string(), axum::body::to_bytes(body, 1 << 20).await.unwrap());
+    let changes = asks(&way.borrow_and_update());
+    if changes {
+        shared.count(Way::Asks);
+        target = target.replace("anew=false", "anew=true");
+        if !body.is_empty() {
+            body = Bytes::from_static(b"{}");
+        }
+    }
+    let mut headers = parts.headers.clone();
     headers.remove("host");
-    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-    let sent = shared.client.request(parts.method, url).headers(headers).body(body).send().await;
-    let Ok(answer) = sent else {
+    headers.remove("content-length");
+    let sent = shared.client.request(parts.method.clone(), format!("{}{target}", shared.control));
+    let sent = async {
+        let answer = sent.headers(headers).body(body).send().await.ok()?;
+        Some((answer.status(), answer.bytes().await.unwrap_or_default()))
+    };
+    let answered = tokio::select! {
+        answered = sent => answered,
+        _changed = way.wait_for(|way| asks(way) && !changes) => None,
+    };
+    let Some((status, mut bytes)) = answered else {
         return Response::builder().status(502).body(Body::empty()).unwrap();
     };
-    let status = answer.status();
-    let mut bytes = answer.bytes().await.unwrap_or_default();
-    if parts.uri.path() == "/v1/edge/feed" && status == 200 {
-        let mut held = shared.state.lock().unwrap();
-        let way = held.way;
-        *held.counts.entry(way).or_default() += 1;
+    let (at, way) = *shared.way.borrow();
+    if parts.uri.path() == at && status == 200 && way != Way::Asks {
+        bytes = shared.treated(way, bytes);
+    }
+    Response::builder().status(status).body(Body::from(bytes)).unwrap()
+}
+
+impl Shared {
+    fn count(&self, way: Way) {
+        *self.state.lock().unwrap().counts.entry(way).or_default() += 1;
+    }
+
+    fn treated(&self, way: Way, bytes: Bytes) -> Bytes {
+        self.count(way);
+        let mut held = self.state.lock().unwrap();
         let earlier = held.earlier.get_or_insert_with(|| bytes.clone()).clone();
-        bytes = match way {
-            Way::Honest => bytes,
+        match way {
+            Way::Honest | Way::Asks => bytes,
             Way::Repeats => earlier,
             Way::Cuts => bytes.slice(..bytes.len() / 2),
             Way::Changes => {
@@ -101,7 +141,6 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
                 changed[middle] ^= 1;
                 changed.into()
             }
-        };
+        }
     }
-    Response::builder().status(status).body(Body::from(bytes)).unwrap()
 }

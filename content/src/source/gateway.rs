@@ -48,7 +48,7 @@ impl Gateway {
         Ok(Self::with(client, base, token))
     }
 
-    /// A gateway that wants another bearer token with each request: one for its path under `base`.
+    /// A gateway that wants another bearer token with each request: one for its path and query under `base`.
     ///
     /// # Errors
     /// When no HTTP client can be made.
@@ -71,7 +71,7 @@ impl Gateway {
         match &self.credential {
             Credential::Nothing => request,
             Credential::Token(token) => request.bearer_auth(token),
-            Credential::Made(make) => match make(&path) {
+            Credential::Made(make) => match make(&format!("{path}?{query}")) {
                 Some(proof) => request.bearer_auth(proof),
                 // It will refuse it, and say so.
                 None => request,

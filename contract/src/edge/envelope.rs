@@ -17,6 +17,9 @@ const CONTEXT: &[u8] = b"af edge feed 1\0";
 
 const SIGNATURE_BYTES: usize = 64;
 
+/// What stands before the text.
+const HEAD_BYTES: usize = PUBLIC_BYTES + SIGNATURE_BYTES;
+
 /// An edge's key for one answer.
 pub struct Share {
     private: EphemeralPrivateKey,
@@ -64,23 +67,28 @@ impl Share {
     }
 }
 
-/// Seals an answer to the request with this proof, which was verified.
+/// Seals an answer to the request with this proof, which was verified. Of a long text there is one copy more then, and no other meanwhile.
 ///
 /// # Errors
 /// When the share in the proof is no key, or the system has no randomness.
-pub fn seal(
-    signer: &KeyPair,
-    proof: &str,
-    share: &PublicKey,
-    mut text: Zeroizing<Vec<u8>>,
-) -> Result<Vec<u8>, EdgeError> {
+pub fn seal(signer: &KeyPair, proof: &str, share: &PublicKey, text: &[u8]) -> Result<Vec<u8>, EdgeError> {
     let own = Share::new()?;
+    let public = own.public;
     let key = cipher(own.private, share.bytes(), proof)?;
     let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
-    let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut text).map_err(|_| EdgeError::Form)?;
-    let sealed = [&text[..], tag.as_ref()].concat();
-    let signature = signer.sign(&signed(proof, own.public.bytes(), &sealed));
-    Ok([own.public.bytes(), signature.as_ref(), &sealed].concat())
+    // As long as it is not sealed, none of it is left behind.
+    let mut sealed =
+        Zeroizing::new(Vec::with_capacity(HEAD_BYTES + text.len() + CHACHA20_POLY1305.tag_len()));
+    sealed.extend_from_slice(&[0; HEAD_BYTES]);
+    sealed.extend_from_slice(text);
+    let (_, body) = sealed.split_at_mut_checked(HEAD_BYTES).ok_or(EdgeError::Form)?;
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), body).map_err(|_| EdgeError::Form)?;
+    sealed.extend_from_slice(tag.as_ref());
+    let (head, body) = sealed.split_at_mut_checked(HEAD_BYTES).ok_or(EdgeError::Form)?;
+    let signature = signer.sign(&signed(proof, public.bytes(), body));
+    let said = public.bytes().iter().chain(signature.as_ref());
+    head.iter_mut().zip(said).for_each(|(byte, said)| *byte = *said);
+    Ok(std::mem::take(&mut *sealed))
 }
 
 fn signed(proof: &str, public: &[u8], sealed: &[u8]) -> Vec<u8> {

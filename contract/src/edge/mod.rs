@@ -2,9 +2,9 @@
 //!
 //! An edge proves itself by its own Ed25519 key (`proof`). Each page of the feed, and what it is to do, is sealed to a key that it
 //! made for that one request, and signed with the control plane's feed key (`envelope`), which the edge has known since it joined
-//! (`join`); what it reports is bound to its proof. So nobody between them reads what it is told, or changes either. A proof counts for one
-//! method and path, and for a few minutes; one of a report, or of a request for work, counts once at a server, which remembers it until
-//! it has expired or the server ends. Content is not sealed, as it is checked by its CID, nor is what edges report and
+//! (`join`); what it asks for and reports is bound to its proof. So nobody between them reads what it is told, or changes either. A proof
+//! counts for one method, path, query and body, and for a few minutes; one of a report, of lines, or of a request for work, counts once at a
+//! server, which remembers it until it has expired or the server ends. Content is not sealed, as it is checked by its CID, nor is what edges report and
 //! what functions log there: who sees the proof of a request for it can ask
 //! for the same again, so reach the control plane over TLS.
 
@@ -15,6 +15,8 @@ mod logs;
 mod page;
 mod proof;
 mod report;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,12 @@ pub use self::proof::{Bound, PROOF_SECONDS, Proof, Shown, VERSION, prove};
 pub use self::report::{
     Awaited, Call, CallEnd, DeploymentReport, REASON, REPORTED, Report, Work, WorkRequest,
 };
+
+/// An edge that gets nothing of an answer for so long asks anew; the control plane answers before that, if only that there is nothing.
+pub const SILENCE: Duration = Duration::from_secs(70);
+
+/// An edge that was not answered asks again after so long at most.
+pub const PAUSE: Duration = Duration::from_secs(10);
 
 /// What an edge asks for, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +72,10 @@ pub enum EdgeError {
     /// The body is another one than the proof was made for.
     #[error("its body is another one than the proof was made for")]
     Body,
-    /// The request has another method or path than the proof was made for.
-    #[error("its method or path is another one than the proof was made for")]
+    /// The request has another method, path or query than the proof was made for.
+    #[error(
+        "its method, path or query is another one than the proof was made for: it was changed on the way, or the edge is of an older version; upgrade it, and use TLS"
+    )]
     Request,
     /// The system has no randomness.
     #[error("the system has no randomness")]

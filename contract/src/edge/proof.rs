@@ -1,5 +1,5 @@
 //! What an edge shows with each request: a JWT (RFC 7519) that it signed itself (EdDSA, RFC 8037), for one minute and for that request:
-//! its method (`htm`) and path (`htu`), as in DPoP (RFC 9449, 4.2).
+//! its method (`htm`), path and query (`htu`), as in DPoP (RFC 9449, 4.2), and its body (`bsh`).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -30,7 +30,8 @@ struct Claims {
     jti: String,
     /// The request's method.
     htm: String,
-    /// The request's path, without its query. Unlike DPoP's it has no host, and no prefix that a proxy takes away: `aud` says whose it is.
+    /// The request's path and query. Unlike DPoP's it has no host, and no prefix that a proxy takes away: `aud` says whose it is. Also
+    /// unlike that it has the query, which says what is asked for.
     htu: String,
     /// The edge's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +48,7 @@ struct Claims {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
     method: String,
-    path: String,
+    target: String,
     share: Option<PublicKey>,
     body: Option<String>,
 }
@@ -66,10 +67,11 @@ pub struct Shown {
 }
 
 impl Bound {
-    /// To a request of this method and path under the control plane's address: `/v1/edge/feed`.
+    /// To a request of this method, and this path and query, letter by letter, under the control plane's address:
+    /// `/v1/edge/feed?after=7`.
     #[must_use]
-    pub fn to(method: &str, path: &str) -> Self {
-        Self { method: method.to_owned(), path: path.to_owned(), share: None, body: None }
+    pub fn to(method: &str, target: &str) -> Self {
+        Self { method: method.to_owned(), target: target.to_owned(), share: None, body: None }
     }
 
     /// To the public half of the key that the answer is sealed to, too.
@@ -90,12 +92,12 @@ impl Bound {
         self.share.as_ref()
     }
 
-    /// Checks that the proof was made for a request of this method and path.
+    /// Checks that the proof was made for a request of this method, path and query.
     ///
     /// # Errors
     /// When it was made for another one.
-    pub fn check_request(&self, method: &str, path: &str) -> Result<(), EdgeError> {
-        if self.method == method && self.path == path { Ok(()) } else { Err(EdgeError::Request) }
+    pub fn check_request(&self, method: &str, target: &str) -> Result<(), EdgeError> {
+        if self.method == method && self.target == target { Ok(()) } else { Err(EdgeError::Request) }
     }
 
     /// Checks that the proof was made for this body.
@@ -134,7 +136,7 @@ pub fn prove(
         exp: now + PROOF_SECONDS,
         jti: BASE64.encode(id),
         htm: bound.method,
-        htu: bound.path,
+        htu: bound.target,
         ver: Some(env!("CARGO_PKG_VERSION").to_owned()),
         epk: bound.share,
         bsh: bound.body,
@@ -189,7 +191,7 @@ impl<'a> Proof<'a> {
         if !ver.as_ref().is_none_or(is_version) {
             return Err(EdgeError::Form);
         }
-        let bound = Bound { method: htm, path: htu, share: epk, body: bsh };
+        let bound = Bound { method: htm, target: htu, share: epk, body: bsh };
         Ok(Shown { bound, id: jti, until: exp.saturating_add(PROOF_SECONDS), version: ver })
     }
 }

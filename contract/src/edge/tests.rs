@@ -72,19 +72,23 @@ fn a_proof_for_a_body_counts_for_that_body_only() {
 }
 
 #[test]
-fn a_proof_for_a_request_counts_for_its_method_and_path_only() {
+fn a_proof_for_a_request_counts_for_its_method_path_and_query_only() {
     let (edge, control) = (pair(), pair());
-    let text = prove(&edge, "edge_1", &control.public(), Bound::to("GET", "/v1/edge/feed"), 0).unwrap();
+    let bound = Bound::to("GET", "/v1/edge/feed?after=1");
+    let text = prove(&edge, "edge_1", &control.public(), bound, 0).unwrap();
     let read = || Proof::read(&text).unwrap().verify(&edge.public(), &control.public(), 0).unwrap();
-    assert_eq!(read().bound.check_request("GET", "/v1/edge/feed"), Ok(()));
-    for (method, path) in [
-        ("POST", "/v1/edge/feed"),
-        ("get", "/v1/edge/feed"),
-        ("GET", "/v1/edge/feed/"),
-        ("GET", "/v1/edge/work"),
+    assert_eq!(read().bound.check_request("GET", "/v1/edge/feed?after=1"), Ok(()));
+    for (method, target) in [
+        ("POST", "/v1/edge/feed?after=1"),
+        ("get", "/v1/edge/feed?after=1"),
+        ("GET", "/v1/edge/feed"),
+        ("GET", "/v1/edge/feed?"),
+        ("GET", "/v1/edge/feed?after=10"),
+        ("GET", "/v1/edge/feed?after=1&anew=true"),
+        ("GET", "/v1/edge/work?after=1"),
         ("GET", ""),
     ] {
-        assert_eq!(read().bound.check_request(method, path), Err(EdgeError::Request), "{method} {path}");
+        assert_eq!(read().bound.check_request(method, target), Err(EdgeError::Request), "{method} {target}");
     }
     // Each has its own id, and says of which version its edge is.
     let other = prove(&edge, "edge_1", &control.public(), Bound::to("GET", "/v1/edge/feed"), 0).unwrap();
@@ -98,12 +102,12 @@ fn an_answer_opens_for_its_request_only_and_unchanged() {
     let (control, other) = (pair(), pair());
     let text = || Zeroizing::new(b"the feed".to_vec());
     let share = Share::new().unwrap();
-    let answer = seal(&control, "proof", &share.public(), text()).unwrap();
+    let answer = seal(&control, "proof", &share.public(), &text()).unwrap();
     assert!(!answer.windows(4).any(|part| part == b"feed"));
     assert_eq!(*share.open("proof", &control.public(), &answer).unwrap(), *text());
     let refused = |proof: &str, key: &KeyPair, change: &dyn Fn(&mut Vec<u8>)| {
         let share = Share::new().unwrap();
-        let mut answer = seal(&control, "proof", &share.public(), text()).unwrap();
+        let mut answer = seal(&control, "proof", &share.public(), &text()).unwrap();
         change(&mut answer);
         share.open(proof, &key.public(), &answer).unwrap_err()
     };

@@ -6,24 +6,33 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use af_contract::edge::{Awaited, Call, CallEnd, Work, WorkRequest};
+use af_contract::edge::{Awaited, Call, CallEnd, PAUSE, SILENCE, Work, WorkRequest};
 use af_contract::trigger::{Answered, Tick};
 use futures::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::error;
 
-use super::edges::{self, Known};
+use super::edges::{self, Known, seen};
 use super::projects::commit;
-use super::scheduler::Callee;
+use super::scheduler::{self, Callee};
 use super::{Error, State, now, reports};
 use crate::store::{Store, StoreError, triggers};
 
 /// For so long a call waits for an edge that asks for work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An edge that has not asked for work for so long is gone, with what it was given.
-const GONE: Duration = Duration::from_secs(90);
+/// An edge that no server has heard of for so long is gone, with what it was given: 100 seconds. One that is there gives up on an
+/// answer after 70 and asks again within 10; of another server, that is written down within 10 more. The rest is for connecting and
+/// writing, and for clocks of servers that differ.
+const GONE: Duration =
+    Duration::from_secs(SILENCE.as_secs() + PAUSE.as_secs() + seen::WRITTEN.as_secs() + SPARE.as_secs());
+const SPARE: Duration = Duration::from_secs(10);
+
+/// A call that has not ended after so long is over, whatever its edge says: no function may take longer, and it may have waited for an
+/// edge, and for that to be told of what is to be called.
+const OVERDUE: Duration =
+    Duration::from_millis(scheduler::LONGEST.unsigned_abs() + 2_000 * PATIENCE.as_secs());
 
 /// An edge that has not asked for work for so long is not likely to do so now: what is due is left to the server that it does ask. Its
 /// longest wait, and a while to come back.
@@ -38,6 +47,10 @@ const OTHERS: Duration = Duration::from_secs(1);
 /// An edge waits for work at most for so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+const _: () = assert!(
+    LONGEST_WAIT.as_secs() < SILENCE.as_secs() && ASKS.as_secs() >= LONGEST_WAIT.as_secs() + PAUSE.as_secs()
+);
+
 /// Calls that an edge is given at once; others may have the next ones.
 const AT_ONCE: usize = 32;
 
@@ -46,6 +59,8 @@ const OFFERS: Duration = Duration::from_secs(15);
 
 /// Calls of one edge that are looked through for lost ones: as many as run at all.
 const OF_EDGE: i64 = 256;
+
+const NEVER: &str = "the edge that was to call it did not say in time how it went";
 
 const LOST: &str = "the edge that was to call it was restarted, or did not get to it";
 
@@ -153,6 +168,9 @@ impl Calls {
             && let Some(answered) = told(store, run).await?
         {
             return Ok(Some(answered));
+        }
+        if begun.elapsed() > OVERDUE {
+            return Ok(Some(Answered::failed(NEVER)));
         }
         let Some(reason) = self.inner().hopeless(run, begun) else { return Ok(None) };
         if let Some(edge) = edge
@@ -310,9 +328,12 @@ async fn is_seen(store: &Store, edge: &str) -> Result<bool, StoreError> {
 /// # Errors
 /// When the database fails; then it may be said again.
 pub(super) async fn end(state: &State, edge: &str, end: &CallEnd) -> Result<(), Error> {
+    let Answered { status, error } = &end.answered;
+    let answered = Answered { status: *status, error: error.as_deref().map(reports::bounded) };
+    let end = CallEnd { id: end.id.clone(), answered };
     // Before the edge is told that it is: it forgets it then.
     state.store.end_call(&end.id, edge, &end.answered, state.scheduler.clock.now()).await?;
-    let _is_ours = state.calls.end(edge, end);
+    let _is_ours = state.calls.end(edge, &end);
     Ok(())
 }
 

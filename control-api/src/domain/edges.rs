@@ -1,28 +1,28 @@
 //! Edges that take the feed over HTTP: who is one, and what it is told.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+pub(crate) mod seen;
+
 use std::time::Duration;
 
 use af_contract::ContentId;
 use af_contract::edge::{
-    EdgeError, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, Shown, seal,
+    EdgeError, FeedRequest, JoinAnswer, JoinRequest, JoinToken, KeyPair, Proof, PublicKey, SILENCE, Shown,
+    seal,
 };
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::access;
 use super::audit::{self, Event};
 use super::feed::Reader;
-use super::feed_pages::FeedPages;
+use super::feed_pages::{self, FeedPages};
 use super::projects::commit;
 use super::reports::Reporter;
 use super::used_proofs::{Refused, UsedProofs};
 use super::{Actor, Call, Error, PAGE, Page, State, blocks, id, now};
-use crate::store::edges::EdgeSeen;
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
@@ -31,8 +31,7 @@ const JOIN_TIME: i64 = 60 * 60 * 1000;
 /// An edge waits for news at most for so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(55);
 
-/// How often it is written down which edges have asked, milliseconds.
-const SEEN: i64 = 5 * 1000;
+const _: () = assert!(LONGEST_WAIT.as_secs() < SILENCE.as_secs());
 
 /// Of one installation: each holds two connections, and others must be let in beside them (`listen.rs`). So many learn of a change
 /// within a second (`tests/waiting_edges.rs`).
@@ -49,19 +48,10 @@ const NAME: usize = 64;
 pub(crate) struct Edges {
     key: OnceCell<FeedKey>,
     pages: FeedPages,
-    seen: Mutex<Noted>,
+    seen: seen::Seen,
     used: UsedProofs,
-    /// Held by who writes down what is noted.
-    noting: tokio::sync::Mutex<()>,
     /// Changes whenever an edge is removed.
     removed: watch::Sender<u64>,
-}
-
-/// Which edges have asked, as far as that is not written down yet, and when that was done last.
-#[derive(Default)]
-struct Noted {
-    edges: HashMap<String, EdgeSeen>,
-    written: i64,
 }
 
 /// What the feed is signed with.
@@ -90,8 +80,8 @@ pub struct Known {
 pub struct Asked<'r> {
     /// Its method.
     pub method: &'r str,
-    /// Its path, without its query.
-    pub path: &'r str,
+    /// Its path and query.
+    pub target: &'r str,
 }
 
 impl Known {
@@ -180,8 +170,9 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
     }
     reports::forget_edge(&mut db, edge).await?;
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
-    state.edges.seen().edges.remove(edge);
+    state.edges.seen.forget(edge);
     state.edges.used.forget(edge);
+    state.edges.pages.forget_edge(edge);
     state.calls.forget(edge);
     state.logs.forget_edge(edge);
     state.edges.removed.send_modify(|count| *count += 1);
@@ -227,6 +218,8 @@ pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Resul
         tracing::debug!(%error, "an edge's proof does not count");
         match error {
             EdgeError::Time => Error::invalid("edge_clock", error.to_string()),
+            // It is an edge's, and the edge is told what is wrong.
+            EdgeError::Request => Error::invalid("invalid_proof", error.to_string()),
             _ => Error::Unauthenticated,
         }
     };
@@ -236,8 +229,10 @@ pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Resul
     let public = PublicKey::new(public).map_err(internal)?;
     let key = feed_key(state).await?;
     let shown = read.verify(&public, &key.public, now() / 1000).map_err(refused)?;
-    shown.bound.check_request(asked.method, asked.path).map_err(refused)?;
-    Ok(Known { row, shown })
+    shown.bound.check_request(asked.method, asked.target).map_err(refused)?;
+    let known = Known { row, shown };
+    Box::pin(seen::note(state, &known, None)).await?;
+    Ok(known)
 }
 
 /// Has the proof of a request that changes something count this once, at this server. The edge makes another one to try again.
@@ -271,7 +266,7 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
     let same = wanted.epoch.as_deref() == Some(&key.epoch) && wanted.after <= *revisions.borrow();
     let after = if same { wanted.after } else { 0 };
     let place = (after, if wanted.anew && same { Reader::Here } else { Reader::Back });
-    note(state, edge, after).await?;
+    seen::note(state, edge, Some(after)).await?;
     let mut over = wanted.wait_ms == 0;
     let page = loop {
         removed.mark_unchanged();
@@ -294,16 +289,16 @@ pub async fn page(state: &State, edge: &Known, proof: &str, wanted: &FeedRequest
             () = tokio::time::sleep_until(until) => over = true,
         }
     };
-    let place = state.edges.pages.place(page.text.len()).await?;
+    let place = state.edges.pages.place(edge.id(), page.text.len()).await?;
     check(state, edge).await?;
-    let sealed = sealed_text(state, edge, proof, page.text.clone()).await?;
+    let sealed = sealed_text(state, edge, proof, &page.text).await?;
     Ok(Bytes::from_owner(Answer { sealed, _place: place }))
 }
 
 /// An answer on its way, and its place among those that may be.
 struct Answer {
     sealed: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: feed_pages::Place,
 }
 
 impl AsRef<[u8]> for Answer {
@@ -340,15 +335,10 @@ pub(super) async fn sealed(
     answer: &impl Serialize,
 ) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_vec(answer).map_err(|error| internal(std::io::Error::other(error)))?;
-    sealed_text(state, edge, proof, Zeroizing::new(text)).await
+    sealed_text(state, edge, proof, &Zeroizing::new(text)).await
 }
 
-async fn sealed_text(
-    state: &State,
-    edge: &Known,
-    proof: &str,
-    text: Zeroizing<Vec<u8>>,
-) -> Result<Vec<u8>, Error> {
+async fn sealed_text(state: &State, edge: &Known, proof: &str, text: &[u8]) -> Result<Vec<u8>, Error> {
     let refused = |detail: &str| Error::invalid("invalid_proof", detail);
     let share = edge.shown.bound.share().ok_or_else(|| {
         refused("the proof of a request whose answer is sealed has the key that it is sealed to")
@@ -376,44 +366,6 @@ impl Edges {
     pub(super) fn removals(&self) -> watch::Receiver<u64> {
         self.removed.subscribe()
     }
-
-    fn seen(&self) -> std::sync::MutexGuard<'_, Noted> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Notes that an edge has asked, and what it knows. It is written down for all of them together: each by itself, after a change,
-/// would be hundreds of writes.
-async fn note(state: &State, edge: &Known, revision: u64) -> Result<(), Error> {
-    let Known { row: edge, shown } = edge;
-    let now = now();
-    let revision = i64::try_from(revision).unwrap_or(i64::MAX);
-    // Its token to join counts no more: that is no note.
-    let must = edge.join_sealed.is_some();
-    {
-        let mut seen = state.edges.seen();
-        seen.edges.insert(edge.id.clone(), EdgeSeen { at: now, revision, version: shown.version.clone() });
-        if !must && seen.written > now - SEEN {
-            return Ok(());
-        }
-    }
-    let _noting = if must {
-        state.edges.noting.lock().await
-    } else {
-        // Whoever has it writes down what there is.
-        let Ok(noting) = state.edges.noting.try_lock() else { return Ok(()) };
-        noting
-    };
-    let noted = {
-        let mut seen = state.edges.seen();
-        seen.written = now;
-        std::mem::take(&mut seen.edges)
-    };
-    let mut db = state.store.begin().await?;
-    for (id, seen) in noted {
-        edges::seen(&mut db, &id, seen).await?;
-    }
-    commit(db).await
 }
 
 /// The key of the feed, made when it is first needed.

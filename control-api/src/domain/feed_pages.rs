@@ -25,6 +25,10 @@ const KEPT: Duration = Duration::from_secs(10);
 /// Kibibytes of answers that are sealed, or on their way to edges, at the same time; further edges wait.
 const ANSWERS: u32 = 256 << 10;
 
+/// Answers on their way to one edge; its further ones wait. The second is of an edge that has begun anew, while the connection of the
+/// one before is not known to be dead. So no edge can hold more than two pages, whatever it does.
+const OF_EDGE: usize = 2;
+
 /// A page as edges are told it, before it is sealed.
 pub(super) struct Page {
     /// JSON of a [`FeedPage`].
@@ -34,12 +38,19 @@ pub(super) struct Page {
 }
 
 /// The revision that a page follows, and who asks for it.
-type Place = (u64, Reader);
+type At = (u64, Reader);
 
 /// What was read of the feed lately.
 pub(crate) struct FeedPages {
-    kept: Mutex<HashMap<Place, Kept>>,
+    kept: Mutex<HashMap<At, Kept>>,
     answers: Arc<Semaphore>,
+    of_edges: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// An answer's place among all that may be on their way.
+pub(super) struct Place {
+    _of_edge: OwnedSemaphorePermit,
+    _answers: OwnedSemaphorePermit,
 }
 
 struct Kept {
@@ -52,7 +63,7 @@ struct Kept {
 impl Default for FeedPages {
     fn default() -> Self {
         let answers = Arc::new(Semaphore::new(ANSWERS as usize));
-        Self { kept: Mutex::default(), answers }
+        Self { kept: Mutex::default(), answers, of_edges: Mutex::default() }
     }
 }
 
@@ -62,7 +73,7 @@ impl FeedPages {
         &self,
         state: &State,
         epoch: &str,
-        at: Place,
+        at: At,
         committed: u64,
     ) -> Result<Arc<Page>, Error> {
         let cell = self.cell(at, committed);
@@ -72,14 +83,27 @@ impl FeedPages {
         Ok(page)
     }
 
-    /// A place for an answer of so many bytes, which holds it until it is sent.
-    pub(super) async fn place(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+    /// A place for an answer of so many bytes to an edge, which holds it until it is sent. A client that does not read is cut off
+    /// (`listen.rs`).
+    pub(super) async fn place(&self, edge: &str, bytes: usize) -> Result<Place, Error> {
         let kibibytes = u32::try_from(bytes / 1024).unwrap_or(ANSWERS).clamp(1, ANSWERS);
-        let place = self.answers.clone().acquire_many_owned(kibibytes).await;
-        place.map_err(|closed| Error::Internal(Box::new(closed)))
+        let of_edge = self.of_edge(edge).acquire_many_owned(1).await;
+        let answers = self.answers.clone().acquire_many_owned(kibibytes);
+        let internal = |closed| Error::Internal(Box::new(closed));
+        Ok(Place { _of_edge: of_edge.map_err(internal)?, _answers: answers.await.map_err(internal)? })
     }
 
-    fn cell(&self, at: Place, committed: u64) -> Arc<OnceCell<Arc<Page>>> {
+    /// An edge was removed.
+    pub(super) fn forget_edge(&self, edge: &str) {
+        self.of_edges.lock().unwrap_or_else(PoisonError::into_inner).remove(edge);
+    }
+
+    fn of_edge(&self, edge: &str) -> Arc<Semaphore> {
+        let mut of_edges = self.of_edges.lock().unwrap_or_else(PoisonError::into_inner);
+        of_edges.entry(edge.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OF_EDGE))).clone()
+    }
+
+    fn cell(&self, at: At, committed: u64) -> Arc<OnceCell<Arc<Page>>> {
         let mut kept = self.kept();
         if let Some(known) = kept.get(&at).filter(|known| known.committed >= committed) {
             return known.page.clone();
@@ -104,7 +128,7 @@ impl FeedPages {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<Place, Kept>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<At, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,7 +139,7 @@ impl Kept {
     }
 }
 
-async fn read(state: &State, epoch: &str, (after, reader): Place) -> Result<Arc<Page>, Error> {
+async fn read(state: &State, epoch: &str, (after, reader): At) -> Result<Arc<Page>, Error> {
     let Changes { after, updates, until, more } = feed::since(state, after, reader).await?;
     let page = FeedPage {
         epoch: epoch.to_owned(),
@@ -186,10 +210,22 @@ mod tests {
     #[tokio::test]
     async fn answers_wait_for_their_place() {
         let pages = FeedPages::default();
-        let all = pages.place(usize::MAX).await.unwrap();
-        let mut next = Box::pin(pages.place(1));
+        let all = pages.place("one", usize::MAX).await.unwrap();
+        let mut next = Box::pin(pages.place("two", 1));
         assert!(futures::poll!(&mut next).is_pending());
         drop(all);
         drop(next.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_does_not_read_keeps_nobody_else_waiting() {
+        let pages = FeedPages::default();
+        let first = pages.place("one", 1).await.unwrap();
+        let _second = pages.place("one", 1).await.unwrap();
+        let mut third = Box::pin(pages.place("one", 1));
+        assert!(futures::poll!(&mut third).is_pending());
+        drop(pages.place("two", 1).await.unwrap());
+        drop(first);
+        drop(third.await.unwrap());
     }
 }

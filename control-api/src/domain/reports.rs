@@ -170,8 +170,12 @@ fn next(known: &ReportedRow, edge: Reporter<'_>, report: &DeploymentReport) -> O
 }
 
 fn said(edge: Reporter<'_>, reason: &str) -> String {
-    let reason: String = reason.chars().filter(|char| !char.is_control()).take(REASON).collect();
-    format!("{}: {reason}", edge.name)
+    format!("{}: {}", edge.name, bounded(reason))
+}
+
+/// What an edge says, as tenants may be shown it: edges of this program say no more.
+pub(super) fn bounded(reason: &str) -> String {
+    reason.chars().filter(|char| !char.is_control()).take(REASON).collect()
 }
 
 #[cfg(test)]

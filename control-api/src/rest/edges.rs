@@ -8,9 +8,10 @@ use af_contract::ContentId;
 use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest, LOGS_BYTES};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request, State as Shared};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State as Shared};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use axum::routing::{any, get, post};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ pub(super) struct Edge {
     created_at: i64,
     /// Milliseconds since 1970 UTC.
     joined_at: Option<i64>,
-    /// When it asked last, to within half a minute, milliseconds since 1970 UTC.
+    /// When it asked last, to within ten seconds, milliseconds since 1970 UTC.
     seen_at: Option<i64>,
     /// It knew everything up to this revision then.
     revision: i64,
@@ -133,7 +134,7 @@ pub(super) async fn delete(
 pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
     let content = any(move |Shared(state): Shared<Arc<State>>, request: Request| {
         let gateway = content.clone();
-        async move { self::content(&state, &gateway, request).await }
+        async move { Box::pin(self::content(&state, &gateway, request)).await }
     });
     Router::new()
         .route("/v1/edge/join", post(join))
@@ -154,28 +155,41 @@ async fn join(
 }
 
 /// The edge that has sent this proof. One that does not count is counted, as tokens are.
-async fn known(state: &State, call: &Call, proof: &str, asked: Asked<'_>) -> Result<Known, Error> {
+async fn known(
+    state: &State,
+    call: &Call,
+    proof: &str,
+    (method, uri): (&Method, &Uri),
+) -> Result<Known, Error> {
+    let target = uri.path_and_query().map_or_else(|| uri.path(), PathAndQuery::as_str);
+    let asked = Asked { method: method.as_str(), target };
     auth::counted(state, call, edges::authenticate(state, proof, asked).await).await
+}
+
+/// The edge that has sent a request, its proof, and the body, which is read of nobody else.
+async fn sent(state: &State, call: &Call, request: Request) -> Result<(Known, String, Bytes), Failure> {
+    let proof = auth::token(request.headers())?.to_owned();
+    let edge = known(state, call, &proof, (request.method(), request.uri())).await?;
+    Ok((edge, proof, Bytes::from_request(request, state).await?))
 }
 
 async fn feed(
     Shared(state): Shared<Arc<State>>,
     call: Call,
-    headers: HeaderMap,
+    (method, uri, headers): (Method, Uri, HeaderMap),
     Query(wanted): Query<FeedRequest>,
 ) -> Result<Response<Body>, Failure> {
     let proof = auth::token(&headers)?;
-    let edge = known(&state, &call, proof, Asked { method: "GET", path: FEED }).await?;
+    let edge = known(&state, &call, proof, (&method, &uri)).await?;
     Ok(sealed(Box::pin(edges::page(&state, &edge, proof, &wanted)).await?))
 }
 
 async fn report(
     Shared(state): Shared<Arc<State>>,
     call: Call,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<StatusCode, Failure> {
-    let edge = known(&state, &call, auth::token(&headers)?, Asked { method: "POST", path: REPORT }).await?;
+    let (edge, _proof, body) = sent(&state, &call, request).await?;
     let report = said(&state, &call, &edge, &body).await?;
     let taken = reports::take(&state, edge.reporter(), &report).await;
     taken.map_err(|error| if error.is_final() { refused(&error) } else { error })?;
@@ -185,25 +199,23 @@ async fn report(
 async fn logs(
     Shared(state): Shared<Arc<State>>,
     call: Call,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<StatusCode, Failure> {
-    let edge = known(&state, &call, auth::token(&headers)?, Asked { method: "POST", path: LOGS }).await?;
+    let (edge, _proof, body) = sent(&state, &call, request).await?;
+    let batch = said(&state, &call, &edge, &body).await?;
     // A batch has an id: one that is sent again because its answer was lost is taken once.
-    shipped::take(&state, edge.reporter(), read(&edge, &body)?).await?;
+    shipped::take(&state, edge.reporter(), batch).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn work(
     Shared(state): Shared<Arc<State>>,
     call: Call,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<Response<Body>, Failure> {
-    let proof = auth::token(&headers)?;
-    let edge = known(&state, &call, proof, Asked { method: "POST", path: WORK }).await?;
+    let (edge, proof, body) = sent(&state, &call, request).await?;
     let wanted = said(&state, &call, &edge, &body).await?;
-    Ok(sealed(Box::pin(calls::work(&state, &edge, proof, &wanted)).await?))
+    Ok(sealed(Box::pin(calls::work(&state, &edge, &proof, &wanted)).await?))
 }
 
 /// The edge would send the same again, and nothing of what it says after.
@@ -227,12 +239,6 @@ async fn said<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     edge.check_body(body)?;
     auth::counted(state, call, edges::use_up(state, edge)).await?;
-    read(edge, body)
-}
-
-/// The body that an edge has proven to have sent.
-fn read<T: DeserializeOwned>(edge: &Known, body: &[u8]) -> Result<T, Error> {
-    edge.check_body(body)?;
     serde_json::from_slice(body).map_err(|error| Error::invalid("invalid_json", error.to_string()))
 }
 
@@ -246,9 +252,8 @@ fn sealed(answer: impl Into<Body>) -> Response<Body> {
 /// serve any of it. No cache between may keep it for somebody who is no edge.
 async fn content(state: &State, gateway: &Gateway, request: Request) -> Result<Response<Body>, Failure> {
     let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
+    known(state, &call, auth::token(request.headers())?, (request.method(), request.uri())).await?;
     let path = request.uri().path();
-    let asked = Asked { method: request.method().as_str(), path };
-    known(state, &call, auth::token(request.headers())?, asked).await?;
     let path = path.strip_prefix("/v1/edge").ok_or_else(|| Error::not_found("path", path))?.to_owned();
     let root = path.split('/').nth(2).and_then(|root| ContentId::parse(root).ok());
     if let Some(root) = root {

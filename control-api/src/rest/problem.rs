@@ -2,7 +2,7 @@
 
 use af_content::gateway::GatewayError;
 use af_contract::{Problem, problem};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -73,6 +73,7 @@ macro_rules! unreadable {
     };
 }
 
+unreadable!(BytesRejection);
 unreadable!(JsonRejection);
 unreadable!(QueryRejection);
 unreadable!(PathRejection);

@@ -22,7 +22,7 @@ pub struct EdgeRow {
     pub created_at: i64,
     /// Milliseconds.
     pub joined_at: Option<i64>,
-    /// When it asked last, to within half a minute, milliseconds.
+    /// When it asked last, to within ten seconds, milliseconds.
     pub seen_at: Option<i64>,
     /// The newest revision that it said it knows.
     pub revision: i64,
@@ -31,12 +31,12 @@ pub struct EdgeRow {
 }
 
 /// When an edge asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EdgeSeen {
     /// Milliseconds.
     pub at: i64,
-    /// The newest revision that it said it knows.
-    pub revision: i64,
+    /// The newest revision that it said it knows, if it has said so.
+    pub revision: Option<i64>,
     /// Of its program, as it said itself.
     pub version: Option<String>,
 }
@@ -103,11 +103,11 @@ pub(crate) async fn joined(db: &mut Connection, id: &str, key: &[u8], at: i64) -
     Ok(())
 }
 
-/// It asked, and knows everything up to a revision. Another server may have seen it later.
-pub(crate) async fn seen(db: &mut Connection, id: &str, seen: EdgeSeen) -> Result<(), StoreError> {
-    let query = "update edges set seen_at = $2, revision = $3, version = $4, join_sealed = null
-        where id = $1 and (seen_at is null or seen_at <= $2)";
-    let update = sql::query(query).bind(id).bind(seen.at).bind(seen.revision).bind(seen.version);
+/// It asked. Another server may have seen it later, and not know what it said here.
+pub(crate) async fn seen(db: &mut Connection, id: &str, seen: &EdgeSeen) -> Result<(), StoreError> {
+    let query = "update edges set seen_at = case when seen_at > $2 then seen_at else $2 end,
+        revision = coalesce($3, revision), version = $4, join_sealed = null where id = $1";
+    let update = sql::query(query).bind(id).bind(seen.at).bind(seen.revision).bind(&seen.version);
     update.execute(db).await?;
     Ok(())
 }

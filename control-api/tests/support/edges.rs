@@ -67,8 +67,9 @@ impl TestEdge {
     /// What was told, or the status.
     pub async fn ask(&self, wanted: &FeedRequest) -> Result<FeedPage, u16> {
         let share = Share::new().unwrap();
-        let proof = self.prove(Bound::to("GET", "/v1/edge/feed").with_share(share.public()));
-        let request = self.http.get(format!("{}/v1/edge/feed", self.url)).query(wanted).bearer_auth(&proof);
+        let path = feed(wanted);
+        let proof = self.prove(Bound::to("GET", &path).with_share(share.public()));
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&proof);
         let answer = request.send().await.unwrap();
         if answer.status() != 200 {
             return Err(answer.status().as_u16());
@@ -95,6 +96,12 @@ impl TestEdge {
             }
         }
     }
+}
+
+/// The path and query of a request for the feed.
+pub fn feed(wanted: &FeedRequest) -> String {
+    let asked = client().get("http://control/v1/edge/feed").query(wanted).build().unwrap();
+    format!("/v1/edge/feed?{}", asked.url().query().unwrap())
 }
 
 /// Seconds since 1970 UTC.

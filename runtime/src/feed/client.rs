@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use af_contract::Problem;
 use af_contract::edge::{
-    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, PageError, Report, Share, Work, WorkRequest,
+    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, PageError, Report, SILENCE, Share, Work,
+    WorkRequest,
 };
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
@@ -19,9 +20,6 @@ use super::{FeedError, Identity};
 
 /// To get a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// Between two reads of an answer; longer than the control plane waits for news.
-const READ: Duration = Duration::from_secs(70);
 
 /// A page has a few hundred changes, each with two dozen deployments and their settings.
 const PAGE: usize = 256 << 20;
@@ -57,8 +55,11 @@ impl Client {
     /// The next page, opened and verified.
     pub async fn ask(&self, wanted: &FeedRequest) -> Result<Told, FeedError> {
         let share = Share::new()?;
-        let proof = self.identity.prove(Bound::to("GET", FEED).with_share(share.public()))?;
-        let request = self.http.get(self.feed.clone()).query(wanted).bearer_auth(&proof);
+        let asked = self.http.get(self.feed.clone()).query(wanted).build().map_err(unreachable)?;
+        let url = asked.url().clone();
+        let target = format!("{FEED}?{}", url.query().unwrap_or_default());
+        let proof = self.identity.prove(Bound::to("GET", &target).with_share(share.public()))?;
+        let request = self.http.get(url).bearer_auth(&proof);
         let response = answered(request.send().await.map_err(unreachable)?).await?;
         let sealed = body(response, PAGE).await?;
         let text = share.open(&proof, self.identity.feed_key(), &sealed)?;
@@ -118,7 +119,7 @@ fn http() -> Result<reqwest::Client, FeedError> {
     // Whoever was first has installed the same.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let agent = concat!("af/", env!("CARGO_PKG_VERSION"));
-    let builder = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(READ).user_agent(agent);
+    let builder = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).user_agent(agent);
     builder.redirect(Policy::none()).build().map_err(unreachable)
 }
 
@@ -169,5 +170,6 @@ fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FeedError> {
 fn under(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(None);
     url
 }

@@ -5,6 +5,7 @@ mod client;
 mod identity;
 mod known;
 mod logs;
+mod memory;
 mod saved;
 mod work;
 
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use af_contract::edge::{EdgeError, FeedPage, JoinToken, PageError};
+use af_contract::edge::{EdgeError, FeedPage, JoinToken, PAUSE, PageError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,15 +23,14 @@ use url::Url;
 
 use self::client::Client;
 pub use self::identity::Identity;
-use self::known::{Keep, Known, Text, Told, newest};
+use self::known::{Told, newest};
 use self::logs::Waiting;
-use self::saved::Saved;
+use self::memory::{Memory, News};
 use self::work::Worker;
 use crate::Edge;
 
 /// After a request that failed; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// After the control plane told what this version must know and does not: it will tell the same again, until either is another one.
 const TOO_OLD_PAUSE: Duration = Duration::from_secs(60);
@@ -40,9 +40,6 @@ const REMOVED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Kinds of changes that were told of in the log; of further ones nobody is told.
 const STRANGE: usize = 64;
-
-/// Changes on the disk may have so many bytes more than what they are changes of, before all is asked for anew.
-const GROWTH: u64 = 4 << 20;
 
 /// Whom an edge asks, and where it keeps what it is told.
 #[derive(Clone, Debug)]
@@ -110,12 +107,11 @@ pub enum FeedError {
 /// What an edge knows, and whom it asks for more.
 pub struct Feed {
     client: Arc<Client>,
-    known: Known,
-    saved: Saved,
+    memory: Memory,
     logs: Waiting,
     /// Kinds of changes that were skipped.
     strange: BTreeSet<String>,
-    /// What `known` is after, for whoever waits for it.
+    /// What is known is after this, for whoever waits for it.
     reached: watch::Sender<u64>,
 }
 
@@ -140,18 +136,19 @@ impl Backoff {
     async fn pause(&mut self, stop: &CancellationToken) -> bool {
         let chance = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
         let wait = self.0.mul_f64(0.5 + chance / 2.0);
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        self.0 = (self.0 * 2).min(PAUSE);
         tokio::time::timeout(wait, stop.cancelled()).await.is_err()
     }
 }
 
 impl FeedError {
     /// Whether a control plane that does not take what it is told would not take it later either: it is in no form that it knows, too
-    /// large, or its database refuses it. Not where the clock is wrong, or there was too much of it, which pass.
+    /// large, or its database refuses it. Not where the clock is wrong, somebody between has changed it, or there was too much of it,
+    /// which pass.
     fn is_for_good(&self) -> bool {
         let Self::Refused { status, code, .. } = self else { return false };
         match (status, code.as_deref()) {
-            (400, code) => code.is_some_and(|code| code != "edge_clock"),
+            (400, code) => code.is_some_and(|code| !["edge_clock", "invalid_proof"].contains(&code)),
             (409, code) => code == Some("report_refused"),
             (413 | 422, _) => true,
             _ => false,
@@ -170,25 +167,24 @@ impl Feed {
     /// # Errors
     /// When this is no edge and cannot become one, or the disk cannot be used.
     pub async fn start(config: &FeedConfig, identity: Arc<Identity>, edge: &Edge) -> Result<Self, FeedError> {
-        let (saved, pages) = Saved::open(&config.dir, identity.secret())?;
-        let mut known = Known::default();
+        let (mut memory, pages) = Memory::open(&config.dir, identity.secret())?;
         let mut strange = BTreeSet::new();
         let mut told = Vec::new();
         for page in pages {
             skipped(&page, &mut strange, edge);
-            told.extend(known.take(Told { page, text: Text::default() }).updates);
+            told.extend(memory.recall(page));
         }
         // What was replaced since is nothing to serve, nor to compile.
         edge.apply(newest(told));
         let client = Arc::new(Client::new(&config.control, identity)?);
-        let reached = watch::Sender::new(known.after());
-        if known.has_all() {
-            info!(revision = known.after(), "going on with the routes of the last start");
+        let reached = watch::Sender::new(memory.after());
+        if memory.has_all() {
+            info!(revision = memory.after(), "going on with the routes of the last start");
             edge.routes_known();
         }
         let logs = Waiting::new(edge.metrics().clone());
         edge.tap_logs(Arc::new(logs.clone()));
-        Ok(Self { client, known, saved, logs, strange, reached })
+        Ok(Self { client, memory, logs, strange, reached })
     }
 
     /// Follows the control plane, tells it what happens here, and does what it wants of one edge, until `stop`.
@@ -201,7 +197,7 @@ impl Feed {
     async fn follow(mut self, edge: Edge, stop: &CancellationToken) {
         let mut backoff = Backoff::default();
         let mut away: Option<Instant> = None;
-        while let Some(asked) = stop.run_until_cancelled(self.client.ask(&self.known.request())).await {
+        while let Some(asked) = stop.run_until_cancelled(self.client.ask(&self.memory.request())).await {
             match asked.and_then(|page| self.take(page, &edge)) {
                 Ok(()) => {
                     backoff = Backoff::default();
@@ -231,24 +227,12 @@ impl Feed {
 
     fn take(&mut self, told: Told, edge: &Edge) -> Result<(), FeedError> {
         skipped(&told.page, &mut self.strange, edge);
-        let taken = self.known.take(told);
-        let is_news = matches!(taken.keep, Keep::News(_));
-        // First on the disk, then in use: a crash in between repeats it.
-        let kept = match taken.keep {
-            Keep::Whole(pages) => self.saved.replace(&pages),
-            Keep::News(page) => self.saved.append(page),
-            Keep::Nothing => Ok(()),
-        };
-        edge.apply(taken.updates);
-        edge.feed_known(self.known.after());
-        self.reached.send_replace(self.known.after());
-        if self.known.has_all() {
+        let News { updates, after, kept } = self.memory.take(told);
+        edge.apply(updates);
+        edge.feed_known(after);
+        self.reached.send_replace(after);
+        if self.memory.has_all() {
             edge.routes_known();
-        }
-        // What the disk lacks would be missing at the next start: it gets all anew, once it can. All that comes in pages takes its place
-        // with the last of them, and must not be begun anew by each before that.
-        if kept.is_err() || (is_news && self.saved.has_grown(GROWTH)) {
-            self.known.forget_place();
         }
         kept
     }

@@ -121,7 +121,9 @@ impl Worker {
                     backoff = Backoff::default();
                     self.take(work);
                 }
-                Some(Err(_)) => {
+                // The feed says that the control plane is away.
+                Some(Err(error)) => {
+                    backoff.heed(&error);
                     if !backoff.pause(stop).await {
                         return;
                     }
@@ -169,6 +171,7 @@ mod tests {
         assert!(refused(400, Some("invalid_report")) && refused(413, None) && refused(422, None));
         assert!(refused(409, Some("report_refused")) && !refused(409, Some("another")));
         assert!(!refused(400, Some("edge_clock")) && !refused(400, None), "who is between says no code");
+        assert!(!refused(400, Some("invalid_proof")), "who is between has changed it");
         for status in [401, 403, 404, 408, 425, 429, 500, 502, 503] {
             assert!(!refused(status, None), "{status}");
         }

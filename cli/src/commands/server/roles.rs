@@ -103,7 +103,8 @@ pub async fn edge(options: EdgeOptions, environment: &Environment, output: &Outp
 fn platform(config: &FeedConfig, identity: Arc<Identity>) -> anyhow::Result<Gateway> {
     let mut base = config.control.clone();
     base.set_path(&format!("{}/v1/edge", base.path().trim_end_matches('/')));
-    let proof = move |path: &str| match identity.prove(edge::Bound::to("GET", &format!("/v1/edge/{path}"))) {
+    let proof = move |asked: &str| match identity.prove(edge::Bound::to("GET", &format!("/v1/edge/{asked}")))
+    {
         Ok(proof) => Some(proof),
         Err(cause) => {
             error!(%cause, "no proof for the control plane can be made");

@@ -1,10 +1,26 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
 use super::*;
-use crate::store::Database;
+use crate::store::edges::{self, EdgeSeen};
+use crate::store::{Database, EdgeRow};
 
 fn tick() -> Tick {
     Tick { function: "fn_1".into(), deployment: "dep_1".into(), url: String::new(), scheduled_at: 0 }
+}
+
+fn row() -> EdgeRow {
+    EdgeRow {
+        id: "edge_1".into(),
+        name: "one".into(),
+        public_key: None,
+        join_sealed: None,
+        join_expires_at: 0,
+        created_at: 0,
+        joined_at: None,
+        seen_at: None,
+        revision: 0,
+        version: None,
+    }
 }
 
 /// Calls, and the database of a server that is alone.
@@ -104,4 +120,41 @@ async fn a_call_that_nobody_has_ends_as_a_failure() {
     scene.taken("one").await;
     scene.calls.forget("one");
     assert!(answer.await.unwrap().error.unwrap().contains("lost"));
+}
+
+#[tokio::test]
+async fn a_call_that_its_edge_never_ends_is_over_one_day() {
+    let scene = Scene::new().await;
+    let (answer, begun) = (scene.begun(), Instant::now());
+    let call = scene.taken("one").await;
+    let mut answer = Box::pin(answer);
+    let answered = loop {
+        tokio::select! {
+            answered = &mut answer => break answered.unwrap(),
+            () = tokio::time::sleep(LONGEST_WAIT) => drop(scene.seen("one", std::slice::from_ref(&call.id)).await),
+        }
+    };
+    assert_eq!(answered.error.as_deref(), Some(NEVER));
+    assert!((OVERDUE..OVERDUE + GONE).contains(&begun.elapsed()));
+}
+
+#[tokio::test]
+async fn an_edge_that_asks_another_server_is_there_until_nobody_has_heard_of_it_for_long() {
+    // With the clock of the database's pool.
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&Database::Sqlite(dir.path().join("test.db"))).await.unwrap();
+    let heard = async |before: Duration| {
+        let at = now() - i64::try_from(before.as_millis()).unwrap();
+        let row = EdgeRow { seen_at: Some(at), ..row() };
+        let mut db = store.begin().await.unwrap();
+        edges::delete(&mut db, &row.id).await.unwrap();
+        edges::insert(&mut db, &row).await.unwrap();
+        let seen = EdgeSeen { at, revision: None, version: None };
+        edges::seen(&mut db, &row.id, &seen).await.unwrap();
+        db.commit().await.unwrap();
+        is_seen(&store, &row.id).await.unwrap()
+    };
+    // What is guaranteed of one that is there: its longest silence, its longest pause, and the longest time until that is written down.
+    assert!(heard(SILENCE + PAUSE + seen::WRITTEN).await);
+    assert!(!heard(GONE + LOOK).await);
 }
