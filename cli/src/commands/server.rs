@@ -31,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::content::Content;
 use self::listeners::{Bound, Urls, bind_api};
-use self::running::{Running, Triggered, follow};
+use self::running::{Running, Triggered, catch_up};
 use super::{admin, master_key, tls};
 use crate::args::COMPILE_WORKER;
 use crate::args::server::{Clients, Controlling, Node, Serving, Up};
@@ -70,7 +70,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let mut running = Running::default();
     let mut bound = Some(bound);
     let known = {
-        let mut following = std::pin::pin!(follow(&control, &edge, 0));
+        let mut following = std::pin::pin!(catch_up(&control, &edge));
         match tokio::time::timeout(ROUTES, &mut following).await {
             Ok(known) => known?,
             Err(_elapsed) => {

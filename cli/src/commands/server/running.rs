@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use af_contract::Update;
 use af_contract::trigger::{Answered, Tick};
 use af_control_api::{Callee, ControlApi, ControlError};
 use af_runtime::Edge;
@@ -160,22 +161,52 @@ impl Running {
     }
 }
 
+/// Hands everything to the edge, as after a start. The newer half is read beside the older one, as reading takes longer than taking
+/// over, and handed on behind it: who has a slug or a domain now may have got it from somebody who still has it in an older page.
+/// Returns the newest revision.
+pub async fn catch_up(control: &ControlApi, edge: &Edge) -> anyhow::Result<u64> {
+    let middle = *control.revisions().borrow() / 2;
+    let mut behind = Vec::new();
+    let older = read(control, 0, middle, |updates| edge.apply(updates));
+    let newer = read(control, middle, u64::MAX, |updates| behind.push(updates));
+    let (older, newer) = tokio::try_join!(older, newer)?;
+    for updates in behind {
+        edge.apply(updates);
+        // Others have their turn between two pages.
+        tokio::task::yield_now().await;
+    }
+    let known = older.max(newer);
+    control.applied(Some(known));
+    Ok(known)
+}
+
 /// Hands all changes after `known` to the edge. Returns the newest revision.
-pub async fn follow(control: &ControlApi, edge: &Edge, mut known: u64) -> anyhow::Result<u64> {
-    let read = |known| {
+async fn follow(control: &ControlApi, edge: &Edge, known: u64) -> anyhow::Result<u64> {
+    let known = read(control, known, u64::MAX, |updates| edge.apply(updates)).await?;
+    control.applied(Some(known));
+    Ok(known)
+}
+
+/// Reads the changes after `known`, those up to `end` at least. Returns up to which.
+async fn read(
+    control: &ControlApi,
+    mut known: u64,
+    end: u64,
+    mut take: impl FnMut(Vec<Update>),
+) -> anyhow::Result<u64> {
+    let page_after = |known| {
         let control = control.clone();
         AbortOnDropHandle::new(tokio::spawn(async move { control.changes_since(known).await }))
     };
-    let mut page = read(known);
-    loop {
-        let changes = page.await??;
+    let mut page = (known < end).then(|| page_after(known));
+    while let Some(reading) = page.take() {
+        let changes = reading.await??;
         let Some(until) = changes.until else { break };
         known = until;
-        // The next page is read while the edge takes this one over.
-        page = read(known);
-        edge.apply(changes.updates);
+        // The next page is read while this one is taken over.
+        page = (known < end).then(|| page_after(known));
+        take(changes.updates);
     }
-    control.applied(Some(known));
     Ok(known)
 }
 
