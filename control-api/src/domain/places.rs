@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::projects::commit;
 use super::{Error, State, now};
+use crate::store::placements::PlaceKind;
 use crate::store::{PlacementRow, placements};
 
 /// Requests to one place at the same time: each may send a whole DAG.
@@ -67,7 +68,7 @@ impl Places {
         }
         let mut db = state.store.begin().await?;
         for sink in &self.sinks {
-            placements::reconcile(&mut db, sink.name(), now()).await?;
+            placements::reconcile(&mut db, kind(sink.as_ref()), now()).await?;
         }
         commit(db).await?;
         self.changed.send_replace(());
@@ -137,12 +138,16 @@ type Busy = HashMap<task::Id, String>;
 async fn look(state: &State, sink: &dyn Sink, busy: &Busy, room: usize) -> Result<Next, Error> {
     let now = now();
     let mut db = state.store.begin().await?;
-    placements::reconcile(&mut db, sink.name(), now).await?;
+    placements::reconcile(&mut db, kind(sink), now).await?;
     commit(db).await?;
     let mut due = state.store.due_placements(sink.name(), now, BATCH).await?;
     due.retain(|row| !busy.values().any(|cid| *cid == row.cid));
     due.truncate(room);
     Ok(Next { due, at: state.store.next_placement(sink.name(), now).await? })
+}
+
+fn kind(sink: &dyn Sink) -> PlaceKind<'_> {
+    PlaceKind { name: sink.name(), documents: sink.holds_documents() }
 }
 
 fn told(error: &Error) {
