@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 pub use self::arweave::{Arweave, IPFS_CID};
 pub use self::error::SinkError;
 pub use self::kubo::Kubo;
-pub use self::pinning::Pinning;
+pub use self::pinning::{Connect, Pinning};
 
 /// What is to be held.
 #[derive(Clone, Debug)]
