@@ -87,7 +87,7 @@ pub(crate) async fn reconcile(db: &mut Connection, place: PlaceKind<'_>, now: i6
         "insert into placements (cid, place, state, next_at, updated_at)
          select cid, $1, 'QUEUED', $2, $2 from ({wanted}) wanted where true
          on conflict (cid, place) do update set state = 'QUEUED', attempts = 0, next_at = $2, updated_at = $2
-         where state in ('REMOVING', 'LEFT')"
+         where placements.state in ('REMOVING', 'LEFT')"
     );
     sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(&mut *db).await?;
     let query = format!(
