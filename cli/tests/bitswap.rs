@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+#[path = "support/holders.rs"]
+mod holders;
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use af_content::DiskStore;
-use af_content::bitswap::{Bitswap, Config, Identity, Multiaddr};
+use af_content::bitswap::{Bitswap, Config, Identity, Multiaddr, Serve};
 use af_content::source::SourceError;
 use af_content::unixfs::Export;
 use af_contract::ContentId;
+use holders::{Holders, Kind};
+use serde_json::Value;
 use support::{Home, Server, car_of, deploy, guest, ok, refused};
 
 const LISTEN: [&str; 2] = ["--bitswap-listen", "/ip4/127.0.0.1/tcp/0"];
@@ -117,4 +121,42 @@ fn an_address_that_is_none_is_told() {
     let listen = ["up", "--api-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--bitswap-listen"];
     let (code, text) = refused(home.af().args(listen).arg("/ip4/192.0.2.1/tcp/4001"));
     assert!(code == 1 && text.contains("--bitswap-listen"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pinning_service_is_told_where_blocks_are_and_its_peers_are_connected_with() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let service = Holders::start(Kind::Pinning).await;
+    // The service's own node, which connects with nobody.
+    let mut config = Config::new(Identity::ephemeral());
+    config.listen.push("/ip4/127.0.0.1/tcp/0".parse().unwrap());
+    config.serve = Serve::Anyone;
+    let peer = Bitswap::start(config, DiskStore::open(dir.path().join("blocks")).unwrap()).await.unwrap();
+    service.delegate("/ip4/192.0.2.1/udp/4001/quic-v1".to_owned());
+    service.delegate(peer.addresses().next().unwrap().to_string());
+    let mut af = home.af();
+    af.env("AF_PIN_TOKEN", holders::TOKEN);
+    let to = format!("pinning={}", service.url());
+    let options = ["--pin-to", &to, "--egress-allow", "127.0.0.0/8", "--bitswap-serve", "anyone"];
+    let _server = home.up_as(af, &[&options[..], &LISTEN[..]].concat());
+    let file = dir.path().join("file");
+    std::fs::write(&file, "for a pinning service").unwrap();
+    let added = ok(home.af().args(["--json", "storage", "add"]).arg(&file));
+    let added: Value = serde_json::from_str(&added).unwrap();
+    let id = ContentId::parse(added["pins"][0]["cid"].as_str().unwrap()).unwrap();
+    service.until(|pins| pins.len() == 1).await;
+    let [origin] = service.origins().try_into().unwrap();
+    assert!(origin.starts_with("/ip4/127.0.0.1/tcp/") && origin.contains("/p2p/12D3Koo"), "{origin}");
+    // It is connected with when the service has named it.
+    let got = async {
+        loop {
+            if let Ok(file) = fetch(&peer, id).await {
+                return file;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let file = tokio::time::timeout(Duration::from_secs(60), got).await.unwrap();
+    assert_eq!(file, b"for a pinning service");
+    peer.stop().await;
 }

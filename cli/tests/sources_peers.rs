@@ -84,7 +84,10 @@ async fn providers_that_a_routing_server_names_are_asked_where_functions_may_be(
     let source = format!("routing={}", routing.url);
     let home = Home::new();
     let server = home.up(&["--source", &source]);
-    assert!(refused(&home, &cid).contains("it does not have the block"), "this machine is nobody's provider");
+    assert!(
+        refused(&home, &cid).contains("may not be asked: http://127.0.0.1:"),
+        "this machine is nobody's provider"
+    );
     drop(server);
     let server = home.up(&["--source", &source, "--egress-allow", "127.0.0.0/8"]);
     deploy(&home, &cid);

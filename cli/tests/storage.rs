@@ -389,6 +389,64 @@ async fn a_sweep_leaves_what_functions_and_pins_need() {
     assert!(fs::read(&out).unwrap() == fs::read(&kept).unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_that_waits_says_so_when_nobody_can_reach_this_server() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let service = Holders::start(Kind::Pinning).await;
+    let mut af = home.af();
+    af.env("AF_PIN_TOKEN", holders::TOKEN);
+    let to = format!("pinning={}", service.url());
+    let _server = home.up_as(af, &["--pin-to", &to, "--api-rate-limit", "100000"]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(12, 1000)).unwrap();
+    let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    let place = held(&home, &cid, "PINNING");
+    assert!(place["detail"].as_str().unwrap().contains("--pin-origin"), "{place}");
+    assert!(home.logged().contains("no address is known at which a pinning service gets blocks"));
+    let (code, error) = refused(home.af().args(["up", "--pin-origin", "foo"]));
+    assert_eq!((code, error.contains("/ip4/192.0.2.1/tcp/4001")), (2, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_place_gets_what_was_stored_before_and_not_what_stays_here() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let server = home.up(&["--api-rate-limit", "100000"]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(13, 1000)).unwrap();
+    said(&mut storage(&home, &["add", path(&file), "--only-here"]));
+    fs::write(&file, bytes(14, 1000)).unwrap();
+    let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    server.kill();
+    let kubo = Holders::start(Kind::Kubo).await;
+    let to = format!("kubo={}", kubo.url());
+    let _server = home.up(&["--pin-to", &to, "--api-rate-limit", "100000"]);
+    held(&home, &cid, "PINNED");
+    assert_eq!(kubo.pins(), [cid]);
+}
+
+#[test]
+fn content_that_sources_have_is_pinned_without_being_sent() {
+    let (there, here, dir) = (Home::new(), Home::new(), tempfile::tempdir().unwrap());
+    let source = there.up(&["--gateway", "public"]);
+    let file = dir.path().join("file");
+    fs::write(&file, bytes(15, 2_500_000)).unwrap();
+    let cid =
+        said(&mut storage(&there, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
+    let server = here.up(&[]);
+    let (_, error) = refused(&mut storage(&here, &["pin", &cid]));
+    assert!(error.contains("af storage add") && error.contains("--source"), "{error}");
+    server.kill();
+    let from = format!("gateway={}", source.api);
+    let _server = here.up(&["--source", &from]);
+    said(&mut storage(&here, &["pin", &cid]));
+    let (out, missing) =
+        (dir.path().join("out"), "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e");
+    said(&mut storage(&here, &["get", &cid, "-o", path(&out)]));
+    assert!(fs::read(&out).unwrap() == bytes(15, 2_500_000));
+    let (_, error) = refused(&mut storage(&here, &["pin", missing]));
+    assert!(error.contains("content_unavailable"), "{error}");
+}
+
 /// Returns what the pin's only other place says, once it says `state`.
 fn held(home: &Home, cid: &str, state: &str) -> Value {
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
@@ -426,9 +484,12 @@ async fn content_is_held_at_a_kubo_node() {
     kubo.until(|pins| pins.is_empty()).await;
 
     deploy(&home, "hello", "hello-rust", &[]);
-    kubo.until(|pins| pins.len() == 1).await;
+    kubo.until(|pins| pins.len() == 2).await;
     let shown = ok(home.af().args(["functions", "get", "-n", "hello"]));
-    assert!(shown.contains("code held"), "{shown}");
+    assert!(shown.contains("code held") && shown.contains("manifest held"), "{shown}");
+    for cid in kubo.pins() {
+        assert!(shown.contains(&cid), "{shown}");
+    }
     ok(home.af().args(["functions", "delete", "-n", "hello"]));
     kubo.until(|pins| pins.is_empty()).await;
 }
@@ -446,8 +507,8 @@ async fn content_is_held_by_a_pinning_service_across_restarts() {
     let file = dir.path().join("file");
     fs::write(&file, bytes(9, 1000)).unwrap();
     let cid = said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["cid"].as_str().unwrap().to_owned();
-    held(&home, &cid, "PINNING");
-    assert_eq!(service.origins(), [origin]);
+    let place = held(&home, &cid, "PINNING");
+    assert_eq!((service.origins(), &place["detail"]), (vec![origin.to_owned()], &Value::Null));
     server.kill();
     service.decide("pinned");
     let server = home.up(&options);

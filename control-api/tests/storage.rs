@@ -283,7 +283,11 @@ async fn a_sweep_leaves_what_is_needed_and_what_is_young() {
     let patient = Project::start(StorageConfig::default()).await;
     patient.send(&loose).await;
     let swept = patient.gc(false).await;
-    assert_eq!((&swept["blocks"], &swept["young"], patient.missing(&loose).await), (&json!(0), &json!(0), 0));
+    assert_eq!((&swept["blocks"], &swept["young"], patient.missing(&loose).await), (&json!(0), &json!(1), 0));
+    patient.pin(&loose[0].id).await;
+    assert_eq!(patient.gc(true).await["young"], 0);
+    patient.unpin(&loose[0].id).await;
+    assert_eq!(patient.gc(true).await["young"], 1, "it goes when it is older");
 }
 
 /// Sites and pins come, change and go while sweep follows sweep without any grace.

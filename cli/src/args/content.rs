@@ -49,6 +49,12 @@ const KINDS: [(&str, SourceKind); 5] = [
     ("routing", SourceKind::Routing),
 ];
 
+impl SourceKind {
+    fn name(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
 impl FromStr for SourceUrl {
     type Err = String;
 
@@ -69,6 +75,11 @@ impl FromStr for SourceUrl {
             }
             None => (url, None),
         };
+        // Options that other kinds of places have are none of a source's: they would be a part of the host's name, or path.
+        if let Some((_, option)) = url.rsplit_once(',').filter(|(_, option)| option.contains('=')) {
+            let name = option.split('=').next().unwrap_or_default();
+            return Err(format!("{kind}=URL takes no option {name:?}; {example}", kind = kind.name()));
+        }
         let url = Url::parse(url).map_err(|error| format!("{error}; {example}"))?;
         if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
             return Err(format!("the URL begins with http:// or https:// and has no query; {example}"));

@@ -19,8 +19,9 @@ pub struct Stored {
     /// from AF_PIN_TOKEN
     #[arg(long, value_name = "KIND=URL")]
     pub pin_to: Vec<String>,
-    /// A multiaddress at which pinning services get the blocks; may be given several times
-    #[arg(long, value_name = "MULTIADDR")]
+    /// A multiaddress at which pinning services get the blocks, besides those of --bitswap-listen while anyone is served; may be
+    /// given several times
+    #[arg(long, value_name = "MULTIADDR", value_parser = multiaddr)]
     pub pin_origin: Vec<String>,
     /// What the pins of a project and the deployments of its sites may have
     #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = whole::<u64>(1..=1 << 30))]
@@ -36,6 +37,16 @@ pub struct Stored {
     pub gc_interval: humantime::Duration,
 }
 
+fn multiaddr(text: &str) -> Result<String, String> {
+    let example = "write it as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…";
+    #[cfg(feature = "bitswap")]
+    text.parse::<af_content::bitswap::PeerAddress>().map_err(|error| format!("{error}; {example}"))?;
+    if !text.starts_with('/') {
+        return Err(example.to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Storage {
     /// Store a file or folder, and pin it
@@ -45,7 +56,7 @@ pub enum Storage {
     /// List what the project stores, and where it is held
     #[command(visible_alias = "list")]
     Ls,
-    /// Pin content whose blocks the project has sent, or that it has deployed; or have it held at more places
+    /// Pin content whose blocks the project has sent, that it has deployed, or that the server's sources have; or have it held at more places
     Pin(Pin),
     /// Give a pin up; what nothing else needs is removed later, but not from places that remove nothing
     Unpin(Cid),

@@ -99,9 +99,13 @@ async fn deployed(api: &Api, function: &Value) -> anyhow::Result<Vec<(&'static s
     };
     let deployment = api.get(&format!("/v1/deployments/{current}")).await?;
     let content = deployment.get("held").and_then(Value::as_array).into_iter().flatten();
-    let names = ["code held", "files held"].into_iter();
+    let names = [("cid", "code held"), ("assetsCid", "files held"), ("manifestCid", "manifest held")];
     let mut fields = told(&deployment);
-    fields.extend(names.zip(content.map(storage::held)));
+    fields.extend(content.map(|held| {
+        let cid = text(held, "cid");
+        let name = names.iter().find(|(field, _)| text(&deployment, field) == cid);
+        (name.map_or("held", |(_, name)| name), storage::held(held))
+    }));
     Ok(fields)
 }
 
@@ -118,6 +122,11 @@ fn told(deployment: &Value) -> Vec<(&'static str, String)> {
         fields.extend(deployment.get(field).and_then(Value::as_str).map(|text| (name, text.to_owned())));
     }
     fields.push(("size", format!("{size} bytes")));
+    for (name, field) in
+        [("code", "cid"), ("BLAKE3", "blake3Hash"), ("files", "assetsCid"), ("manifest", "manifestCid")]
+    {
+        fields.extend(deployment.get(field).and_then(Value::as_str).map(|text| (name, text.to_owned())));
+    }
     fields.extend(
         deployment
             .get("imports")

@@ -162,7 +162,7 @@ async fn control_config(
             check_interval: options.names.check_interval.into(),
         },
         clock: Clock::System,
-        storage: storage::config(&options.stored, environment, content.blocks.store())?,
+        storage: storage::config(&options.stored, environment, content.blocks.store(), content.reach(node))?,
         gateway: content.gateway.clone(),
         api: ApiConfig {
             trusted_proxies: node.trusted_proxy.clone(),

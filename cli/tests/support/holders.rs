@@ -49,6 +49,8 @@ struct Held {
     requests: usize,
     status: &'static str,
     origins: Vec<String>,
+    /// Its own peers, as it says.
+    delegates: Vec<String>,
 }
 
 impl Holders {
@@ -102,6 +104,11 @@ impl Holders {
 
     pub fn origins(&self) -> Vec<String> {
         self.held().origins.clone()
+    }
+
+    /// It says that this peer gets blocks for it.
+    pub fn delegate(&self, address: String) {
+        self.held().delegates.push(address);
     }
 
     /// It fails so many times.
@@ -192,7 +199,7 @@ fn told(held: &Held, id: &str, cid: &str) -> Value {
     };
     json!({
         "requestid": id, "status": held.status, "created": "2026-01-01T00:00:00Z", "pin": { "cid": cid },
-        "delegates": [], "info": info,
+        "delegates": held.delegates, "info": info,
     })
 }
 

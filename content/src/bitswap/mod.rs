@@ -7,6 +7,7 @@
 mod behaviour;
 mod config;
 mod counters;
+mod delegates;
 mod handler;
 mod identity;
 mod ledgers;
@@ -38,13 +39,14 @@ use {libp2p_identify as identify, libp2p_noise as noise, libp2p_ping as ping};
 
 pub use self::config::{Config, Serve};
 pub use self::counters::{Counters, Stats};
+pub use self::delegates::Delegates;
 pub use self::identity::{Identity, IdentityError};
 use self::node::{Network, Node, Request};
 pub use self::peers::{PeerAddress, PeerAddressError};
 pub use self::wants::Patience;
 use crate::disk::DiskStore;
 use crate::hash::Hashed;
-use crate::source::{Source, SourceError};
+use crate::source::{Allowed, Source, SourceError};
 
 /// Connections that are not encrypted yet, at once. Whoever opens them has shown nothing of itself.
 const HANDSHAKES: u32 = 64;
@@ -60,6 +62,9 @@ const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// Requests that wait for the node's task; whoever asks then waits, too.
 const REQUESTS: usize = 64;
+
+/// Peers that others named and that wait to be dialled.
+const DIALS: usize = 16;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Bitswap {
     source: Arc<Asked>,
+    dials: mpsc::Sender<PeerAddress>,
     addresses: Vec<Multiaddr>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -98,6 +104,7 @@ impl Bitswap {
         let addresses = listen(&mut swarm, &config.listen).await?;
         let counters = Arc::new(Counters::default());
         let (requests, asked) = mpsc::channel(REQUESTS);
+        let (dials, named) = mpsc::channel(DIALS);
         let (stop, stopped) = oneshot::channel();
         let node = Node {
             swarm,
@@ -110,8 +117,9 @@ impl Bitswap {
             lookups: JoinSet::new(),
         };
         let peer_id = config.identity.peer_id();
-        let task = tokio::spawn(node.run(asked, stopped));
-        Ok(Self { source: Arc::new(Asked { requests, counters, peer_id }), addresses, stop, task })
+        let task = tokio::spawn(node.run(asked, named, stopped));
+        let source = Arc::new(Asked { requests, counters, peer_id });
+        Ok(Self { source, dials, addresses, stop, task })
     }
 
     /// The connected peers, as one source of blocks.
@@ -130,6 +138,12 @@ impl Bitswap {
     pub fn addresses(&self) -> impl Iterator<Item = Multiaddr> {
         let of = libp2p_core::multiaddr::Protocol::P2p(self.peer_id());
         self.addresses.iter().map(move |address| address.clone().with(of.clone()))
+    }
+
+    /// Has it connect with peers that others name, at addresses that are `allowed`.
+    #[must_use]
+    pub fn delegates(&self, allowed: Allowed) -> Delegates {
+        Delegates { dials: self.dials.clone(), allowed }
     }
 
     /// What it counts, also after it has ended.

@@ -23,7 +23,7 @@ use super::handler::Outgoing;
 use super::ledgers::{Ledgers, refusal};
 use super::lookup::{Found, look_up};
 use super::message::Message;
-use super::peers::Peers;
+use super::peers::{PeerAddress, Peers};
 use super::stream::{Incoming, content_id};
 use super::wants::{Verdict, Waiter, Wants};
 use crate::disk::DiskStore;
@@ -72,13 +72,19 @@ pub struct Node {
 
 impl Node {
     /// Runs until it is told to stop, or nobody can tell it any more.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut stop: oneshot::Receiver<()>) {
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut named: mpsc::Receiver<PeerAddress>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
         let mut look_again = Instant::now() + LOOK_AGAIN;
         loop {
             let wake = self.next_wake(look_again);
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(Request { id, waiter }) = requests.recv() => self.want(id, waiter),
+                Some(peer) = named.recv() => self.dial_once(peer),
                 Some(Ok((peer, found))) = self.lookups.join_next() => self.on_found(peer, found),
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
@@ -254,6 +260,15 @@ impl Node {
                 debug!(%peer, %error, "a bitswap peer cannot be dialled");
                 self.lost(&peer);
             }
+        }
+    }
+
+    /// Whoever named the peer does so again while it matters.
+    fn dial_once(&mut self, PeerAddress { peer, address }: PeerAddress) {
+        let condition = PeerCondition::DisconnectedAndNotDialing;
+        let options = DialOpts::peer_id(peer).addresses(vec![address]).condition(condition).build();
+        if let Err(error) = self.swarm.dial(options) {
+            debug!(%peer, %error, "a peer that was named is not dialled");
         }
     }
 

@@ -138,25 +138,25 @@ fn no_delay(stream: TcpStream) -> io::Result<Compat<TcpStream>> {
     Ok(stream.compat())
 }
 
-fn multiaddr(address: SocketAddr) -> Multiaddr {
+pub(super) fn multiaddr(address: SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
 }
 
 /// Where an address leads.
-enum Target {
+pub(super) enum Target {
     Ip(SocketAddr),
     Name { name: String, port: u16, of: Option<Family> },
 }
 
 #[derive(Clone, Copy)]
-enum Family {
+pub(super) enum Family {
     V4,
     V6,
 }
 
 impl Target {
     /// Of `/ip4/…/tcp/…` and the like, which may end with a peer's id.
-    fn parse(address: &Multiaddr) -> Option<Self> {
+    pub(super) fn parse(address: &Multiaddr) -> Option<Self> {
         let mut parts = address.iter();
         let (host, Protocol::Tcp(port)) = (parts.next()?, parts.next()?) else { return None };
         if !parts.all(|part| matches!(part, Protocol::P2p(_))) {
@@ -174,12 +174,15 @@ impl Target {
     }
 
     async fn connect(self) -> io::Result<TcpStream> {
+        TcpStream::connect(&self.resolve().await?[..]).await
+    }
+
+    pub(super) async fn resolve(self) -> io::Result<Vec<SocketAddr>> {
         match self {
-            Self::Ip(address) => TcpStream::connect(address).await,
+            Self::Ip(address) => Ok(vec![address]),
             Self::Name { name, port, of } => {
                 let found = tokio::net::lookup_host((name.as_str(), port)).await?;
-                let found: Vec<_> = found.filter(|address| fits(address, of)).collect();
-                TcpStream::connect(&found[..]).await
+                Ok(found.filter(|address| fits(address, of)).collect())
             }
         }
     }

@@ -144,7 +144,7 @@ impl Wants {
                 self.advance(id, now);
                 return true;
             }
-            _ => answer(vec![waiter], || SourceError::Busy(None)),
+            _ => answer(vec![waiter], || SourceError::Busy { status: None, after: None }),
         }
         false
     }

@@ -1,5 +1,6 @@
 //! A Kubo node by its RPC (<https://docs.ipfs.tech/reference/kubo/rpc/>): it is sent the blocks, and pins their root.
 
+use af_contract::Codec;
 use futures::future::BoxFuture;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
@@ -54,7 +55,7 @@ impl Sink for Kubo {
     fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
         Box::pin(async move {
             self.import(pin).await?;
-            let path = format!("api/v0/pin/add?arg={}&recursive=true", pin.root);
+            let path = format!("api/v0/pin/add?arg={}&recursive={}", pin.root, is_recursive(pin));
             let (status, text) = answer(self.remote.request(Method::POST, &path)?).await?;
             if status != StatusCode::OK {
                 return Err(refused(status, &text));
@@ -66,7 +67,8 @@ impl Sink for Kubo {
 
     fn status<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
         Box::pin(async move {
-            let path = format!("api/v0/pin/ls?arg={}&type=recursive", pin.root);
+            let kind = if is_recursive(pin) { "recursive" } else { "direct" };
+            let path = format!("api/v0/pin/ls?arg={}&type={kind}", pin.root);
             let (status, text) = answer(self.remote.request(Method::POST, &path)?).await?;
             let state = match status {
                 StatusCode::OK if lists_a_pin(&text) => State::Pinned,
@@ -81,7 +83,7 @@ impl Sink for Kubo {
 
     fn remove<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
-            let path = format!("api/v0/pin/rm?arg={}&recursive=true", pin.root);
+            let path = format!("api/v0/pin/rm?arg={}&recursive={}", pin.root, is_recursive(pin));
             let (status, text) = answer(self.remote.request(Method::POST, &path)?).await?;
             match status {
                 StatusCode::OK => Ok(()),
@@ -90,6 +92,11 @@ impl Sink for Kubo {
             }
         })
     }
+}
+
+/// What a document links to is pinned for its own sake; the node would look for what is gone for ever.
+fn is_recursive(pin: &Pin) -> bool {
+    pin.root.codec() != Codec::DagCbor
 }
 
 /// js-ipfs sends one object a line, `{"Cid", "Type"}`; Kubo one with all, `{"Keys": {}}`.

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 pub use self::arweave::{Arweave, IPFS_CID};
 pub use self::error::SinkError;
 pub use self::kubo::Kubo;
-pub use self::pinning::Pinning;
+pub use self::pinning::{Connect, Pinning};
 
 /// What is to be held.
 #[derive(Clone, Debug)]
@@ -69,6 +69,12 @@ pub enum State {
 pub trait Sink: fmt::Debug + Send + Sync {
     /// As people know it: its kind, and its address without secrets.
     fn name(&self) -> &str;
+
+    /// Whether it can hold a document without all that the document links to: a deployment's manifest names the one before it,
+    /// which may be gone.
+    fn holds_documents(&self) -> bool {
+        true
+    }
 
     /// What it will be called there, where that is known before anything is sent. Whoever asks remembers it before
     /// [`Self::put`], so that what was cut off goes on under the same name.

@@ -1,6 +1,9 @@
 //! A pinning service (<https://ipfs.github.io/pinning-services-api-spec/>, version 1.0.0): it is told a CID and where to
 //! get it, gets it by itself, and is asked until it has.
 
+use std::fmt;
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -18,12 +21,19 @@ const PAGES: usize = 10;
 /// Characters of a name; of the API.
 const NAME: usize = 255;
 
+/// Of a pin that waits, where nobody can connect with this node.
+const UNREACHABLE: &str = "the service was told no address to get the blocks from; the server's operator can give it one with \
+                           --bitswap-listen and --bitswap-serve anyone, or with --pin-origin";
+
 /// A pinning service.
-#[derive(Debug)]
 pub struct Pinning {
     remote: Remote,
     origins: Vec<String>,
+    connect: Option<Connect>,
 }
+
+/// Has this node connect with those peers, as the service wants, and returns when it was told so.
+pub type Connect = Arc<dyn Fn(Vec<String>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What the service says of a pin.
 #[derive(Debug, Deserialize)]
@@ -31,6 +41,9 @@ struct Status {
     requestid: String,
     status: String,
     created: String,
+    /// Peers of the service that are to be connected with, so that it gets the blocks.
+    #[serde(default)]
+    delegates: Vec<String>,
     #[serde(default)]
     info: serde_json::Value,
 }
@@ -48,7 +61,7 @@ impl Pinning {
     /// # Errors
     /// When the URL is none.
     pub fn new(url: &str, token: Option<Token>, origins: Vec<String>) -> Result<Self, SinkError> {
-        Ok(Self { remote: Remote::new("pinning", url, token)?, origins })
+        Ok(Self { remote: Remote::new("pinning", url, token)?, origins, connect: None })
     }
 
     /// A service that stores on Filecoin: the same API, and what it says of deals and pieces is shown.
@@ -56,7 +69,29 @@ impl Pinning {
     /// # Errors
     /// When the URL is none.
     pub fn filecoin(url: &str, token: Option<Token>, origins: Vec<String>) -> Result<Self, SinkError> {
-        Ok(Self { remote: Remote::new("filecoin", url, token)?, origins })
+        Ok(Self { remote: Remote::new("filecoin", url, token)?, origins, connect: None })
+    }
+
+    /// With who connects with the peers that the service names.
+    #[must_use]
+    pub fn connecting(self, connect: Option<Connect>) -> Self {
+        Self { connect, ..self }
+    }
+
+    /// What the service says. While it gets the blocks, its peers are connected with; and whoever waits for it is told if nobody
+    /// can be found to have them.
+    async fn held(&self, status: Status) -> Result<Held, SinkError> {
+        let delegates = status.delegates.clone();
+        let mut held = held(status)?;
+        if matches!(held.state, State::Queued | State::Pinning) {
+            if let Some(connect) = self.connect.as_ref().filter(|_| !delegates.is_empty()) {
+                connect(delegates).await;
+            }
+            if self.origins.is_empty() {
+                held.detail.get_or_insert_with(|| UNREACHABLE.to_owned());
+            }
+        }
+        Ok(held)
     }
 
     /// The request for this CID that is furthest, whoever made it: after a crash nobody knows its id any more.
@@ -122,6 +157,11 @@ impl Sink for Pinning {
         &self.remote.name
     }
 
+    /// Its pins are recursive, always.
+    fn holds_documents(&self) -> bool {
+        false
+    }
+
     fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
         Box::pin(async move {
             // Not all services find what they have by its CID.
@@ -137,14 +177,14 @@ impl Sink for Pinning {
                 Some(found) if found.status == "failed" => {
                     let again = self.ask(pin, Some(&found.requestid)).await?;
                     if again.status != "failed" || again.requestid != found.requestid {
-                        return held(again);
+                        return self.held(again).await;
                     }
                     // It was changed, and is not tried again.
                     self.forget(&found.requestid).await?;
-                    held(self.ask(pin, None).await?)
+                    self.held(self.ask(pin, None).await?).await
                 }
-                Some(found) => held(found),
-                None => held(self.ask(pin, None).await?),
+                Some(found) => self.held(found).await,
+                None => self.held(self.ask(pin, None).await?).await,
             }
         })
     }
@@ -155,7 +195,10 @@ impl Sink for Pinning {
                 Some(id) => self.look(id).await?,
                 None => self.find(pin).await?,
             };
-            found.map_or(Ok(Held::new(State::Absent, None)), held)
+            match found {
+                Some(found) => self.held(found).await,
+                None => Ok(Held::new(State::Absent, None)),
+            }
         })
     }
 
@@ -170,6 +213,12 @@ impl Sink for Pinning {
             };
             self.forget(&id).await
         })
+    }
+}
+
+impl fmt::Debug for Pinning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinning").field("remote", &self.remote).field("origins", &self.origins).finish()
     }
 }
 

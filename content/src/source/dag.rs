@@ -116,7 +116,7 @@ impl Walk<'_> {
 
     /// By one request, as far as that leads.
     async fn in_bulk(&mut self, root: ContentId) -> Result<(), Arc<FetchError>> {
-        for candidate in race::in_turn(self.fetcher.candidates()) {
+        for candidate in race::in_turn(self.fetcher.candidates()).0 {
             let Some(mut blocks) = candidate.source.dag(root) else { continue };
             let mut unasked = 0;
             loop {
@@ -133,6 +133,7 @@ impl Walk<'_> {
                     }
                     continue;
                 };
+                candidate.standing.sent(block.bytes.len());
                 self.arrived(visit, &block.bytes, true)?;
                 self.fetcher.keep(block).await.map_err(Arc::new)?;
             }

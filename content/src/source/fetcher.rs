@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, WeakShared};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::race::{self, Candidate, Tried};
-use super::standing::SourceReport;
+use super::standing::{SourceReport, Turn};
 use super::{Source, SourceError};
 use crate::car::Block;
 use crate::disk::{DiskStore, StoreError};
@@ -23,11 +24,14 @@ use crate::unixfs::{Exceeded, NodeError};
 /// Blocks that are fetched at the same time, of 1 MiB mostly: what others wait for, not what memory is for.
 const FLIGHTS: usize = 32;
 
-/// How often all sources are asked for one block, when some of them failed.
-const ROUNDS: u32 = 3;
+/// How often all sources are asked for one block, when some of them failed: four seconds of them, where nobody answers.
+const ROUNDS: u32 = 5;
 
 /// Before the second round; twice as long before the third, and up to twice as long by chance.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// No round begins later after the first one. Who says that it is busy for longer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why content cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -163,27 +167,37 @@ async fn get(inner: &Inner, id: ContentId) -> Result<Pieces, Arc<FetchError>> {
     if inner.candidates.is_empty() {
         return Err(Arc::new(FetchError::NoSource(id)));
     }
-    let _place = inner.places.acquire().await;
+    let mut place = inner.places.acquire().await;
+    let latest = Instant::now() + PATIENCE;
     let mut round = 1;
     loop {
-        match race::race(&race::in_turn(&inner.candidates), id).await {
+        let (allowed, mut left) = race::in_turn(&inner.candidates);
+        let mut tried = match race::race(&allowed, id).await {
             Ok(pieces) => return Ok(pieces),
-            Err(tried) if round < ROUNDS && may_come(&tried) => tokio::time::sleep(pause(round)).await,
-            Err(tried) => return Err(Arc::new(FetchError::Nowhere { id, tried })),
-        }
+            Err(tried) => tried,
+        };
+        let back = inner.candidates.iter().filter_map(|candidate| candidate.standing.back_at()).min();
+        let back = back.map(|back| back + pause(1));
+        let next =
+            back.into_iter().chain(again(&allowed, &tried).then(|| Instant::now() + pause(round))).min();
+        let Some(next) = next.filter(|next| round < ROUNDS && *next <= latest) else {
+            tried.append(&mut left);
+            return Err(Arc::new(FetchError::Nowhere { id, tried }));
+        };
+        // Others need not wait for those who fail.
+        drop(place);
+        tokio::time::sleep_until(next).await;
+        place = inner.places.acquire().await;
         round += 1;
     }
 }
 
-/// Whether another round can have another end.
-fn may_come(tried: &[Tried]) -> bool {
-    let temporary = |tried: &Tried| {
-        matches!(
-            tried.outcome,
-            Some(SourceError::Busy(_) | SourceError::Unreachable(_) | SourceError::Timeout(_))
-        )
-    };
-    tried.is_empty() || tried.iter().any(temporary)
+/// Whether one that failed may be asked again at once.
+fn again(asked: &[Arc<Candidate>], tried: &[Tried]) -> bool {
+    asked.iter().zip(tried).any(|(candidate, tried)| {
+        let failed = tried.outcome.as_ref().is_some_and(SourceError::is_temporary);
+        failed && candidate.standing.turn() != Turn::Never
+    })
 }
 
 /// With jitter, so that a thousand requests that failed together do not come back together.
@@ -197,9 +211,6 @@ fn said(tried: &[Tried]) -> String {
         Some(error) => format!("{}: {error}", tried.source),
         None => format!("{}: no answer yet", tried.source),
     };
-    if tried.is_empty() {
-        return "all sources failed or lied a moment ago, and are left alone for a while".to_owned();
-    }
     tried.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 

@@ -15,7 +15,10 @@ use super::{Blocks, Source, SourceError, http};
 use crate::hash::Hashed;
 
 /// How long the node looks for a block, as it is told. Less than a source may take, so that it says that it found nothing.
-const LOOK: &str = "15s";
+const LOOK: &str = "10s";
+
+/// Characters of what it says that are told.
+const MESSAGE: usize = 300;
 
 /// A node.
 pub struct Kubo {
@@ -58,17 +61,13 @@ impl Source for Kubo {
             let response = request.send().await.map_err(http::unreachable)?;
             // It has one status for all that may go wrong.
             if response.status() != StatusCode::INTERNAL_SERVER_ERROR {
-                let answered = response.error_for_status().map_err(|error| {
-                    let status = error.status().map_or(0, |status| status.as_u16());
-                    SourceError::Unexpected(format!("status {status}"))
-                })?;
-                return http::block(id, answered).await;
+                return http::block(id, http::answered(response)?).await;
             }
             let fault: Result<Fault, _> = serde_json::from_slice(&http::message(response).await?);
             Err(match fault {
                 Ok(fault) if is_not_found(&fault.message) => SourceError::NotFound,
-                Ok(fault) => SourceError::Unexpected(fault.message),
-                Err(_) => SourceError::Unexpected("status 500".to_owned()),
+                Ok(fault) => SourceError::Failed(fault.message.chars().take(MESSAGE).collect()),
+                Err(_) => SourceError::Failed("status 500".to_owned()),
             })
         }
         .boxed()

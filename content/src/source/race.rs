@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::standing::{Standing, Turn};
+use super::standing::Standing;
 use super::{Source, SourceError};
 use crate::pieces::Pieces;
 
@@ -45,7 +45,9 @@ impl Candidate {
 
     /// Asks for a block, and takes no other.
     async fn ask(&self, id: ContentId) -> Result<Pieces, SourceError> {
-        let Ok(_permit) = self.requests.acquire().await else { return Err(SourceError::Busy(None)) };
+        let Ok(_permit) = self.requests.acquire().await else {
+            return Err(SourceError::Busy { status: None, after: None });
+        };
         let began = Instant::now();
         let asked = tokio::time::timeout(BLOCK_TIME, self.source.block(id)).await;
         let block = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?;
@@ -56,12 +58,21 @@ impl Candidate {
     }
 }
 
-/// Those that may be asked now: in their order, and those that are slow after the others.
-pub(super) fn in_turn(candidates: &[Arc<Candidate>]) -> Vec<Arc<Candidate>> {
-    let mut turns: Vec<_> = candidates.iter().map(|one| (one.standing.turn(), one)).collect();
+/// Those that may be asked now, in their order, and those that are slow after the others; and why the rest is left alone.
+pub(super) fn in_turn(candidates: &[Arc<Candidate>]) -> (Vec<Arc<Candidate>>, Vec<Tried>) {
+    let mut turns = Vec::with_capacity(candidates.len());
+    let mut left = Vec::new();
+    for candidate in candidates {
+        match candidate.standing.left_alone() {
+            Some(error) => {
+                let source = candidate.source.name().to_owned();
+                left.push(Tried { source, outcome: Some(error) });
+            }
+            None => turns.push((candidate.standing.turn(), candidate)),
+        }
+    }
     turns.sort_by_key(|(turn, _)| *turn);
-    let allowed = turns.iter().filter(|(turn, _)| *turn != Turn::Never);
-    allowed.map(|(_, candidate)| Arc::clone(candidate)).collect()
+    (turns.into_iter().map(|(_, candidate)| Arc::clone(candidate)).collect(), left)
 }
 
 /// The block from whoever has it first.

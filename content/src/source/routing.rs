@@ -115,13 +115,16 @@ impl Routing {
         if response.status() == StatusCode::NOT_FOUND {
             return Err(SourceError::NotFound);
         }
-        if !response.status().is_success() {
-            return Err(SourceError::Unexpected(format!("status {}", response.status().as_u16())));
-        }
+        let response = http::answered(response)?;
         let answer: Answer = serde_json::from_slice(&http::message(response).await?)
             .map_err(|error| SourceError::Unexpected(format!("what is no answer: {error}")))?;
         let urls = answer.providers.iter().flat_map(|record| &record.addrs).filter_map(|addr| http_url(addr));
-        Ok(urls.filter(|url| self.may_ask(url)).take(PROVIDERS).collect())
+        let (may, barred): (Vec<Url>, Vec<Url>) = urls.partition(|url| self.may_ask(url));
+        if may.is_empty() && !barred.is_empty() {
+            let named: Vec<String> = barred.iter().take(PROVIDERS).map(shown).collect();
+            return Err(SourceError::Barred(named.join(", ")));
+        }
+        Ok(may.into_iter().take(PROVIDERS).collect())
     }
 
     /// Names are judged when they are resolved.

@@ -78,7 +78,21 @@ struct State {
     pauses: u32,
     overtaken: u32,
     late_until: Option<Instant>,
+    /// After failures, until it gives a block.
     paused_until: Option<Instant>,
+    /// As it asked for; what other requests come to changes nothing about that.
+    busy_until: Option<Instant>,
+    banned_until: Option<Instant>,
+    /// The last error that it is, or was, left alone for.
+    reason: String,
+}
+
+impl State {
+    /// Until when it is left alone.
+    fn left_until(&self, now: Instant) -> Option<Instant> {
+        let until = [self.paused_until, self.busy_until, self.banned_until].into_iter().flatten().max();
+        until.filter(|until| now < *until)
+    }
 }
 
 impl Standing {
@@ -88,11 +102,25 @@ impl Standing {
 
     pub fn turn(&self) -> Turn {
         let (state, now) = (self.state(), Instant::now());
-        match (state.paused_until, state.late_until) {
-            (Some(until), _) if now < until => Turn::Never,
-            (_, Some(until)) if now < until => Turn::Late,
+        match (state.left_until(now), state.late_until) {
+            (Some(_), _) => Turn::Never,
+            (None, Some(until)) if now < until => Turn::Late,
             _ => Turn::InOrder,
         }
+    }
+
+    /// Why it is not asked now.
+    pub fn left_alone(&self) -> Option<SourceError> {
+        let (state, now) = (self.state(), Instant::now());
+        let left = state.left_until(now)?.duration_since(now);
+        Some(SourceError::LeftAlone { left, reason: state.reason.clone() })
+    }
+
+    /// When it may be asked again, if that is so because it failed, or was busy, and not because it lied.
+    pub fn back_at(&self) -> Option<Instant> {
+        let (state, now) = (self.state(), Instant::now());
+        let banned = state.banned_until.is_some_and(|until| now < until);
+        state.left_until(now).filter(|_| !banned)
     }
 
     /// How long it is waited for before another one is asked as well: twice what it usually takes.
@@ -108,7 +136,15 @@ impl Standing {
         let mut state = self.state();
         let seconds = took.as_secs_f64();
         let latency = state.latency.map_or(seconds, |before| before * 0.8 + seconds * 0.2);
-        *state = State { latency: Some(latency), ..State::default() };
+        let (busy_until, banned_until) = (state.busy_until, state.banned_until);
+        let reason = std::mem::take(&mut state.reason);
+        *state = State { latency: Some(latency), busy_until, banned_until, reason, ..State::default() };
+    }
+
+    /// It sent a block among many, so that nothing is known of how long one takes.
+    pub fn sent(&self, bytes: usize) {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Another one was asked later and was faster.
@@ -125,28 +161,36 @@ impl Standing {
     pub fn failed(&self, error: &SourceError) {
         if error.is_lie() {
             self.lies.fetch_add(1, Ordering::Relaxed);
-            self.state().paused_until = Some(Instant::now() + BAN);
+            let mut state = self.state();
+            state.banned_until = Some(Instant::now() + BAN);
+            state.reason = error.to_string();
             return;
         }
-        match error {
-            SourceError::NotFound => {
-                self.missing.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            SourceError::Busy(Some(later)) => {
-                self.state().paused_until = Some(Instant::now() + (*later).min(LONGEST_PAUSE));
-            }
-            _ => {}
+        if matches!(error, SourceError::NotFound | SourceError::Barred(_)) {
+            self.missing.fetch_add(1, Ordering::Relaxed);
+            return;
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state();
+        let (mut state, now) = (self.state(), Instant::now());
+        let left_alone = state.left_until(now).is_some();
+        if let SourceError::Busy { after: Some(after), .. } = error {
+            let until = now + (*after).min(LONGEST_PAUSE);
+            state.busy_until = state.busy_until.max(Some(until));
+        }
+        if state.banned_until.is_none_or(|until| until <= now) {
+            state.reason = error.to_string();
+        }
+        // Other requests that were on their way when it failed tell nothing new.
+        if left_alone {
+            return;
+        }
         state.failed += 1;
         if state.failed >= FAILURES {
             let pause = PAUSE.saturating_mul(1 << state.pauses.min(8)).min(LONGEST_PAUSE);
             state.pauses += 1;
             // One request tells whether it is back.
             state.failed = FAILURES - 1;
-            state.paused_until = Some(Instant::now() + pause);
+            state.paused_until = Some(now + pause);
         }
     }
 
@@ -194,6 +238,28 @@ mod tests {
         assert_eq!(standing.turn(), Turn::InOrder, "not to have a block is no failure");
         standing.failed(&unreachable());
         assert_eq!(standing.turn(), Turn::Never);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_fail_together_are_one_failure_more() {
+        let standing = Standing::default();
+        for _ in 0..40 {
+            standing.failed(&unreachable());
+        }
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(standing.turn(), Turn::InOrder);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_to_be_asked_later_is_asked_later_whatever_else_comes() {
+        let standing = Standing::default();
+        let after = Some(Duration::from_secs(7));
+        standing.failed(&SourceError::Busy { status: Some(429), after });
+        standing.gave(1, Duration::from_millis(1));
+        standing.failed(&unreachable());
+        assert_eq!(standing.back_at(), after.map(|after| Instant::now() + after));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(standing.turn(), Turn::InOrder);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use af_contract::ContentId;
 use bytes::Bytes;
@@ -25,6 +26,10 @@ enum Manner {
     Stalls,
     /// Fails in the first rounds.
     Fails(usize),
+    /// Fails until then, after its first answer.
+    Away(tokio::time::Instant),
+    /// Wants to be asked later, the first time.
+    Busy(Duration),
     /// Has nothing.
     Empty,
 }
@@ -64,6 +69,14 @@ impl Source for Fake {
                 Manner::Stalls => std::future::pending().await,
                 Manner::Fails(times) if asked < times => Err(SourceError::Unreachable("refused".into())),
                 Manner::Fails(_) => held,
+                Manner::Away(until) if asked > 0 && tokio::time::Instant::now() < until => {
+                    Err(SourceError::Failed("status 500".to_owned()))
+                }
+                Manner::Away(_) => held,
+                Manner::Busy(after) if asked == 0 => {
+                    Err(SourceError::Busy { status: Some(429), after: Some(after) })
+                }
+                Manner::Busy(_) => held,
                 Manner::Empty => Err(SourceError::NotFound),
             };
             sent.map(|bytes| Hashed::as_asked(&id, bytes))
@@ -177,6 +190,35 @@ async fn a_source_that_comes_back_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_fails_for_a_moment_ends_no_fetch_of_many_blocks() {
+    let (root, held) = file(20_000_000);
+    let until = tokio::time::Instant::now() + Duration::from_secs(3);
+    let source = Fake::new(Manner::Away(until), &held);
+    let node = node(std::slice::from_ref(&source));
+    all(&node.fetcher, root).await.unwrap();
+    assert!(tokio::time::Instant::now() >= until && source.asked() > held.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_busy_is_asked_again_when_it_says_and_no_earlier() {
+    let (id, held) = one();
+    let began = tokio::time::Instant::now();
+    let after = Duration::from_secs(9);
+    let source = Fake::new(Manner::Busy(after), &held);
+    node(std::slice::from_ref(&source)).fetcher.block(id).await.unwrap();
+    assert!(began.elapsed() >= after && source.asked() == 2);
+
+    let node = node(&[Fake::new(Manner::Busy(Duration::from_secs(50)), &held)]);
+    let said = node.fetcher.block(id).await.unwrap_err().to_string();
+    assert!(said.ends_with("fake: it is busy (status 429), and wants to be asked again in 50 s"), "{said}");
+    let said = node.fetcher.block(id).await.unwrap_err().to_string();
+    assert!(
+        said.contains("fake: it is not asked for another 50 s; before, it is busy (status 429)"),
+        "{said}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_has_is_said_at_once_with_who_was_asked() {
     let (id, held) = one();
     let sources = [Fake::new(Manner::Empty, &held), Fake::new(Manner::Empty, &held)];
@@ -237,6 +279,8 @@ async fn a_directory_comes_by_one_request_and_only_what_belongs_to_it_is_kept() 
     assert_eq!(summary.blocks, held.len());
     assert_eq!(source.asked(), 1 + held.len() - 29, "the root, and what did not come");
     assert!(!node.fetcher.store().has(&unasked).unwrap());
+    let [report] = node.fetcher.reports().try_into().unwrap();
+    assert_eq!((report.blocks, report.bytes), (held.len() as u64, summary.bytes), "whichever way they came");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,19 +1,19 @@
 //! Other places that hold content: what they are to hold follows from pins and deployments, and each of them is asked
 //! until it does. A row remembers how far it is, so that a restart goes on where the last one stopped.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use af_content::sink::{Held, Pin, Sink, SinkError, State as HeldState};
 use af_contract::ContentId;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
+use tokio::task::{self, JoinSet};
 use tracing::{error, info, warn};
 
 use super::projects::commit;
 use super::{Error, State, now};
+use crate::store::placements::PlaceKind;
 use crate::store::{PlacementRow, placements};
 
 /// Requests to one place at the same time: each may send a whole DAG.
@@ -68,7 +68,7 @@ impl Places {
         }
         let mut db = state.store.begin().await?;
         for sink in &self.sinks {
-            placements::reconcile(&mut db, sink.name(), now()).await?;
+            placements::reconcile(&mut db, kind(sink.as_ref()), now()).await?;
         }
         commit(db).await?;
         self.changed.send_replace(());
@@ -77,38 +77,40 @@ impl Places {
 }
 
 /// Has content held, for ever. What is cut off is done again after the next start: nothing is lost by that.
-pub(crate) async fn hold(state: &State) {
+pub(crate) async fn hold(state: &Arc<State>) {
     let sinks = &state.storage.places.sinks;
     if sinks.is_empty() {
         return std::future::pending().await;
     }
-    futures::future::join_all(sinks.iter().map(|sink| at_place(state, sink.as_ref()))).await;
+    futures::future::join_all(sinks.iter().map(|sink| at_place(state, sink))).await;
 }
 
 /// Has content held at one place. A slow attempt holds up no other one.
-async fn at_place(state: &State, sink: &dyn Sink) {
+async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
     let mut deployed = state.changes.subscribe();
     let mut changed = state.storage.places.changed.subscribe();
-    let mut running = FuturesUnordered::new();
-    let mut busy = HashSet::new();
+    // Tasks of their own: one that has the database's only writer goes on while it is waited for here. Dropped, they end.
+    let mut running = JoinSet::new();
+    let mut busy = HashMap::new();
     loop {
         deployed.mark_unchanged();
         changed.mark_unchanged();
-        let next = look(state, sink, &busy, AT_ONCE - running.len()).await.unwrap_or_else(|error| {
+        let next = look(state, sink.as_ref(), &busy, AT_ONCE - running.len()).await.unwrap_or_else(|error| {
             told(&error);
             Next { due: Vec::new(), at: Some(now() + FIRST_RETRY) }
         });
         for row in next.due {
-            busy.insert(row.cid.clone());
-            let cid = row.cid.clone();
-            running.push(async move { (cid, Box::pin(attempt(state, sink, row)).await) });
+            let (cid, state, sink) = (row.cid.clone(), Arc::clone(state), Arc::clone(sink));
+            let task = running.spawn(async move { Box::pin(attempt(&state, sink.as_ref(), row)).await });
+            busy.insert(task.id(), cid);
         }
         let left = next.at.map_or(LOOK, |at| {
             Duration::from_millis(u64::try_from(at - now()).unwrap_or_default()).min(LOOK)
         });
         tokio::select! {
-            Some((cid, done)) = running.next() => {
-                busy.remove(&cid);
+            Some(ended) = running.join_next_with_id() => {
+                busy.remove(&ended.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id));
+                let done = ended.map_err(|error| Error::Internal(Box::new(error))).and_then(|(_, done)| done);
                 if let Err(error) = done {
                     told(&error);
                     // Its row is still due.
@@ -130,15 +132,22 @@ struct Next {
     at: Option<i64>,
 }
 
-async fn look(state: &State, sink: &dyn Sink, busy: &HashSet<String>, room: usize) -> Result<Next, Error> {
+/// The CIDs at work, by their tasks.
+type Busy = HashMap<task::Id, String>;
+
+async fn look(state: &State, sink: &dyn Sink, busy: &Busy, room: usize) -> Result<Next, Error> {
     let now = now();
     let mut db = state.store.begin().await?;
-    placements::reconcile(&mut db, sink.name(), now).await?;
+    placements::reconcile(&mut db, kind(sink), now).await?;
     commit(db).await?;
     let mut due = state.store.due_placements(sink.name(), now, BATCH).await?;
-    due.retain(|row| !busy.contains(&row.cid));
+    due.retain(|row| !busy.values().any(|cid| *cid == row.cid));
     due.truncate(room);
     Ok(Next { due, at: state.store.next_placement(sink.name(), now).await? })
+}
+
+fn kind(sink: &dyn Sink) -> PlaceKind<'_> {
+    PlaceKind { name: sink.name(), documents: sink.holds_documents() }
 }
 
 fn told(error: &Error) {

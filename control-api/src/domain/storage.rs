@@ -17,7 +17,8 @@ use super::audit::{self, Event};
 use super::plans::Limit;
 use super::projects::commit;
 use super::quotas::Terms;
-use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now};
+use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now, upload};
+use crate::store::placements::EVERYWHERE;
 use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
 
@@ -40,7 +41,7 @@ pub struct NewPin {
     pub cid: ContentId,
     /// As the project calls it.
     pub name: Option<String>,
-    /// Where else than here it is to be held; none: at all places there are.
+    /// Where else than here it is to be held; none: at all places there are, and will be.
     pub places: Option<Vec<String>>,
     /// What its files and names are encrypted with, if they are.
     pub key: Option<ContentKey>,
@@ -75,6 +76,8 @@ enum Source {
     Sent,
     /// Of a deployment of the project, so all that is under its root.
     Deployed,
+    /// This server's sources gave to the project what it had not sent.
+    Fetched,
 }
 
 /// A project's pins, oldest first.
@@ -130,16 +133,15 @@ pub async fn usage(state: &State, actor: &Actor, project: &str) -> Result<Used, 
     Ok(Used { usage, most_bytes, most_pins })
 }
 
-/// Pins content whose blocks the project has sent, or deployed. Who pins again may rename it, and add places.
+/// Pins content whose blocks the project has sent, or deployed, or that the server's sources have. Who pins again may rename it, and add places.
 ///
 /// # Errors
-/// When the actor is not a member, a block is missing, or the project's limits do not allow it.
+/// When the actor is not a member, a block cannot be had, or the project's limits do not allow it.
 pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Result<Kept, Error> {
     access::project(state, actor, project, Noun::Storage.write()).await?;
     let name = new.name.as_deref().map(checked_name).transpose()?;
     let places = chosen(state, new.places)?;
-    let source = source(state, project, &new.cid).await?;
-    let dag = dag(state, project, &new.cid, source).await?;
+    let (dag, source) = Box::pin(whole(state, project, &new.cid)).await?;
     if let Some(key) = &new.key {
         let (cipher, blocks, root) = (Cipher::new(key), state.blocks.clone(), new.cid);
         let check = move || private::check_root(&cipher, &root, |id| blocks.read(id));
@@ -273,8 +275,8 @@ fn checked_name(name: &str) -> Result<String, Error> {
 
 /// The places that were asked for, which there must be.
 fn chosen(state: &State, asked: Option<Vec<String>>) -> Result<Vec<String>, StorageError> {
+    let Some(asked) = asked else { return Ok(vec![EVERYWHERE.to_owned()]) };
     let known: Vec<String> = state.storage.places.names().map(str::to_owned).collect();
-    let Some(asked) = asked else { return Ok(known) };
     match asked.iter().find(|place| !known.contains(place)) {
         Some(place) => Err(StorageError::Place { name: place.chars().take(100).collect(), known }),
         None => Ok(asked),
@@ -284,6 +286,23 @@ fn chosen(state: &State, asked: Option<Vec<String>>) -> Result<Vec<String>, Stor
 async fn source(state: &State, project: &str, cid: &ContentId) -> Result<Source, Error> {
     let deployed = state.store.is_deployed(project, &cid.to_string()).await?;
     Ok(if deployed { Source::Deployed } else { Source::Sent })
+}
+
+/// All blocks under a root, as the project may have them: fetched from this server's sources, if it has not sent them.
+async fn whole(
+    state: &State,
+    project: &str,
+    root: &ContentId,
+) -> Result<(BTreeMap<ContentId, u64>, Source), Error> {
+    let source = source(state, project, root).await?;
+    match dag(state, project, root, source).await {
+        Err(Error::Storage(StorageError::Missing(_))) if state.sources.has_sources() => {
+            let bounds = DagBounds { bytes: room::left(state, project).await?, blocks: BLOCKS };
+            upload::fetch_pin(state, project, *root, bounds).await?;
+            Ok((dag(state, project, root, Source::Fetched).await?, Source::Fetched))
+        }
+        found => Ok((found?, source)),
+    }
 }
 
 /// All blocks under a root and their lengths. Blocks that are not the project's are not looked at: not even whether
@@ -305,7 +324,7 @@ async fn dag(
         let ids: Vec<ContentId> = step.iter().map(|visit| visit.id).filter(|id| !id.is_inline()).collect();
         let sizes: BTreeMap<ContentId, u64> = match source {
             Source::Sent => storage::known(&mut db, project, &ids).await?.into_iter().collect(),
-            Source::Deployed => sizes(state, &ids).await?,
+            Source::Deployed | Source::Fetched => sizes(state, &ids).await?,
         };
         if let Some(id) = ids.iter().find(|id| !sizes.contains_key(id)) {
             return Err(StorageError::Missing(*id).into());
@@ -348,7 +367,7 @@ async fn confirm(
     let ids: Vec<ContentId> = dag.keys().copied().collect();
     let there: BTreeSet<ContentId> = match source {
         Source::Sent => storage::known(db, project, &ids).await?.into_iter().map(|(id, _)| id).collect(),
-        Source::Deployed => sizes(state, &ids).await?.into_keys().collect(),
+        Source::Deployed | Source::Fetched => sizes(state, &ids).await?.into_keys().collect(),
     };
     if let Some(id) = ids.iter().find(|id| !there.contains(id)) {
         return Err(StorageError::Missing(*id).into());

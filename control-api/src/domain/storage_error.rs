@@ -12,7 +12,10 @@ use super::Fault;
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// A block that the project has not sent.
-    #[error("the project has not sent block {0}; send it, then try again")]
+    #[error(
+        "the project has not sent block {0}, and this server has no sources to fetch it from; send it with `af storage add` or \
+         `af storage import`, or have the server started with --source"
+    )]
     Missing(ContentId),
     /// A node that is not UnixFS.
     #[error(transparent)]

@@ -136,7 +136,7 @@ pub(crate) async fn sweep(state: &State, mode: Mode) -> Result<Swept, Error> {
         state.sweeper.begin()
     };
     let grace = state.storage.config.grace;
-    let mut sweep = Sweep { state, mode, grace, swept: Swept::default() };
+    let mut sweep = Sweep { state, mode, grace, fresh: BTreeSet::new(), swept: Swept::default() };
     let mut marked = blocks::deployed(&state.store, &state.blocks).await?;
     sweep.projects(&mut marked).await?;
     for shard in blocks::disk(state, |blocks| blocks.shards()).await? {
@@ -155,12 +155,14 @@ struct Sweep<'a> {
     state: &'a State,
     mode: Mode,
     grace: Duration,
+    /// Blocks that a project has sent, or said that it will need, within the grace period, whenever they were written.
+    fresh: BTreeSet<ContentId>,
     swept: Swept,
 }
 
 impl Sweep<'_> {
     /// Marks what the pins of projects need, and takes from each project what none of its pins does.
-    async fn projects(&self, marked: &mut BTreeSet<ContentId>) -> Result<(), Error> {
+    async fn projects(&mut self, marked: &mut BTreeSet<ContentId>) -> Result<(), Error> {
         let mut after = String::new();
         loop {
             let projects = self.state.store.senders(&after, PROJECTS).await?;
@@ -168,18 +170,13 @@ impl Sweep<'_> {
             after.clone_from(last);
             for project in projects {
                 let pinned = pinned(self.state, &project).await?;
-                self.project(&project, &pinned, marked).await?;
+                self.project(&project, &pinned).await?;
                 marked.extend(pinned);
             }
         }
     }
 
-    async fn project(
-        &self,
-        project: &str,
-        pinned: &BTreeSet<ContentId>,
-        marked: &mut BTreeSet<ContentId>,
-    ) -> Result<(), Error> {
+    async fn project(&mut self, project: &str, pinned: &BTreeSet<ContentId>) -> Result<(), Error> {
         let grace = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
         let cutoff = now().saturating_sub(grace);
         let mut after = String::new();
@@ -189,7 +186,7 @@ impl Sweep<'_> {
             after = last.cid.to_string();
             let loose = batch.into_iter().filter(|sent| !pinned.contains(&sent.cid));
             let (young, old): (Vec<_>, Vec<_>) = loose.partition(|sent| sent.touched_at >= cutoff);
-            marked.extend(young.into_iter().map(|sent| sent.cid));
+            self.fresh.extend(young.into_iter().map(|sent| sent.cid));
             let old: Vec<ContentId> = old.into_iter().map(|sent| sent.cid).collect();
             if self.mode == Mode::Remove && !old.is_empty() {
                 self.forget(project, old, cutoff).await?;
@@ -219,7 +216,9 @@ impl Sweep<'_> {
         let stored = stored.await?;
         let (needed, loose): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|stored| marked.contains(&stored.id));
-        let (old, young): (Vec<_>, Vec<_>) = loose.into_iter().partition(|stored| stored.written <= cutoff);
+        let (old, young): (Vec<_>, Vec<_>) = loose
+            .into_iter()
+            .partition(|stored| stored.written <= cutoff && !self.fresh.contains(&stored.id));
         self.swept.kept += (needed.len() + young.len()) as u64;
         self.swept.young += young.len() as u64;
         for step in old.chunks(STEP) {

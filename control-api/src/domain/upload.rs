@@ -7,6 +7,7 @@ use std::time::Duration;
 use af_content::car::{Block, CarDecoder};
 use af_content::private::{self, Cipher};
 use af_content::source::{DagBounds, FetchError};
+use af_content::traversal::TraversalError;
 use af_content::unixfs::{self, Tree};
 use af_content::{DiskStore, FileReadError, Inspection, Staging, StoreError};
 use af_contract::private::{FORMAT, Private};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use super::blocks::blocking;
 use super::component::{self, Judged};
 pub use super::upload_error::{Broken, UploadError};
-use super::{Error, State, foreign};
+use super::{Error, State, StorageError, foreign};
 
 /// What a CAR may have beyond the files themselves: headers, a CID for each block, and the nodes that link a
 /// component's leaves.
@@ -191,6 +192,23 @@ fn function(claim: &Claim, staging: Staging) -> Result<Received, UploadError> {
     // Here, where nothing waits for it: committing holds up all other deployments.
     staging.sync().map_err(UploadError::Storage)?;
     Ok(Received { content, staging })
+}
+
+/// Has all blocks of what is to be pinned here, at most so many bytes, from whoever has them.
+///
+/// # Errors
+/// When it cannot be had, or is larger.
+pub(super) async fn fetch_pin(
+    state: &State,
+    project: &str,
+    root: ContentId,
+    bounds: DagBounds,
+) -> Result<(), Error> {
+    let fetched = in_time(FETCH_TIME, foreign::fetch(state, project, root, bounds));
+    fetched.await?.map_err(|error| match *error {
+        FetchError::Exceeded(exceeded) => StorageError::from(TraversalError::Exceeded(exceeded)).into(),
+        _ => UploadError::from(error).into(),
+    })
 }
 
 /// Receives, verifies and judges a site.

@@ -56,7 +56,7 @@ pub(super) struct Deployment {
     preview_url: Option<String>,
     /// When the function is called without a request, and where.
     triggers: Vec<TriggerDocument>,
-    /// Where its code and files are held besides here.
+    /// Where its code, files and manifest are held besides here.
     held: Vec<HeldContent>,
     /// Why it was made.
     message: Option<String>,
@@ -185,6 +185,7 @@ impl Deployment {
         let waiting = if row.is_waiting() { "AWAITING_APPROVAL" } else { "APPROVED" };
         let approval = row.widens.is_some().then_some(waiting);
         let roots = std::iter::once(row.code_cid.as_str()).chain(row.assets_cid.as_deref());
+        let roots = roots.chain(std::iter::once(row.manifest_cid.as_str()));
         Ok(Self {
             held: HeldContent::of(state, roots).await?,
             preview_url: state.preview_url(&row.slug, &row.id),

@@ -126,7 +126,7 @@ pub(super) struct PinInput {
     cid: String,
     /// 1 to 255 characters.
     name: Option<String>,
-    /// Where else than here it is to be held; left out: at all places there are.
+    /// Where else than here it is to be held; left out: at all places there are, and will be.
     places: Option<Vec<String>>,
 }
 

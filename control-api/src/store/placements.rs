@@ -31,11 +31,25 @@ pub struct PlacementRow {
 const COLUMNS: &str =
     "cid, place, state, request, detail, permanent <> 0 as permanent, attempts, error, next_at, updated_at";
 
+/// In `pin_places`: at all places there are, and will be. No place is called so.
+pub(crate) const EVERYWHERE: &str = "*";
+
 /// What is to be held at the place `$1`: what pins say, and all that is deployed.
-const WANTED: &str = "select p.cid from pin_places w join pins p on p.id = w.pin_id where w.place = $1
+const WANTED: &str =
+    "select p.cid from pin_places w join pins p on p.id = w.pin_id where w.place in ($1, '*')
     union select code_cid from deployments
     union select assets_cid from deployments where assets_cid is not null
     union select root_cid from site_deployments";
+
+/// Deployments themselves, where a place holds documents.
+const MANIFESTS: &str = "union select manifest_cid from deployments";
+
+/// A place, and what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlaceKind<'a> {
+    pub name: &'a str,
+    pub documents: bool,
+}
 
 impl Store {
     /// Where a CID is held, and how far.
@@ -66,17 +80,19 @@ impl Store {
 }
 
 /// Queues what the place lacks, and has removed what nobody wants there any more.
-pub(crate) async fn reconcile(db: &mut Connection, place: &str, now: i64) -> Result<(), StoreError> {
+pub(crate) async fn reconcile(db: &mut Connection, place: PlaceKind<'_>, now: i64) -> Result<(), StoreError> {
+    let wanted = format!("{WANTED} {}", if place.documents { MANIFESTS } else { "" });
+    let place = place.name;
     let query = format!(
         "insert into placements (cid, place, state, next_at, updated_at)
-         select cid, $1, 'QUEUED', $2, $2 from ({WANTED}) wanted where true
+         select cid, $1, 'QUEUED', $2, $2 from ({wanted}) wanted where true
          on conflict (cid, place) do update set state = 'QUEUED', attempts = 0, next_at = $2, updated_at = $2
-         where state in ('REMOVING', 'LEFT')"
+         where placements.state in ('REMOVING', 'LEFT')"
     );
     sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(&mut *db).await?;
     let query = format!(
         "update placements set state = 'REMOVING', attempts = 0, next_at = $2, updated_at = $2
-         where place = $1 and state not in ('REMOVING', 'LEFT') and cid not in ({WANTED})"
+         where place = $1 and state not in ('REMOVING', 'LEFT') and cid not in ({wanted})"
     );
     sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(db).await?;
     Ok(())

@@ -12,6 +12,7 @@ use af_runtime::Edge;
 
 #[cfg(feature = "bitswap")]
 use super::bitswap;
+use super::storage::Reach;
 use crate::args::server::Node;
 use crate::commands::{gateway, sources};
 use crate::config::Environment;
@@ -46,6 +47,21 @@ impl Content {
             #[cfg(feature = "bitswap")]
             node,
         })
+    }
+
+    /// How pinning services come to the blocks here: at which addresses, and who connects with theirs.
+    pub fn reach(&self, options: &Node) -> Reach {
+        #[cfg(feature = "bitswap")]
+        if let Some(node) = &self.node {
+            let origins = bitswap::origins(node, &options.bitswap);
+            return Reach {
+                origins,
+                connect: bitswap::connect(node, &options.bitswap, &options.egress_allow),
+            };
+        }
+        #[cfg(not(feature = "bitswap"))]
+        let _nothing = options;
+        Reach::default()
     }
 
     /// Has the edge tell in its metrics what this node does as an IPFS peer.

@@ -5,26 +5,46 @@ use std::sync::Arc;
 
 use af_content::DiskStore;
 use af_content::ans104::Key;
-use af_content::sink::{Arweave, Kubo, Pinning, Sink, Token};
+use af_content::sink::{Arweave, Connect, Kubo, Pinning, Sink, Token};
 use af_control_api::StorageConfig;
 use anyhow::{Context, bail};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::args::storage::Stored;
 use crate::config::Environment;
+
+/// How pinning services come to the blocks of this server.
+#[derive(Default)]
+pub struct Reach {
+    /// Multiaddresses.
+    pub origins: Vec<String>,
+    /// Who connects with theirs, if anybody does.
+    pub connect: Option<Connect>,
+}
 
 /// Reads the tokens, too, so that a missing one is told before anything starts.
 pub fn config(
     options: &Stored,
     environment: &Environment,
     blocks: &DiskStore,
+    mut reach: Reach,
 ) -> anyhow::Result<StorageConfig> {
-    let sinks = options.pin_to.iter().map(|place| sink(place, options, environment, blocks));
+    reach.origins.extend(options.pin_origin.iter().cloned());
+    let sinks = options.pin_to.iter().map(|place| sink(place, &reach, environment, blocks));
     let sinks = sinks.collect::<anyhow::Result<Vec<_>>>()?;
     for (at, sink) in sinks.iter().enumerate() {
         if sinks.iter().take(at).any(|other| other.name() == sink.name()) {
             bail!("--pin-to names {} twice", sink.name());
         }
+    }
+    let asks_back = |name: &&str| name.starts_with("pinning:") || name.starts_with("filecoin:");
+    let service = sinks.iter().map(|sink| sink.name()).find(asks_back);
+    if let Some(place) = service.filter(|_| reach.origins.is_empty()) {
+        warn!(
+            place,
+            "no address is known at which a pinning service gets blocks from here, so pins may never come about; listen at one \
+             that others reach with --bitswap-listen and --bitswap-serve anyone, or name one with --pin-origin"
+        );
     }
     Ok(StorageConfig {
         bytes_per_project: options.storage_limit_mb << 20,
@@ -37,7 +57,7 @@ pub fn config(
 
 fn sink(
     place: &str,
-    options: &Stored,
+    reach: &Reach,
     environment: &Environment,
     blocks: &DiskStore,
 ) -> anyhow::Result<Arc<dyn Sink>> {
@@ -51,11 +71,11 @@ fn sink(
         Some((url, file)) => (url, Some(token(Path::new(file))?)),
         None => (rest, environment.pin_token.clone()),
     };
-    let origins = || options.pin_origin.clone();
+    let (origins, connect) = (|| reach.origins.clone(), || reach.connect.clone());
     match kind {
         "kubo" => Ok(Arc::new(Kubo::new(url, token, blocks.clone())?)),
-        "pinning" => Ok(Arc::new(Pinning::new(url, token, origins())?)),
-        "filecoin" => Ok(Arc::new(Pinning::filecoin(url, token, origins())?)),
+        "pinning" => Ok(Arc::new(Pinning::new(url, token, origins())?.connecting(connect()))),
+        "filecoin" => Ok(Arc::new(Pinning::filecoin(url, token, origins())?.connecting(connect()))),
         _ => bail!(invalid),
     }
 }

@@ -59,7 +59,9 @@ impl Arweave {
         if let Some(bytes) = self.known(id).await? {
             return Ok(bytes);
         }
-        let Ok(_turn) = self.reading.acquire().await else { return Err(SourceError::Busy(None)) };
+        let Ok(_turn) = self.reading.acquire().await else {
+            return Err(SourceError::Busy { status: None, after: None });
+        };
         // What others waited for may have been it.
         if let Some(bytes) = self.known(id).await? {
             return Ok(bytes);

@@ -15,6 +15,13 @@ pub(in crate::domain) async fn room_in(state: &State, project: &str, bytes: u64)
     Ok(terms)
 }
 
+/// What a project may store besides what it does, bytes.
+pub(super) async fn left(state: &State, project: &str) -> Result<u64, Error> {
+    let terms = room_in(state, project, 0).await?;
+    let used = storage::usage(&mut state.store.read().await?, project).await?.bytes;
+    Ok(terms.most_stored(Limit::StorageBytes).saturating_sub(used))
+}
+
 /// As [`room_in`], of what is to be pinned, and may be there already.
 pub(super) async fn room_for(state: &State, project: &str, cid: &str, bytes: u64) -> Result<(), Error> {
     let counted = storage::counted(&mut state.store.read().await?, project, cid).await?;
