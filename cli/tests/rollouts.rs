@@ -111,10 +111,9 @@ async fn who_wants_more_is_told_what_that_is_and_how_to_get_it() {
         wider.args(more).arg("-p").arg(guest("hello-rust-p3"));
         wider
     };
-    let (exit, why) = refused(&mut wider(&[]));
+    let (exit, why) = refused(&mut wider(&["--json"]));
     assert_eq!(exit, 1);
     assert!(why.contains("egress to *.example.com, store orders. Deploy again with --allow"), "{why}");
-    let (_, why) = refused(&mut wider(&["--json"]));
     let error: Value = serde_json::from_str(&why).unwrap();
     let newest = functions(&home, &["deployments", "-n", "hello", "--json"]);
     let newest: Value = serde_json::from_str(&newest).unwrap();
