@@ -92,7 +92,7 @@ pub enum Command {
     /// Make and manage the project's own keys
     #[command(subcommand, visible_alias = "key")]
     Keys(tokens::Keys),
-    /// List projects, and change them
+    /// Make and manage projects, which have functions and sites
     #[command(subcommand, visible_alias = "project")]
     Projects(projects::Projects),
     /// Make and manage organizations, which own projects
@@ -130,7 +130,7 @@ pub enum Functions {
     /// List a function's deployments, newest first
     #[command(alias = "list-deployments")]
     Deployments(Named),
-    /// Go back to an older deployment
+    /// Go back to an older deployment. A function that is switched off stays so
     Rollback(Rollback),
     /// Roll a deployment out gradually: some clients get it, the others the active one
     Rollout(rollouts::Rollout),
@@ -291,8 +291,8 @@ pub struct Cors {
 pub struct Rollback {
     #[command(flatten)]
     pub function: Named,
-    /// The deployment to go back to [default: the one before the current]
-    #[arg(long, value_name = "ID", visible_alias = "deployment")]
+    /// The deployment's number or id [default: the one that was active before]
+    #[arg(long, value_name = "DEPLOYMENT", visible_alias = "deployment")]
     pub to: Option<String>,
 }
 

@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::client::ApiError;
+use crate::client;
 
 /// Where and how to print.
 pub struct Output {
@@ -67,8 +67,7 @@ impl Output {
     pub fn error(&self, error: &anyhow::Error) {
         let mut stderr = std::io::stderr().lock();
         let written = if self.json {
-            let code = error.downcast_ref::<ApiError>().map_or("failed", ApiError::code);
-            writeln!(stderr, "{}", json!({ "error": { "code": code, "detail": format!("{error:#}") } }))
+            writeln!(stderr, "{}", client::described(error))
         } else {
             writeln!(stderr, "error: {error:#}")
         };

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -50,12 +51,31 @@ async fn a_second_machine_answers_the_same() {
     assert!(made["rows"].as_u64().unwrap() > 5 && made["withKey"] == true, "{made}");
     let warned = ok(home.af().args(["admin", "backup"]).arg(&open).arg("--data-dir").arg(home.data()));
     assert!(warned.contains("warning: the master key is not in it"), "{warned}");
+    let entries = home.data().join("keyvalue.redb");
+    assert!(warned.contains(&format!("are not in it. They are in {}", entries.display())), "{warned}");
+    assert_eq!(made["keyValueFile"], entries.to_str().unwrap());
+    let (_, why) = refused(&mut admin(&home, "backup", &open, &[]));
+    assert!(why.contains("is there already; choose another name, or add --replace"), "{why}");
+    ok(&mut admin(&home, "backup", &open, &["--replace"]));
+    let mode = fs::metadata(home.data().join("af.sqlite")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let (_, why) = refused(&mut admin(&home, "restore", &open, &[]));
     assert!(why.contains("another `af up` uses"), "{why}");
     let token = server.token();
     assert!(server.stop().success());
     let (_, why) = refused(&mut admin(&home, "restore", &open, &[]));
     assert!(why.contains("not empty"), "{why}");
+
+    // What lacks its end, or has another byte in its midst.
+    let whole = fs::read(&open).unwrap();
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    for damaged in [&whole[..whole.len() - 9], &changed] {
+        let (third, file) = (Home::new(), dir.path().join("damaged"));
+        fs::write(&file, damaged).unwrap();
+        let (_, why) = refused(&mut admin(&third, "restore", &file, &[]));
+        assert!(why.contains(&file.display().to_string()) && why.contains("damaged"), "{why}");
+    }
 
     let (_, why) = refused(&mut admin(&second, "restore", &sealed, &[]));
     assert!(why.contains("AF_BACKUP_PASSPHRASE"), "{why}");
@@ -83,7 +103,12 @@ fn what_is_no_backup_is_refused() {
     let (_, why) = refused(&mut admin(&home, "backup", &file, &[]));
     assert!(why.contains("there is no database"), "{why}");
     fs::write(&file, "no backup").unwrap();
-    refused(&mut admin(&home, "restore", &file, &[]));
+    let name = file.display().to_string();
+    for other in [&b"no backup"[..], b"", &zstd::encode_all(&b"{\"a\": 1}"[..], 0).unwrap()] {
+        fs::write(&file, other).unwrap();
+        let (_, why) = refused(&mut admin(&home, "restore", &file, &[]));
+        assert!(why.contains(&format!("{name} is no backup that `af admin backup` has made")), "{why}");
+    }
     assert!(!home.data().join("af.sqlite").exists());
 }
 

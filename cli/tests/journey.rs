@@ -111,6 +111,25 @@ async fn what_is_changed_shows_at_once() {
     ok(home.af().args(["functions", "deploy", "-n", "api", "-p"]).arg(guest("hello-rust")));
     assert_eq!(server.get("api", "/").await.status(), 200, "a deploy switches it on");
 
+    af(&["functions", "update", "-n", "api", "--status", "INACTIVE"]);
+    until(async || server.get("api", "/").await.status() == 404).await;
+    let problem: Value = server.get("api", "/").await.json().await.unwrap();
+    assert!(
+        problem["detail"].as_str().unwrap().starts_with("the function \"api\" is switched off"),
+        "{problem}"
+    );
+    let said = af(&["functions", "rollback", "-n", "api", "--to", "1"]);
+    assert!(said.contains("api has deployment 1") && said.contains("stays switched off"), "{said}");
+    let said = af(&["functions", "promote", "api", "2"]);
+    assert!(said.contains("api has deployment 2") && said.contains("stays switched off"), "{said}");
+    assert_eq!(server.get("api", "/").await.status(), 404);
+    af(&["functions", "update", "-n", "api", "--status", "ACTIVE"]);
+    until(async || server.get("api", "/").await.status() == 200).await;
+    let (_, why) = refused(home.af().args(["--json", "functions", "rollback", "-n", "api", "--to", "7"]));
+    let error: Value = serde_json::from_str(&why).unwrap();
+    assert_eq!(error["error"]["code"], "not_found");
+    assert!(error["error"]["detail"].as_str().unwrap().contains("no deployment 7"), "{why}");
+
     af(&["functions", "update", "-n", "api", "--name", "backend", "--slug", "my-backend"]);
     until(async || server.get("my-backend", "/").await.status() == 200).await;
     assert_eq!(server.get("api", "/").await.status(), 404);
@@ -236,7 +255,25 @@ async fn mistakes_get_an_answer_that_helps() {
         assert_eq!(found, code, "{args:?}: {said}");
         assert!(said.contains(text), "{args:?}: {said}");
     }
-    let (_, said) = fails(&["--json", "functions", "get", "-n", "fn_nothing"]);
+    for name in ["fn_nothing", "nothing"] {
+        let (_, said) = fails(&["--json", "functions", "get", "-n", name]);
+        let error: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(error["error"]["code"], "not_found");
+    }
+    let shown = ok(home.af().args(["functions", "get", "-n", "hello"]));
+    assert!(shown.contains("INACTIVE"), "what has no deployment answers nobody: {shown}");
+    let (_, said) = fails(&["--json", "functions", "deploy", "--create", "-n", "none", "-p", "Cargo.toml"]);
     let error: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(error["error"]["code"], "not_found");
+    assert_eq!(
+        (&error["error"]["code"], &error["error"]["status"]),
+        (&"not_a_component".into(), &422.into())
+    );
+    assert!(error["error"]["requestId"].is_string(), "{said}");
+    let listed = ok(home.af().args(["functions", "list"]));
+    assert!(
+        listed.contains("hello") && !listed.contains("none"),
+        "what was refused leaves no function: {listed}"
+    );
+    fails(&["functions", "deploy", "--create", "-n", "hello", "-p", "Cargo.toml"]);
+    ok(home.af().args(["functions", "get", "-n", "hello"]));
 }

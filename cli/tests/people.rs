@@ -97,6 +97,42 @@ fn whoever_has_the_code_joins() {
 }
 
 #[test]
+fn organizations_projects_and_invitations_are_made_renamed_and_taken_back() {
+    let (home, other) = (Home::new(), Home::new());
+    let server = home.up(&[]);
+    let organization = text(&json(&home, &["orgs", "create", "-n", "first"])["id"]).to_owned();
+    let said = ok(home.af().args(["orgs", "update", &organization, "--name", "renamed"]));
+    assert!(said.contains("renamed"), "{said}");
+    let made = json(&home, &["projects", "create", "-n", "shop", "--org", &organization]);
+    assert_eq!(text(&made["organizationId"]), organization);
+    let listed = ok(home.af().args(["projects", "list"]));
+    assert!(listed.contains("shop"), "{listed}");
+    ok(home.af().args(["projects", "delete", text(&made["id"])]));
+    assert!(!ok(home.af().args(["projects", "list"])).contains("shop"));
+
+    let invite = ["members", "invite", "--role", "billing", "--org", &organization];
+    let [kept, withdrawn] = [(); 2].map(|()| json(&home, &invite));
+    let open = ["members", "invitations", "--org", &organization];
+    assert_eq!(json(&home, &open).as_array().unwrap().len(), 2);
+    ok(home.af().args(["members", "withdraw", text(&withdrawn["id"])]));
+    let listed = ok(home.af().args(open));
+    assert!(listed.contains(text(&kept["id"])) && !listed.contains(text(&withdrawn["id"])), "{listed}");
+    let joins = |code: &Value| {
+        let mut af = other.af();
+        af.args(["join", text(code), "--name", "new", "--api-url", &server.api]);
+        af
+    };
+    refused(&mut joins(&withdrawn["code"]));
+    ok(&mut joins(&kept["code"]));
+
+    // A member of an organization without projects.
+    let said = ok(other.af().arg("whoami"));
+    assert!(said.contains("new") && said.contains("`af projects create` makes one"), "{said}");
+    let (_, why) = refused(other.af().args(["functions", "list"]));
+    assert!(why.contains("you have no project yet; make one with `af projects create"), "{why}");
+}
+
+#[test]
 fn the_audit_log_is_shown_and_exported() {
     let home = Home::new();
     let _server = home.up(&[]);
@@ -118,6 +154,14 @@ fn the_audit_log_is_shown_and_exported() {
     let exported = std::fs::read_to_string(&file).unwrap();
     let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
     assert_eq!((exported.lines().count(), &first["id"]), (3, &newest[0]["id"]));
+    let again = |more: &[&str]| {
+        let mut af = home.af();
+        af.args(["audit", "--project", &project, "--export"]).arg(&file).args(more);
+        af
+    };
+    let (_, why) = refused(&mut again(&[]));
+    assert!(why.contains("is there already; choose another name, or add --replace"), "{why}");
+    ok(&mut again(&["--replace"]));
     let (_, why) = refused(home.af().args(["audit", "--project", "prj_none"]));
     assert!(why.contains("there is no project"), "{why}");
 }

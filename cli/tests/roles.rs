@@ -145,6 +145,23 @@ async fn settings_reach_edges_and_lie_nowhere_in_clear() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_set_once_an_edge_has_them_also_where_the_client_reaches_none() {
+    let (home, one) = (Home::new(), Home::new());
+    let plane = control(&home, free_port());
+    let edge = edge(&one, &plane.api, Some(&token(&home, "one")), 0);
+    deploy_to(&home, "told", "hostile");
+    let said = ok(home.af().args(["env", "set", "MODE=fast", "-n", "told"]));
+    assert!(said.contains("told runs deployment 2 with it"), "{said}");
+    assert_eq!(says(&edge, "told", "/environment").await.1, r#"[("MODE", "fast")]"#);
+    let listed = ok(home.af().args(["edges", "list"]));
+    assert_eq!(
+        listed.lines().last().unwrap().matches("Z  ").count(),
+        2,
+        "times as people read them: {listed}"
+    );
+}
+
 fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -111,9 +111,17 @@ async fn who_wants_more_is_told_what_that_is_and_how_to_get_it() {
         wider.args(more).arg("-p").arg(guest("hello-rust-p3"));
         wider
     };
-    let (exit, why) = refused(&mut wider(&[]));
+    let (exit, why) = refused(&mut wider(&["--json"]));
     assert_eq!(exit, 1);
     assert!(why.contains("egress to *.example.com, store orders. Deploy again with --allow"), "{why}");
+    let error: Value = serde_json::from_str(&why).unwrap();
+    let newest = functions(&home, &["deployments", "-n", "hello", "--json"]);
+    let newest: Value = serde_json::from_str(&newest).unwrap();
+    assert_eq!(error["error"]["code"], "awaiting_approval");
+    assert_eq!(
+        (&error["error"]["deploymentId"], &error["error"]["functionId"], &error["error"]["widens"]),
+        (&newest[0]["id"], &newest[0]["functionId"], &newest[0]["widens"])
+    );
     let text = async || server.get("hello", "/").await.text().await.unwrap();
     assert!(text().await.contains("WASI 0.2"));
     let shown = functions(&home, &["deployments", "-n", "hello"]);

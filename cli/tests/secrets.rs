@@ -68,7 +68,10 @@ async fn what_is_set_reaches_functions_and_nobody_else() {
     for told in ["by owner", "faster", "0abc", "the public internet", "wasi:cli/environment"] {
         assert!(text.contains(told), "{told}: {text}");
     }
-    said(home.af().args(["env", "unset", "LEVEL"]).output().unwrap());
+    let text = said(home.af().args(["env", "set", "KEY=again", "-n", "one"]).output().unwrap());
+    assert!(text.contains("changed KEY\nKEY is a secret and stays one"), "{text}");
+    let text = said(home.af().args(["env", "unset", "LEVEL"]).output().unwrap());
+    assert!(!text.contains("stays one"), "{text}");
     assert_eq!(told(&server, "two").await, r#"[("MODE", "fast")]"#);
 
     for (args, input, reason) in [
@@ -76,7 +79,8 @@ async fn what_is_set_reaches_functions_and_nobody_else() {
         (&["secrets", "set", "ONE", "TWO"], "value", "one name only"),
         (&["secrets", "set", "KEY"], "", "no value"),
         (&["secrets", "unset", "NONE"], "", "no secret"),
-        (&["secrets", "import", "-"], "KEY=correct horse battery staple\n", "NAME=VALUE"),
+        (&["secrets", "import", "-"], "A=1\nKEY=correct horse battery staple\n", "line 2 of standard input"),
+        (&["secrets", "import", "-"], "# none\n", "standard input has no secrets"),
         (&["env", "set", "1KEY=x"], "", "not a setting's name"),
     ] {
         let output = piped(home.af().args(args), input);

@@ -26,6 +26,25 @@ async fn a_rollback_leads_to_what_was_active_before() {
     assert_eq!(back().await, 5, "and forth");
 }
 
+async fn who_goes_to_another_deployment_of_what_is_switched_off_leaves_it_off() {
+    let scene = Scene::new().await;
+    let status = async || scene.call("get", "", Value::Null).await.1["status"].clone();
+    assert_eq!(status().await, "INACTIVE", "nothing is there to answer");
+    scene.deploy("&preview=true").await;
+    assert_eq!(status().await, "INACTIVE", "but at a preview host");
+    scene.deploy("").await;
+    scene.deploy("").await;
+    assert_eq!(status().await, "DEPLOYING");
+    scene.call("patch", "", json!({ "status": "INACTIVE" })).await;
+    let (code, back) = scene.call("post", "/rollback", json!({})).await;
+    assert_eq!((code, &back["number"], &back["status"]), (200, &json!(2), &json!("INACTIVE")));
+    assert_eq!(status().await, "INACTIVE");
+    let (_, forth) = scene.call("post", "/promote", json!({ "deployment": back["id"] })).await;
+    assert_eq!((&forth["number"], &forth["status"]), (&json!(2), &json!("INACTIVE")));
+    let (_, on) = scene.call("patch", "", json!({ "status": "ACTIVE" })).await;
+    assert_eq!((&on["currentDeploymentId"], on["status"] != "INACTIVE"), (&back["id"], true), "{on}");
+}
+
 async fn those_who_wait_to_write_keep_nobody_from_reading() {
     let scene = Scene::new().await;
     scene.deploy("").await;
@@ -156,6 +175,7 @@ async fn a_status_is_what_edges_report() {
 
 crate::on_both!(
     a_rollback_leads_to_what_was_active_before,
+    who_goes_to_another_deployment_of_what_is_switched_off_leaves_it_off,
     those_who_wait_to_write_keep_nobody_from_reading,
     old_deployments_go_and_what_is_needed_stays,
     a_function_has_a_hundred_deployments_and_loses_the_oldest,

@@ -38,6 +38,9 @@ pub struct Kept {
 pub struct Backup {
     /// The file to make
     pub file: PathBuf,
+    /// Put it in the place of a file that is there already
+    #[arg(long)]
+    pub replace: bool,
     /// Put the master key in, sealed under the passphrase in AF_BACKUP_PASSPHRASE (12 or more characters): without the key,
     /// settings, secrets and the keys of certificates and private content cannot be opened
     #[arg(long)]

@@ -21,4 +21,7 @@ pub struct Audit {
     /// Write all entries to a file, one JSON object a line, the newest first
     #[arg(long, value_name = "FILE", conflicts_with = "limit")]
     pub export: Option<PathBuf>,
+    /// Put it in the place of a file that is there already
+    #[arg(long, requires = "export")]
+    pub replace: bool,
 }

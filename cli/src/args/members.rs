@@ -12,6 +12,14 @@ pub enum Orgs {
         #[arg(short, long)]
         name: String,
     },
+    /// Give an organization another name
+    Update {
+        /// Its id
+        id: String,
+        /// 1 to 60 characters
+        #[arg(short, long)]
+        name: String,
+    },
     /// Show an organization's plan, its limits, and what is used of those that are its own
     Quotas {
         /// Its id [default: the one of the project that you work in]
@@ -30,6 +38,13 @@ pub enum Members {
     List(Group),
     /// Make an invitation: whoever gets its code can become a member
     Invite(Invite),
+    /// List the invitations that nobody has used yet
+    Invitations(Group),
+    /// Take an invitation back: its code is good for nothing any more
+    Withdraw {
+        /// The invitation's id, from `af members invitations`
+        invitation: String,
+    },
     /// Give a member another role
     Role(ChangeRole),
     /// Make somebody no member any more

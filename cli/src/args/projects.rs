@@ -12,10 +12,27 @@ pub enum Projects {
     List,
     /// Show one project
     Get(One),
+    /// Make a project
+    Create(Create),
     /// Change a project's name, or which deployments its functions keep
     Update(Update),
     /// Show the plan of the project's organization, the project's limits, and what is used of them
     Quotas(One),
+    /// Delete a project that has no functions
+    Delete {
+        /// The project's id
+        project: String,
+    },
+}
+
+#[derive(Debug, Options)]
+pub struct Create {
+    /// 1 to 60 characters
+    #[arg(short, long)]
+    pub name: String,
+    /// Whose it is to be: an organization's id [default: your own organization]
+    #[arg(long, value_name = "ID")]
+    pub org: Option<String>,
 }
 
 /// Which project.

@@ -10,7 +10,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-pub use self::error::{ApiError, exit_code};
+pub use self::error::{ApiError, Finding, described, exit_code};
 pub use self::events::{Event, Events};
 use crate::config::{Environment, Session};
 
@@ -188,6 +188,7 @@ impl Api {
         }
         let projects = self.list("/v1/projects").await?;
         match projects.as_slice() {
+            [] => Err(ApiError::NoProject),
             [only] => Ok(text(only, "id").to_owned()),
             several => Err(ApiError::Project(several.iter().map(|p| text(p, "id").to_owned()).collect())),
         }

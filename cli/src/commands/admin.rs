@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use af_control_api::domain::key_backup::SealedKey;
 use af_control_api::domain::master_key::Presence;
 use af_control_api::domain::rotation;
-use af_control_api::store::backup::{Summary, dump, load};
+use af_control_api::store::backup::{BackupError, Summary, dump, load};
 use af_control_api::{Database, Key, MasterKey};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use super::master_key;
 use super::plans;
 use super::server::lock;
 use crate::args::admin::{Admin, Backup, Kept, Restore};
+use crate::client::Finding;
 use crate::config::Environment;
 use crate::output::Output;
 
@@ -45,6 +46,7 @@ pub async fn run(command: Admin, environment: &Environment, output: &Output) -> 
 }
 
 async fn backup(options: &Backup, environment: &Environment, output: &Output) -> anyhow::Result<()> {
+    refuse_overwriting(&options.file, options.replace)?;
     let (data, database) = kept(&options.kept, environment)?;
     is_there(&database)?;
     let (master_key, keys) = match options.with_key {
@@ -83,7 +85,16 @@ async fn backup(options: &Backup, environment: &Environment, output: &Output) ->
         "\ncontent is not in it: copy {} now, whose files never change",
         data.join("blocks").display()
     ));
-    let value = json!({ "file": options.file, "bytes": bytes, "withKey": options.with_key, "schema": summary.schema,
+    let entries = data.join("keyvalue.redb");
+    let has_entries = entries.exists();
+    if has_entries {
+        message.push_str(&format!(
+            "\nwarning: the entries that functions keep (wasi:keyvalue) are not in it. They are in {}, which changes while the \
+             server runs: stop the server and copy it, or copy it out of a snapshot of the file system",
+            entries.display()
+        ));
+    }
+    let value = json!({ "file": options.file, "bytes": bytes, "withKey": options.with_key, "keyValueFile": has_entries.then_some(entries), "schema": summary.schema,
         "tables": summary.tables, "rows": summary.rows });
     output.result(&value, &message);
     Ok(())
@@ -108,11 +119,7 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
     let (data, database) = kept(&options.kept, environment)?;
     let opened = File::open(&options.file);
     let opened = opened.with_context(|| format!("cannot read {}", options.file.display()))?;
-    let mut from = BufReader::new(zstd::Decoder::new(opened)?);
-    let mut line = Vec::new();
-    from.by_ref().take(KEY_LINE).read_until(b'\n', &mut line)?;
-    let first: First = serde_json::from_slice(&line)
-        .with_context(|| format!("{} is no backup of `af admin backup`", options.file.display()))?;
+    let (first, from) = first_line(opened).with_context(|| no_backup(&options.file))?;
     let _lock = lock(&data)?;
     let keys = match (&first.af_master_key, &environment.backup_passphrase) {
         (None, _) => Vec::new(),
@@ -133,7 +140,16 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
             ),
         }
     }
-    let summary = load(&database, from).await?;
+    let summary = load(&database, from).await.map_err(|error| {
+        // Rows that the database does not take are none that it had.
+        let is_damaged = match &error {
+            BackupError::File(_) | BackupError::Damaged(_) => true,
+            BackupError::Store(error) => error.is_refusal(),
+            _ => false,
+        };
+        let error = anyhow::Error::new(error);
+        if is_damaged { error.context(damaged(&options.file)) } else { error }
+    })?;
     if found == Presence::Missing && !keys.is_empty() {
         place.restore(&keys).with_context(|| format!("cannot write the master key {place}"))?;
     }
@@ -156,12 +172,43 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
          `af members list`",
     );
     message.push_str(&format!(
-        "\nnext: copy the first server's folder blocks to {}, and start af up",
+        "\nnext: copy the first server's folder blocks to {}, and its file keyvalue.redb, if it has one; then start af up",
         data.display()
     ));
     let value = json!({ "schema": summary.schema, "backupSchema": summary.made_at, "tables": summary.tables, "rows": summary.rows,
         "masterKey": has_key });
     output.result(&value, &message);
+    Ok(())
+}
+
+type Lines = BufReader<zstd::Decoder<'static, BufReader<File>>>;
+
+/// The key, if it is there, and the rows.
+fn first_line(file: File) -> anyhow::Result<(First, Lines)> {
+    let mut from = BufReader::new(zstd::Decoder::new(file)?);
+    let mut line = Vec::new();
+    from.by_ref().take(KEY_LINE).read_until(b'\n', &mut line)?;
+    Ok((serde_json::from_slice(&line)?, from))
+}
+
+fn no_backup(file: &Path) -> Finding {
+    let detail = format!("{} is no backup that `af admin backup` has made, or it is damaged", file.display());
+    Finding::new("no_backup", detail)
+}
+
+fn damaged(file: &Path) -> Finding {
+    let detail = format!(
+        "{} is damaged, and nothing of it was restored; use another backup, or another copy of this one",
+        file.display()
+    );
+    Finding::new("backup_damaged", detail)
+}
+
+/// Nobody loses the backup of yesterday to a name that is given twice.
+pub(super) fn refuse_overwriting(file: &Path, replace: bool) -> anyhow::Result<()> {
+    if file.exists() && !replace {
+        bail!("{} is there already; choose another name, or add --replace", file.display());
+    }
     Ok(())
 }
 

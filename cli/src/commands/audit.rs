@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
+use super::admin::refuse_overwriting;
 use super::functions::utc;
 use crate::args::audit::Audit;
 use crate::client::Api;
@@ -25,7 +26,10 @@ pub async fn audit(options: Audit, environment: &Environment, output: &Output) -
         (None, None) => format!("/v1/projects/{}/audit", api.project().await?),
     };
     match &options.export {
-        Some(file) => export(&api, &path, file, output).await,
+        Some(file) => {
+            refuse_overwriting(file, options.replace)?;
+            export(&api, &path, file, output).await
+        }
         None => show(&api, &path, options.limit, output).await,
     }
 }

@@ -16,7 +16,7 @@ use super::package::Package;
 use super::plan::{self, Origin, Plan};
 use super::{rollouts, settings};
 use crate::args::Deploy;
-use crate::client::{Api, Upload, text};
+use crate::client::{Api, ApiError, Finding, Upload, text};
 use crate::output::Output;
 use crate::project_file::ProjectFile;
 
@@ -45,6 +45,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
         Origin::Content(cid) => Package::elsewhere(*cid),
     };
     let assets = contents.assets.clone();
+    let query = plan.query(&contents)?;
+    let is_new = known.is_none() && options.create;
     let function = match known {
         Some(function) => function,
         None if options.create => new(api, &name, None, None).await?,
@@ -52,28 +54,26 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     };
     let bar = output.progress(package.size());
     let path = format!("/v1/functions/{}/deployments", text(&function, "id"));
-    let query = plan.query(&contents)?;
     let body = package.into_body(bar.clone());
     let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
-    let deployment = steps.time("upload", uploaded)?;
+    let deployment = match steps.time("upload", uploaded) {
+        Ok(deployment) => deployment,
+        Err(error) if is_new => return Err(take_back(api, &function, error).await),
+        Err(error) => return Err(error.into()),
+    };
     rollouts::refuse_waiting(&function, &deployment)?;
     let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
         (false, _) => text(&function, "invokeUrl").to_owned(),
         (true, Some(url)) => url.to_owned(),
-        (true, None) => bail!(
-            "deployment {} is stored, but the slug is too long for a preview host; choose a shorter one with `af functions update --slug`",
-            text(&deployment, "id")
-        ),
+        (true, None) => return Err(no_preview_host(&deployment).into()),
     };
     let live = match plan.percent {
         Some(_) => Live::candidate(&deployment),
         None => Live::manifest(&deployment),
     };
     let ready = wait_until_active(api, &url, &live, &deployment).await;
-    let deployment = steps
-        .time("ready", ready)
-        .with_context(|| format!("deployment {} is stored, but does not answer", text(&deployment, "id")))?;
+    let deployment = steps.time("ready", ready)?;
 
     // Routes are the function's, which a preview leaves as it is.
     let routes = match plan.routes.as_ref().filter(|_| !plan.preview && plan.percent.is_none()) {
@@ -82,6 +82,28 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     };
     report(&Done { url, deployment, assets, routes, steps }, output);
     Ok(())
+}
+
+/// A function that was made for a deployment that is refused goes again. Where nobody knows what became of the deployment, it stays.
+async fn take_back(api: &Api, function: &Value, refusal: ApiError) -> anyhow::Error {
+    if !matches!(refusal, ApiError::Problem(_)) || refusal.may_pass() {
+        return refusal.into();
+    }
+    let (id, name) = (text(function, "id"), text(function, "name"));
+    match api.delete(&format!("/v1/functions/{id}")).await {
+        Ok(_) => refusal.into(),
+        Err(error) => anyhow::Error::new(refusal).context(format!(
+            "the function {name} was made and could not be deleted again ({error}); do that with `af functions delete --name {name}`"
+        )),
+    }
+}
+
+fn no_preview_host(deployment: &Value) -> Finding {
+    let id = text(deployment, "id");
+    let detail = format!(
+        "deployment {id} is stored, but the slug is too long for a preview host; choose a shorter one with `af functions update --slug`"
+    );
+    Finding::new("no_preview_host", detail).with("deploymentId", id)
 }
 
 /// A deployment that answers.

@@ -4,6 +4,7 @@ use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::functions::utc;
 use crate::args::edges::{AddEdge, Edges, RemoveEdge};
 use crate::client::{Api, text};
 use crate::config::Environment;
@@ -31,12 +32,20 @@ async fn add(api: &Api, options: &AddEdge, output: &Output) -> anyhow::Result<()
 }
 
 async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
-    let edges = api.list("/v1/edges").await?;
+    let mut edges = api.list("/v1/edges").await?;
+    for edge in &mut edges {
+        for (millis, shown) in [("joinedAt", "joined"), ("seenAt", "seen")] {
+            let time = edge.get(millis).and_then(Value::as_i64).map(utc);
+            if let (Some(time), Some(fields)) = (time, edge.as_object_mut()) {
+                fields.insert(shown.into(), time.into());
+            }
+        }
+    }
     let columns = [
         ("ID", "id"),
         ("NAME", "name"),
-        ("JOINED", "joinedAt"),
-        ("SEEN", "seenAt"),
+        ("JOINED", "joined"),
+        ("SEEN", "seen"),
         ("KNOWS", "revision"),
         ("VERSION", "version"),
     ];

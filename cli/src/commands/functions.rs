@@ -8,10 +8,9 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::deploy;
-use super::live::{Live, wait_until_active};
 use super::named::{self, FUNCTION, find};
 use super::{logs, projects, rollouts, routes, storage, triggers};
-use crate::args::{Create, Functions, Named, Rollback, Update};
+use crate::args::{Create, Functions, Named, Update};
 use crate::client::{Api, text};
 use crate::config::Environment;
 use crate::output::Output;
@@ -26,7 +25,7 @@ pub async fn run(command: Functions, environment: &Environment, output: &Output)
         Functions::List => list(&api, output).await,
         Functions::Get(options) => get(&api, &options, output).await,
         Functions::Deployments(options) => deployments(&api, &options, output).await,
-        Functions::Rollback(options) => rollback(&api, options, output).await,
+        Functions::Rollback(options) => rollouts::rollback(&api, options, output).await,
         Functions::Rollout(options) => rollouts::rollout(&api, options, output).await,
         Functions::Promote(options) => rollouts::promote(&api, options, output).await,
         Functions::Abort(options) => rollouts::abort(&api, options, output).await,
@@ -164,18 +163,6 @@ async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Res
         ("HELD", "heldAt"),
     ];
     output.table(&items, &columns, "no deployments yet; make one with `af functions deploy`");
-    Ok(())
-}
-
-async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Result<()> {
-    let function = find(api, FUNCTION, &options.function.name).await?;
-    let path = format!("/v1/functions/{}/rollback", text(&function, "id"));
-    let body = json!({ "deployment": options.to });
-    let deployment = api.send(Method::POST, &path, &body).await?;
-    let url = text(&function, "invokeUrl");
-    let deployment = wait_until_active(api, url, &Live::manifest(&deployment), &deployment).await?;
-    let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
-    output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
     Ok(())
 }
 

@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::Value;
 
-use crate::client::{Api, text};
+use crate::client::{Api, Finding, text};
 
 /// How long a new deployment may take to answer: compiling a JavaScript engine takes 15 s on 2 cores.
 const READY: Duration = Duration::from_secs(120);
@@ -20,6 +20,9 @@ const STRANGE: Duration = Duration::from_secs(2);
 
 /// For so long the control API may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The code of a deployment that is not live in time.
+const NOT_READY: &str = "deployment_not_ready";
 
 /// Between two questions whether it answers.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,7 +41,7 @@ pub struct Live<'a> {
 enum Said {
     Live,
     /// It cannot use the deployment, and why.
-    Failed(String),
+    Failed(Finding),
     /// It has not come to it yet, or goes on trying what fails: what it says.
     Another(String),
     /// Who answers is no edge.
@@ -82,7 +85,11 @@ impl<'a> Live<'a> {
         if let Some(failed) = state.get("failed").filter(|_| self.is(state, "failed")) {
             let said = format!("{} [{}]", text(failed, "detail"), text(failed, "code"));
             let may_pass = failed.get("mayPass").and_then(Value::as_bool);
-            return if may_pass == Some(true) { Said::Another(said) } else { Said::Failed(said) };
+            return if may_pass == Some(true) {
+                Said::Another(said)
+            } else {
+                Said::Failed(Finding::new(text(failed, "code"), said))
+            };
         }
         // Its own answer, or its problem document where it does not know the host yet.
         if ["live", "request_id"].iter().any(|field| state.get(field).is_some()) {
@@ -101,22 +108,32 @@ pub async fn wait_until_live(url: &str, wanted: &Live<'_>) -> anyhow::Result<()>
     while Instant::now() < deadline {
         match wanted.ask(&http, &url).await {
             Said::Live => return Ok(()),
-            Said::Failed(reason) => bail!(reason),
+            Said::Failed(reason) => return Err(reason.into()),
             Said::Another(said) | Said::Stranger(said) | Said::Unreachable(said) => last = said,
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bail!(last)
+    Err(Finding::new(NOT_READY, last).into())
 }
 
 /// As [`wait_until_live`], of a function's deployment, which the edges report on, too: where none can be reached from here, that
-/// counts. Returns the deployment as it is then.
+/// counts. Returns the deployment as it is then; an error names it.
 pub async fn wait_until_active(
     api: &Api,
     url: &str,
     wanted: &Live<'_>,
     deployment: &Value,
 ) -> anyhow::Result<Value> {
+    let id = text(deployment, "id");
+    let unready = |error: anyhow::Error| {
+        let code = error.downcast_ref::<Finding>().map_or(NOT_READY, Finding::code).to_owned();
+        let detail = format!("deployment {id} is stored, but does not answer");
+        error.context(Finding::new(&code, detail).with("deploymentId", id))
+    };
+    active(api, url, wanted, deployment).await.map_err(unready)
+}
+
+async fn active(api: &Api, url: &str, wanted: &Live<'_>, deployment: &Value) -> anyhow::Result<Value> {
     let url = format!("{url}/.well-known/af-deployment");
     let path = format!("/v1/deployments/{}", text(deployment, "id"));
     let http = edge_client(&url)?;
@@ -127,15 +144,15 @@ pub async fn wait_until_active(
     let mut strange = None::<Instant>;
     while Instant::now() < deadline {
         let said = wanted.ask(&http, &url).await;
-        match &said {
-            Said::Failed(reason) => bail!(reason.clone()),
-            Said::Another(text) | Said::Stranger(text) | Said::Unreachable(text) => last.clone_from(text),
+        let (is_live, is_behind) = (matches!(said, Said::Live), matches!(said, Said::Another(_)));
+        strange = matches!(said, Said::Stranger(_)).then(|| strange.unwrap_or_else(Instant::now));
+        match said {
+            Said::Failed(reason) => return Err(reason.into()),
+            Said::Another(text) | Said::Stranger(text) | Said::Unreachable(text) => last = text,
             Said::Live => {}
         }
-        strange = matches!(said, Said::Stranger(_)).then(|| strange.unwrap_or_else(Instant::now));
-        let (is_live, is_too_early) =
-            (matches!(said, Said::Live), strange.is_some_and(|since| since.elapsed() < STRANGE));
-        if !matches!(said, Said::Another(_)) && !is_too_early {
+        let is_too_early = strange.is_some_and(|since| since.elapsed() < STRANGE);
+        if !is_behind && !is_too_early {
             let now = match tokio::time::timeout(ANSWER, api.get(&path)).await {
                 Ok(Ok(now)) => Some(now),
                 Ok(Err(error)) if !error.may_pass() => return Err(error.into()),
@@ -146,7 +163,8 @@ pub async fn wait_until_active(
                 Some("DEPLOYING") | None if is_live && patience > 0 => patience -= 1,
                 // Only what does not pass: an edge that goes on trying leaves it at DEPLOYING.
                 Some("FAILED") if !is_live => {
-                    bail!(now.map(|now| text(&now, "statusReason").to_owned()).unwrap_or_default())
+                    let reason = now.as_ref().map(|now| text(now, "statusReason")).unwrap_or_default();
+                    return Err(Finding::new("deployment_failed", reason).into());
                 }
                 Some("ACTIVE") => return Ok(now.unwrap_or_default()),
                 _ if is_live => return Ok(now.unwrap_or_else(|| deployment.clone())),
@@ -155,7 +173,7 @@ pub async fn wait_until_active(
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bail!(last)
+    Err(Finding::new(NOT_READY, last).into())
 }
 
 /// A client that finds `*.localhost` on this machine, as browsers do (RFC 6761 section 6.3), whatever
@@ -183,6 +201,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::client::described;
     use crate::config::{Server, Session};
 
     /// A server that is a control API and, badly, an edge. `edge`: what that says.
@@ -216,14 +235,20 @@ mod tests {
             vec![(StatusCode::BAD_GATEWAY, ""), (StatusCode::OK, "DEPLOYING"), (StatusCode::OK, "ACTIVE")];
         assert_eq!(text(&wait(strange.clone(), statuses).await.unwrap(), "status"), "ACTIVE");
         let failed = wait(strange, vec![(StatusCode::OK, "FAILED")]).await;
-        assert_eq!(failed.unwrap_err().to_string(), "edge-1: no");
+        let told = described(&failed.unwrap_err());
+        assert_eq!(told["error"]["detail"], "deployment dep_1 is stored, but does not answer: edge-1: no");
+        assert_eq!(
+            (&told["error"]["code"], &told["error"]["deploymentId"]),
+            (&json!("deployment_failed"), &json!("dep_1"))
+        );
     }
 
     #[tokio::test]
     async fn only_what_does_not_pass_ends_the_wait() {
         let failed = |may_pass| json!({ "failed": { "manifest": "bafy", "code": "c", "detail": "d", "mayPass": may_pass } });
         let lasting = wait((StatusCode::OK, failed(false)), vec![(StatusCode::OK, "DEPLOYING")]).await;
-        assert_eq!(lasting.unwrap_err().to_string(), "d [c]");
+        let told = described(&lasting.unwrap_err());
+        assert_eq!((&told["error"]["code"], &told["error"]["deploymentId"]), (&json!("c"), &json!("dep_1")));
         let wanted = Live { place: "live", key: "manifest", cid: "bafy" };
         assert!(matches!(wanted.judge("u", &failed(true)), Said::Another(said) if said == "d [c]"));
     }

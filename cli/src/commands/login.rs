@@ -74,11 +74,18 @@ fn told(answer: Result<Value, ApiError>, signed_in_to: Option<&str>) -> anyhow::
 pub async fn whoami(environment: &Environment, output: &Output) -> anyhow::Result<()> {
     let api = Api::open(environment)?;
     let me = api.get("/v1/me").await?;
-    let project = api.project().await?;
+    let project = match api.project().await {
+        Ok(project) => Some(project),
+        // Who one is, one may ask without having chosen a project.
+        Err(ApiError::NoProject | ApiError::Project(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     let value = json!({ "apiUrl": api.url(), "user": me, "projectId": project });
+    let chosen =
+        "none; `af projects list` shows yours, AF_PROJECT_ID chooses one, `af projects create` makes one";
     let fields = [
         ("user", format!("{} ({})", text(&me, "name"), text(&me, "id"))),
-        ("project", project),
+        ("project", project.unwrap_or_else(|| chosen.to_owned())),
         ("control API", api.url().to_owned()),
     ];
     output.result(&value, &output.fields(&fields));

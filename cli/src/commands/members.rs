@@ -27,6 +27,11 @@ pub async fn orgs(command: Orgs, environment: &Environment, output: &Output) -> 
             let made = api.send(Method::POST, "/v1/organizations", &json!({ "name": name })).await?;
             output.result(&made, &format!("created {}", text(&made, "id")));
         }
+        Orgs::Update { id, name } => {
+            let path = format!("/v1/organizations/{id}");
+            let updated = api.send(Method::PATCH, &path, &json!({ "name": name })).await?;
+            output.result(&updated, &format!("updated {id}: {}", text(&updated, "name")));
+        }
         Orgs::Quotas { id } => {
             let id = match id {
                 Some(id) => id,
@@ -60,6 +65,12 @@ pub async fn members(command: Members, environment: &Environment, output: &Outpu
             Ok(())
         }
         Members::Invite(options) => invite(&api, &options, output).await,
+        Members::Invitations(group) => invitations(&api, &group, output).await,
+        Members::Withdraw { invitation } => {
+            api.delete(&format!("/v1/invitations/{invitation}")).await?;
+            output.result(&json!({ "withdrawn": invitation }), &format!("withdrew {invitation}"));
+            Ok(())
+        }
         Members::Role(options) => role(&api, &options, output).await,
         Members::Remove(options) => remove(&api, &options, output).await,
     }
@@ -77,6 +88,20 @@ async fn invite(api: &Api, options: &Invite, output: &Output) -> anyhow::Result<
         api.url(),
     );
     output.result(&made, &message);
+    Ok(())
+}
+
+async fn invitations(api: &Api, group: &Group, output: &Output) -> anyhow::Result<()> {
+    let mut open = api.list(&format!("{}/invitations", root(api, group).await?)).await?;
+    for invitation in &mut open {
+        let until = utc(invitation.get("expiresAt").and_then(Value::as_i64).unwrap_or_default());
+        if let Some(fields) = invitation.as_object_mut() {
+            fields.insert("until".into(), until.into());
+        }
+    }
+    let columns =
+        [("ID", "id"), ("ROLE", "role"), ("EMAIL", "email"), ("BY", "inviterId"), ("UNTIL", "until")];
+    output.table(&open, &columns, "no open invitations; make one with `af members invite`");
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! Finds what a user names: functions and sites, by name or id.
 
-use anyhow::bail;
 use serde_json::Value;
 
-use crate::client::{Api, text};
+use crate::client::{Api, Finding, text};
 use crate::output::Output;
 
 /// What can be named.
@@ -44,10 +43,11 @@ pub async fn find(api: &Api, kind: Kind, name: &str) -> anyhow::Result<Value> {
     let names = all.iter().map(|item| text(item, "name"));
     let closest =
         names.max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
-    match closest.filter(|closest| strsim::jaro_winkler(name, closest) > 0.8) {
-        Some(closest) => bail!("there is no {noun} named {name:?}; did you mean {closest:?}?"),
-        None => bail!("there is no {noun} named {name:?}; `af {plural} list` shows what there is"),
-    }
+    let detail = match closest.filter(|closest| strsim::jaro_winkler(name, closest) > 0.8) {
+        Some(closest) => format!("there is no {noun} named {name:?}; did you mean {closest:?}?"),
+        None => format!("there is no {noun} named {name:?}; `af {plural} list` shows what there is"),
+    };
+    Err(Finding::new("not_found", detail).with("name", name).into())
 }
 
 /// Deletes the one with this name or id, and tells what went with it.

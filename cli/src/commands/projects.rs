@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::quotas;
 use crate::args::projects::{One, Projects, Update};
@@ -27,6 +27,21 @@ pub async fn run(command: Projects, environment: &Environment, output: &Output) 
                 vec![("name", text(&project, "name").to_owned()), ("id", text(&project, "id").to_owned())];
             fields.extend(kept(&project));
             output.result(&project, &output.fields(&fields));
+            Ok(())
+        }
+        Projects::Create(options) => {
+            let new = json!({ "name": options.name, "organizationId": options.org });
+            let made = api.send(Method::POST, "/v1/projects", &new).await?;
+            let id = text(&made, "id");
+            output.result(
+                &made,
+                &format!("created {id}\nnext: set AF_PROJECT_ID={id} to work in it, where you have several"),
+            );
+            Ok(())
+        }
+        Projects::Delete { project } => {
+            api.delete(&format!("/v1/projects/{project}")).await?;
+            output.result(&json!({ "deleted": project }), &format!("deleted {project}"));
             Ok(())
         }
         Projects::Update(options) => update(&api, options, output).await,

@@ -1,13 +1,14 @@
-//! `af functions rollout | promote | abort | approve | prune`.
+//! `af functions rollout | promote | rollback | abort | approve | prune`.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::live::{Live, wait_until_active};
 use super::named::{FUNCTION, find};
+use crate::args::Rollback;
 use crate::args::rollouts::{Abort, Approve, Promote, Prune, Rollout};
-use crate::client::{Api, ApiError, text};
+use crate::client::{Api, ApiError, Finding, text};
 use crate::output::Output;
 
 /// Gives a deployment to some clients, and returns when they get it.
@@ -39,9 +40,44 @@ pub async fn promote(api: &Api, options: Promote, output: &Output) -> anyhow::Re
     };
     let body = json!({ "deployment": chosen.as_ref().map(|deployment| text(deployment, "id")) });
     let deployment = api.send(Method::POST, &path(&function, "promote"), &body).await?;
-    let url = text(&function, "invokeUrl");
-    let deployment = wait_until_active(api, url, &Live::manifest(&deployment), &deployment).await?;
+    chosen_to_run(api, &function, deployment, output).await
+}
+
+/// Makes an older deployment the active one, and returns when it is.
+pub async fn rollback(api: &Api, options: Rollback, output: &Output) -> anyhow::Result<()> {
+    let function = find(api, FUNCTION, &options.function.name).await?;
+    let chosen = match options.to {
+        // What has an id need not be read.
+        Some(number) if number.parse::<i64>().is_ok() => {
+            Some(text(&deployment(api, &function, &number).await?, "id").to_owned())
+        }
+        id => id,
+    };
+    let body = json!({ "deployment": chosen });
+    let deployment = api.send(Method::POST, &path(&function, "rollback"), &body).await?;
+    chosen_to_run(api, &function, deployment, output).await
+}
+
+/// Returns when a function answers with what it is to run, or says that it is switched off.
+async fn chosen_to_run(
+    api: &Api,
+    function: &Value,
+    deployment: Value,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let (name, url) = (text(function, "name"), text(function, "invokeUrl"));
     let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
+    let id = text(&deployment, "id");
+    // What a function is to run is inactive only where the function is.
+    if text(&deployment, "status") == "INACTIVE" {
+        let message = format!(
+            "{name} has deployment {number} ({id}) to run, and stays switched off; `af functions update {name} --status ACTIVE` \
+             switches it on"
+        );
+        output.result(&deployment, &message);
+        return Ok(());
+    }
+    let deployment = wait_until_active(api, url, &Live::manifest(&deployment), &deployment).await?;
     output.result(&deployment, &format!("{url} runs deployment {number} ({})", text(&deployment, "id")));
     Ok(())
 }
@@ -116,11 +152,14 @@ pub fn refuse_waiting(function: &Value, deployment: &Value) -> anyhow::Result<()
         return Ok(());
     }
     let (name, id) = (text(function, "name"), text(deployment, "id"));
-    bail!(
+    let detail = format!(
         "deployment {id} is stored, but not active, because it may do more than the one before: {}. Deploy again with --allow, or \
          have an admin or owner of the project run `af functions approve {name} {id}` [awaiting_approval]",
         widens(deployment)
-    )
+    );
+    let waiting = Finding::new("awaiting_approval", detail).with("deploymentId", id);
+    let widens = deployment.get("widens").cloned().unwrap_or_default();
+    Err(waiting.with("functionId", text(function, "id")).with("widens", widens).into())
 }
 
 fn widens(deployment: &Value) -> String {
@@ -173,9 +212,12 @@ async fn deployment(api: &Api, function: &Value, named: &str) -> anyhow::Result<
     };
     let deployments = api.list(&path(function, "deployments")).await?;
     let is_it = |deployment: &Value| deployment.get("number").and_then(Value::as_i64) == Some(number);
-    let missing =
-        || format!("the function has no deployment {number}; `af functions deployments` lists them");
-    deployments.into_iter().find(is_it).with_context(missing)
+    let missing = || {
+        let detail =
+            format!("the function has no deployment {number}; `af functions deployments` lists them");
+        Finding::new("not_found", detail).with("functionId", text(function, "id"))
+    };
+    Ok(deployments.into_iter().find(is_it).ok_or_else(missing)?)
 }
 
 fn path(function: &Value, what: &str) -> String {

@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::functions::utc;
-use super::live::{Live, wait_until_live};
+use super::live::{Live, wait_until_active};
 use super::named::{FUNCTION, find};
 use super::settings;
 use crate::args::secrets::{Change, Env, Of, Secrets};
-use crate::client::{Api, text};
+use crate::client::{Api, ApiError, text};
 use crate::config::Environment;
 use crate::output::Output;
 
@@ -54,7 +54,7 @@ pub async fn secrets(command: Secrets, environment: &Environment, output: &Outpu
         Secrets::Import(options) => {
             let all = values(settings::read_file(&options.file)?);
             if all.is_empty() {
-                bail!("{} has no secrets", options.file.display());
+                bail!("{} has no secrets", settings::shown(&options.file));
             }
             change(&api, &options.change, "secrets", all, output).await
         }
@@ -90,16 +90,26 @@ async fn change(
 ) -> anyhow::Result<()> {
     let body = json!({ "values": values, "message": change.message });
     let done = api.send(Method::PATCH, &path(api, &change.of, kind).await?, &body).await?;
-    let mut said = match list_of(&done, "changed") {
-        changed if changed.is_empty() => "nothing to change".to_owned(),
+    let changed = list_of(&done, "changed");
+    let mut said = match changed.as_slice() {
+        [] => "nothing to change".to_owned(),
         changed => format!("changed {}", changed.join(", ")),
     };
+    if kind == "settings" {
+        let secret = still_secret(api, &change.of, &changed).await?;
+        said.extend(
+            secret
+                .iter()
+                .map(|name| format!("\n{name} is a secret and stays one: nobody is shown its value")),
+        );
+    }
     for deployment in done.get("deployments").and_then(Value::as_array).into_iter().flatten() {
         let name = text(deployment, "functionName");
         let number = deployment.get("number").and_then(Value::as_i64).unwrap_or_default();
         if text(deployment, "status") == "ACTIVE" {
-            let live = wait_until_live(text(deployment, "invokeUrl"), &Live::manifest(deployment)).await;
-            live.with_context(|| format!("deployment {number} of {name} is stored, but does not answer"))?;
+            let (url, live) = (text(deployment, "invokeUrl"), Live::manifest(deployment));
+            let live = wait_until_active(api, url, &live, deployment).await;
+            live.with_context(|| format!("{name} has deployment {number} with it"))?;
             said.push_str(&format!("\n{name} runs deployment {number} with it"));
         } else {
             said.push_str(&format!("\n{name} has deployment {number} with it, and is switched off"));
@@ -107,6 +117,18 @@ async fn change(
     }
     output.result(&done, &said);
     Ok(())
+}
+
+/// Which of these names are of secrets: one that is set as a setting is none for it.
+async fn still_secret(api: &Api, of: &Of, names: &[&str]) -> anyhow::Result<Vec<String>> {
+    let secrets = match api.list(&path(api, of, "secrets").await?).await {
+        Ok(secrets) => secrets,
+        // A token that may write only cannot ask.
+        Err(ApiError::Problem(problem)) if problem.status == 403 => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let names = secrets.iter().map(|secret| text(secret, "name")).filter(|name| names.contains(name));
+    Ok(names.map(str::to_owned).collect())
 }
 
 async fn path(api: &Api, of: &Of, kind: &str) -> anyhow::Result<String> {

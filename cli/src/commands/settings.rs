@@ -1,6 +1,10 @@
 //! Settings of a function as they are typed: NAME=VALUE, or a file of such lines.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use af_contract::{SettingName, SettingValue, Settings, setting};
 use anyhow::{Context, bail};
@@ -28,27 +32,76 @@ pub fn read(pairs: &[String], file: Option<&Path>) -> anyhow::Result<Settings> {
 
 /// Those of a file in dotenv format; `-` is standard input.
 pub fn read_file(path: &Path) -> anyhow::Result<Settings> {
-    let shown = path.display();
+    let shown = shown(path);
     if path == Path::new("-") {
-        return parse(dotenvy::from_read_iter(std::io::stdin()), "standard input");
+        return parse(std::io::stdin().lock(), &shown);
     }
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {shown}"))?;
-    parse(dotenvy::from_read_iter(file), &shown.to_string())
+    parse(BufReader::new(file), &shown)
 }
 
-fn parse(
-    lines: impl Iterator<Item = dotenvy::Result<(String, String)>>,
-    shown: &str,
-) -> anyhow::Result<Settings> {
+/// A file's name as people read it.
+pub fn shown(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Errors name the line, or of a value of several lines its last, and never a value.
+fn parse(file: impl BufRead, shown: &str) -> anyhow::Result<Settings> {
+    let number = Rc::new(Cell::new(0));
+    let lines = Lines { file, number: number.clone(), fresh: true };
     let mut settings = Settings::new();
-    for line in lines {
-        // The library's error has the whole line in it, and so its value.
-        let Ok((name, value)) = line else {
-            bail!("{shown} has a line that is not NAME=VALUE; values with spaces need quotes")
+    let mut seen = BTreeMap::new();
+    for line in dotenvy::from_read_iter(lines) {
+        let at = format!("line {} of {shown}", number.get());
+        let (name, value) = match line {
+            Ok(setting) => setting,
+            // The library's error has the whole line in it, and so its value.
+            Err(dotenvy::Error::LineParse(line, _)) => bail!("{at} {}", fault(&line)),
+            Err(_) => bail!("{at} cannot be read as text"),
         };
-        settings.insert(SettingName::parse(&name)?, SettingValue::new(value));
+        let name = SettingName::parse(&name).with_context(|| at.clone())?;
+        if let Some(first) = seen.insert(name.clone(), number.get()) {
+            bail!("{at} sets {name} again, which line {first} has set; leave one of them out");
+        }
+        settings.insert(name, SettingValue::new(value));
     }
     Ok(settings)
+}
+
+/// Why a line is none. What stands before the `=` may be a piece of a value of several lines, so it is not shown either.
+fn fault(line: &str) -> &'static str {
+    let line = line.trim_start();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    match line.split_once('=').map(|(name, _)| SettingName::parse(name.trim_end())) {
+        None => "is not NAME=VALUE",
+        Some(Err(_)) => {
+            "is not NAME=VALUE: a name has 1 to 128 letters, digits and underscores, and no digit first"
+        }
+        Some(Ok(_)) => "has a value that cannot be read; values with spaces need quotes",
+    }
+}
+
+/// Gives a line at a time, so that whoever has read no further than a line's end is known to be there.
+struct Lines<R> {
+    file: R,
+    /// Of the line that was begun last, from 1.
+    number: Rc<Cell<usize>>,
+    /// The next byte begins a line.
+    fresh: bool,
+}
+
+impl<R: BufRead> Read for Lines<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let most = u64::try_from(into.len()).unwrap_or(u64::MAX);
+        let mut line = Vec::new();
+        self.file.by_ref().take(most).read_until(b'\n', &mut line)?;
+        if !line.is_empty() {
+            self.number.set(self.number.get() + usize::from(self.fresh));
+            self.fresh = line.ends_with(b"\n");
+        }
+        into.iter_mut().zip(&line).for_each(|(to, byte)| *to = *byte);
+        Ok(line.len())
+    }
 }
 
 /// As the control API takes them; none when there is nothing to change.
@@ -92,6 +145,19 @@ mod tests {
         std::fs::write(&path, "A=b secret\n").unwrap();
         let error = format!("{:#}", read(&[], Some(&path)).unwrap_err());
         assert!(!error.contains("secret"), "{error}");
+        for (file, said) in [
+            ("A=1\n\n# b\nB=two secret words", "line 4 of"),
+            ("A=\"of\nseveral\nlines\"\nB=\"1\n1A=secret\n", "line 5 of"),
+            ("A=1\n1A=secret\n", "line 2 of"),
+            ("A=1\n1A=secret\n", "no digit first"),
+            ("A=1\nsecret+piece\n", "line 2 of"),
+            ("A=1\nB=2\nA=secret\n", "line 3 of"),
+            ("A=1\nB=2\nA=secret\n", "sets A again, which line 1 has set"),
+        ] {
+            std::fs::write(&path, file).unwrap();
+            let error = format!("{:#}", read(&[], Some(&path)).unwrap_err());
+            assert!(error.contains(said) && !error.contains("secret"), "{file}: {error}");
+        }
         assert!(
             format!("{:#}", read(&[], Some(&dir.path().join("none"))).unwrap_err()).contains("cannot read")
         );

@@ -40,11 +40,11 @@ pub fn own_whole(actor: &Actor, permission: Permission) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the token is for something else only; for others there is no such operation.
-pub async fn operator(state: &State, actor: &Actor, what: &str) -> Result<(), Error> {
+pub async fn operator(state: &State, actor: &Actor, what: &'static str) -> Result<(), Error> {
     own_whole(actor, Noun::Organizations.own())?;
     match state.store.first_user().await? {
         Some(operator) if operator.id == actor.user => Ok(()),
-        _ => Err(Error::not_found("operation", what)),
+        _ => Err(Error::OperatorOnly { what }),
     }
 }
 

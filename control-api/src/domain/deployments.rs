@@ -263,7 +263,8 @@ pub(super) async fn seen(state: &State, deployment: DeploymentRow) -> Result<Dep
     Ok(state.store.deployment(&deployment.id).await?.unwrap_or(deployment))
 }
 
-/// Makes an older deployment what the function runs: the given one, or what it ran before.
+/// Makes an older deployment what the function runs: the given one, or what it ran before. A function that is switched off stays
+/// so: what it runs once it is switched on is another question than whether it is to.
 ///
 /// # Errors
 /// When there is no function that the actor may see, no such deployment of it, or it ran none before.
@@ -303,7 +304,7 @@ pub(super) async fn make_active(
         Going::Back => "deployment.rollback",
         Going::Forward => "deployment.promote",
     };
-    let revision = activate(state, &mut db, row, &target).await?;
+    let revision = point(state, &mut db, row, &target).await?;
     audit::commit(db, actor, Event::project(action, &target.id, &project)).await?;
     state.changes.announce(revision);
     seen(state, target).await

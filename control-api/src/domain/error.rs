@@ -45,6 +45,12 @@ pub enum Error {
         /// As it was given.
         id: String,
     },
+    /// An operation of the platform's operator, which others are told of as of what is not there.
+    #[error("{what} are for the platform's operator alone, the user that its first start made; ask them")]
+    OperatorOnly {
+        /// What is operated on, in the plural.
+        what: &'static str,
+    },
     /// The role or the token does not allow it.
     #[error("{detail}")]
     Forbidden {
@@ -168,7 +174,7 @@ impl Error {
         match self {
             Self::Unauthenticated => Fault::Unauthenticated,
             Self::Forbidden { .. } => Fault::Forbidden,
-            Self::NotFound { .. } => Fault::NotFound,
+            Self::NotFound { .. } | Self::OperatorOnly { .. } => Fault::NotFound,
             Self::Invalid { .. } => Fault::Invalid,
             Self::Conflict { .. } => Fault::Conflict,
             Self::Outdated => Fault::Outdated,
@@ -187,7 +193,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",
-            Self::NotFound { .. } => "not_found",
+            Self::NotFound { .. } | Self::OperatorOnly { .. } => "not_found",
             Self::Forbidden { code, .. }
             | Self::Invalid { code, .. }
             | Self::Conflict { code, .. }

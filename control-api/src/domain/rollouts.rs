@@ -78,7 +78,7 @@ pub async fn put(
     Ok(rollout)
 }
 
-/// Makes a deployment the active one: the given one, or the candidate.
+/// Makes a deployment the active one: the given one, or the candidate. A function that is switched off stays so.
 ///
 /// # Errors
 /// When there is no function that the actor may see, no such deployment of it, or no candidate.

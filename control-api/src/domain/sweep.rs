@@ -103,7 +103,7 @@ impl Drop for Protecting<'_> {
 /// # Errors
 /// When the actor is no operator, a sweep is on its way, or needed blocks cannot be read.
 pub async fn by_operator(state: &State, actor: &Actor, mode: Mode) -> Result<Swept, Error> {
-    access::operator(state, actor, "gc").await?;
+    access::operator(state, actor, "sweeps of blocks").await?;
     if mode == Mode::Remove {
         let db = state.store.begin().await?;
         audit::commit(db, actor, Event::maybe("storage.gc", "", None)).await?;

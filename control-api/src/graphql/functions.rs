@@ -72,7 +72,7 @@ macro_rules! surface {
             pub(in crate::graphql) enum Status {
                 /// Answers.
                 Active,
-                /// Is switched off.
+                /// Is switched off, or has nothing yet that could answer.
                 Inactive,
                 /// Its newest deployment is being built, or no edge has made it ready yet.
                 Deploying,

@@ -30,8 +30,8 @@ pub(super) struct Function {
     slug: String,
     /// Where it answers.
     invoke_url: String,
-    /// `INACTIVE`: switched off. `DEPLOYING`: its newest deployment is being built, or no edge has reported on it yet. `FAILED`: it could not
-    /// be built and there is no older one, or no edge can use it. `ACTIVE`: it answers, or would if it had a deployment.
+    /// `INACTIVE`: switched off, or without code and routes. `DEPLOYING`: its newest deployment is being built, or no edge has reported on it yet. `FAILED`: it could not
+    /// be built and there is no older one, or no edge can use it. `ACTIVE`: it answers.
     status: &'static str,
     /// What answers; null before the first deploy.
     current_deployment_id: Option<String>,

@@ -115,7 +115,8 @@ pub(crate) async fn delete(db: &mut Connection, id: &str) -> Result<(), StoreErr
 }
 
 impl FunctionRow {
-    /// What it is doing: `ACTIVE`, `INACTIVE`, `DEPLOYING` or `FAILED`.
+    /// What it is doing: `ACTIVE`, `INACTIVE`, `DEPLOYING` or `FAILED`. One that has neither code nor routes answers nobody, and so is
+    /// `INACTIVE` as one that is switched off.
     #[must_use]
     pub fn status(&self) -> &'static str {
         match (self.build.as_deref(), self.reported.as_deref()) {
@@ -124,6 +125,7 @@ impl FunctionRow {
             (_, Some("FAILED")) => "FAILED",
             // One that runs something goes on with that.
             (Some("FAILED"), _) if self.current_deployment_id.is_none() => "FAILED",
+            _ if self.current_deployment_id.is_none() && self.routes.is_none() => "INACTIVE",
             _ => "ACTIVE",
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod deployments;
 pub(crate) mod domains;
 pub(crate) mod edges;
 pub(crate) mod feed;
+mod file;
 pub(crate) mod functions;
 pub(crate) mod idempotency;
 pub(crate) mod logins;
@@ -214,6 +215,7 @@ impl Store {
     pub(crate) async fn migrated(database: &Database, to: Option<i64>) -> Result<Self, StoreError> {
         match database {
             Database::Sqlite(path) => {
+                file::for_its_owner(path).map_err(sqlx::Error::Io)?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)

@@ -46,14 +46,15 @@ pub enum RouteError {
     PreviewNotFound(String),
     /// Switched off.
     #[error(
-        "the function {0:?} is switched off; its owner can switch it on with `af functions update --status ACTIVE`"
+        "the function {:?} is switched off; its owner can switch it on with `af functions update --status ACTIVE`",
+        .0.as_str()
     )]
     Inactive(Slug),
     /// Created, but without code.
-    #[error("the function {0:?} has no deployment yet; make one with `af functions deploy`")]
+    #[error("the function {:?} has no deployment yet; make one with `af functions deploy`", .0.as_str())]
     NotDeployed(Slug),
     /// Created, but without files.
-    #[error("the site {0:?} has no deployment yet; make one with `af sites deploy`")]
+    #[error("the site {:?} has no deployment yet; make one with `af sites deploy`", .0.as_str())]
     SiteNotDeployed(Slug),
 }
 
