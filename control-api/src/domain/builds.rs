@@ -17,7 +17,7 @@ use super::component::ComponentError;
 use super::deployments::{self, Wanted};
 use super::projects::commit;
 use super::upload::{Claim, Origin, UploadError};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now, pruning};
+use super::{Actor, Error, Page, Start, State, blocks, id, now, pruning};
 use crate::javascript::{BuildError, JavaScriptBuild, SOURCE_BYTES};
 use crate::store::{BuildRow, DeployedRow, FunctionRow, builds};
 
@@ -214,7 +214,7 @@ pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeployedRow, 
     Ok(deployed)
 }
 
-/// A function's deployments and builds, newest first; with `cid`, those of that content. `before` is the cursor: an id.
+/// A function's deployments and builds, newest first; with `cid`, those of that content. The cursor is an id.
 ///
 /// # Errors
 /// When there is no function that the actor may see.
@@ -223,13 +223,15 @@ pub async fn list(
     actor: &Actor,
     function: &str,
     cid: Option<&str>,
-    before: &str,
+    start: impl Into<Start<'_>>,
 ) -> Result<Page<DeployedRow>, Error> {
+    let start = start.into();
     access::function(state, actor, function, Noun::Deployments.read()).await?;
+    let (before, limit) = start.by_id("dep")?;
     // Ids are of digits and letters behind their prefix.
     let before = if before.is_empty() { "dep_~" } else { before };
-    let items = state.store.deployed_of(function, cid, before, PAGE).await?;
-    Ok(Page::of(items, |deployed| deployed.id.clone()))
+    let items = state.store.deployed_of(function, cid, before, limit).await?;
+    Ok(Page::of(items, limit, |deployed| deployed.id.clone()))
 }
 
 /// Several deployments of a project at once, by their ids; those that are no more are left out.

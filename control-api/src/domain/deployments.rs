@@ -17,7 +17,7 @@ use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
 use super::{
-    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers,
+    Actor, Error, Page, Start, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers,
 };
 use crate::store::feed::{self, Kind};
 use crate::store::{
@@ -103,7 +103,7 @@ pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow
     Ok(deployment)
 }
 
-/// A function's deployments, newest first. `before` is the cursor: a deployment's number.
+/// A function's deployments, newest first. The cursor is a deployment's number.
 ///
 /// # Errors
 /// When there is no function that the actor may see.
@@ -111,11 +111,12 @@ pub async fn list(
     state: &State,
     actor: &Actor,
     function: &str,
-    before: Option<i64>,
+    start: Start<'_>,
 ) -> Result<Page<DeploymentRow>, Error> {
     access::function(state, actor, function, Noun::Deployments.read()).await?;
-    let items = state.store.deployments_of(function, before.unwrap_or(i64::MAX), PAGE).await?;
-    Ok(Page::of(items, |deployment| deployment.number.to_string()))
+    let (before, limit) = start.by_number()?;
+    let items = state.store.deployments_of(function, before, limit).await?;
+    Ok(Page::of(items, limit, |deployment| deployment.number.to_string()))
 }
 
 /// Receives or fetches a component and makes it what the function runs, or what answers at a preview host only.

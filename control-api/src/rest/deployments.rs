@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
-use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::problem::{self, Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
-use super::{List, rollouts, secrets, upload};
+use super::{Cursor, List, rollouts, secrets, upload};
 use crate::app::State;
 use crate::domain::deployments::Wanted;
 use crate::domain::rollouts::Share;
@@ -162,14 +162,6 @@ const SETTINGS: &str = "af-settings";
 /// What a private component and its files are encrypted with, 64 hex digits. A header for the same reason.
 const CONTENT_KEY: &str = "af-content-key";
 
-/// Which deployments.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Older {
-    /// `next` of the page before.
-    after: Option<i64>,
-}
-
 /// Where to go back to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -218,15 +210,15 @@ impl Deployment {
 /// A function's deployments, newest first.
 #[utoipa::path(get, path = "/v1/functions/{function}/deployments", operation_id = "deployment_list",
     tag = "deployments",
-    params(("function" = String, Path), Older), responses((status = 200, body = List<Deployment>),
+    params(("function" = String, Path), Cursor), responses((status = 200, body = List<Deployment>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(function): Path<String>,
-    Query(older): Query<Older>,
+    Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
-    let page = deployments::list(&state, &actor, &function, older.after).await?;
+    let page = deployments::list(&state, &actor, &function, cursor.start()).await?;
     let shaped = page.items.into_iter().map(|row| Deployment::of(&state, row));
     Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }
@@ -315,14 +307,9 @@ pub(super) async fn approve(
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    let body =
-        body.map_err(|error| Failure::Request(error.status(), "invalid_request", error.body_text()))?;
+    let body = body?;
     // There was no body before there was something to say.
-    let input: AllowInput = if body.is_empty() {
-        AllowInput::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| Error::invalid("invalid_request", error))?
-    };
+    let input: AllowInput = if body.is_empty() { AllowInput::default() } else { problem::object(&body)? };
     let deployment = approvals::approve(&state, &actor, &id, input.allows.as_deref()).await?;
     Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }

@@ -9,11 +9,16 @@ use utoipa::openapi::{Content, HttpMethod, OpenApi, PathItem, Ref, RefOr, Requir
 /// Of error answers.
 const PROBLEM: &str = "application/problem+json";
 
-/// Single things with an entity tag, and what belongs to them.
-const TAGGED: [&str; 6] = [
+/// Things with an entity tag, and what belongs to them.
+const TAGGED: [&str; 11] = [
+    "/v1/organizations/{organization}",
     "/v1/plans/{plan}",
     "/v1/projects/{project}",
+    "/v1/projects/{project}/secrets",
+    "/v1/projects/{project}/settings",
     "/v1/functions/{function}",
+    "/v1/functions/{function}/secrets",
+    "/v1/functions/{function}/settings",
     "/v1/sites/{site}",
     "/v1/domains/{domain}",
     "/v1/domains/{domain}/certificate",

@@ -1,0 +1,110 @@
+//! What an operation takes, by its description in the OpenAPI document: what it does not know is refused rather than ignored.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::http::Method;
+use axum::http::header::IF_MATCH;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use url::form_urlencoded;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::{OpenApi, RefOr};
+
+use super::problem::Failure;
+use crate::domain::Error;
+
+/// Characters of an unknown name that are repeated.
+const NAME: usize = 100;
+
+/// What each operation takes, by its method and path.
+pub(super) struct Operations(HashMap<(Method, String), Takes>);
+
+struct Takes {
+    /// Parameters of its query.
+    query: Vec<String>,
+    /// It compares what it changes with what the client has seen.
+    if_match: bool,
+}
+
+impl Operations {
+    /// Of a document that is complete.
+    pub(super) fn of(document: &OpenApi) -> Self {
+        let mut all = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            let operations = [
+                (Method::GET, &item.get),
+                (Method::PUT, &item.put),
+                (Method::POST, &item.post),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ];
+            for (method, operation) in operations {
+                if let Some(operation) = operation {
+                    all.insert((method, path.clone()), Takes::of(operation));
+                }
+            }
+        }
+        Self(all)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
+        let method = match request.method() {
+            &Method::HEAD => Method::GET,
+            method => method.clone(),
+        };
+        let is_change = method != Method::GET;
+        // What is not in the document answers for itself.
+        let Some(takes) = self.0.get(&(method, path.as_str().to_owned())) else { return Ok(()) };
+        if is_change && !takes.if_match && request.headers().contains_key(IF_MATCH) {
+            let detail = "this operation compares nothing with an ETag; leave If-Match out";
+            return Err(Error::invalid("if_match_not_supported", detail));
+        }
+        takes.check_query(request.uri().query().unwrap_or_default())
+    }
+}
+
+impl Takes {
+    fn of(operation: &Operation) -> Self {
+        let parameters = operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
+            RefOr::T(parameter) => Some(parameter),
+            RefOr::Ref(_) => None,
+        });
+        let named = |place: ParameterIn| {
+            let parameters = parameters.clone().filter(move |parameter| parameter.parameter_in == place);
+            parameters.map(|parameter| parameter.name.clone())
+        };
+        Self {
+            query: named(ParameterIn::Query).collect(),
+            if_match: named(ParameterIn::Header).any(|name| name.eq_ignore_ascii_case(IF_MATCH.as_str())),
+        }
+    }
+
+    fn check_query(&self, query: &str) -> Result<(), Error> {
+        let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+        let Some(unknown) = names.find(|name| !self.query.iter().any(|known| known == name)) else {
+            return Ok(());
+        };
+        let unknown: String = unknown.chars().take(NAME).collect();
+        let detail = if self.query.is_empty() {
+            format!("this operation has no query parameters, and so no {unknown:?}")
+        } else {
+            format!("there is no query parameter {unknown:?} here; there are: {}", self.query.join(", "))
+        };
+        Err(Error::invalid("unknown_parameter", detail))
+    }
+}
+
+/// Refuses what an operation would ignore.
+pub(super) async fn check(
+    Shared(operations): Shared<Arc<Operations>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match operations.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Failure::from(error).into_response(),
+    }
+}
