@@ -97,7 +97,9 @@ pub(super) async fn refused(
         return Ok(());
     }
     let target = project.or(organization).unwrap_or_default();
-    let row = row(actor, &needed.to_string(), "refused", target, project, organization);
+    let needed = needed.to_string();
+    let action = actor.call.action.as_deref().unwrap_or(&needed);
+    let row = row(actor, action, "refused", target, project, organization);
     let mut db = state.store.begin().await?;
     add(&mut db, row).await?;
     projects::commit(db).await

@@ -65,6 +65,7 @@ pub mod verification;
 pub mod versions;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
@@ -112,6 +113,8 @@ pub struct Call {
     pub address: Option<IpAddr>,
     /// Its id in logs.
     pub request: Option<String>,
+    /// What it tries to do, NOUN.VERB, where its address says it.
+    pub action: Option<Arc<str>>,
     /// Entity tags, of which what it changes must have one.
     pub if_match: Option<String>,
     /// What is left of the rates that it was counted by.

@@ -141,11 +141,24 @@ pub(super) fn new(organization: &str, name: &str) -> Result<ProjectRow, Error> {
 /// A name for people, of an organization or a project.
 pub(super) fn checked_name(what: &str, name: &str) -> Result<String, Error> {
     let name = name.trim();
+    let code = if what == "project" { "invalid_project_name" } else { "invalid_name" };
+    if name.chars().any(reorders) {
+        let detail = format!("the name of a {what} has no characters that change the direction of text");
+        return Err(Error::invalid(code, detail));
+    }
     if NAME.contains(&name.chars().count()) && !name.chars().any(char::is_control) {
         return Ok(name.to_owned());
     }
-    let code = if what == "project" { "invalid_project_name" } else { "invalid_name" };
     Err(Error::invalid(code, format!("the name of a {what} has 1 to 60 characters")))
+}
+
+/// Characters that show what comes after them in another order (Unicode, UAX #9): a name would look like another one, or change
+/// what stands beside it.
+fn reorders(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 pub(super) async fn commit(db: Transaction) -> Result<(), Error> {

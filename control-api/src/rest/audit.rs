@@ -33,7 +33,7 @@ pub(super) struct Entry {
     user_id: String,
     /// `tok_…`: the token that was shown; empty: of somebody new, who had none.
     token_id: String,
-    /// NOUN.VERB, as `function.create`; of what was refused, what it needed, as `functions:write`.
+    /// NOUN.VERB, as `function.create`; of what was refused, what was asked for, or for GraphQL what that needed, as `functions:write`.
     action: String,
     /// `done` or `refused`.
     outcome: String,

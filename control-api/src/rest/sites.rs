@@ -11,8 +11,8 @@ use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Deleted, List};
 use crate::app::State;
-use crate::domain::{Actor, Start};
 use crate::domain::sites::{self, Change, NewSite};
+use crate::domain::{Actor, Start};
 use crate::store::SiteRow;
 
 /// A directory of files that is served as it is.
