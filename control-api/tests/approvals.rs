@@ -34,8 +34,10 @@ async fn what_widens_waits_for_somebody_who_may_allow_it() {
 
     let (_, same) = scene.deploy_as(developer, "&stores=orders&egress=a.example").await;
     assert_eq!((&same["approval"], &same["widens"]), (&Value::Null, &json!([])), "any host narrows to one");
-    let (_, more) =
-        scene.deploy_as(developer, "&stores=orders,bills&egress=a.example,b.example&allow=true").await;
+    let wider = "&stores=orders,bills&egress=a.example,b.example";
+    let (status, refused) = scene.deploy_as(developer, &format!("{wider}&allow=true")).await;
+    assert_eq!((status, &refused["code"]), (403, &json!("forbidden")), "it would wait, whatever they allow");
+    let (_, more) = scene.deploy_as(developer, wider).await;
     assert_eq!(more["approval"], "AWAITING_APPROVAL", "a developer cannot allow it");
     assert_eq!(more["widens"], json!(["egress to b.example", "store bills"]));
     assert_eq!(json!(scene.told().await.deployment.unwrap().id), same["id"]);
@@ -164,7 +166,10 @@ async fn a_token_allows_only_what_it_is_for() {
     let scene = Scene::new().await;
     let token = json!({ "name": "ci", "scopes": "deployments:write" });
     let (_, token) = scene.served.call("post", "/v1/tokens", Some(OWNER), token).await;
-    let (_, first) = scene.deploy_as(token["token"].as_str().unwrap(), "&stores=orders&allow=true").await;
+    let token = token["token"].as_str().unwrap();
+    let (status, refused) = scene.deploy_as(token, "&stores=orders&allow=true").await;
+    assert_eq!((status, &refused["code"]), (403, &json!("insufficient_scope")), "{refused}");
+    let (_, first) = scene.deploy_as(token, "&stores=orders").await;
     assert_eq!(first["approval"], "AWAITING_APPROVAL");
     let token = json!({ "name": "approvals", "scopes": "approvals:write" });
     let (_, token) = scene.served.call("post", "/v1/tokens", Some(OWNER), token).await;

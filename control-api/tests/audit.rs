@@ -164,7 +164,7 @@ async fn what_a_member_was_refused_is_told_of_but_not_without_end() {
     let found = entries(&served, &format!("{root}/audit")).await;
     let told = found.len() - before;
     assert!((30..40).contains(&told), "{told}");
-    assert_eq!((&found[0]["outcome"], &found[0]["action"]), (&json!("refused"), &json!("functions:write")));
+    assert_eq!((&found[0]["outcome"], &found[0]["action"]), (&json!("refused"), &json!("function.create")));
     assert_eq!(found[0]["userId"], joined["userId"]);
 }
 

@@ -100,14 +100,19 @@ async fn what_is_built_by_a_server_that_was_taken_for_dead_is_not_deployed() {
     let deployed = async {
         loop {
             let (_, said) = served.call("get", &path, Some(OWNER), Value::Null).await;
-            if said["data"].as_array().unwrap().iter().any(|one| one["id"] == next) {
+            if said["data"].as_array().unwrap().iter().any(|one| one["id"] == next && one["number"].is_i64())
+            {
                 return said["data"].clone();
             }
         }
     };
     let deployed = tokio::time::timeout(std::time::Duration::from_secs(60), deployed).await.expect("it ends");
     let numbers = deployed.as_array().unwrap().iter().map(|one| (&one["id"], &one["number"]));
-    assert_eq!(numbers.collect::<Vec<_>>(), [(&json!(next), &json!(1))], "{late} is none");
+    assert_eq!(
+        numbers.collect::<Vec<_>>(),
+        [(&json!(next), &json!(1)), (&json!(late), &Value::Null)],
+        "{late} is none"
+    );
     let query =
         format!("{{ fleekFunctionDeployment(where: {{ id: \"{late}\" }}) {{ status statusReason }} }}");
     let (_, said) = served.call("post", "/graphql", Some(OWNER), json!({ "query": query })).await;
@@ -219,9 +224,21 @@ async fn a_build_finds_room_as_any_deploy_does_when_it_begins_and_when_it_ends()
                     .as_array()
                     .unwrap()
                     .iter()
-                    .map(|one| one["number"].as_i64().unwrap())
+                    .filter_map(|one| one["number"].as_i64())
                     .collect();
-                let is_there = list["data"].as_array().unwrap().iter().any(|one| one["id"] == id);
+                let listed = list["data"].as_array().unwrap();
+                let one = listed.iter().find(|one| one["id"] == id).unwrap_or_else(|| panic!("{list}"));
+                // Both layers show what is built and what could not be.
+                if said["status"] == "FAILED" {
+                    assert_eq!(one["statusReason"], said["statusReason"], "{one}");
+                    let path = format!("/v1/deployments/{id}");
+                    let (status, one) = served.call("get", &path, Some(OWNER), Value::Null).await;
+                    assert_eq!(
+                        (status, &one["status"], &one["number"]),
+                        (200, &json!("FAILED"), &Value::Null)
+                    );
+                }
+                let is_there = one["number"].is_i64();
                 if is_there || said["status"] == "FAILED" {
                     return (said["statusReason"].clone(), numbers);
                 }

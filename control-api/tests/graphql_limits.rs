@@ -130,12 +130,17 @@ async fn queries_that_take_too_long_are_ended() {
 
 async fn a_schema_can_be_kept_from_telling_about_itself() {
     let served = Served::changed(|config| config.graphql.introspection = false).await;
-    for query in ["{ __schema { types { name } } }", "{ __type(name: \"Query\") { name } }"] {
+    for query in [
+        "{ __schema { types { name } } }",
+        "{ __type(name: \"Query\") { name } }",
+        "{ me { id } ...f } fragment f on Query { ... { hidden: __schema { types { name } } } }",
+    ] {
         let answer = ask(&served, query).await;
-        let told = answer["data"].as_object().into_iter().flat_map(|data| data.values());
-        assert!(told.clone().all(Value::is_null), "{answer}");
+        // An answer with null would have nothing of the type that the schema promises.
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "introspection_disabled", "{answer}");
+        assert!(answer.get("data").is_none(), "{answer}");
         let refused = served.call("post", "/graphql", None, json!({ "query": query })).await.1;
-        assert!(refused["data"]["__schema"].is_null() && refused["data"]["__type"].is_null(), "{refused}");
+        assert_eq!(refused["errors"][0]["extensions"]["code"], "introspection_disabled", "{refused}");
     }
     assert_eq!(ask(&served, "{ __typename }").await["data"]["__typename"], "Query");
 }
@@ -274,21 +279,81 @@ async fn messages_and_handshakes_are_bounded() {
     let served = Served::start().await;
     let mut socket = served.socket("/graphql").await.begin(Some(OWNER)).await;
     socket.ask("1", &format!("{{ __typename }} #{}", "x".repeat(300 << 10))).await;
-    assert!(matches!(socket.told().await, Frame::End | Frame::Close(..)));
-    let mut socket = served.socket("/graphql").await;
-    socket.ask("1", "{ __typename }").await;
-    assert!(matches!(socket.told().await, Frame::Close(..)), "before anybody knows who asks");
-    let mut socket = served.socket("/graphql").await;
-    socket.send(&json!({ "type": "a".repeat(1_000) })).await;
-    let Frame::Close(_, reason) = socket.told().await else { panic!() };
-    assert!(reason.len() <= 123, "{reason}");
+    let Frame::Close(code, reason) = socket.told().await else { panic!() };
+    assert_eq!((code, reason.as_str()), (1009, "a message has at most 262144 bytes"));
     let mut socket = served.socket("/graphql").await.begin(None).await;
     socket.ask("1", "{ me { id } }").await;
     let Frame::Text(told) = socket.told().await else { panic!() };
     assert_eq!(told["payload"]["errors"][0]["extensions"]["code"], "unauthenticated", "{told}");
 }
 
+async fn connections_end_with_the_codes_of_the_protocol() {
+    let served = Served::start().await;
+    let mut socket = served.socket("/graphql").await;
+    socket.ask("1", "{ __typename }").await;
+    assert_eq!(
+        socket.told().await,
+        Frame::Close(4401, "Unauthorized".into()),
+        "before anybody knows who asks"
+    );
+    let mut socket = served.socket("/graphql").await;
+    socket.send(&json!({ "type": "a".repeat(1_000) })).await;
+    assert_eq!(socket.told().await, Frame::Close(4400, "Invalid message".into()));
+    let mut socket = served.socket("/graphql").await.begin(None).await;
+    socket.send(&json!(["subscribe"])).await;
+    assert_eq!(socket.told().await, Frame::Close(4400, "Invalid message".into()));
+    let mut socket = served.socket("/graphql").await;
+    let wrong = json!({ "type": "connection_init", "payload": { "authorization": "Bearer af_live_none" } });
+    socket.send(&wrong).await;
+    let Frame::Close(code, reason) = socket.told().await else { panic!() };
+    assert!(code == 4403 && reason.starts_with("sign in"), "{code} {reason}");
+    let mut socket = served.socket("/graphql").await.begin(None).await;
+    socket.send(&json!({ "type": "connection_init" })).await;
+    assert!(matches!(socket.told().await, Frame::Close(4429, _)));
+
+    // An id may be used again, but not while it is in use.
+    let mut socket = served.socket("/graphql").await.begin(Some(OWNER)).await;
+    for _ in 0..2 {
+        socket.ask("again", "{ __typename }").await;
+        assert!(matches!(socket.told().await, Frame::Text(_)));
+        assert_eq!(socket.told().await, Frame::Text(json!({ "type": "complete", "id": "again" })));
+    }
+    let projects = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await.1;
+    let path = format!("/v1/projects/{}/functions", projects["data"][0]["id"].as_str().unwrap());
+    let function = served.call("post", &path, Some(OWNER), json!({ "name": "hello" })).await.1;
+    // It goes on for as long as somebody listens.
+    let running = format!("subscription {{ functionLogs(where: {{ id: {} }}) {{ text }} }}", function["id"]);
+    socket.ask("once", &running).await;
+    socket.ask("once", &running).await;
+    let end = loop {
+        match socket.told().await {
+            Frame::Text(_) => {}
+            end => break end,
+        }
+    };
+    assert_eq!(end, Frame::Close(4409, "Subscriber for once already exists".into()));
+}
+
+/// As docs/graphql.md says, also what the library refuses.
+async fn every_error_has_its_class() {
+    let served = Served::start().await;
+    let deep = deep(40, "me { id }");
+    for query in ["{", "{ nothing }", "query A { me { id } } query A { me { id } }", deep.as_str()] {
+        let answer = ask(&served, query).await;
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["name"], "ValidationError", "{answer}");
+        assert_eq!(error["extensions"]["code"], "invalid_request", "{answer}");
+        assert_eq!(error["extensions"]["data"]["invalid_request"], error["message"], "{answer}");
+    }
+    for body in [json!([]), json!({ "query": 7 })] {
+        let answer = served.call("post", "/graphql", Some(OWNER), body).await.1;
+        assert_eq!(answer["errors"][0]["extensions"]["name"], "ValidationError", "{answer}");
+    }
+}
+
 on_both!(
+    connections_end_with_the_codes_of_the_protocol,
+    every_error_has_its_class,
     fields_are_at_most_ten_within_each_other,
     operations_cost_what_their_lists_may_have,
     floods_are_refused_before_they_are_looked_through,

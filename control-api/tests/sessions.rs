@@ -62,12 +62,15 @@ fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 
 async fn others_can_check_one_by_the_published_keys() {
     let served = start().await;
+    let published = served.call("get", "/.well-known/jwks.json", None, Value::Null).await.1;
     let jwt = session(&served, OWNER, json!({})).await;
     let [header, claims] = <[Value; 2]>::try_from(parts(&jwt)).unwrap();
     assert_eq!((&header["alg"], &claims["aud"]), (&json!("EdDSA"), &json!("functions")));
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
+    assert_eq!(validate(&served, &jwt).await["exp"], claims["exp"], "as it says itself");
     let (status, set) = served.call("get", "/.well-known/jwks.json", None, Value::Null).await;
     assert_eq!(status, 200);
+    assert_eq!(published, set, "before anything was signed");
     let key = set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
     assert_eq!((&key["kty"], &key["crv"], key.get("d")), (&json!("OKP"), &json!("Ed25519"), None));
     let public = BASE64.decode(key["x"].as_str().unwrap()).unwrap();
@@ -341,10 +344,16 @@ async fn who_asks_about_bad_tokens_is_not_taken_for_who_showed_them() {
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let served = Served::asked_through(ApiConfig { trusted_proxies, ..api() }).await;
     let from = [("x-forwarded-for", "198.51.100.7")];
-    for number in 0..40 {
+    let ask = async |number: usize, token: Option<&str>| {
         let body = json!({ "token": format!("af_live_{number}") });
-        let answer = served.answer("post", "/tokens/validate", None, &from, body).await;
-        assert_eq!(answer.status(), 200, "{number}");
+        served.answer("post", "/tokens/validate", token, &from, body).await.status().as_u16()
+    };
+    for number in 0..30 {
+        assert_eq!(ask(number, None).await, 200, "{number}");
+    }
+    assert_eq!(ask(30, None).await, 429, "nor may anybody guess here");
+    for number in 0..40 {
+        assert_eq!(ask(number, Some(OWNER)).await, 200, "a service says who it is");
     }
     assert_eq!(served.answer("get", "/v1/me", Some(OWNER), &from, Value::Null).await.status(), 200);
 }

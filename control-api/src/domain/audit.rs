@@ -2,7 +2,7 @@
 
 use super::access::{self, Noun, Permission};
 use super::projects;
-use super::{Actor, Error, PAGE, Page, State, id, now};
+use super::{Actor, Error, Page, Start, State, id, now};
 use crate::store::{AuditRow, Connection, Transaction, audit};
 
 /// What was done, to what.
@@ -49,7 +49,7 @@ pub async fn list(
     state: &State,
     actor: &Actor,
     of: Of<'_>,
-    before: Option<&str>,
+    start: Start<'_>,
 ) -> Result<Page<AuditRow>, Error> {
     let needed = Noun::Audit.read();
     let (column, value) = match of {
@@ -66,8 +66,10 @@ pub async fn list(
             (audit::By::User, actor.user.as_str())
         }
     };
-    let rows = state.store.audit(column, value, before, PAGE).await?;
-    Ok(Page::of(rows, |row| row.id.clone()))
+    let (before, limit) = start.by_id("aud")?;
+    let before = Some(before).filter(|before| !before.is_empty());
+    let rows = state.store.audit(column, value, before, limit).await?;
+    Ok(Page::of(rows, limit, |row| row.id.clone()))
 }
 
 /// Commits a change with its entry.
@@ -95,7 +97,9 @@ pub(super) async fn refused(
         return Ok(());
     }
     let target = project.or(organization).unwrap_or_default();
-    let row = row(actor, &needed.to_string(), "refused", target, project, organization);
+    let needed = needed.to_string();
+    let action = actor.call.action.as_deref().unwrap_or(&needed);
+    let row = row(actor, action, "refused", target, project, organization);
     let mut db = state.store.begin().await?;
     add(&mut db, row).await?;
     projects::commit(db).await

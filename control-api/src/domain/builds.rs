@@ -17,9 +17,9 @@ use super::component::ComponentError;
 use super::deployments::{self, Wanted};
 use super::projects::commit;
 use super::upload::{Claim, Origin, UploadError};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now, pruning};
+use super::{Actor, Error, Page, Start, State, blocks, id, now, pruning};
 use crate::javascript::{BuildError, JavaScriptBuild, SOURCE_BYTES};
-use crate::store::{BuildRow, DeployedRow, FunctionRow, builds};
+use crate::store::{BuildRow, DeployedRow, DeploymentRow, FunctionRow, builds};
 
 /// Builds at a time: each takes a core and hundreds of megabytes.
 const AT_ONCE: usize = 1;
@@ -214,7 +214,7 @@ pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeployedRow, 
     Ok(deployed)
 }
 
-/// A function's deployments and builds, newest first; with `cid`, those of that content. `before` is the cursor: an id.
+/// A function's deployments and builds, newest first; with `cid`, those of that content. The cursor is an id.
 ///
 /// # Errors
 /// When there is no function that the actor may see.
@@ -223,13 +223,61 @@ pub async fn list(
     actor: &Actor,
     function: &str,
     cid: Option<&str>,
-    before: &str,
+    start: impl Into<Start<'_>>,
 ) -> Result<Page<DeployedRow>, Error> {
+    let start = start.into();
     access::function(state, actor, function, Noun::Deployments.read()).await?;
+    let (before, limit) = start.by_id("dep")?;
     // Ids are of digits and letters behind their prefix.
     let before = if before.is_empty() { "dep_~" } else { before };
-    let items = state.store.deployed_of(function, cid, before, PAGE).await?;
-    Ok(Page::of(items, |deployed| deployed.id.clone()))
+    let items = state.store.deployed_of(function, cid, before, limit).await?;
+    Ok(Page::of(items, limit, |deployed| deployed.id.clone()))
+}
+
+/// A deployment with all that is known of it, or source code that is none or none yet.
+#[derive(Debug)]
+pub enum Shown {
+    /// What a function runs, or may.
+    Deployment(Box<DeploymentRow>),
+    /// Source code, and the name of who sent it.
+    Build(BuildRow, String),
+}
+
+/// As [`get`].
+///
+/// # Errors
+/// As for [`get`].
+pub async fn get_shown(state: &State, actor: &Actor, id: &str) -> Result<Shown, Error> {
+    let deployed = get(state, actor, id).await?;
+    look_up(state, &deployed.id).await?.ok_or_else(|| Error::not_found("deployment", id))
+}
+
+/// As [`list`].
+///
+/// # Errors
+/// As for [`list`].
+pub async fn shown(
+    state: &State,
+    actor: &Actor,
+    function: &str,
+    start: Start<'_>,
+) -> Result<Page<Shown>, Error> {
+    let Page { items, next } = list(state, actor, function, None, start).await?;
+    let mut shown = Vec::new();
+    for deployed in items {
+        // One that went meanwhile is left out.
+        shown.extend(look_up(state, &deployed.id).await?);
+    }
+    Ok(Page { items: shown, next })
+}
+
+async fn look_up(state: &State, id: &str) -> Result<Option<Shown>, Error> {
+    if let Some(row) = state.store.deployment(id).await? {
+        return Ok(Some(Shown::Deployment(Box::new(row))));
+    }
+    let Some(build) = state.store.build(id).await? else { return Ok(None) };
+    let author = state.store.user(&build.author_id).await?.map(|user| user.name);
+    Ok(Some(Shown::Build(build, author.unwrap_or_default())))
 }
 
 /// Several deployments of a project at once, by their ids; those that are no more are left out.

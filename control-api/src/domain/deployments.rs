@@ -16,9 +16,7 @@ use super::project_keys::internal;
 use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{
-    Actor, Error, PAGE, Page, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers,
-};
+use super::{Actor, Error, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers};
 use crate::store::feed::{self, Kind};
 use crate::store::{
     self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports, users,
@@ -86,36 +84,6 @@ struct About {
     source_hash: Option<String>,
     /// As it is stored.
     imports: Option<String>,
-}
-
-/// The deployment, if the actor is a member of its function's project.
-///
-/// # Errors
-/// When there is none that the actor may see.
-pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<DeploymentRow, Error> {
-    let not_found = || Error::not_found("deployment", id);
-    let deployment = state.store.deployment(id).await?.ok_or_else(not_found)?;
-    let needed = Noun::Deployments.read();
-    access::function(state, actor, &deployment.function_id, needed).await.map_err(|error| match error {
-        Error::NotFound { .. } => not_found(),
-        error => error,
-    })?;
-    Ok(deployment)
-}
-
-/// A function's deployments, newest first. `before` is the cursor: a deployment's number.
-///
-/// # Errors
-/// When there is no function that the actor may see.
-pub async fn list(
-    state: &State,
-    actor: &Actor,
-    function: &str,
-    before: Option<i64>,
-) -> Result<Page<DeploymentRow>, Error> {
-    access::function(state, actor, function, Noun::Deployments.read()).await?;
-    let items = state.store.deployments_of(function, before.unwrap_or(i64::MAX), PAGE).await?;
-    Ok(Page::of(items, |deployment| deployment.number.to_string()))
 }
 
 /// Receives or fetches a component and makes it what the function runs, or what answers at a preview host only.
@@ -234,6 +202,10 @@ async fn permitted(
     if !wanted.settings.is_empty() {
         access::function(state, actor, function, Noun::Secrets.write()).await?;
         settings::check_changes(&wanted.settings)?;
+    }
+    if wanted.allow {
+        // Or it would wait, and be told to come again with what it has.
+        access::function(state, actor, function, Noun::Approvals.write()).await?;
     }
     Ok(row)
 }

@@ -11,7 +11,7 @@ use super::plans::Limit;
 use super::proof::{self, Method};
 use super::quotas::Terms;
 use super::verification::Attempts;
-use super::{Actor, Error, PAGE, Page, State, id, now, tokens, versions};
+use super::{Actor, Error, Page, Start, State, id, now, tokens, versions};
 use crate::dns::Dns;
 use crate::store::domains::{self, OwnerKind};
 use crate::store::feed::{self, Kind};
@@ -157,13 +157,15 @@ pub async fn list(
     actor: &Actor,
     project: &str,
     hostname: Option<&str>,
-    after: &str,
+    start: impl Into<Start<'_>>,
 ) -> Result<Page<DomainRow>, Error> {
+    let start = start.into();
     access::project(state, actor, project, Noun::Domains.read()).await?;
+    let (after, limit) = start.by_id("dom")?;
     let hostname = hostname.map(parse).transpose()?;
     let hostname = hostname.as_ref().map(DomainName::as_str);
-    let domains = state.store.domains_of(project, hostname, after, PAGE).await?;
-    Ok(Page::of(domains, |domain| domain.id.clone()))
+    let domains = state.store.domains_of(project, hostname, after, limit).await?;
+    Ok(Page::of(domains, limit, |domain| domain.id.clone()))
 }
 
 /// The domains of several sites of a project, oldest first.

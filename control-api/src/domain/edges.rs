@@ -22,7 +22,7 @@ use super::feed_pages::{self, FeedPages};
 use super::projects::commit;
 use super::reports::Reporter;
 use super::used_proofs::{Refused, UsedProofs};
-use super::{Actor, Call, Error, PAGE, Page, State, blocks, id, now};
+use super::{Actor, Call, Error, Page, Start, State, blocks, id, now};
 use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
 
 /// A token to join counts for so long, milliseconds: an hour.
@@ -111,10 +111,11 @@ impl Known {
 ///
 /// # Errors
 /// When the actor is no operator.
-pub async fn list(state: &State, actor: &Actor, after: Option<&str>) -> Result<Page<EdgeRow>, Error> {
+pub async fn list(state: &State, actor: &Actor, start: Start<'_>) -> Result<Page<EdgeRow>, Error> {
     access::operator(state, actor, "edges").await?;
-    let rows = state.store.edges(after.unwrap_or_default(), PAGE).await?;
-    Ok(Page::of(rows, |row| row.name.clone()))
+    let (after, limit) = start.by_name()?;
+    let rows = state.store.edges(after, limit).await?;
+    Ok(Page::of(rows, limit, |row| row.name.clone()))
 }
 
 /// Makes an edge, which joins with the token that is returned.

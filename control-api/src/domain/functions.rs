@@ -8,7 +8,7 @@ use super::audit::{self, Event};
 use super::plans::Limit;
 use super::pruning::KeepChange;
 use super::quotas::Terms;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, triggers, versions};
+use super::{Actor, Error, Page, Start, State, domains, id, now, triggers, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -55,16 +55,18 @@ pub async fn list(
     actor: &Actor,
     project: &str,
     name: Option<&str>,
-    after: &str,
+    start: impl Into<Start<'_>>,
 ) -> Result<Page<FunctionRow>, Error> {
+    let start = start.into();
     access::see_project(state, actor, project, Noun::Functions).await?;
+    let (after, limit) = start.by_id("fn")?;
     if let Some(only) = &actor.grant.function {
         let function = get(state, actor, only).await?;
         let named = name.is_none_or(|name| name == function.name) && after.is_empty();
         return Ok(Page { items: named.then_some(function).into_iter().collect(), next: None });
     }
-    let functions = state.store.functions_of(project, name, after, PAGE).await?;
-    Ok(Page::of(functions, |function| function.id.clone()))
+    let functions = state.store.functions_of(project, name, after, limit).await?;
+    Ok(Page::of(functions, limit, |function| function.id.clone()))
 }
 
 /// Makes a function without code. It answers once it is deployed.

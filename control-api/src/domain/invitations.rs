@@ -5,7 +5,7 @@ use super::audit;
 use super::members::{self, Of};
 use super::projects::checked_name;
 use super::tokens::{hash, random_letters};
-use super::{Actor, Call, Error, PAGE, Page, State, id, now, organizations as rules, tokens};
+use super::{Actor, Call, Error, Page, Start, State, id, now, organizations as rules, tokens};
 use crate::store::organizations;
 use crate::store::{Connection, InvitationRow, NewToken, tokens as token_rows, users};
 
@@ -35,10 +35,17 @@ pub struct Joined {
 ///
 /// # Errors
 /// When the actor may not invite.
-pub async fn list(state: &State, actor: &Actor, of: &Of, after: &str) -> Result<Page<InvitationRow>, Error> {
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    of: &Of,
+    start: impl Into<Start<'_>>,
+) -> Result<Page<InvitationRow>, Error> {
+    let start = start.into();
     of.role(state, actor, Noun::Members.write()).await?;
-    let invitations = state.store.invitations(of.group(), after, PAGE).await?;
-    Ok(Page::of(invitations, |invitation| invitation.id.clone()))
+    let (after, limit) = start.by_id("inv")?;
+    let invitations = state.store.invitations(of.group(), after, limit).await?;
+    Ok(Page::of(invitations, limit, |invitation| invitation.id.clone()))
 }
 
 /// Invites whoever gets the code, which is shown only now. `email` is a note for people: nothing is sent.

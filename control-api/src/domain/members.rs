@@ -4,7 +4,7 @@ use super::access::{self, Noun, Permission, Role};
 use super::audit::{self, Event};
 use super::plans::Limit;
 use super::quotas::Terms;
-use super::{Actor, Error, PAGE, Page, State, now};
+use super::{Actor, Error, Page, Start, State, now};
 use crate::store::organizations::{self, Group};
 use crate::store::{Connection, MemberRow, plans, projects};
 
@@ -45,10 +45,17 @@ impl Of {
 ///
 /// # Errors
 /// When the actor may not see them.
-pub async fn list(state: &State, actor: &Actor, of: &Of, after: &str) -> Result<Page<MemberRow>, Error> {
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    of: &Of,
+    start: impl Into<Start<'_>>,
+) -> Result<Page<MemberRow>, Error> {
+    let start = start.into();
     of.role(state, actor, Noun::Members.read()).await?;
-    let members = state.store.members(of.group(), after, PAGE).await?;
-    Ok(Page::of(members, |member| member.user_id.clone()))
+    let (after, limit) = start.by_id("usr")?;
+    let members = state.store.members(of.group(), after, limit).await?;
+    Ok(Page::of(members, limit, |member| member.user_id.clone()))
 }
 
 /// Gives a member another role.

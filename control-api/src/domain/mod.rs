@@ -32,6 +32,7 @@ pub mod logs;
 pub mod master_key;
 pub mod members;
 pub mod organizations;
+mod pages;
 pub mod places;
 pub mod plans;
 pub mod project_keys;
@@ -64,10 +65,12 @@ pub mod verification;
 pub mod versions;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::clock::Clock;
 pub use self::error::{Error, Fault};
+pub use self::pages::{PAGE, Page, Start};
 use self::standings::Standings;
 pub use self::storage_error::StorageError;
 pub(crate) use crate::app::State;
@@ -110,6 +113,8 @@ pub struct Call {
     pub address: Option<IpAddr>,
     /// Its id in logs.
     pub request: Option<String>,
+    /// What it tries to do, NOUN.VERB, where its address says it.
+    pub action: Option<Arc<str>>,
     /// Entity tags, of which what it changes must have one.
     pub if_match: Option<String>,
     /// What is left of the rates that it was counted by.
@@ -118,27 +123,6 @@ pub struct Call {
     pub counted: plans::rate::Counted,
     /// Its token and user were counted already.
     pub is_counted: bool,
-}
-
-/// One page of a list.
-#[derive(Debug)]
-pub struct Page<T> {
-    /// The items.
-    pub items: Vec<T>,
-    /// Where the next page starts; none: this was the last.
-    pub next: Option<String>,
-}
-
-/// Items of a page, at most.
-pub const PAGE: i64 = 100;
-
-impl<T> Page<T> {
-    /// Makes a page of what was read with [`PAGE`] as the limit.
-    fn of(items: Vec<T>, cursor: impl Fn(&T) -> String) -> Self {
-        let full = i64::try_from(items.len()).is_ok_and(|count| count >= PAGE);
-        let next = if full { items.last().map(cursor) } else { None };
-        Self { items, next }
-    }
 }
 
 /// Milliseconds since 1970 UTC.

@@ -3,8 +3,8 @@
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::projects::checked_name;
-use super::{Actor, Error, PAGE, Page, State, id, now, quotas};
-use crate::store::{OrganizationRow, organizations};
+use super::{Actor, Error, Page, Start, State, id, now, quotas, versions};
+use crate::store::{Connection, OrganizationRow, organizations};
 
 /// The organization, if the actor is a member.
 ///
@@ -19,13 +19,19 @@ pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<OrganizationR
 ///
 /// # Errors
 /// When the token is for something else.
-pub async fn list(state: &State, actor: &Actor, after: &str) -> Result<Page<OrganizationRow>, Error> {
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    start: impl Into<Start<'_>>,
+) -> Result<Page<OrganizationRow>, Error> {
+    let start = start.into();
     access::own(actor, Noun::Organizations.read())?;
+    let (after, limit) = start.by_id("org")?;
     if actor.grant.project.is_some() {
         return Ok(Page { items: Vec::new(), next: None });
     }
-    let organizations = state.store.organizations_of(&actor.user, after, PAGE).await?;
-    Ok(Page::of(organizations, |organization| organization.id.clone()))
+    let organizations = state.store.organizations_of(&actor.user, after, limit).await?;
+    Ok(Page::of(organizations, limit, |organization| organization.id.clone()))
 }
 
 /// Makes an organization with the actor as its owner.
@@ -52,6 +58,7 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
     access::organization(state, actor, id, Noun::Organizations.write()).await?;
     let name = checked_name("organization", name)?;
     let mut db = state.store.begin().await?;
+    check_seen(&mut db, actor, id).await?;
     organizations::rename(&mut db, id, &name, now()).await?;
     audit::commit(db, actor, Event::organization("organization.update", id, id)).await?;
     get(state, actor, id).await
@@ -64,11 +71,17 @@ pub async fn rename(state: &State, actor: &Actor, id: &str, name: &str) -> Resul
 pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error> {
     access::organization(state, actor, id, Noun::Organizations.own()).await?;
     let mut db = state.store.begin().await?;
+    check_seen(&mut db, actor, id).await?;
     if !organizations::delete_empty(&mut db, id).await? {
         let detail = "the organization still has projects; delete them first";
         return Err(Error::conflict("organization_not_empty", detail));
     }
     audit::commit(db, actor, Event::organization("organization.delete", id, id)).await
+}
+
+async fn check_seen(db: &mut Connection, actor: &Actor, id: &str) -> Result<(), Error> {
+    let organization = organizations::read(db, id).await?;
+    versions::check(actor, &organization.ok_or_else(|| Error::not_found("organization", id))?)
 }
 
 pub(super) fn new(name: &str) -> Result<OrganizationRow, Error> {

@@ -7,7 +7,7 @@ pub mod rate;
 pub use self::limit::Limit;
 use super::access;
 use super::audit::{self, Event};
-use super::{Actor, Error, PAGE, Page, State, id, now, versions};
+use super::{Actor, Error, Page, Start, State, id, now, versions};
 use crate::store::plans;
 use crate::store::{PlanLimits, PlanRow};
 
@@ -30,10 +30,11 @@ pub struct Change {
 ///
 /// # Errors
 /// When the actor is no operator.
-pub async fn list(state: &State, actor: &Actor, after: Option<&str>) -> Result<Page<PlanRow>, Error> {
+pub async fn list(state: &State, actor: &Actor, start: Start<'_>) -> Result<Page<PlanRow>, Error> {
     access::operator(state, actor, "plans").await?;
-    let rows = state.store.plans(after.unwrap_or_default(), PAGE).await?;
-    Ok(Page::of(rows, |row| row.name.clone()))
+    let (after, limit) = start.by_name()?;
+    let rows = state.store.plans(after, limit).await?;
+    Ok(Page::of(rows, limit, |row| row.name.clone()))
 }
 
 /// One plan.

@@ -5,7 +5,7 @@ use super::audit::{self, Event};
 use super::plans::Limit;
 use super::pruning::KeepChange;
 use super::quotas::Terms;
-use super::{Actor, Error, PAGE, Page, State, id, now, versions};
+use super::{Actor, Error, Page, Start, State, id, now, versions};
 use crate::store::{ProjectRow, Transaction, projects};
 
 /// Characters of a name.
@@ -33,14 +33,23 @@ pub async fn get(state: &State, actor: &Actor, id: &str) -> Result<ProjectRow, E
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(state: &State, actor: &Actor, after: &str) -> Result<Page<ProjectRow>, Error> {
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    start: impl Into<Start<'_>>,
+) -> Result<Page<ProjectRow>, Error> {
+    let start = start.into();
     if let Some(only) = &actor.grant.project {
         let project = get(state, actor, only).await?;
-        return Ok(Page { items: after.is_empty().then_some(project).into_iter().collect(), next: None });
+        return Ok(Page {
+            items: start.after.is_empty().then_some(project).into_iter().collect(),
+            next: None,
+        });
     }
     access::own(actor, Noun::Projects.read())?;
-    let projects = state.store.projects_of(&actor.user, after, PAGE).await?;
-    Ok(Page::of(projects, |project| project.id.clone()))
+    let (after, limit) = start.by_id("prj")?;
+    let projects = state.store.projects_of(&actor.user, after, limit).await?;
+    Ok(Page::of(projects, limit, |project| project.id.clone()))
 }
 
 /// Makes a project of an organization: the given one, or the actor's own.
@@ -132,11 +141,24 @@ pub(super) fn new(organization: &str, name: &str) -> Result<ProjectRow, Error> {
 /// A name for people, of an organization or a project.
 pub(super) fn checked_name(what: &str, name: &str) -> Result<String, Error> {
     let name = name.trim();
+    let code = if what == "project" { "invalid_project_name" } else { "invalid_name" };
+    if name.chars().any(reorders) {
+        let detail = format!("the name of a {what} has no characters that change the direction of text");
+        return Err(Error::invalid(code, detail));
+    }
     if NAME.contains(&name.chars().count()) && !name.chars().any(char::is_control) {
         return Ok(name.to_owned());
     }
-    let code = if what == "project" { "invalid_project_name" } else { "invalid_name" };
     Err(Error::invalid(code, format!("the name of a {what} has 1 to 60 characters")))
+}
+
+/// Characters that show what comes after them in another order (Unicode, UAX #9): a name would look like another one, or change
+/// what stands beside it.
+fn reorders(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 pub(super) async fn commit(db: Transaction) -> Result<(), Error> {

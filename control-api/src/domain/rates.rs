@@ -58,6 +58,8 @@ pub enum Counted {
     Addresses,
     /// Tokens that are none, shown by an address.
     Failures,
+    /// Tokens that are none, of which an address asks what they are good for.
+    Inspections,
     /// Terminals that ask to be signed in, of an address.
     Logins,
     /// The same of a prefix.
@@ -154,6 +156,18 @@ impl Rates {
             self.guessers.insert(address, ());
             guessed()
         })
+    }
+
+    /// Counts a token that is none, of which somebody asks who shows none of their own. It was shown to them by somebody else: nothing
+    /// but such questions is refused then.
+    ///
+    /// # Errors
+    /// When there were too many of them.
+    pub async fn inspected(&self, address: IpAddr) -> Result<(), Error> {
+        let Some(address) = network(address) else { return Ok(()) };
+        let (key, quota) = (address.to_string(), Quota::per_minute(FAILURES));
+        let taken = self.take(&[Cell { counted: Counted::Inspections, key: &key, quota }]).await;
+        taken.map(drop).map_err(|early| early.error("address"))
     }
 
     /// Counts a terminal that asks to be signed in.
@@ -267,6 +281,7 @@ type Keyed = RateLimiter<String, DefaultKeyedStateStore<String>, DefaultClock, S
 struct Memory {
     addresses: Keyed,
     failures: Keyed,
+    inspections: Keyed,
     logins: Keyed,
     logins_of_prefix: Keyed,
     tokens: Keyed,
@@ -281,6 +296,7 @@ impl Memory {
         Self {
             addresses: keyed(addresses),
             failures: keyed(Quota::per_minute(FAILURES)),
+            inspections: keyed(Quota::per_minute(FAILURES)),
             logins: keyed(Quota::per_minute(LOGINS)),
             logins_of_prefix: keyed(Quota::per_minute(LOGINS_OF_PREFIX)),
             tokens: keyed(tokens),
@@ -297,6 +313,7 @@ impl Memory {
             let limiter = match taken.counted {
                 Counted::Addresses => &self.addresses,
                 Counted::Failures => &self.failures,
+                Counted::Inspections => &self.inspections,
                 Counted::Logins => &self.logins,
                 Counted::LoginsOfPrefix => &self.logins_of_prefix,
                 Counted::Tokens => &self.tokens,

@@ -17,7 +17,7 @@ use super::access::{self, Noun, Permission};
 use super::audit::{self, Event};
 use super::project_keys::{self, internal};
 use super::sealing::Seal;
-use super::{Actor, Error, State, now};
+use super::{Actor, Error, State, now, versions};
 use crate::store::settings::{self as rows, DeployedRow};
 use crate::store::{Connection, FunctionRow, SettingRow, StoreError};
 
@@ -103,6 +103,19 @@ pub async fn list(state: &State, actor: &Actor, owner: Owner<'_>, kind: Kind) ->
         listed.push(Listed { value: value.transpose().map_err(internal)?, author, row });
     }
     Ok(listed)
+}
+
+/// The entity tag of an owner's settings, or secrets. Of a secret it says that it was given again, and not whether it is another.
+#[must_use]
+pub fn tag(listed: &[Listed]) -> String {
+    versions::tag(&listed.iter().map(|listed| &listed.row).collect::<Vec<_>>())
+}
+
+/// Refuses a change of settings or secrets that are not what the actor has seen of them.
+fn check_seen(actor: &Actor, (inherited, own): (&Rows, &Rows), kind: Kind) -> Result<(), Error> {
+    let mut all = laid_over(inherited, own);
+    all.retain(|_, row| row.secret == (kind == Kind::Secret));
+    versions::check(actor, &all.values().collect::<Vec<_>>())
 }
 
 /// The values of a deployment.

@@ -5,7 +5,7 @@ use af_contract::ContentId;
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::upload::{self, Chunks, ReceivedSite};
-use super::{Actor, Error, PAGE, Page, State, blocks, id, now, sites, storage, tokens};
+use super::{Actor, Error, Page, Start, State, blocks, id, now, sites, storage, tokens};
 use crate::store::{
     Connection, SiteDeploymentRow, SiteRow, site_deployments, sites as rows, storage as stored,
 };
@@ -16,7 +16,7 @@ const KEPT: i64 = 100;
 /// Deployments of a site that are shown with it.
 const NEWEST: i64 = 10;
 
-/// A site's deployments, newest first. `before` is the cursor: a deployment's number.
+/// A site's deployments, newest first. The cursor is a deployment's number.
 ///
 /// # Errors
 /// When there is no site that the actor may see.
@@ -24,11 +24,12 @@ pub async fn list(
     state: &State,
     actor: &Actor,
     site: &str,
-    before: Option<i64>,
+    start: Start<'_>,
 ) -> Result<Page<SiteDeploymentRow>, Error> {
     access::site(state, actor, site, Noun::Deployments.read()).await?;
-    let items = state.store.site_deployments_of(site, before.unwrap_or(i64::MAX), PAGE).await?;
-    Ok(Page::of(items, |deployment| deployment.number.to_string()))
+    let (before, limit) = start.by_number()?;
+    let items = state.store.site_deployments_of(site, before, limit).await?;
+    Ok(Page::of(items, limit, |deployment| deployment.number.to_string()))
 }
 
 /// One deployment of a site.

@@ -7,7 +7,7 @@ use super::audit::{self, Event};
 use super::functions::{parse_slug, with_suffix};
 use super::plans::Limit;
 use super::quotas::Terms;
-use super::{Actor, Error, PAGE, Page, State, domains, id, now, versions};
+use super::{Actor, Error, Page, Start, State, domains, id, now, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
@@ -46,11 +46,13 @@ pub async fn list(
     actor: &Actor,
     project: &str,
     name: Option<&str>,
-    after: &str,
+    start: impl Into<Start<'_>>,
 ) -> Result<Page<SiteRow>, Error> {
+    let start = start.into();
     access::project(state, actor, project, Noun::Sites.read()).await?;
-    let sites = state.store.sites_of(project, name, after, PAGE).await?;
-    Ok(Page::of(sites, |site| site.id.clone()))
+    let (after, limit) = start.by_id("site")?;
+    let sites = state.store.sites_of(project, name, after, limit).await?;
+    Ok(Page::of(sites, limit, |site| site.id.clone()))
 }
 
 /// A project's site with this slug.

@@ -17,7 +17,7 @@ use super::audit::{self, Event};
 use super::plans::Limit;
 use super::projects::commit;
 use super::quotas::Terms;
-use super::{Actor, Error, PAGE, Page, State, StorageError, blocks, content_keys, id, now, upload};
+use super::{Actor, Error, Page, Start, State, StorageError, blocks, content_keys, id, now, upload};
 use crate::store::placements::EVERYWHERE;
 use crate::store::{Connection, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
@@ -84,13 +84,20 @@ enum Source {
 ///
 /// # Errors
 /// When the actor is not a member of the project.
-pub async fn list(state: &State, actor: &Actor, project: &str, after: &str) -> Result<Page<Kept>, Error> {
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    start: impl Into<Start<'_>>,
+) -> Result<Page<Kept>, Error> {
+    let start = start.into();
     access::project(state, actor, project, Noun::Storage.read()).await?;
+    let (after, limit) = start.by_id("pin")?;
     let mut kept = Vec::new();
-    for pin in state.store.pins_of(project, after, PAGE).await? {
+    for pin in state.store.pins_of(project, after, limit).await? {
         kept.push(kept_as(state, pin).await?);
     }
-    Ok(Page::of(kept, |kept| kept.pin.id.clone()))
+    Ok(Page::of(kept, limit, |kept| kept.pin.id.clone()))
 }
 
 /// One pin.

@@ -10,7 +10,7 @@ use self::secret::masked;
 pub(super) use self::secret::{hash, random_letters, random_secret};
 use super::access::{self, Grant, Noun, Role};
 use super::audit::{self, Event};
-use super::{Actor, Error, PAGE, Page, State, id, now, sessions};
+use super::{Actor, Error, Page, Start, State, id, now, sessions};
 use crate::store::{Connection, NewToken, StoreError, TokenRow, UserRow, tokens};
 
 /// Tokens that one user may have.
@@ -64,20 +64,32 @@ pub async fn owner(state: &State, actor: &Actor) -> Result<UserRow, Error> {
 ///
 /// # Errors
 /// When the token is for something else.
-pub async fn list(state: &State, actor: &Actor, after: &str) -> Result<Page<TokenRow>, Error> {
+pub async fn list(
+    state: &State,
+    actor: &Actor,
+    start: impl Into<Start<'_>>,
+) -> Result<Page<TokenRow>, Error> {
+    let start = start.into();
     of_a_user(actor, Noun::Tokens.read())?;
-    let tokens = state.store.tokens_of(&actor.user, after, PAGE).await?;
-    Ok(Page::of(tokens, |token| token.id.clone()))
+    let (after, limit) = start.by_id("tok")?;
+    let tokens = state.store.tokens_of(&actor.user, after, limit).await?;
+    Ok(Page::of(tokens, limit, |token| token.id.clone()))
 }
 
 /// A project's own keys, oldest first, without secrets.
 ///
 /// # Errors
 /// When the actor may not see them.
-pub async fn keys(state: &State, actor: &Actor, project: &str, after: &str) -> Result<Page<TokenRow>, Error> {
+pub async fn keys(
+    state: &State,
+    actor: &Actor,
+    project: &str,
+    start: Start<'_>,
+) -> Result<Page<TokenRow>, Error> {
     access::project(state, actor, project, Noun::Tokens.read()).await?;
-    let keys = state.store.keys_of(project, after, PAGE).await?;
-    Ok(Page::of(keys, |key| key.id.clone()))
+    let (after, limit) = start.by_id("tok")?;
+    let keys = state.store.keys_of(project, after, limit).await?;
+    Ok(Page::of(keys, limit, |key| key.id.clone()))
 }
 
 /// Makes a token of the actor's. The second value is the secret, which is not kept.

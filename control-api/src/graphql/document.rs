@@ -54,6 +54,29 @@ impl Size {
     }
 }
 
+/// Whether anything in it asks about the schema itself.
+pub(super) fn asks_about_schema(document: &ExecutableDocument) -> bool {
+    let mut sets: Vec<&SelectionSet> = Vec::new();
+    sets.extend(document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node));
+    sets.extend(document.fragments.values().map(|fragment| &fragment.node.selection_set.node));
+    while let Some(set) = sets.pop() {
+        for selection in &set.items {
+            match &selection.node {
+                Selection::Field(field)
+                    if ["__schema", "__type"].contains(&field.node.name.node.as_str()) =>
+                {
+                    return true;
+                }
+                Selection::Field(field) => sets.push(&field.node.selection_set.node),
+                Selection::InlineFragment(fragment) => sets.push(&fragment.node.selection_set.node),
+                // It is looked at itself.
+                Selection::FragmentSpread(_) => {}
+            }
+        }
+    }
+    false
+}
+
 struct Sizes<'d> {
     document: &'d ExecutableDocument,
     depth: usize,

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use async_graphql::{Error as GraphqlError, ErrorExtensionValues, Value, value};
+use async_graphql::{Error as GraphqlError, ErrorExtensionValues, Response, ServerError, Value, value};
 use tracing::error;
 use ulid::Ulid;
 
@@ -63,6 +63,38 @@ impl From<Failure> for GraphqlError {
     }
 }
 
+/// Code of a request that cannot be read, is none of this schema, or is too large.
+pub(super) const UNREADABLE: &str = "invalid_request";
+
+/// What is refused before anything is executed.
+pub(super) fn refusal(code: &str, detail: &str) -> Response {
+    let error = ServerError { extensions: Some(invalid(code, detail)), ..ServerError::new(detail, None) };
+    Response::from_errors(vec![error])
+}
+
+/// Gives errors of the library their class: of syntax, validation, depth and complexity.
+pub(super) fn classed(mut response: Response) -> Response {
+    for error in response.errors.iter_mut().filter(|error| error.extensions.is_none()) {
+        error.extensions = Some(invalid(UNREADABLE, &error.message));
+    }
+    response
+}
+
+fn invalid(code: &str, detail: &str) -> ErrorExtensionValues {
+    let mut extensions = ErrorExtensionValues::default();
+    let (name, data) = validation(code, detail);
+    extensions.set("name", name);
+    extensions.set("data", data);
+    extensions.set("code", code);
+    extensions
+}
+
+/// The one class that shows whatever it is given.
+fn validation(code: &str, detail: &str) -> (String, Value) {
+    let text = [(async_graphql::Name::new(code), Value::from(detail))];
+    ("ValidationError".into(), Value::Object(text.into_iter().collect()))
+}
+
 /// The class of the published SDKs' errors, and what it is made with.
 fn class(error: &Error, prefix: &str) -> (String, Value) {
     match error {
@@ -75,11 +107,7 @@ fn class(error: &Error, prefix: &str) -> (String, Value) {
                 (format!("{prefix}FunctionAlreadyExistsError"), value!({ "function": {} }))
             }
             "invalid_status" => (format!("{prefix}FunctionStatusNotValidError"), value!({})),
-            // The one class that shows whatever it is given.
-            code => {
-                let text = [(async_graphql::Name::new(code), Value::from(error.to_string()))];
-                ("ValidationError".into(), Value::Object(text.into_iter().collect()))
-            }
+            code => validation(code, &error.to_string()),
         },
     }
 }

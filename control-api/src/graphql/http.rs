@@ -10,10 +10,10 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::asker::Asker;
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::negotiation::Answer;
 use super::transport::{self, Operations, Unreadable};
 use super::{Parsed, Schema, TooLong, events, loaders, socket};
@@ -142,7 +142,7 @@ async fn execute(endpoint: &Endpoint, answer: Answer, parsed: Parsed) -> Respons
 async fn execute_one(endpoint: &Endpoint, parsed: Parsed) -> (Executed, Effect) {
     if parsed.kind == OperationType::Subscription {
         let detail = "a subscription is answered in events (Accept: text/event-stream) or over a WebSocket";
-        return (Executed::from_errors(vec![ServerError::new(detail, None)]), Effect::Nothing);
+        return (failure::refusal(failure::UNREADABLE, detail), Effect::Nothing);
     }
     let asked = (parsed.kind, parsed.fields);
     let executed = endpoint.schema.execute(parsed).await;
@@ -247,7 +247,7 @@ fn refused(answer: Answer, error: Error) -> Response {
 
 fn bad(answer: Answer, Unreadable { status, detail }: Unreadable) -> Response {
     let answer = if answer == Answer::Events { Answer::Graphql } else { answer };
-    write(answer, status, &json!({ "errors": [{ "message": detail }] }))
+    write(answer, status, &document(failure::refusal(failure::UNREADABLE, &detail)))
 }
 
 fn not_acceptable() -> Response {
@@ -259,6 +259,8 @@ fn not_acceptable() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const MUTATION: OperationType = OperationType::Mutation;

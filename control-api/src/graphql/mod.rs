@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::{OperationType, Selection};
-use async_graphql::{MergedObject, Request, Response, Schema as GraphqlSchema, ServerError};
+use async_graphql::{MergedObject, Request, Response, Schema as GraphqlSchema};
 use axum::Router;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -170,17 +170,23 @@ impl Schema {
 
     /// Executes a query or mutation.
     async fn execute(&self, parsed: Parsed) -> Response {
+        if let Some(refused) = self.keeps_to_itself(&parsed) {
+            return refused;
+        }
         let limit = self.limit(&parsed);
         let schema = if parsed.introspects { &self.introspecting } else { &self.usual };
         let executing = Box::pin(schema.execute(parsed.request));
-        tokio::time::timeout(limit, executing).await.unwrap_or_else(|_| too_long(limit))
+        failure::classed(tokio::time::timeout(limit, executing).await.unwrap_or_else(|_| too_long(limit)))
     }
 
     /// Executes anything.
     fn stream(&self, parsed: Parsed) -> BoxStream<'static, Response> {
+        if let Some(refused) = self.keeps_to_itself(&parsed) {
+            return stream::once(std::future::ready(refused)).boxed();
+        }
         let (limit, kind) = (self.limit(&parsed), parsed.kind);
         let schema = if parsed.introspects { &self.introspecting } else { &self.usual };
-        let mut responses = schema.execute_stream(parsed.request).boxed();
+        let mut responses = schema.execute_stream(parsed.request).map(failure::classed).boxed();
         if kind == OperationType::Subscription {
             return responses;
         }
@@ -189,6 +195,13 @@ impl Schema {
             response.unwrap_or_else(|_| Some(too_long(limit)))
         };
         stream::once(once).filter_map(std::future::ready).boxed()
+    }
+
+    /// A schema that tells nothing about itself would answer null where its own type says that there is no null.
+    fn keeps_to_itself(&self, parsed: &Parsed) -> Option<Response> {
+        let refused = parsed.asks_about_schema && !self.config.introspection;
+        let detail = "this server does not tell about its schema; docs/graphql.md says where it is published";
+        refused.then(|| failure::refusal("introspection_disabled", detail))
     }
 
     fn limit(&self, parsed: &Parsed) -> Duration {
@@ -204,8 +217,11 @@ struct TooLong;
 
 fn too_long(limit: Duration) -> Response {
     let detail = format!("this took longer than {} s; ask for less at once", limit.as_secs_f32());
-    let error = ServerError { source: Some(Arc::new(TooLong)), ..ServerError::new(detail, None) };
-    Response::from_errors(vec![error])
+    let mut response = failure::refusal("too_slow", &detail);
+    for error in &mut response.errors {
+        error.source = Some(Arc::new(TooLong));
+    }
+    response
 }
 
 /// A request whose document can be read.
@@ -216,13 +232,15 @@ struct Parsed {
     fields: usize,
     /// It asks about the schema, and nothing else.
     introspects: bool,
+    /// It asks about the schema, among other things or alone.
+    asks_about_schema: bool,
 }
 
 impl Parsed {
     /// # Errors
     /// With the response, when the document is none, or has no such operation.
     fn new(mut request: Request) -> Result<Self, Box<Response>> {
-        let refuse = |detail: String| Box::new(Response::from_errors(vec![ServerError::new(detail, None)]));
+        let refuse = |detail: String| Box::new(failure::refusal(failure::UNREADABLE, &detail));
         if request.query.len() > DOCUMENT_BYTES || document::nesting(&request.query) > NESTING {
             let detail = format!(
                 "a document has at most {DOCUMENT_BYTES} bytes and {NESTING} brackets within each other"
@@ -230,8 +248,9 @@ impl Parsed {
             return Err(refuse(detail));
         }
         let name = request.operation_name.clone();
-        let document =
-            request.parsed_query().map_err(|error| Box::new(Response::from_errors(vec![error])))?;
+        let document = request
+            .parsed_query()
+            .map_err(|error| Box::new(failure::classed(Response::from_errors(vec![error]))))?;
         let mut operations = document.operations.iter();
         let operation = match &name {
             Some(name) => operations.find(|(known, _)| known.is_some_and(|known| known == name.as_str())),
@@ -267,7 +286,8 @@ impl Parsed {
                 _ => false,
             })
         });
-        Ok(Self { request, kind, fields, introspects })
+        let asks_about_schema = document::asks_about_schema(document);
+        Ok(Self { request, kind, fields, introspects, asks_about_schema })
     }
 }
 

@@ -1,5 +1,6 @@
 //! GraphQL over WebSocket, by the protocol `graphql-transport-ws`: what a connection may do, and when it is ended.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, BoxStream};
 use futures::{SinkExt, StreamExt, future};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
@@ -29,6 +31,9 @@ const PROTOCOL: &str = "graphql-transport-ws";
 /// Of a message, bytes.
 const MESSAGE_BYTES: usize = 256 << 10;
 
+/// Of a message that is still read, and told that it is too long; one that is longer ends the connection as it comes.
+const READ_BYTES: usize = 1 << 20;
+
 /// Of messages that the client does not read.
 const UNREAD_BYTES: usize = 1 << 20;
 
@@ -41,11 +46,34 @@ const UNANSWERED: u32 = 2;
 /// Of a reason for the end, bytes: what is left in a control frame (RFC 6455, section 5.5).
 const REASON_BYTES: usize = 123;
 
-/// How the protocol says that a client did not say who it is in time.
+/// How the protocol says what was wrong: a message is none,
+const INVALID_MESSAGE: u16 = 4400;
+
+/// an operation came before it was said who asks,
+const UNAUTHORIZED: u16 = 4401;
+
+/// who asks is not let in,
+const FORBIDDEN: u16 = 4403;
+
+/// a client did not say who it is in time,
 const INITIALISATION_TIMEOUT: u16 = 4408;
+
+/// or an operation has the id of one that runs.
+const SUBSCRIBER_EXISTS: u16 = 4409;
 
 /// RFC 6455: the server goes away.
 const GOING_AWAY: u16 = 1001;
+
+/// RFC 6455: a message is too long.
+const TOO_BIG: u16 = 1009;
+
+/// How the library says that an operation has ended.
+const COMPLETE: &str = "{\"type\":\"complete\"";
+
+/// What the library closes with, which means something else: a message is none or who asks is not let in, and nobody has said
+/// who asks.
+const LIBRARY_REFUSED: u16 = 1002;
+const LIBRARY_UNKNOWN: u16 = 1011;
 
 /// Takes over a connection.
 pub(super) fn serve(
@@ -54,7 +82,7 @@ pub(super) fn serve(
     headers: HeaderMap,
     call: Call,
 ) -> Response {
-    let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES);
+    let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(READ_BYTES).max_frame_size(READ_BYTES);
     let upgrade = upgrade.max_write_buffer_size(UNREAD_BYTES);
     if upgrade.selected_protocol().is_none() {
         let detail = "this WebSocket speaks graphql-transport-ws; ask for it in Sec-WebSocket-Protocol";
@@ -88,6 +116,19 @@ struct Conversation {
     heard: Arc<AtomicBool>,
     /// An operation came since the last ping.
     asked: Arc<AtomicBool>,
+    /// Ids of operations that run.
+    running: Arc<Mutex<HashSet<String>>>,
+    /// Who asks was not let in.
+    forbidden: Arc<AtomicBool>,
+    /// Why nothing more is read.
+    end: Arc<OnceLock<(u16, String)>>,
+}
+
+/// What a message says of itself.
+#[derive(Deserialize)]
+struct Head {
+    r#type: String,
+    id: Option<String>,
 }
 
 impl Conversation {
@@ -95,25 +136,40 @@ impl Conversation {
         let operations = Arc::new(Semaphore::new(endpoint.schema.config.sockets.operations));
         let (headers, heard, asked) = (Arc::default(), Arc::default(), Arc::default());
         let waiting = Arc::new(Mutex::new(place));
-        Self { endpoint, call, headers, handshake, waiting, operations, heard, asked }
+        let (running, forbidden, end) = (Arc::default(), Arc::default(), Arc::default());
+        Self {
+            endpoint,
+            call,
+            headers,
+            handshake,
+            waiting,
+            operations,
+            heard,
+            asked,
+            running,
+            forbidden,
+            end,
+        }
     }
 
     async fn run(self, socket: WebSocket) {
         let config = self.endpoint.schema.config.sockets;
         let (mut sink, messages) = socket.split();
-        let heard = self.heard.clone();
-        let messages = messages.take_while(|message| future::ready(message.is_ok()));
-        let texts = messages.filter_map(move |message| {
-            heard.store(true, Ordering::Relaxed);
-            future::ready(match message {
-                Ok(Message::Text(text)) => Some(text.as_bytes().to_vec()),
-                Ok(Message::Binary(bytes)) => Some(bytes.to_vec()),
-                _ => None,
+        let this = self.clone();
+        let texts = messages
+            .map(move |message| {
+                this.heard.store(true, Ordering::Relaxed);
+                this.read(message)
             })
-        });
+            .take_while(|read| future::ready(read.is_some()))
+            .filter_map(|read| future::ready(read.flatten()));
         let begin = {
             let this = self.clone();
-            move |payload| async move { this.begin(&payload).await }
+            move |payload| async move {
+                let begun = this.begin(&payload).await;
+                this.forbidden.store(begun.is_err(), Ordering::Relaxed);
+                begun
+            }
         };
         let responses = Protocol::new(self.clone(), texts, WebSocketProtocols::GraphQLWS);
         let mut responses = std::pin::pin!(responses.on_connection_init(begin));
@@ -123,8 +179,11 @@ impl Conversation {
         loop {
             let message = tokio::select! {
                 message = responses.next() => match message {
-                    Some(message) => written(message),
-                    None => break,
+                    Some(message) => self.written(message),
+                    None => match self.end.get() {
+                        Some((code, reason)) => close(*code, reason),
+                        None => break,
+                    },
                 },
                 () = &mut patience, if self.headers.get().is_none() => {
                     close(INITIALISATION_TIMEOUT, "Connection initialisation timeout")
@@ -136,6 +195,51 @@ impl Conversation {
             if last || !matches!(sent, Ok(Ok(()))) {
                 break;
             }
+        }
+    }
+
+    /// What the library is to look at, if anything; none at all: nothing more is read.
+    fn read(&self, message: Result<Message, axum::Error>) -> Option<Option<Vec<u8>>> {
+        let end = |code, reason: String| {
+            self.end.get_or_init(|| (code, reason));
+            None
+        };
+        let too_big = || format!("a message has at most {MESSAGE_BYTES} bytes");
+        let text = match message {
+            Ok(Message::Text(text)) => text.as_bytes().to_vec(),
+            Ok(Message::Binary(bytes)) => bytes.to_vec(),
+            Ok(_) => return Some(None),
+            Err(_) => return None,
+        };
+        if text.len() > MESSAGE_BYTES {
+            return end(TOO_BIG, too_big());
+        }
+        if let Ok(Head { r#type, id: Some(id) }) = serde_json::from_slice(&text)
+            && ["subscribe", "start"].contains(&r#type.as_str())
+            && !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+        {
+            return end(SUBSCRIBER_EXISTS, format!("Subscriber for {id} already exists"));
+        }
+        Some(Some(text))
+    }
+
+    /// What the library says, with the codes of the protocol.
+    fn written(&self, message: WsMessage) -> Message {
+        match message {
+            WsMessage::Text(text) => {
+                if text.starts_with(COMPLETE)
+                    && let Ok(Head { id: Some(id), .. }) = serde_json::from_str(&text)
+                {
+                    self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                }
+                Message::Text(text.into())
+            }
+            WsMessage::Close(LIBRARY_UNKNOWN, _) => close(UNAUTHORIZED, "Unauthorized"),
+            WsMessage::Close(LIBRARY_REFUSED, reason) if self.forbidden.load(Ordering::Relaxed) => {
+                close(FORBIDDEN, &reason)
+            }
+            WsMessage::Close(LIBRARY_REFUSED, _) => close(INVALID_MESSAGE, "Invalid message"),
+            WsMessage::Close(code, reason) => close(code, &reason),
         }
     }
 
@@ -236,13 +340,6 @@ fn once(response: Executed) -> BoxStream<'static, Executed> {
 
 fn failed(error: Error) -> Executed {
     Executed::from_errors(vec![GraphqlError::from(Failure::from(error)).into_server_error(Pos::default())])
-}
-
-fn written(message: WsMessage) -> Message {
-    match message {
-        WsMessage::Text(text) => Message::Text(text.into()),
-        WsMessage::Close(code, reason) => close(code, &reason),
-    }
 }
 
 fn close(code: u16, reason: &str) -> Message {

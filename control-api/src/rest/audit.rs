@@ -33,7 +33,7 @@ pub(super) struct Entry {
     user_id: String,
     /// `tok_…`: the token that was shown; empty: of somebody new, who had none.
     token_id: String,
-    /// NOUN.VERB, as `function.create`; of what was refused, what it needed, as `functions:write`.
+    /// NOUN.VERB, as `function.create`; of what was refused, what was asked for, or for GraphQL what that needed, as `functions:write`.
     action: String,
     /// `done` or `refused`.
     outcome: String,
@@ -80,7 +80,7 @@ pub(super) async fn of_project(
     Query(cursor): Query<Cursor>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    answer(state, actor, Whose::Project(project), cursor.after, &headers).await
+    answer(state, actor, Whose::Project(project), cursor, &headers).await
 }
 
 /// What was done in the organization and its projects, newest first. With `accept: application/x-ndjson`, all of it, one
@@ -98,7 +98,7 @@ pub(super) async fn of_organization(
     Query(cursor): Query<Cursor>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    answer(state, actor, Whose::Organization(organization), cursor.after, &headers).await
+    answer(state, actor, Whose::Organization(organization), cursor, &headers).await
 }
 
 /// What you did, wherever that was, newest first. With `accept: application/x-ndjson`, all of it, one entry a line.
@@ -111,7 +111,7 @@ pub(super) async fn own(
     Query(cursor): Query<Cursor>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    answer(state, actor, Whose::Own, cursor.after, &headers).await
+    answer(state, actor, Whose::Own, cursor, &headers).await
 }
 
 #[derive(Clone)]
@@ -135,10 +135,10 @@ async fn answer(
     state: Arc<State>,
     actor: Actor,
     whose: Whose,
-    after: Option<String>,
+    cursor: Cursor,
     headers: &HeaderMap,
 ) -> Result<Response, Failure> {
-    let page = audit::list(&state, &actor, whose.of(), after.as_deref()).await?;
+    let page = audit::list(&state, &actor, whose.of(), cursor.start()).await?;
     let lines = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     if !lines.is_some_and(|accept| accept.contains(NDJSON)) {
         return Ok(List::of(page, Entry::from).into_response());
@@ -149,7 +149,7 @@ async fn answer(
         async move {
             let Some(page) = page else { return Ok::<_, Error>(None) };
             let following = match &page.next {
-                Some(next) => Some(audit::list(&state, &actor, of.of(), Some(next)).await?),
+                Some(next) => Some(audit::list(&state, &actor, of.of(), next.into()).await?),
                 None => None,
             };
             let mut text = Vec::new();

@@ -16,8 +16,9 @@ use axum::response::{IntoResponse, Response};
 use crate::app::State;
 
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
-const SENT: &str =
-    "authorization, content-type, idempotency-key, if-match, if-none-match, af-settings, af-content-key";
+/// What the published SDKs of both platforms send is among them.
+const SENT: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, af-settings, \
+                    af-content-key, x-project-id, x-organization-id, x-client-type";
 const READ: &str = "etag, retry-after, ratelimit, ratelimit-policy, x-request-id, idempotency-replayed";
 
 /// For so long a browser may remember who may ask, seconds.

@@ -17,17 +17,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
-use super::problem::{Failure, Json, Path, ProblemDocument, Query};
+use super::problem::{self, Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
-use super::{List, rollouts, secrets, upload};
+use super::{Cursor, List, rollouts, secrets, upload};
 use crate::app::State;
+use crate::domain::builds::{self, Shown};
 use crate::domain::deployments::Wanted;
 use crate::domain::rollouts::Share;
 use crate::domain::settings::Changes;
 use crate::domain::upload::{Claim, Origin};
 use crate::domain::{Actor, Error, approvals, deployments, triggers};
-use crate::store::DeploymentRow;
+use crate::store::{BuildRow, DeploymentRow};
 
 /// One immutable version of a function.
 #[derive(Serialize, ToSchema)]
@@ -36,18 +37,18 @@ pub(super) struct Deployment {
     /// `dep_…`
     id: String,
     function_id: String,
-    /// Counts up from 1 within the function.
-    number: i64,
-    /// CID of the manifest: the deployment's identity.
-    manifest_cid: String,
-    /// CID of the component; of a private one, of its encrypted bytes, as all that follows.
+    /// Counts up from 1 within the function; null: source code that is being built, or could not be.
+    number: Option<i64>,
+    /// CID of the manifest: the deployment's identity; null, as the next ones: there is none yet.
+    manifest_cid: Option<String>,
+    /// CID of the component; of a private one, of its encrypted bytes, as all that follows. Of source code that is no deployment yet: its own.
     cid: String,
     /// BLAKE3 of the component.
-    blake3_hash: String,
+    blake3_hash: Option<String>,
     /// Of the component, bytes.
-    size: i64,
+    size: Option<i64>,
     /// The HTTP world that the component exports.
-    world: String,
+    world: Option<String>,
     /// CID of the directory of files that it may read.
     assets_cid: Option<String>,
     /// Whether the component and its files are encrypted.
@@ -110,9 +111,11 @@ pub(super) struct ClaimInput {
     assets: Option<String>,
     /// Requests that one instance may answer, one after another: 1 to 10,000. Left out, the world's
     /// default: 1 for WASI 0.2, 128 for WASI 0.3.
+    #[param(minimum = 1, maximum = 10_000)]
     reuse: Option<u32>,
     /// Requests that one instance may work for at the same time while it waits, WASI 0.3 only: 1 to 64.
     /// Left out: 16.
+    #[param(minimum = 1, maximum = 64)]
     concurrency: Option<u32>,
     /// Hosts that the function may send requests to, with commas between them, such as
     /// `api.example.com,*.example.org`. Left out: any of the public internet. Empty: none.
@@ -124,11 +127,13 @@ pub(super) struct ClaimInput {
     #[serde(default)]
     preview: bool,
     /// How many of a hundred clients get it, while the others go on with what the function runs: 0 to 100. Left out: all.
+    #[param(maximum = 100)]
     percent: Option<u8>,
     /// With `percent`: by what clients are known, `address`, `header:NAME` or `cookie:NAME`. Left out: `address`.
     sticky: Option<String>,
     /// With `percent`: of a hundred requests to it, so many more than to the active deployment may fail; 0 to 100. Left out: 10.
     #[serde(rename = "maxErrors")]
+    #[param(maximum = 100)]
     max_errors: Option<u8>,
     /// With `percent`: requests to it before it is judged. Left out: 20.
     #[serde(rename = "minRequests")]
@@ -162,14 +167,6 @@ const SETTINGS: &str = "af-settings";
 /// What a private component and its files are encrypted with, 64 hex digits. A header for the same reason.
 const CONTENT_KEY: &str = "af-content-key";
 
-/// Which deployments.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Older {
-    /// `next` of the page before.
-    after: Option<i64>,
-}
-
 /// Where to go back to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -179,6 +176,44 @@ pub(super) struct RollbackInput {
 }
 
 impl Deployment {
+    async fn of_either(state: &State, either: Shown) -> Result<Self, Failure> {
+        match either {
+            Shown::Deployment(row) => Self::of(state, *row).await,
+            Shown::Build(row, author) => Ok(Self::of_build(row, author)),
+        }
+    }
+
+    /// Source code that is no deployment, or none yet.
+    fn of_build(row: BuildRow, author: String) -> Self {
+        Self {
+            id: row.id,
+            function_id: row.function_id,
+            number: None,
+            manifest_cid: None,
+            cid: row.source_cid,
+            blake3_hash: None,
+            size: None,
+            world: None,
+            assets_cid: row.assets_cid,
+            private: false,
+            preview_url: None,
+            triggers: Vec::new(),
+            held: Vec::new(),
+            message: None,
+            source_hash: None,
+            imports: None,
+            capabilities: None,
+            widens: Vec::new(),
+            approval: None,
+            status: row.status,
+            status_reason: row.reason,
+            approver_id: None,
+            author_id: row.author_id,
+            author,
+            created_at: row.created_at,
+        }
+    }
+
     pub(super) async fn of(state: &State, row: DeploymentRow) -> Result<Self, Failure> {
         let triggers = triggers::parse(row.triggers.as_deref())?;
         let widens = approvals::widens(&row)?;
@@ -191,12 +226,12 @@ impl Deployment {
             preview_url: state.preview_url(&row.slug, &row.id),
             id: row.id,
             function_id: row.function_id,
-            number: row.number,
-            manifest_cid: row.manifest_cid,
+            number: Some(row.number),
+            manifest_cid: Some(row.manifest_cid),
             cid: row.code_cid,
-            blake3_hash: row.blake3,
-            size: row.size,
-            world: row.world,
+            blake3_hash: Some(row.blake3),
+            size: Some(row.size),
+            world: Some(row.world),
             assets_cid: row.assets_cid,
             private: row.private,
             triggers: triggers.into_iter().map(TriggerDocument::from).collect(),
@@ -216,19 +251,19 @@ impl Deployment {
     }
 }
 
-/// A function's deployments, newest first.
+/// A function's deployments, newest first, with source code that is being built or could not be.
 #[utoipa::path(get, path = "/v1/functions/{function}/deployments", operation_id = "deployment_list",
     tag = "deployments",
-    params(("function" = String, Path), Older), responses((status = 200, body = List<Deployment>),
+    params(("function" = String, Path), Cursor), responses((status = 200, body = List<Deployment>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(function): Path<String>,
-    Query(older): Query<Older>,
+    Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Deployment>>, Failure> {
-    let page = deployments::list(&state, &actor, &function, older.after).await?;
-    let shaped = page.items.into_iter().map(|row| Deployment::of(&state, row));
+    let page = builds::shown(&state, &actor, &function, cursor.start()).await?;
+    let shaped = page.items.into_iter().map(|row| Deployment::of_either(&state, row));
     Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }
 
@@ -290,8 +325,8 @@ pub(super) async fn get(
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    let deployment = deployments::get(&state, &actor, &id).await?;
-    Ok(axum::Json(Deployment::of(&state, deployment).await?))
+    let deployment = builds::get_shown(&state, &actor, &id).await?;
+    Ok(axum::Json(Deployment::of_either(&state, deployment).await?))
 }
 
 /// What is allowed.
@@ -316,14 +351,9 @@ pub(super) async fn approve(
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<axum::Json<Deployment>, Failure> {
-    let body =
-        body.map_err(|error| Failure::Request(error.status(), "invalid_request", error.body_text()))?;
+    let body = body?;
     // There was no body before there was something to say.
-    let input: AllowInput = if body.is_empty() {
-        AllowInput::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| Error::invalid("invalid_request", error))?
-    };
+    let input: AllowInput = if body.is_empty() { AllowInput::default() } else { problem::object(&body)? };
     let deployment = approvals::approve(&state, &actor, &id, input.allows.as_deref()).await?;
     Ok(axum::Json(Deployment::of(&state, deployment).await?))
 }

@@ -3,17 +3,22 @@
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{Content, HttpMethod, OpenApi, PathItem, Ref, RefOr, Required, Schema};
 
 /// Of error answers.
 const PROBLEM: &str = "application/problem+json";
 
-/// Single things with an entity tag, and what belongs to them.
-const TAGGED: [&str; 6] = [
+/// Things with an entity tag, and what belongs to them.
+const TAGGED: [&str; 11] = [
+    "/v1/organizations/{organization}",
     "/v1/plans/{plan}",
     "/v1/projects/{project}",
+    "/v1/projects/{project}/secrets",
+    "/v1/projects/{project}/settings",
     "/v1/functions/{function}",
+    "/v1/functions/{function}/secrets",
+    "/v1/functions/{function}/settings",
     "/v1/sites/{site}",
     "/v1/domains/{domain}",
     "/v1/domains/{domain}/certificate",
@@ -42,6 +47,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             }
             if operation.request_body.is_some() {
                 body(operation);
+                bytes(operation);
             }
             if UPLOAD_PROXY.contains(&path.as_str()) {
                 parameter(operation, project());
@@ -104,6 +110,24 @@ fn once(operation: &mut Operation) {
 fn body(operation: &mut Operation) {
     add(operation, "413", "The body is too large.");
     add(operation, "415", "The body is of another type than the operation takes.");
+}
+
+/// Bytes are bytes, and no list of numbers; and none, where the server fetches what it is to have.
+fn bytes(operation: &mut Operation) {
+    let mut parameters = operation.parameters.iter().flatten();
+    let fetches = parameters.any(|parameter| matches!(parameter, RefOr::T(known) if known.name == "fetch"));
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        if let Some(RefOr::T(Schema::Array(_))) = &content.schema {
+            let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+            let bytes = ObjectBuilder::new().schema_type(Type::String).format(Some(binary));
+            content.schema = Some(RefOr::T(bytes.build().into()));
+        }
+    }
+    if fetches {
+        body.required = Some(Required::False);
+    }
 }
 
 fn project() -> Parameter {

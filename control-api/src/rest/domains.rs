@@ -13,7 +13,7 @@ use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use crate::app::State;
 use crate::domain::domains::{self, Change, NewDomain, Owner};
-use crate::domain::{Actor, certificates, verification};
+use crate::domain::{Actor, Start, certificates, verification};
 use crate::store::DomainRow;
 
 /// A name of its own for a function or a site.
@@ -116,6 +116,15 @@ pub(super) struct ByName {
     hostname: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
+    /// Items of the page; left out: 100.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+}
+
+impl ByName {
+    fn start(&self) -> Start<'_> {
+        super::start(self.after.as_deref(), self.limit)
+    }
 }
 
 impl Domain {
@@ -169,8 +178,7 @@ pub(super) async fn list(
     Path(project): Path<String>,
     Query(filter): Query<ByName>,
 ) -> Result<axum::Json<List<Domain>>, Failure> {
-    let after = filter.after.unwrap_or_default();
-    let page = domains::list(&state, &actor, &project, filter.hostname.as_deref(), &after).await?;
+    let page = domains::list(&state, &actor, &project, filter.hostname.as_deref(), filter.start()).await?;
     List::try_of(page, |row| Domain::of(&state, row))
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn list(
     actor: Actor,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Edge>>, Failure> {
-    let page = edges::list(&state, &actor, cursor.after.as_deref()).await?;
+    let page = edges::list(&state, &actor, cursor.start()).await?;
     Ok(List::of(page, Edge::from))
 }
 

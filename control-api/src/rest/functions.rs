@@ -15,7 +15,7 @@ use super::{Deleted, List};
 use crate::app::State;
 use crate::domain::functions::{self, Change, NewFunction};
 use crate::domain::pruning::KeepChange;
-use crate::domain::{Actor, versions};
+use crate::domain::{Actor, Start, versions};
 use crate::store::FunctionRow;
 
 /// A function.
@@ -98,6 +98,15 @@ pub(super) struct Filter {
     name: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
+    /// Items of the page; left out: 100.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+}
+
+impl Filter {
+    fn start(&self) -> Start<'_> {
+        super::start(self.after.as_deref(), self.limit)
+    }
 }
 
 impl Function {
@@ -134,8 +143,7 @@ pub(super) async fn list(
     Path(project): Path<String>,
     Query(filter): Query<Filter>,
 ) -> Result<axum::Json<List<Function>>, Failure> {
-    let after = filter.after.unwrap_or_default();
-    let page = functions::list(&state, &actor, &project, filter.name.as_deref(), &after).await?;
+    let page = functions::list(&state, &actor, &project, filter.name.as_deref(), filter.start()).await?;
     List::try_of(page, |row| Function::of(&state, row))
 }
 

@@ -176,8 +176,7 @@ pub(super) async fn organization_list(
     Path(id): Path<String>,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Member>>, Failure> {
-    let page =
-        members::list(&state, &actor, &Of::Organization(id), &cursor.after.unwrap_or_default()).await?;
+    let page = members::list(&state, &actor, &Of::Organization(id), cursor.start()).await?;
     Ok(List::of(page, Member::from))
 }
 
@@ -225,8 +224,7 @@ pub(super) async fn organization_invitations(
     Path(id): Path<String>,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Invitation>>, Failure> {
-    let page =
-        invitations::list(&state, &actor, &Of::Organization(id), &cursor.after.unwrap_or_default()).await?;
+    let page = invitations::list(&state, &actor, &Of::Organization(id), cursor.start()).await?;
     Ok(List::of(page, Invitation::from))
 }
 
@@ -260,7 +258,7 @@ pub(super) async fn project_list(
     Path(id): Path<String>,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Member>>, Failure> {
-    let page = members::list(&state, &actor, &Of::Project(id), &cursor.after.unwrap_or_default()).await?;
+    let page = members::list(&state, &actor, &Of::Project(id), cursor.start()).await?;
     Ok(List::of(page, Member::from))
 }
 
@@ -308,7 +306,7 @@ pub(super) async fn project_invitations(
     Path(id): Path<String>,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Invitation>>, Failure> {
-    let page = invitations::list(&state, &actor, &Of::Project(id), &cursor.after.unwrap_or_default()).await?;
+    let page = invitations::list(&state, &actor, &Of::Project(id), cursor.start()).await?;
     Ok(List::of(page, Invitation::from))
 }
 

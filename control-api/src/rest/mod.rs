@@ -17,7 +17,9 @@ mod login_page;
 mod logins;
 mod logs;
 mod members;
+mod operations;
 mod organizations;
+mod plain;
 mod plans;
 mod problem;
 mod projects;
@@ -55,9 +57,10 @@ use utoipa_axum::routes;
 pub(crate) use self::auth::authenticate;
 pub use self::call::Peer;
 pub(crate) use self::idempotency::Effect;
+use self::operations::Operations;
 use self::problem::Failure;
 use crate::app::State;
-use crate::domain::Page;
+use crate::domain::{Page, Start};
 use crate::graphql::{self, GraphqlConfig};
 
 /// JSON bodies, bytes: a route table, with escapes. Uploads have a limit of their own.
@@ -87,6 +90,7 @@ impl Modify for Bearer {
 pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfig) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = documented::complete(document);
+    let operations = Arc::new(Operations::of(&document));
     // What an edge may read is decided before.
     let content = Gateway::new(state.blocks.clone(), Access::Public);
     router
@@ -101,6 +105,7 @@ pub fn router(state: Arc<State>, gateway: Option<Gateway>, graphql: GraphqlConfi
         .layer(DefaultBodyLimit::max(JSON_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), settle))
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
+        .layer(middleware::from_fn_with_state(operations, operations::check))
         .layer(middleware::from_fn(etag::not_modified))
         .layer(middleware::from_fn_with_state(state.clone(), browsers::guard))
         .layer(middleware::from_fn_with_state(state.clone(), call::begin))
@@ -217,12 +222,25 @@ struct Deleted {
     domains: Vec<String>,
 }
 
-/// Where a page starts.
+/// Which page.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Cursor {
     /// `next` of the page before.
     after: Option<String>,
+    /// Items of the page; left out: 100.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+}
+
+impl Cursor {
+    fn start(&self) -> Start<'_> {
+        start(self.after.as_deref(), self.limit)
+    }
+}
+
+fn start(after: Option<&str>, limit: Option<u32>) -> Start<'_> {
+    Start { after: after.unwrap_or_default(), limit }
 }
 
 impl<T> List<T> {

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
@@ -58,7 +59,7 @@ pub(super) async fn list(
     actor: Actor,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Organization>>, Failure> {
-    let page = organizations::list(&state, &actor, &cursor.after.unwrap_or_default()).await?;
+    let page = organizations::list(&state, &actor, cursor.start()).await?;
     Ok(List::of(page, Organization::from))
 }
 
@@ -72,9 +73,9 @@ pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Json(input): Json<OrganizationInput>,
-) -> Result<(StatusCode, axum::Json<Organization>), Failure> {
+) -> Result<(StatusCode, Tagged<Organization>), Failure> {
     let organization = organizations::create(&state, &actor, &input.name).await?;
-    Ok((StatusCode::CREATED, axum::Json(organization.into())))
+    Ok((StatusCode::CREATED, Tagged::of(organization, Organization::from)))
 }
 
 /// One organization.
@@ -86,8 +87,8 @@ pub(super) async fn get(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(id): Path<String>,
-) -> Result<axum::Json<Organization>, Failure> {
-    Ok(axum::Json(organizations::get(&state, &actor, &id).await?.into()))
+) -> Result<Tagged<Organization>, Failure> {
+    Ok(Tagged::of(organizations::get(&state, &actor, &id).await?, Organization::from))
 }
 
 /// Renames an organization.
@@ -102,8 +103,8 @@ pub(super) async fn rename(
     actor: Actor,
     Path(id): Path<String>,
     Json(input): Json<OrganizationInput>,
-) -> Result<axum::Json<Organization>, Failure> {
-    Ok(axum::Json(organizations::rename(&state, &actor, &id, &input.name).await?.into()))
+) -> Result<Tagged<Organization>, Failure> {
+    Ok(Tagged::of(organizations::rename(&state, &actor, &id, &input.name).await?, Organization::from))
 }
 
 /// Deletes an organization that has no projects.

@@ -181,7 +181,7 @@ pub(super) async fn list(
     actor: Actor,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Plan>>, Failure> {
-    let page = plans::list(&state, &actor, cursor.after.as_deref()).await?;
+    let page = plans::list(&state, &actor, cursor.start()).await?;
     Ok(List::of(page, Plan::from))
 }
 

@@ -2,15 +2,18 @@
 
 use af_content::gateway::GatewayError;
 use af_contract::{Problem, problem};
+use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use tracing::{debug, error};
 use utoipa::ToSchema;
 
 use super::call::request_id;
+use super::{JSON_BYTES, plain};
 use crate::domain::{Error, Fault};
 
 /// The document that every error has (RFC 9457), for the OpenAPI document.
@@ -32,10 +35,39 @@ pub struct ProblemDocument {
     request_id: String,
 }
 
-/// A JSON body; what cannot be read is a problem document too.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Failure))]
+/// A body that is a JSON object; what cannot be read is a problem document too.
 pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if !kind.is_some_and(is_json) {
+            let detail = "send a JSON object, with content-type: application/json".to_owned();
+            return Err(Failure::Request(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", detail));
+        }
+        let bytes = Bytes::from_request(request, state).await?;
+        Ok(Self(object(&bytes)?))
+    }
+}
+
+/// Reads a JSON object.
+pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // An array would be read as an object's values, in the order in which they happen to be declared.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        let detail = "the body is an array; send a JSON object".to_owned();
+        return Err(Failure::Request(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
+    }
+    let axum::Json(value) = axum::Json::from_bytes(bytes)?;
+    Ok(value)
+}
+
+/// `application/json`, or a type of which it says that it is JSON.
+fn is_json(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.strip_prefix("application/").is_some_and(|sort| sort == "json" || sort.ends_with("+json"))
+}
 
 /// A query; likewise.
 #[derive(FromRequestParts)]
@@ -63,20 +95,35 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-macro_rules! unreadable {
-    ($rejection:ty) => {
-        impl From<$rejection> for Failure {
-            fn from(rejection: $rejection) -> Self {
-                Self::Request(rejection.status(), "invalid_request", rejection.body_text())
-            }
-        }
-    };
+impl From<BytesRejection> for Failure {
+    fn from(rejection: BytesRejection) -> Self {
+        let detail = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => format!("the body has more than {JSON_BYTES} bytes"),
+            _ => "the body did not come whole; send it again".to_owned(),
+        };
+        Self::Request(rejection.status(), "invalid_request", detail)
+    }
 }
 
-unreadable!(BytesRejection);
-unreadable!(JsonRejection);
-unreadable!(QueryRejection);
-unreadable!(PathRejection);
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        let detail = format!("the body cannot be used: {}", plain::words(&rejection));
+        Self::Request(rejection.status(), "invalid_request", detail)
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        let detail = format!("the query cannot be used: {}", plain::words(&rejection));
+        Self::Request(rejection.status(), "invalid_request", detail)
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::Request(rejection.status(), "invalid_request", rejection.body_text())
+    }
+}
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {

@@ -93,7 +93,7 @@ pub(super) async fn list(
     actor: Actor,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Project>>, Failure> {
-    let page = projects::list(&state, &actor, &cursor.after.unwrap_or_default()).await?;
+    let page = projects::list(&state, &actor, cursor.start()).await?;
     Ok(List::of(page, Project::from))
 }
 

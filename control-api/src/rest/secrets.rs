@@ -10,6 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::List;
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument};
 use crate::app::State;
 use crate::domain::settings::{self, Changed, Changes, Kind, Listed, Owner};
@@ -129,7 +130,7 @@ pub(super) async fn project_secrets(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(project): Path<String>,
-) -> Result<axum::Json<List<Secret>>, Failure> {
+) -> Result<Tagged<List<Secret>>, Failure> {
     listed(&state, &actor, Owner::Project(&project), Kind::Secret, Secret::of).await
 }
 
@@ -157,7 +158,7 @@ pub(super) async fn project_settings(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(project): Path<String>,
-) -> Result<axum::Json<List<Setting>>, Failure> {
+) -> Result<Tagged<List<Setting>>, Failure> {
     listed(&state, &actor, Owner::Project(&project), Kind::Setting, Setting::of).await
 }
 
@@ -185,7 +186,7 @@ pub(super) async fn function_secrets(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(function): Path<String>,
-) -> Result<axum::Json<List<Secret>>, Failure> {
+) -> Result<Tagged<List<Secret>>, Failure> {
     listed(&state, &actor, Owner::Function(&function), Kind::Secret, Secret::of).await
 }
 
@@ -212,7 +213,7 @@ pub(super) async fn function_settings(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(function): Path<String>,
-) -> Result<axum::Json<List<Setting>>, Failure> {
+) -> Result<Tagged<List<Setting>>, Failure> {
     listed(&state, &actor, Owner::Function(&function), Kind::Setting, Setting::of).await
 }
 
@@ -236,10 +237,11 @@ async fn listed<T>(
     owner: Owner<'_>,
     kind: Kind,
     shape: impl Fn(Listed) -> T,
-) -> Result<axum::Json<List<T>>, Failure> {
+) -> Result<Tagged<List<T>>, Failure> {
     // All of them: a function has at most 128.
     let items = settings::list(state, actor, owner, kind).await?;
-    Ok(axum::Json(List { data: items.into_iter().map(shape).collect(), next: None }))
+    let tag = settings::tag(&items);
+    Ok(Tagged::with(tag, List { data: items.into_iter().map(shape).collect(), next: None }))
 }
 
 async fn changed(

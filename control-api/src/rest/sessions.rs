@@ -10,10 +10,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::auth;
 use super::problem::{Failure, Json, ProblemDocument};
 use crate::app::State;
 use crate::domain::sessions::{self, Algorithm, Wanted};
-use crate::domain::{Actor, Error, signing_keys, tokens};
+use crate::domain::{Actor, Call, Error, signing_keys, tokens};
 
 /// For so long others may keep the public keys, seconds: half the time that a new one is published before it signs.
 const KEYS_KEPT: &str = "public, max-age=300";
@@ -139,10 +140,11 @@ pub(super) async fn exchange(
     responses((status = 200, body = Validity), (status = 400, body = ProblemDocument)))]
 pub(super) async fn validate(
     Shared(state): Shared<Arc<State>>,
+    call: Call,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<axum::Json<Validity>, Failure> {
-    answer(&state, &headers, &body).await
+    answer(&state, call, &headers, &body).await
 }
 
 /// As `/tokens/validate`.
@@ -151,10 +153,11 @@ pub(super) async fn validate(
     responses((status = 200, body = Validity), (status = 400, body = ProblemDocument)))]
 pub(super) async fn validate_at_api(
     Shared(state): Shared<Arc<State>>,
+    call: Call,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<axum::Json<Validity>, Failure> {
-    answer(&state, &headers, &body).await
+    answer(&state, call, &headers, &body).await
 }
 
 /// The public keys that short-lived tokens of this platform are signed with.
@@ -166,15 +169,32 @@ pub(super) async fn jwks(Shared(state): Shared<Arc<State>>) -> Result<Response, 
     Ok(([(CACHE_CONTROL, KEYS_KEPT)], axum::Json(keys)).into_response())
 }
 
-async fn answer(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<axum::Json<Validity>, Failure> {
+async fn answer(
+    state: &State,
+    call: Call,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<axum::Json<Validity>, Failure> {
     let token = shown(headers, body).ok_or_else(|| {
         Error::invalid("invalid_request", "send the token as {\"token\": \"…\"}, or as token=… in a form")
     })?;
     match tokens::inspect(state, &token).await {
         Ok((actor, expires_at)) => Ok(axum::Json(Validity::of(actor, expires_at))),
-        // It was shown to whoever asks, by somebody else: it does not count against their address.
-        Err(Error::Unauthenticated) => Ok(axum::Json(Validity::default())),
+        Err(Error::Unauthenticated) => {
+            unknown(state, call, headers).await?;
+            Ok(axum::Json(Validity::default()))
+        }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// It was shown to whoever asks, by somebody else. A service that says who it is may ask as often as it may ask for anything.
+async fn unknown(state: &State, call: Call, headers: &HeaderMap) -> Result<(), Error> {
+    let address = call.address;
+    let asks = auth::authenticate(state, headers, call).await?;
+    match (asks, address) {
+        (None, Some(address)) => state.rates.inspected(address).await,
+        _ => Ok(()),
     }
 }
 

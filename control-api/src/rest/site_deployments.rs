@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
-use super::{List, upload};
+use super::{Cursor, List, upload};
 use crate::app::State;
 use crate::domain::{Actor, Error, site_deployments};
 use crate::store::SiteDeploymentRow;
@@ -51,14 +51,6 @@ pub(super) struct SiteClaim {
     fetch: bool,
 }
 
-/// Which deployments.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct OlderSites {
-    /// `next` of the page before.
-    after: Option<i64>,
-}
-
 /// Where to go back to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -85,15 +77,15 @@ impl SiteDeployment {
 
 /// A site's deployments, newest first.
 #[utoipa::path(get, path = "/v1/sites/{site}/deployments", operation_id = "site_deployment_list", tag = "sites",
-    params(("site" = String, Path), OlderSites), responses((status = 200, body = List<SiteDeployment>),
+    params(("site" = String, Path), Cursor), responses((status = 200, body = List<SiteDeployment>),
     (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     actor: Actor,
     Path(site): Path<String>,
-    Query(older): Query<OlderSites>,
+    Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<SiteDeployment>>, Failure> {
-    let page = site_deployments::list(&state, &actor, &site, older.after).await?;
+    let page = site_deployments::list(&state, &actor, &site, cursor.start()).await?;
     let shaped = page.items.into_iter().map(|row| SiteDeployment::of(&state, row));
     Ok(axum::Json(List { data: try_join_all(shaped).await?, next: page.next }))
 }

@@ -11,8 +11,8 @@ use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Deleted, List};
 use crate::app::State;
-use crate::domain::Actor;
 use crate::domain::sites::{self, Change, NewSite};
+use crate::domain::{Actor, Start};
 use crate::store::SiteRow;
 
 /// A directory of files that is served as it is.
@@ -63,6 +63,15 @@ pub(super) struct SiteFilter {
     name: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
+    /// Items of the page; left out: 100.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+}
+
+impl SiteFilter {
+    fn start(&self) -> Start<'_> {
+        super::start(self.after.as_deref(), self.limit)
+    }
 }
 
 impl Site {
@@ -91,8 +100,7 @@ pub(super) async fn list(
     Path(project): Path<String>,
     Query(filter): Query<SiteFilter>,
 ) -> Result<axum::Json<List<Site>>, Failure> {
-    let after = filter.after.unwrap_or_default();
-    let page = sites::list(&state, &actor, &project, filter.name.as_deref(), &after).await?;
+    let page = sites::list(&state, &actor, &project, filter.name.as_deref(), filter.start()).await?;
     Ok(List::of(page, |row| Site::of(&state, row)))
 }
 

@@ -187,7 +187,7 @@ pub(super) async fn list(
     Path(project): Path<String>,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Pin>>, Failure> {
-    let page = storage::list(&state, &actor, &project, &cursor.after.unwrap_or_default()).await?;
+    let page = storage::list(&state, &actor, &project, cursor.start()).await?;
     Ok(List::of(page, Pin::from))
 }
 

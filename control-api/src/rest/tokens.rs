@@ -115,7 +115,7 @@ pub(super) async fn list(
     actor: Actor,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Token>>, Failure> {
-    let page = tokens::list(&state, &actor, &cursor.after.unwrap_or_default()).await?;
+    let page = tokens::list(&state, &actor, cursor.start()).await?;
     Ok(List::of(page, Token::from))
 }
 
@@ -179,7 +179,7 @@ pub(super) async fn keys(
     Path(project): Path<String>,
     Query(cursor): Query<Cursor>,
 ) -> Result<axum::Json<List<Token>>, Failure> {
-    let page = tokens::keys(&state, &actor, &project, &cursor.after.unwrap_or_default()).await?;
+    let page = tokens::keys(&state, &actor, &project, cursor.start()).await?;
     Ok(List::of(page, Token::from))
 }
 

@@ -80,6 +80,12 @@ impl Store {
         Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
+    pub(crate) async fn build(&self, id: &str) -> Result<Option<BuildRow>, StoreError> {
+        let query = "select id, function_id, source_cid, assets_cid, status, reason, author_id, created_at, updated_at
+            from builds where id = $1";
+        Ok(sql::query_as(query).bind(id).fetch_optional(&self.reader).await?)
+    }
+
     /// Those of a function, newest first; `before` is an id, exclusive; with `cid`, those of that content.
     pub(crate) async fn deployed_of(
         &self,

@@ -84,21 +84,6 @@ impl Store {
         Ok(sql::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.reader).await?)
     }
 
-    /// Newest first; `before` is a number, exclusive.
-    pub(crate) async fn deployments_of(
-        &self,
-        function: &str,
-        before: i64,
-        limit: i64,
-    ) -> Result<Vec<DeploymentRow>, StoreError> {
-        let query = format!(
-            "{SELECT} where d.function_id = $1 and d.number < $2
-             order by d.number desc limit $3"
-        );
-        let query = sql::query_as(sqlx::AssertSqlSafe(query));
-        Ok(query.bind(function).bind(before).bind(limit).fetch_all(&self.reader).await?)
-    }
-
     /// Content of every deployment, `limit` at a time, in the order of ids.
     pub(crate) async fn contents(&self, after: &str, limit: i64) -> Result<Vec<Contents>, StoreError> {
         let query = "select id, manifest_cid, code_cid, assets_cid from deployments where id > $1 order by id limit $2";

@@ -196,6 +196,13 @@ pub(crate) async fn insert(
     put_member(db, group, owner, Role::Owner, organization.created_at).await
 }
 
+pub(crate) async fn read(db: &mut Connection, id: &str) -> Result<Option<OrganizationRow>, StoreError> {
+    let query = format!(
+        "select {COLUMNS} from organizations o left join plans p on p.id = o.plan_id where o.id = $1"
+    );
+    Ok(sql::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
 pub(crate) async fn rename(db: &mut Connection, id: &str, name: &str, now: i64) -> Result<(), StoreError> {
     let query = "update organizations set name = $2, updated_at = $3 where id = $1";
     sql::query(query).bind(id).bind(name).bind(now).execute(db).await?;

@@ -4,8 +4,8 @@ use af_content::car::Block;
 use af_contract::SettingName;
 
 use super::{
-    Changes, Given, Kind, Owner, Place, Rows, Whose, apply, by_name, check, check_changes, laid_over, whose,
-    write,
+    Changes, Given, Kind, Owner, Place, Rows, Whose, apply, by_name, check, check_changes, check_seen,
+    laid_over, whose, write,
 };
 use crate::domain::access::Noun;
 use crate::domain::{Actor, Error, State, blocks, deployments, projects};
@@ -53,6 +53,7 @@ pub async fn change(
         Some(_) => by_name(rows::of_owner(&mut db, &whose.project).await?)?,
         None => Rows::new(),
     };
+    check_seen(actor, (&inherited, &own), kind)?;
     let message = message.unwrap_or_else(|| described(&whose, kind, &changes));
     for name in changes.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name) {
         if own.get(name).is_none_or(|row| row.secret != (kind == Kind::Secret)) {

@@ -110,13 +110,15 @@ pub(in crate::domain) fn replaced(row: &TokenRow, rotations: i64) -> Result<Opti
     }
 }
 
-/// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it.
+/// Whoever has this token, and until when it works, milliseconds; none: for ever. For others who were shown it: of a short-lived
+/// one what it says itself, without what this server allows for clocks that differ.
 ///
 /// # Errors
 /// As for [`authenticate`].
 pub async fn inspect(state: &State, secret: &str) -> Result<(Actor, Option<i64>), Error> {
     let believed = look(state, secret).await?;
-    Ok((believed.actor.clone(), believed.expires_at))
+    let ends = [believed.expires_at, believed.actor.shown.until];
+    Ok((believed.actor.clone(), ends.into_iter().flatten().min()))
 }
 
 async fn look(state: &State, secret: &str) -> Result<Arc<Believed>, Error> {

@@ -1,0 +1,215 @@
+//! What requests may say: what an operation does not know is refused, in words that its client knows.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
+
+mod support;
+
+use af_control_api::rest;
+use serde_json::{Value, json};
+use support::settings::Scene;
+use support::{OWNER, Served};
+
+/// Method, path and description of every operation in the document.
+fn operations() -> Vec<(String, String, Value)> {
+    let document = serde_json::to_value(rest::document()).unwrap();
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations.push((method.clone(), path.replace(['{', '}'], ""), operation.clone()));
+        }
+    }
+    operations
+}
+
+fn parameters<'o>(operation: &'o Value, place: &'o str) -> impl Iterator<Item = &'o str> {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let parameters = parameters.filter(move |parameter| parameter["in"] == place);
+    parameters.map(|parameter| parameter["name"].as_str().unwrap())
+}
+
+async fn no_operation_ignores_a_parameter_that_it_does_not_know() {
+    let served = Served::start().await;
+    for (method, path, operation) in operations() {
+        let known: Vec<&str> = parameters(&operation, "query").collect();
+        // What it knows goes with what it does not.
+        let query: String = known.iter().map(|name| format!("{name}=1&")).collect();
+        let path = format!("{path}?{query}preveiw=true");
+        let (status, said) = served.call(&method, &path, Some(OWNER), json!({})).await;
+        assert_eq!((status, &said["code"]), (400, &json!("unknown_parameter")), "{method} {path}: {said}");
+        let detail = said["detail"].as_str().unwrap();
+        assert!(detail.contains("\"preveiw\""), "{detail}");
+        assert!(known.iter().all(|name| detail.contains(name)), "{method} {path}: {detail}");
+    }
+    let head = served.answer("head", "/v1/projects?preveiw=true", Some(OWNER), &[], Value::Null).await;
+    assert_eq!(head.status(), 400);
+    assert_eq!(served.call("get", "/v1/projects?after=", Some(OWNER), Value::Null).await.0, 200);
+}
+
+async fn no_operation_ignores_an_if_match() {
+    let served = Served::start().await;
+    let headers = [("if-match", "\"nonsense\"")];
+    let mut compared = 0;
+    for (method, path, operation) in operations().into_iter().filter(|(method, ..)| method != "get") {
+        let compares = parameters(&operation, "header").any(|name| name == "If-Match");
+        let answer = served.answer(&method, &path, Some(OWNER), &headers, json!({})).await;
+        let status = answer.status().as_u16();
+        let said: Value = answer.json().await.unwrap_or_default();
+        assert_eq!(said["code"] == "if_match_not_supported", !compares, "{method} {path}: {status} {said}");
+        compared += usize::from(compares);
+    }
+    assert!(compared > 10, "{compared}");
+}
+
+async fn settings_are_not_changed_by_who_has_not_seen_them() {
+    let scene = Scene::new().await;
+    scene.deploy(&scene.function).await;
+    let organizations = scene.served.call("get", "/v1/organizations", Some(OWNER), Value::Null).await.1;
+    let organization = format!("/v1/organizations/{}", organizations["data"][0]["id"].as_str().unwrap());
+    let project = format!("/v1/projects/{}", scene.project);
+    let function = format!("/v1/functions/{}", scene.function);
+    let set = |value: &str| json!({ "values": { "A": value } });
+    for (path, one, other) in [
+        (organization, json!({ "name": "one" }), json!({ "name": "other" })),
+        (format!("{project}/settings"), set("one"), set("other")),
+        (
+            format!("{function}/settings"),
+            json!({ "values": { "B": "1" } }),
+            json!({ "values": { "B": "2" } }),
+        ),
+        (format!("{project}/secrets"), json!({ "values": { "C": "1" } }), json!({ "values": { "C": "1" } })),
+        (
+            format!("{function}/secrets"),
+            json!({ "values": { "D": "1" } }),
+            json!({ "values": { "D": null } }),
+        ),
+    ] {
+        let tag = async || {
+            let answer = scene.served.answer("get", &path, Some(OWNER), &[], Value::Null).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            answer.headers()["etag"].to_str().unwrap().to_owned()
+        };
+        let change = async |tag: &str, body: &Value| {
+            let headers = [("if-match", tag)];
+            scene.served.answer("patch", &path, Some(OWNER), &headers, body.clone()).await.status().as_u16()
+        };
+        let before = tag().await;
+        assert_eq!(change("\"nonsense\"", &one).await, 412, "{path}");
+        assert_eq!(change(&before, &one).await, 200, "{path}");
+        assert_eq!(change(&before, &other).await, 412, "{path}");
+        let after = tag().await;
+        assert_ne!(before, after, "{path}");
+        let known = [("if-none-match", after.as_str())];
+        let unchanged = scene.served.answer("get", &path, Some(OWNER), &known, Value::Null).await;
+        assert_eq!(unchanged.status(), 304, "{path}");
+        assert_eq!(change(&after, &other).await, 200, "{path}");
+    }
+}
+
+async fn bodies_are_objects_and_refused_in_words_of_json() {
+    let served = Served::start().await;
+    let projects = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await.1;
+    let path = format!("/v1/projects/{}/functions", projects["data"][0]["id"].as_str().unwrap());
+    for (body, status, told) in [
+        (json!(["arrname", null, null]), 422, "send a JSON object"),
+        (json!("hello"), 422, "expected an object"),
+        (json!({ "name": 7 }), 422, "name: invalid type: integer `7`, expected a string"),
+        (json!({ "nmae": "hello" }), 422, "expected one of `name`"),
+        (json!({ "name": "a".repeat(1 << 20) }), 413, "more than "),
+    ] {
+        let (answered, said) = served.call("post", &path, Some(OWNER), body).await;
+        assert_eq!((answered, &said["code"]), (status, &json!("invalid_request")), "{said}");
+        let detail = said["detail"].as_str().unwrap();
+        assert!(detail.contains(told), "{detail}");
+        assert!(!detail.contains("struct") && !detail.contains("Input"), "{detail}");
+    }
+    let (status, said) = served.upload_as(&path, OWNER, "text/plain", b"{}".to_vec()).await;
+    assert_eq!((status, &said["code"]), (415, &json!("invalid_request")));
+}
+
+/// Every list, by the document: a cursor that is none is none, and no page is longer than what is asked for.
+async fn lists_begin_where_a_page_of_theirs_has_ended() {
+    let scene = Scene::new().await;
+    let organizations = scene.served.call("get", "/v1/organizations", Some(OWNER), Value::Null).await.1;
+    let organization = organizations["data"][0]["id"].as_str().unwrap();
+    for name in ["second", "third"] {
+        scene.create(name).await;
+    }
+    let site = json!({ "name": "pages" });
+    let site = scene
+        .served
+        .call("post", &format!("/v1/projects/{}/sites", scene.project), Some(OWNER), site)
+        .await
+        .1;
+    let mut lists = 0;
+    for (method, path, operation) in operations() {
+        if method != "get" || !parameters(&operation, "query").any(|name| name == "after") {
+            continue;
+        }
+        let path = path.replace("/organization/", &format!("/{organization}/"));
+        let path = path.replace("/project/", &format!("/{}/", scene.project));
+        let path = path.replace("/function/", &format!("/{}/", scene.function));
+        let path = path.replace("/site/", &format!("/{}/", site["id"].as_str().unwrap()));
+        let ask = async |query: &str| {
+            scene.served.call("get", &format!("{path}?{query}"), Some(OWNER), Value::Null).await
+        };
+        // Those of edges and plans are names, which may be any.
+        let garbage = if ["/v1/edges", "/v1/plans"].contains(&path.as_str()) { "a%00" } else { "garbage" };
+        let (status, said) = ask(&format!("after={garbage}")).await;
+        assert_eq!((status, &said["code"]), (400, &json!("invalid_cursor")), "{path}: {said}");
+        for wrong in ["0", "101"] {
+            let (status, said) = ask(&format!("limit={wrong}")).await;
+            assert_eq!((status, &said["code"]), (400, &json!("invalid_limit")), "{path}: {said}");
+        }
+        assert_eq!(ask("limit=many").await.0, 400, "{path}");
+        let (status, all) = ask("").await;
+        assert_eq!(status, 200, "{path}: {all}");
+        // One at a time is all of them. What is asked here is in no audit.
+        let (mut after, mut walked) = (String::new(), Vec::new());
+        loop {
+            let (status, page) = ask(&format!("limit=1&after={after}")).await;
+            assert_eq!(status, 200, "{path}: {page}");
+            let items = page["data"].as_array().unwrap();
+            assert!(items.len() <= 1);
+            walked.extend(items.clone());
+            let Some(next) = page["next"].as_str() else { break };
+            after = next.to_owned();
+        }
+        assert_eq!(json!(walked), all["data"], "{path}");
+        lists += 1;
+    }
+    assert!(lists > 12, "{lists}");
+}
+
+async fn a_name_shows_what_it_is() {
+    let served = Served::start().await;
+    for (character, status) in [('\u{202e}', 400), ('\u{2066}', 400), ('\u{200f}', 400), ('\u{e9}', 201)] {
+        let body = json!({ "name": format!("pro{character}ject") });
+        assert_eq!(served.call("post", "/v1/projects", Some(OWNER), body).await.0, status, "{character:?}");
+    }
+}
+
+async fn bytes_are_sent_as_what_they_are() {
+    let scene = Scene::new().await;
+    let path = format!("/v1/functions/{}/deployments?cid=bafkqaaa&blake3=00", scene.function);
+    for (kind, expected) in
+        [("application/json", 415), ("text/plain", 415), ("application/vnd.ipld.car", 400)]
+    {
+        let (status, said) = scene.served.upload_as(&path, OWNER, kind, b"\0asm".to_vec()).await;
+        assert_eq!(status, expected, "{kind}: {said}");
+    }
+    let document = serde_json::to_value(rest::document()).unwrap();
+    let body = &document["paths"]["/v1/functions/{function}/deployments"]["post"]["requestBody"];
+    let schema = &body["content"]["application/vnd.ipld.car"]["schema"];
+    assert_eq!(schema, &json!({ "type": "string", "format": "binary" }));
+    assert_ne!(body["required"], true, "with fetch there is none");
+}
+
+on_both!(
+    a_name_shows_what_it_is,
+    bytes_are_sent_as_what_they_are,
+    lists_begin_where_a_page_of_theirs_has_ended,
+    no_operation_ignores_a_parameter_that_it_does_not_know,
+    no_operation_ignores_an_if_match,
+    settings_are_not_changed_by_who_has_not_seen_them,
+    bodies_are_objects_and_refused_in_words_of_json,
+);
