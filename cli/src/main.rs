@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod failure;
 mod output;
 mod project_file;
 

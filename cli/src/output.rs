@@ -6,6 +6,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::client::ApiError;
+use crate::failure::Failure;
+
+/// A number and what it counts: `1 block`, `2 blocks`.
+pub fn counted(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
 
 /// Where and how to print.
 pub struct Output {
@@ -67,10 +73,19 @@ impl Output {
     pub fn error(&self, error: &anyhow::Error) {
         let mut stderr = std::io::stderr().lock();
         let written = if self.json {
-            let code = error.downcast_ref::<ApiError>().map_or("failed", ApiError::code);
-            writeln!(stderr, "{}", json!({ "error": { "code": code, "detail": format!("{error:#}") } }))
+            let detail = format!("{error:#}");
+            let value = match error.downcast_ref::<Failure>() {
+                Some(failure) => failure.value(&detail),
+                None => {
+                    let code = error.downcast_ref::<ApiError>().map_or("failed", ApiError::code);
+                    json!({ "error": { "code": code, "detail": detail } })
+                }
+            };
+            writeln!(stderr, "{value}")
         } else {
-            writeln!(stderr, "error: {error:#}")
+            let table = error.downcast_ref().map_or("", Failure::table);
+            let table = if table.is_empty() { String::new() } else { format!("{table}\n") };
+            writeln!(stderr, "{table}error: {error:#}")
         };
         // Nobody is left to tell when standard error is closed.
         let _unheard = written;

@@ -56,7 +56,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let body = package.into_body(bar.clone());
     let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
-    let deployment = steps.time("upload", uploaded)?;
+    let deployment =
+        steps.time(if matches!(plan.code, Origin::Content(_)) { "fetch" } else { "upload" }, uploaded)?;
     rollouts::refuse_waiting(&function, &deployment)?;
     let url = match (plan.preview, deployment.get("previewUrl").and_then(Value::as_str)) {
         (false, _) => text(&function, "invokeUrl").to_owned(),
