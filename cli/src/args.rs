@@ -186,7 +186,7 @@ pub struct Deploy {
     #[arg(short, long, alias = "code", value_name = "FILE")]
     pub path: Option<PathBuf>,
     /// Instead of a file, the CID of a component that the server fetches from its sources of content, such as IPFS
-    #[arg(long, value_name = "CID", conflicts_with = "path", value_parser = ContentId::parse)]
+    #[arg(long, value_name = "CID", conflicts_with = "path", value_parser = values::cid)]
     pub cid: Option<ContentId>,
     /// The function's name or id [default: the only function of af.config]
     #[arg(short, long, alias = "function-id")]

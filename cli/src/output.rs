@@ -5,7 +5,12 @@ use std::io::{IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use crate::client;
+use crate::client::{self, Finding};
+
+/// A number and what it counts: `1 block`, `2 blocks`.
+pub fn counted(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
 
 /// Where and how to print.
 pub struct Output {
@@ -69,7 +74,9 @@ impl Output {
         let written = if self.json {
             writeln!(stderr, "{}", client::described(error))
         } else {
-            writeln!(stderr, "error: {error:#}")
+            let table = error.downcast_ref().map_or("", Finding::table);
+            let table = if table.is_empty() { String::new() } else { format!("{table}\n") };
+            writeln!(stderr, "{table}error: {error:#}")
         };
         // Nobody is left to tell when standard error is closed.
         let _unheard = written;

@@ -231,7 +231,10 @@ async fn a_wallet_pays_once_for_what_was_cut_off_or_unpinned() {
 
     let mut unpin = home.af();
     let unpinned = ok(unpin.args(["storage", "unpin", &cid]));
-    assert!(unpinned.contains("it stays at arweave:127.0.0.1"), "{unpinned}");
+    assert!(
+        unpinned.contains("it stays at arweave:127.0.0.1") && unpinned.contains(item["id"].as_str().unwrap()),
+        "{unpinned}"
+    );
     let again = store(&home, &file);
     assert_eq!(again, cid);
     held(&home, &cid, is("PINNED"));

@@ -62,7 +62,7 @@ fn bytes(size: usize) -> Vec<u8> {
 
 fn our_cid(profile: Profile, path: &Path) -> String {
     let root = if path.is_dir() {
-        let terms = FolderTerms { profile, ..FolderTerms::default() };
+        let terms = FolderTerms { chunking: profile.into(), ..FolderTerms::default() };
         folder::import_as(&terms, path, &mut |_| Ok(())).unwrap().root
     } else {
         unixfs::import_as(profile, fs::File::open(path).unwrap(), |_| Ok(())).unwrap().root

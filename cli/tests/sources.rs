@@ -255,10 +255,145 @@ fn files_and_cars_are_verified() {
     );
     std::fs::write(&file, "hello w0rld").unwrap();
     assert!(refused(home.af().arg("verify").arg(&file).args(["--cid", cid])).contains("WRONG"));
-    assert!(refused(home.af().args(["verify", "nothing"])).contains("neither a file here nor a CID"));
+    assert!(
+        refused(home.af().args(["verify", "nothing"])).contains("neither a file or folder here nor a CID")
+    );
     assert!(refused(home.af().args(["fetch", cid])).contains("--source gateway="));
     let typo = refused(home.af().args(["fetch", cid, "--source", "gatway=https://example.com"]));
     assert!(typo.contains("the kinds are gateway, peer, kubo, arweave, routing"), "{typo}");
+}
+
+/// CIDs of js-ipfs' importer (ipfs-unixfs-importer 12), with `cidVersion`, `rawLeaves` and `maxChunkSize` as it says.
+const OF_OTHERS: [(&str, &str, &str); 6] = [
+    (
+        "1, true, 256 KiB",
+        "bafybeicqpykkeufuiaqs7q43xyhel55wgnvemzwgn3we5qpenru7tjnlmq",
+        "bafybeig7kllruh7irujv6cdcgwvegulb5cq3b4fiqfyk2tnbv4b6koq7yy",
+    ),
+    (
+        "1, false, 256 KiB",
+        "bafybeie35lf3egxdtgfqzgujfwyo3wfldzwizmld4e6zzspxywjtjeiie4",
+        "bafybeigpllma3pyemqvsbw3wtwuol7cbnrvlwas2ftglccdj5oi4iwojpi",
+    ),
+    (
+        "0, true, 256 KiB",
+        "QmTkrqC2o8tJBdH113wR7AxMMY2mVLnxeB493w1SAakQeX",
+        "QmNn5URGswdX13X1iinh4kmrRn2R2jMMQymzDWH61rUxMj",
+    ),
+    (
+        "0, false, 256 KiB",
+        "QmbvvajB4uUtRZn2UntuMEyWF1WcvtonCyist9jPDUKatK",
+        "QmceA9o5gTewdU8sefjfKWjwqeALYosASZnxFK8SaxNRB4",
+    ),
+    (
+        "1, true, 1 MiB",
+        "bafybeihx4l6zcy2nv4473ru2icco6ddp7hgp6n5uiokxbfxzf4qd3quzqm",
+        "bafybeihy5tofuzm2u3m2hwsg42mdk54qer7ufnchgipzud7k46pdjpbp7q",
+    ),
+    (
+        "0, false, 1 MiB",
+        "QmTbqnb8Umffg85uWMZBEdaZgNCL8k4gFPQPwAfXtciUu7",
+        "QmaMjeMqpUGdvUFTnsavx2qrNLav4RL57eZPJU8PUfS2ug",
+    ),
+];
+
+#[test]
+fn files_and_folders_are_verified_whichever_tool_made_their_cid() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join("folder");
+    std::fs::create_dir_all(folder.join("a")).unwrap();
+    let bytes: Vec<u8> = (0..3_000_000_u32)
+        .map(|n| {
+            let [a, b, c, _] = n.to_le_bytes();
+            a ^ b ^ c
+        })
+        .collect();
+    let large = folder.join("a/large");
+    std::fs::write(&large, &bytes).unwrap();
+    std::fs::write(folder.join("small"), &bytes[..5]).unwrap();
+    let verify = |path: &Path, options: &[&str]| {
+        let mut af = home.af();
+        af.args(["--json", "verify"]).arg(path).args(options);
+        af
+    };
+    for (how, of_file, of_folder) in OF_OTHERS {
+        for (path, cid) in [(&large, of_file), (&folder, of_folder)] {
+            let verified: Value = serde_json::from_str(&ok(&mut verify(path, &["--cid", cid]))).unwrap();
+            let id = ContentId::parse(cid).unwrap().to_string();
+            assert_eq!(verified["roots"][0], id, "{how}: {verified}");
+        }
+    }
+
+    // What another way of making blocks may explain is not called wrong, and what nothing explains is.
+    let one_block = af_content::identify(af_contract::Codec::Raw, b"other").to_string();
+    let unknown =
+        af_content::identify(af_contract::Codec::DagPb, b"made with a chunker of its own").to_string();
+    let profile = ["--cid", OF_OTHERS[3].1, "--profile", "unixfs-v1-2025"];
+    for (path, options, code, hint) in [
+        (&large, ["--cid", &unknown].as_slice(), "not_proven", "compare the BLAKE3"),
+        (&folder, &["--cid", &unknown], "not_proven", "compare the folders"),
+        (&large, &profile, "not_proven", "without --profile"),
+        (&large, &["--cid", &one_block], "wrong", "WRONG"),
+        (&folder, &["--cid", &one_block], "wrong", "WRONG"),
+        (&folder, &["--blake3", &"0".repeat(64)], "failed", "no BLAKE3 of its own"),
+    ] {
+        let said: Value = serde_json::from_str(&refused(&mut verify(path, options))).unwrap();
+        assert_eq!(said["error"]["code"], code, "{said}");
+        assert!(said["error"]["detail"].as_str().unwrap().contains(hint), "{said}");
+    }
+}
+
+#[test]
+fn a_car_has_two_blake3_hashes_and_what_is_none_is_told_so() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let at = |name: &str| dir.path().join(name);
+    let (summary, car) = support::car_of(&vec![7; 1_500_000]);
+    std::fs::write(at("a.car"), &car).unwrap();
+    let verify = |hash: &str| {
+        let mut af = home.af();
+        af.arg("verify").arg(at("a.car")).args(["--blake3", hash]);
+        af
+    };
+    let (of_file, of_car) = (summary.blake3.to_string(), blake3::hash(&car).to_string());
+    assert!(ok(&mut verify(&of_file)).contains(&format!("BLAKE3 of the file  {of_file}")));
+    assert!(ok(&mut verify(&of_car)).contains(&of_car));
+    let said = refused(&mut verify(&"0".repeat(64)));
+    assert!(said.contains("WRONG") && said.contains(&of_file) && said.contains(&of_car), "{said}");
+    std::fs::write(at("text.car"), "hello world").unwrap();
+    let said = refused(home.af().arg("verify").arg(at("text.car")));
+    assert!(said.contains("is no CAR, or only the beginning of one"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_asked_is_told_of_a_fetch_that_fails_and_of_one_to_standard_output() {
+    let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("file");
+    std::fs::write(&file, "hello world").unwrap();
+    let (summary, blocks) = imported(&file);
+    let honest = FakeGateway::start(Manner::Honest, &blocks).await;
+    let liar = FakeGateway::start(Manner::Lies, &blocks).await;
+    let fetch = |what: &str, options: &[&str], source: &str| {
+        let mut af = home.af();
+        af.args(options).args(["fetch", what, "-o", "-", "--source", source]);
+        tokio::task::block_in_place(|| af.output().unwrap())
+    };
+    let cid = summary.root.to_string();
+    for what in [cid.clone(), format!("ipfs://{cid}"), format!("/ipfs/{cid}/")] {
+        let peer = honest.source().replace("gateway=", "peer=");
+        let output = fetch(&what, &[], &peer);
+        assert_eq!(output.stdout, b"hello world", "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("peer http://127.0.0.1:") && told.contains("1 block, 11 bytes"), "{told}");
+        assert!(told.contains("every block is what its CID says"), "{told}");
+    }
+    let told = String::from_utf8(fetch(&cid, &[], &liar.source()).stderr).unwrap();
+    let (table, error) = told.split_once("error: ").unwrap();
+    assert!(table.contains("WRONG BYTES") && error.contains("wrong bytes came from"), "{told}");
+    let told: Value = serde_json::from_slice(&fetch(&cid, &["--json"], &liar.source()).stderr).unwrap();
+    assert_eq!(told["error"]["code"], "not_fetched");
+    assert!(told["error"]["sources"][0]["lies"].as_u64().unwrap() > 0, "{told}");
+    let inner = String::from_utf8(fetch(&format!("{cid}/a"), &[], &honest.source()).stderr).unwrap();
+    assert!(inner.contains("a path within content is not followed here"), "{inner}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

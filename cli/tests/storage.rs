@@ -76,6 +76,16 @@ fn a_file_comes_back_as_it_was() {
     assert!(error.contains("is there already"), "{error}");
 
     said(&mut storage(&home, &["export", cid, "-o", path(&archive)]));
+    for (how, expected) in [("get", &file), ("export", &archive)] {
+        let output = storage(&home, &[how, cid, "-o", "-"]).output().unwrap();
+        assert!(output.status.success() && output.stdout == fs::read(expected).unwrap(), "{how}");
+        let told: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(told["blocks"], 5, "{how}");
+    }
+    let (_, error) = refused(&mut storage(&home, &["get", cid, "-o", path(&dir.path().join("none/file"))]));
+    assert!(error.contains("there is no directory") && !error.contains(".af-partial"), "{error}");
+    let (_, error) = refused(&mut storage(&home, &["import", path(&file)]));
+    assert!(error.contains("CAR"), "{error}");
     assert_eq!(said(&mut storage(&home, &["unpin", cid]))["unpinned"], cid);
     let (code, error) = refused(&mut storage(&home, &["get", cid, "-o", path(&dir.path().join("none"))]));
     assert_eq!((code, error.contains("not_found")), (1, true), "{error}");
@@ -98,6 +108,11 @@ fn a_folder_comes_back_as_it_was() {
     fs::write(from.join("a/é"), "hello").unwrap();
     fs::write(from.join("zero"), "").unwrap();
     fs::write(from.join(".hidden"), "").unwrap();
+    for (link, to) in [("link", from.join("zero")), ("links", from.clone())] {
+        std::os::unix::fs::symlink(to, dir.path().join(link)).unwrap();
+        let (_, error) = refused(&mut storage(&home, &["add", path(&dir.path().join(link))]));
+        assert!(error.contains("is a symbolic link, which is not followed"), "{error}");
+    }
     let added = said(&mut storage(&home, &["add", path(&from)]));
     assert_eq!(added["leftOut"], 1);
     let to = dir.path().join("to");
@@ -134,6 +149,10 @@ fn a_profile_decides_which_cid_there_is() {
         said(&mut storage(&home, &["get", added["pins"][0]["cid"].as_str().unwrap(), "-o", path(&to)]));
         ok(Command::new("diff").arg("-r").arg(&folder).arg(&to));
     }
+    let list = said(&mut storage(&home, &["ls"]));
+    let v0 =
+        list.as_array().unwrap().iter().find(|pin| pin["cid"].as_str().unwrap().starts_with("bafybeihykld7"));
+    assert_eq!(v0.unwrap()["cidV0"], "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD");
     let (code, error) = refused(&mut storage(&home, &["add", path(&file), "--profile", "unixfs-v9"]));
     assert_eq!((code, error.contains("unixfs-v0-2015")), (2, true), "{error}");
 }

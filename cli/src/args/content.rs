@@ -8,7 +8,7 @@ use af_contract::{Blake3Hash, ContentId};
 use clap::Args as Options;
 use url::Url;
 
-use super::values::whole;
+use super::values::{cid, whole};
 
 /// Whom to ask for content that is not here.
 #[derive(Debug, Options)]
@@ -91,7 +91,7 @@ impl FromStr for SourceUrl {
 #[derive(Debug, Options)]
 pub struct Fetch {
     /// What to fetch: a file or directory of IPFS, or any other DAG
-    #[arg(value_parser = ContentId::parse)]
+    #[arg(value_parser = cid)]
     pub cid: ContentId,
     #[command(flatten)]
     pub sources: Sources,
@@ -114,17 +114,17 @@ pub struct Fetch {
 
 #[derive(Debug, Options)]
 pub struct Verify {
-    /// A file here, a CAR (.car), or a CID that --source is asked for
-    #[arg(value_name = "FILE|CID")]
+    /// A file or folder here, a CAR (.car), or a CID that --source is asked for
+    #[arg(value_name = "PATH|CID")]
     pub what: String,
     /// The CID that it should have
-    #[arg(long, value_parser = ContentId::parse)]
+    #[arg(long, value_parser = cid)]
     pub cid: Option<ContentId>,
-    /// The BLAKE3 that it should have, 64 hex digits
+    /// The BLAKE3 that it should have, 64 hex digits: of a CAR, the CAR's own or that of the file in it
     #[arg(long, value_name = "HEX")]
     pub blake3: Option<Blake3Hash>,
-    /// How a file here becomes blocks: unixfs-v1-2025, unixfs-v0-2015 or unixfs-v1-2025-blake3 [default: the one that has the
-    /// CID that it should have, else the first]
+    /// How a file or folder here becomes blocks: unixfs-v1-2025, unixfs-v0-2015 or unixfs-v1-2025-blake3 [default: whatever
+    /// gives the CID that it should have, of these and of what other tools do, else the first]
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<Profile>,
     #[command(flatten)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use af_contract::ContentId;
 use clap::{Args as Options, Subcommand};
 
+use super::values::cid;
+
 #[derive(Debug, Subcommand)]
 pub enum Sites {
     /// Make a site; it answers once it is deployed
@@ -48,7 +50,7 @@ pub struct DeploySite {
     #[arg(short, long, value_name = "DIR")]
     pub path: Option<PathBuf>,
     /// Instead of a folder, the CID of a directory that the server fetches from its sources of content, such as IPFS
-    #[arg(long, value_name = "CID", conflicts_with = "path", value_parser = ContentId::parse)]
+    #[arg(long, value_name = "CID", conflicts_with = "path", value_parser = cid)]
     pub cid: Option<ContentId>,
     /// The site's name or id [default: the only site of af.config]
     #[arg(short, long, alias = "site-id")]

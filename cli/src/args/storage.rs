@@ -6,7 +6,7 @@ use af_content::unixfs::Profile;
 use af_contract::ContentId;
 use clap::{Args as Options, Subcommand};
 
-use super::values::{duration, whole};
+use super::values::{cid, duration, whole};
 
 /// Of `af up`.
 #[derive(Debug, Options)]
@@ -72,13 +72,14 @@ pub enum Storage {
 #[derive(Debug, Options)]
 pub struct Cid {
     /// Its CID
+    #[arg(value_parser = cid)]
     pub cid: ContentId,
 }
 
 /// What new pins have in common.
 #[derive(Debug, Options)]
 pub struct NewPin {
-    /// What to call it [default: the file's name]
+    /// What to call it [default: the name of the file that is sent, if one is]
     #[arg(short, long)]
     pub name: Option<String>,
     /// Where else than here it is to be held; may be given several times [default: wherever the server can]
@@ -91,7 +92,8 @@ pub struct NewPin {
 
 #[derive(Debug, Options)]
 pub struct Add {
-    /// The file or folder. Names in a folder that begin with a dot are left out, except .well-known
+    /// The file or folder. Names in a folder that begin with a dot are left out, except .well-known. Symbolic links are not
+    /// followed: one is refused, also here
     pub path: PathBuf,
     /// How it becomes blocks, and so which CID it has: unixfs-v1-2025, unixfs-v0-2015 (what Kubo makes by itself, with
     /// CIDs that begin with Qm) or unixfs-v1-2025-blake3 (the first one with BLAKE3, verified faster; few others have it)
@@ -109,7 +111,7 @@ pub struct Add {
 pub struct Get {
     #[command(flatten)]
     pub content: Cid,
-    /// Where to write it; there must be nothing yet
+    /// Where to write it, where there must be nothing yet; - for standard output
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use af_contract::limits;
+use af_contract::{ContentId, ContentIdError, limits};
 
 /// A value, or what counts where there is none.
 #[derive(Clone, Debug)]
@@ -55,6 +55,25 @@ pub fn rate() -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone + Send + Sy
         let number = whole::<u32>(1..=most.get().into())(text)?;
         Ok(NonZeroU32::new(number).unwrap_or(most))
     }
+}
+
+/// A CID, also as links have it: `ipfs://CID` and `/ipfs/CID`.
+pub fn cid(text: &str) -> Result<ContentId, String> {
+    let cid = text.strip_prefix("ipfs://").or_else(|| text.strip_prefix("/ipfs/")).unwrap_or(text);
+    let cid = cid.strip_suffix('/').unwrap_or(cid);
+    if let Some((root, _)) = cid.split_once('/')
+        && let Ok(root) = ContentId::parse(root)
+    {
+        return Err(format!(
+            "a path within content is not followed here; give the CID of what it leads to, or get all of {root}"
+        ));
+    }
+    ContentId::parse(cid).map_err(|error| match error {
+        ContentIdError::Syntax { source, .. } => format!(
+            "it cannot be read ({source}); a CID looks like bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+        ),
+        error => error.to_string(),
+    })
 }
 
 /// A length of time.

@@ -89,11 +89,13 @@ pub struct Finding {
     code: String,
     detail: String,
     about: Map<String, Value>,
+    /// Lines for people, before the error itself.
+    table: String,
 }
 
 impl Finding {
     pub fn new(code: &str, detail: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), detail: detail.into(), about: Map::new() }
+        Self { code: code.to_owned(), detail: detail.into(), about: Map::new(), table: String::new() }
     }
 
     pub fn code(&self) -> &str {
@@ -104,6 +106,17 @@ impl Finding {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.about.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Says more to people, before the error itself.
+    pub fn with_table(mut self, table: String) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// What people see before the error; may be empty.
+    pub fn table(&self) -> &str {
+        &self.table
     }
 }
 

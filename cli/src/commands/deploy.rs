@@ -57,7 +57,8 @@ pub async fn deploy(api: &Api, options: Deploy, output: &Output) -> anyhow::Resu
     let body = package.into_body(bar.clone());
     let uploaded = api.upload(Upload { path, query, settings, content_key: key, body }).await;
     bar.finish_and_clear();
-    let deployment = match steps.time("upload", uploaded) {
+    let step = if matches!(plan.code, Origin::Content(_)) { "fetch" } else { "upload" };
+    let deployment = match steps.time(step, uploaded) {
         Ok(deployment) => deployment,
         Err(error) if is_new => return Err(take_back(api, &function, error).await),
         Err(error) => return Err(error.into()),

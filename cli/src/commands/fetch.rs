@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use af_content::DiskStore;
 #[cfg(feature = "bitswap")]
@@ -12,17 +12,18 @@ use af_content::pieces::Pieces;
 use af_content::source::{DagBounds, DagSummary, Fetcher, FileStream, Progress};
 use af_content::unixfs::ExportError;
 use af_contract::{Blake3Hash, Codec, ContentId};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::sources;
 use super::unpack::{self, Destination, Existing, Form};
 use crate::args::content::Fetch;
+use crate::client::Finding;
 use crate::config::Environment;
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Blocks of one DAG: a million of them is a file of a terabyte.
 const BLOCKS: usize = 1 << 20;
@@ -45,9 +46,12 @@ pub async fn fetch(options: Fetch, environment: &Environment, output: &Output) -
         let store = fetched.fetcher.store().clone();
         tokio::task::spawn_blocking(move || out.write(&store, id, form)).await??;
     }
+    let (value, text) = fetched.told(output);
     // Where the content itself goes to standard output, nothing else may.
-    if !to_stdout {
-        fetched.report(output);
+    if to_stdout {
+        output.notice(&value, &text)
+    } else {
+        output.result(&value, &text)
     }
     Ok(())
 }
@@ -60,7 +64,7 @@ enum Out {
 
 impl Out {
     fn new(path: &Path) -> anyhow::Result<Self> {
-        if path == Path::new("-") {
+        if path == Path::new(unpack::STANDARD) {
             return Ok(Self::Standard);
         }
         unpack::free(path, Existing::Replaced)?;
@@ -68,16 +72,11 @@ impl Out {
     }
 
     fn write(&self, store: &DiskStore, id: ContentId, form: Form) -> anyhow::Result<()> {
-        let blocks = |id: &ContentId| block(store, id);
-        if let Self::Place(path) = self {
-            return Destination::new(path, Existing::Replaced)?.write(&blocks, id, form, None);
-        }
-        let mut stdout = io::stdout().lock();
-        match form {
-            Form::Plain => unpack::file(&blocks, id, u64::MAX, None, &mut stdout).map(drop)?,
-            Form::Car => unpack::car(&blocks, id, &mut stdout)?,
-        }
-        Ok(stdout.flush()?)
+        let path = match self {
+            Self::Standard => Path::new(unpack::STANDARD),
+            Self::Place(path) => path,
+        };
+        Destination::new(path, Existing::Replaced)?.write(&|id| block(store, id), id, form, None)
     }
 }
 
@@ -87,8 +86,8 @@ pub struct Fetched {
     pub blake3: Option<Blake3Hash>,
     id: ContentId,
     dag: DagSummary,
-    /// Until all had come and was verified.
-    took: Duration,
+    /// When somebody asked for it.
+    began: Instant,
     /// It was written as it came, and is not in the store.
     written: bool,
     _temporary: Option<tempfile::TempDir>,
@@ -106,6 +105,7 @@ impl Fetched {
         output: &Output,
         out: Option<&Out>,
     ) -> anyhow::Result<Self> {
+        let began = Instant::now();
         let (dir, temporary) = match &options.blocks {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -126,24 +126,22 @@ impl Fetched {
                 "say whom to ask: --source gateway=https://trustless-gateway.link, or another one of --help"
             );
         }
-        let began = Instant::now();
         let bar = output.spinner("fetching");
         let stream = if options.blocks.is_none() && !options.car {
             let file = fetcher.file(options.cid, bounds(options)).await;
-            file.map_err(|error| failed(error, &fetcher))?
+            file.map_err(|error| failed(error, &fetcher, output))?
         } else {
             None
         };
         let written = stream.is_some();
         let (dag, blake3) = if let Some(file) = stream {
-            let (dag, blake3) = streamed(&fetcher, file, &bar, out).await?;
+            let (dag, blake3) = streamed(&fetcher, file, &bar, out, output).await?;
             (dag, Some(blake3))
         } else {
             let progress = &mut |progress: Progress| bar.inc(progress.size as u64);
             let fetched = fetcher.dag(options.cid, bounds(options), progress).await;
-            (fetched.map_err(|error| failed(error, &fetcher))?, None)
+            (fetched.map_err(|error| failed(error, &fetcher, output))?, None)
         };
-        let took = began.elapsed();
         bar.finish_and_clear();
         let blake3 = if written {
             blake3
@@ -155,28 +153,35 @@ impl Fetched {
         if let Some(node) = node {
             node.stop().await;
         }
-        Ok(Self { fetcher, blake3, id: options.cid, dag, took, written, _temporary: temporary })
+        Ok(Self { fetcher, blake3, id: options.cid, dag, began, written, _temporary: temporary })
     }
 
     /// Who gave what, and what it is.
     pub fn report(&self, output: &Output) {
+        let (value, text) = self.told(output);
+        output.result(&value, &text);
+    }
+
+    /// The same, for programs and for people.
+    fn told(&self, output: &Output) -> (Value, String) {
+        let took = self.began.elapsed();
         let reports = self.fetcher.reports();
         let (sources, values) = sources::reported(&reports);
         let DagSummary { blocks, bytes, fetched } = self.dag;
         let verdict = "every block is what its CID says";
         let mut fields = vec![
             ("CID", self.id.to_string()),
-            ("blocks", format!("{blocks} ({fetched} fetched), {bytes} bytes")),
+            ("blocks", format!("{blocks} ({fetched} fetched), {}", counted(bytes, "byte"))),
         ];
         fields.extend(self.blake3.map(|blake3| ("BLAKE3", blake3.to_string())));
-        fields.push(("time", format!("{} ms", self.took.as_millis())));
+        fields.push(("time", format!("{} ms", took.as_millis())));
         fields.extend(sources);
         fields.push(("verdict", verdict.to_owned()));
         let value = json!({
             "cid": self.id, "blocks": blocks, "bytes": bytes, "fetched": fetched, "blake3Hash": self.blake3,
-            "milliseconds": self.took.as_secs_f64() * 1e3, "sources": values, "verified": true,
+            "milliseconds": took.as_secs_f64() * 1e3, "sources": values, "verified": true,
         });
-        output.result(&value, &output.fields(&fields));
+        (value, output.fields(&fields))
     }
 }
 
@@ -202,6 +207,7 @@ async fn streamed(
     mut file: FileStream,
     bar: &ProgressBar,
     out: Option<&Out>,
+    output: &Output,
 ) -> anyhow::Result<(DagSummary, Blake3Hash)> {
     let destination = match out {
         Some(Out::Place(path)) => Some(Destination::new(path, Existing::Replaced)?),
@@ -214,7 +220,7 @@ async fn streamed(
     };
     let (sender, blocks) = mpsc::channel(BLOCKS_TO_WRITE);
     let writing = writer.map(|writer| tokio::task::spawn_blocking(move || write(blocks, writer)));
-    while let Some(block) = file.next().await.map_err(|error| failed(error, fetcher))? {
+    while let Some(block) = file.next().await.map_err(|error| failed(error, fetcher, output))? {
         bar.inc(block.size() as u64);
         if writing.is_some() && sender.send(block).await.is_err() {
             break;
@@ -239,13 +245,18 @@ fn write(mut blocks: mpsc::Receiver<Pieces>, mut out: impl Write) -> anyhow::Res
     out.flush().context("cannot write the file")
 }
 
-/// What may be done about a fetch that failed.
-fn failed(error: impl std::fmt::Display, fetcher: &Fetcher) -> anyhow::Error {
-    let lied: Vec<String> =
-        fetcher.reports().into_iter().filter(|report| report.lies > 0).map(|report| report.name).collect();
+/// Why a fetch failed, with what each source did.
+fn failed(error: impl std::fmt::Display, fetcher: &Fetcher, output: &Output) -> anyhow::Error {
+    let reports = fetcher.reports();
+    let lied: Vec<&str> =
+        reports.iter().filter(|report| report.lies > 0).map(|report| report.name.as_str()).collect();
     let lied =
         if lied.is_empty() { String::new() } else { format!("; wrong bytes came from {}", lied.join(", ")) };
-    anyhow!("{error}{lied}")
+    let (fields, values) = sources::reported(&reports);
+    Finding::new("not_fetched", format!("{error}{lied}"))
+        .with("sources", values)
+        .with_table(output.fields(&fields))
+        .into()
 }
 
 /// Of a file; nothing of what is none.

@@ -109,7 +109,7 @@ fn data_dir(node: &Node, environment: &Environment) -> anyhow::Result<PathBuf> {
 }
 
 fn start_log(environment: &Environment) -> anyhow::Result<()> {
-    let filter = environment.log.as_deref().unwrap_or("info");
+    let filter = environment.log.as_deref().unwrap_or("info,libp2p_swarm=warn");
     let filter =
         EnvFilter::try_new(filter).with_context(|| format!("AF_LOG={filter:?} is not a log filter"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -67,7 +67,7 @@ async fn deploy(api: &Api, options: &DeploySite, output: &Output) -> anyhow::Res
     let body = package.into_body(bar.clone());
     let uploaded = api.upload(Upload { path, query, settings: None, content_key: None, body }).await;
     bar.finish_and_clear();
-    let deployment = steps.time("upload", uploaded)?;
+    let deployment = steps.time(if options.cid.is_some() { "fetch" } else { "upload" }, uploaded)?;
     let url = text(&site, "url");
     let ready = wait_until_live(url, &live(&deployment)).await;
     steps

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use af_content::source::{Arweave, Gateway, Kubo, Routing, Source, SourceReport};
+use af_content::Hashed;
+use af_content::source::{Arweave, Blocks, Gateway, Kubo, Routing, Source, SourceError, SourceReport};
+use af_contract::ContentId;
 use af_runtime::host::egress::{Egress, IpNet};
 use anyhow::Context;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::args::content::{SourceKind, SourceUrl, Sources};
 use crate::config::Environment;
+use crate::output::counted;
 
 /// Those of the options, in their order. Providers that a routing server names are asked only where functions may send requests,
 /// too: at public addresses, and in the networks of `egress`.
@@ -29,7 +33,7 @@ fn source(
     let made: Result<Arc<dyn Source>, _> = match source.kind {
         SourceKind::Gateway => Gateway::new(url, None).map(|made| Arc::new(made) as _),
         SourceKind::Peer => {
-            Gateway::new(url, environment.gateway_token.clone()).map(|made| Arc::new(made) as _)
+            Gateway::new(url, environment.gateway_token.clone()).map(|made| Arc::new(Peer::new(made)) as _)
         }
         SourceKind::Kubo => Kubo::new(url).map(|made| Arc::new(made) as _),
         SourceKind::Arweave => Arweave::new(url, source.owner.clone()).map(|made| Arc::new(made) as _),
@@ -42,11 +46,52 @@ fn source(
     made.with_context(|| format!("the source {} cannot be used", source.url))
 }
 
+/// A gateway of this platform, called what its option calls it.
+#[derive(Debug)]
+struct Peer {
+    name: String,
+    gateway: Gateway,
+}
+
+impl Peer {
+    fn new(gateway: Gateway) -> Self {
+        let name = gateway.name();
+        let name = format!("peer {}", name.strip_prefix("gateway ").unwrap_or(name));
+        Self { name, gateway }
+    }
+}
+
+impl Source for Peer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn block(&self, id: ContentId) -> BoxFuture<'_, Result<Hashed, SourceError>> {
+        self.gateway.block(id)
+    }
+
+    fn expect(&self, root: ContentId) {
+        self.gateway.expect(root);
+    }
+
+    fn done(&self, root: ContentId) {
+        self.gateway.done(root);
+    }
+
+    fn dag(&self, root: ContentId) -> Option<Blocks<'_>> {
+        self.gateway.dag(root)
+    }
+}
+
 /// What each source did, for people and for programs.
 pub fn reported(reports: &[SourceReport]) -> (Vec<(&str, String)>, Value) {
     let text = |report: &SourceReport| {
-        let mut said = vec![format!("{} blocks, {} bytes", report.blocks, report.bytes)];
         let more = [(report.missing, "not there"), (report.failures, "failed"), (report.lies, "WRONG BYTES")];
+        if report.blocks == 0 && more.iter().all(|(count, _)| *count == 0) {
+            return "nothing: it was not asked, or had not answered yet".to_owned();
+        }
+        let mut said =
+            vec![format!("{}, {}", counted(report.blocks, "block"), counted(report.bytes, "byte"))];
         said.extend(
             more.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
         );

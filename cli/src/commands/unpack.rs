@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use af_content::car;
 use af_content::private::{Cipher, Opening};
 use af_content::traversal::{DagBounds, Traversal};
-use af_content::unixfs::{Directory, Export, Listing, Node};
+use af_content::unixfs::{Directory, Export, ExportError, Listing, Node};
 use af_contract::{ContentId, limits};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::{Buf, Bytes};
 
 /// What is unpacked at most, bytes: a small DAG can say the same file a million times.
@@ -39,7 +39,11 @@ pub enum Existing {
     Replaced,
 }
 
-/// Where content is to be. It is made in a directory beside it, which is gone with this, and then moved.
+/// The path that means standard output.
+pub const STANDARD: &str = "-";
+
+/// Where content is to be. It is made in a directory beside it, which is gone with this, and then moved; what is to go to
+/// standard output goes there, and has a temporary directory.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
@@ -50,11 +54,20 @@ pub struct Destination {
 impl Destination {
     /// Makes the directory, if there may be something at the place.
     pub fn new(path: &Path, existing: Existing) -> anyhow::Result<Self> {
+        if path == Path::new(STANDARD) {
+            let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
+            return Ok(Self { path: path.to_owned(), existing, dir });
+        }
         free(path, existing)?;
         let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = tempfile::Builder::new().prefix(".af-partial-").tempdir_in(beside);
-        let dir = dir.with_context(|| format!("cannot write to {}", beside.display()))?;
+        let dir = dir.map_err(|error| unwritable(beside, &error))?;
         Ok(Self { path: path.to_owned(), existing, dir })
+    }
+
+    /// Whether it goes to standard output, where nothing else may go then.
+    pub fn is_standard(&self) -> bool {
+        self.path == Path::new(STANDARD)
     }
 
     /// For what is needed until it is written.
@@ -70,6 +83,9 @@ impl Destination {
         form: Form,
         cipher: Option<&Cipher>,
     ) -> anyhow::Result<()> {
+        if self.is_standard() {
+            return standard(blocks, root, form, cipher);
+        }
         let part = self.part();
         match form {
             Form::Plain => {
@@ -90,6 +106,32 @@ impl Destination {
         free(&self.path, self.existing)?;
         fs::rename(self.part(), &self.path).with_context(|| format!("cannot write {}", self.path.display()))
     }
+}
+
+/// Without the name of the directory in it that would have been made.
+fn unwritable(dir: &Path, error: &io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => anyhow!("there is no directory {}; make it first", dir.display()),
+        kind => anyhow!("cannot write to {}: {}", dir.display(), io::Error::from(kind)),
+    }
+}
+
+/// Writes to standard output.
+fn standard(blocks: Blocks<'_>, root: ContentId, form: Form, cipher: Option<&Cipher>) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match form {
+        Form::Plain => {
+            let written = file(blocks, root, UNPACKED_BYTES, cipher, &mut stdout);
+            written.map_err(|error| match error.downcast_ref() {
+                Some(ExportError::NotAFile(id)) => {
+                    anyhow!("{id} is a directory or another DAG, which has no bytes of its own; write a directory as a folder with -o NAME, or all of it as a CAR")
+                }
+                _ => error,
+            })?;
+        }
+        Form::Car => car(blocks, root, &mut stdout)?,
+    }
+    Ok(stdout.flush()?)
 }
 
 /// Refuses to write over something else than may be replaced.

@@ -1,43 +1,37 @@
-//! `af verify`: whether a file, a CAR or what others have under a CID is what it should be.
+//! `af verify`: whether a file, a folder, a CAR or what others have under a CID is what it should be.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufReader, Read};
+mod here;
+
 use std::path::Path;
 
-use af_content::car::CarDecoder;
-use af_content::unixfs::{self, Node, Profile};
-use af_contract::{Blake3Hash, Codec, ContentId};
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use af_contract::{Codec, ContentId};
+use anyhow::bail;
 use serde_json::json;
 
+use self::here::{Found, Kind};
 use super::fetch::Fetched;
 use crate::args::content::{Fetch, Verify};
+use crate::args::values;
+use crate::client::Finding;
 use crate::config::Environment;
-use crate::output::Output;
-
-/// What is read of a CAR at a time.
-const PIECE: usize = 256 << 10;
+use crate::output::{Output, counted};
 
 /// Says what something is, and fails when it should be something else.
 pub async fn verify(options: Verify, environment: &Environment, output: &Output) -> anyhow::Result<()> {
-    let path = Path::new(&options.what);
-    if path.is_file() {
-        let file = path.to_owned();
-        let is_car = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("car"));
-        let (profile, expected) = (options.profile, options.cid);
-        let read = move || if is_car { car(&file) } else { self::file(&file, profile, expected) };
-        let found = tokio::task::spawn_blocking(read).await??;
-        found.judge(&options)?;
-        found.report(output);
+    if Path::new(&options.what).exists() {
+        let (options, found) =
+            tokio::task::spawn_blocking(move || Found::read(&options).map(|found| (options, found)))
+                .await??;
+        judge(&found, &options)?;
+        report(&found, output);
         return Ok(());
     }
-    let Ok(cid) = ContentId::parse(&options.what) else {
-        bail!("{} is neither a file here nor a CID", options.what);
+    let cid = match values::cid(&options.what) {
+        Ok(cid) => cid,
+        Err(why) => bail!("{} is neither a file or folder here nor a CID: {why}", options.what),
     };
     if options.profile.is_some() {
-        bail!("--profile is for a file here; a CID has its blocks already");
+        bail!("--profile is for a file or folder here; a CID has its blocks already");
     }
     let fetch = Fetch {
         cid,
@@ -60,110 +54,100 @@ pub async fn verify(options: Verify, environment: &Environment, output: &Output)
     Ok(())
 }
 
-/// What a file here is.
-struct Found {
-    roots: Vec<ContentId>,
-    blocks: usize,
-    bytes: u64,
-    blake3: Blake3Hash,
-    /// Of a CAR: links that lead out of it.
-    missing: usize,
+fn judge(found: &Found, options: &Verify) -> anyhow::Result<()> {
+    if let Some(expected) = &options.cid
+        && !found.roots.contains(expected)
+    {
+        return Err(other_cid(found, expected, options).into());
+    }
+    if let Some(expected) = &options.blake3 {
+        match (found.blake3, found.of_file) {
+            (_, Some(of_file)) if of_file == *expected => {}
+            (None, _) => bail!("a folder has no BLAKE3 of its own; compare its CID, with --cid"),
+            (Some(of_car), Some(of_file)) if of_car != *expected => {
+                let detail = format!(
+                    "WRONG: the BLAKE3 of the file in it is {of_file}, that of the CAR itself {of_car}, not {expected}"
+                );
+                return Err(Finding::new("wrong", detail).into());
+            }
+            (Some(blake3), _) => expect("BLAKE3", Some(expected), &blake3)?,
+        }
+    }
+    if found.missing > 0 {
+        let blocks = counted(found.missing as u64, "block");
+        let detail = format!("INCOMPLETE: {blocks} that the CAR links to, but does not have");
+        return Err(Finding::new("incomplete", detail).into());
+    }
+    Ok(())
 }
 
-impl Found {
-    fn judge(&self, options: &Verify) -> anyhow::Result<()> {
-        if let Some(expected) = &options.cid
-            && !self.roots.contains(expected)
-        {
-            let roots: Vec<String> = self.roots.iter().map(ContentId::to_string).collect();
-            bail!("WRONG: its CID is {}, not {expected}", roots.join(", "));
+/// It has another CID than it should have; whether it is wrong depends on what is known of that one.
+fn other_cid(found: &Found, expected: &ContentId, options: &Verify) -> Finding {
+    let roots = found.roots.iter().map(ContentId::to_string).collect::<Vec<_>>().join(", ");
+    let (what, left_out) = match found.kind {
+        Kind::Car => return Finding::new("wrong", format!("WRONG: its CID is {roots}, not {expected}")),
+        Kind::File => ("file", String::new()),
+        Kind::Folder if found.left_out == 0 => ("folder", String::new()),
+        Kind::Folder => {
+            let names = counted(found.left_out as u64, "name");
+            ("folder", format!("; {names} in it that begin with a dot were left out"))
         }
-        expect("BLAKE3", options.blake3.as_ref(), &self.blake3)?;
-        if self.missing > 0 {
-            bail!("INCOMPLETE: {} blocks that the CAR links to are not in it", self.missing);
-        }
-        Ok(())
+    };
+    // What is one block has one CID of that kind. What is a node may be one of many trees of the same bytes.
+    if expected.codec() != Codec::DagPb {
+        return Finding::new("wrong", format!("WRONG: its CID is {roots}, not {expected}"));
     }
+    if let Some(profile) = options.profile {
+        let detail = format!(
+            "NOT PROVEN: under {profile} the CID of this {what} is {roots}, not {expected}{left_out}; without --profile, all known ways to make blocks are tried"
+        );
+        return Finding::new("not_proven", detail);
+    }
+    let next = match found.blake3 {
+        Some(blake3) => format!(
+            "run `af fetch {expected} --source gateway=https://trustless-gateway.link` and compare the BLAKE3 that it shows with this file's, {blake3}"
+        ),
+        None => format!(
+            "run `af fetch {expected} --source gateway=https://trustless-gateway.link -o NAME` and compare the folders"
+        ),
+    };
+    let detail = format!(
+        "NOT PROVEN: made into blocks in no known way does this {what} have the CID {expected} (under {} it is {roots}{left_out}). It is another {what}, or its blocks were made in a way that is not known, which cannot be told from the {what} alone. To find out, {next}",
+        options.profile.unwrap_or_default()
+    );
+    Finding::new("not_proven", detail)
+}
 
-    fn report(&self, output: &Output) {
-        let roots: Vec<String> = self.roots.iter().map(ContentId::to_string).collect();
-        let fields = [
-            ("CID", roots.join(", ")),
-            ("BLAKE3", self.blake3.to_string()),
-            ("blocks", format!("{}, {} bytes", self.blocks, self.bytes)),
-            ("verdict", "every block is what its CID says".to_owned()),
-        ];
-        let value = json!({ "roots": self.roots, "blake3Hash": self.blake3, "blocks": self.blocks, "bytes": self.bytes, "verified": true });
-        output.result(&value, &output.fields(&fields));
+fn report(found: &Found, output: &Output) {
+    let roots: Vec<String> = found.roots.iter().map(ContentId::to_string).collect();
+    let mut fields = vec![("CID", roots.join(", "))];
+    fields.extend(found.chunking.map(|chunking| ("made with", chunking.to_string())));
+    let name = if found.kind == Kind::Car { "BLAKE3 of the CAR" } else { "BLAKE3" };
+    fields.extend(found.blake3.map(|blake3| (name, blake3.to_string())));
+    fields.extend(found.of_file.map(|blake3| ("BLAKE3 of the file", blake3.to_string())));
+    fields.push(("blocks", format!("{}, {}", found.blocks, counted(found.bytes, "byte"))));
+    if found.left_out > 0 {
+        let names = counted(found.left_out as u64, "name");
+        fields.push(("left out", format!("{names} that begin with a dot")));
     }
+    fields.push(("verdict", "every block is what its CID says".to_owned()));
+    let value = json!({
+        "roots": found.roots, "blake3Hash": found.blake3, "fileBlake3Hash": found.of_file,
+        "chunking": found.chunking.map(|chunking| chunking.to_string()), "blocks": found.blocks, "bytes": found.bytes,
+        "leftOut": found.left_out, "verified": true,
+    });
+    output.result(&value, &output.fields(&fields));
 }
 
 fn expect<T: PartialEq + std::fmt::Display>(
     what: &str,
     expected: Option<&T>,
     found: &T,
-) -> anyhow::Result<()> {
+) -> Result<(), Finding> {
     match expected {
-        Some(expected) if expected != found => bail!("WRONG: its {what} is {found}, not {expected}"),
+        Some(expected) if expected != found => {
+            Err(Finding::new("wrong", format!("WRONG: its {what} is {found}, not {expected}")))
+        }
         _ => Ok(()),
     }
-}
-
-/// Under this profile, else the one that gives the CID that is expected, else the first.
-fn file(path: &Path, profile: Option<Profile>, expected: Option<ContentId>) -> anyhow::Result<Found> {
-    let found = file_as(profile.unwrap_or_default(), path)?;
-    let (None, Some(expected)) = (profile, expected) else { return Ok(found) };
-    if found.roots.contains(&expected) {
-        return Ok(found);
-    }
-    for profile in Profile::ALL {
-        let other = file_as(profile, path)?;
-        if other.roots.contains(&expected) {
-            return Ok(other);
-        }
-    }
-    Ok(found)
-}
-
-fn file_as(profile: Profile, path: &Path) -> anyhow::Result<Found> {
-    let open = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (mut blocks, mut bytes) = (0, 0);
-    let summary = unixfs::import_as(profile, BufReader::new(open), |block| {
-        blocks += 1;
-        bytes += block.bytes.len() as u64;
-        Ok(())
-    })?;
-    Ok(Found { roots: vec![summary.root], blocks, bytes, blake3: summary.blake3, missing: 0 })
-}
-
-fn car(path: &Path) -> anyhow::Result<Found> {
-    let mut open = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (mut decoder, mut hasher, mut piece) = (CarDecoder::default(), blake3::Hasher::new(), vec![0; PIECE]);
-    let (mut have, mut linked) = (BTreeMap::new(), BTreeSet::new());
-    loop {
-        let read = open.read(&mut piece)?;
-        let Some(read) = piece.get(..read).filter(|read| !read.is_empty()) else { break };
-        hasher.update(read);
-        decoder.push(read);
-        while let Some(block) = decoder.next_block().context("WRONG")? {
-            if block.id.codec() == Codec::DagPb {
-                linked.extend(Node::decode(&block.id, &block.bytes).context("WRONG")?.links());
-            }
-            have.insert(block.id, block.bytes.len() as u64);
-        }
-    }
-    let roots = decoder.roots().unwrap_or_default().to_vec();
-    decoder.finish().context("WRONG")?;
-    linked.extend(&roots);
-    // What stands in a link is no block, and may link to some.
-    let mut inline: Vec<ContentId> = linked.iter().filter(|id| id.is_inline()).copied().collect();
-    while let Some(id) = inline.pop() {
-        if let (Codec::DagPb, Some(content)) = (id.codec(), id.content()) {
-            let node = Node::decode(&id, &Bytes::copy_from_slice(content)).context("WRONG")?;
-            inline.extend(node.links().filter(|link| linked.insert(*link) && link.is_inline()));
-        }
-    }
-    let missing = linked.iter().filter(|id| !id.is_inline() && !have.contains_key(id)).count();
-    let bytes = have.values().sum();
-    Ok(Found { roots, blocks: have.len(), bytes, blake3: hasher.finalize().into(), missing })
 }

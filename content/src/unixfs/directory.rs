@@ -7,8 +7,9 @@ use bytes::Bytes;
 use rust_unixfs::dir::builder::{BufferingTreeBuilder, OwnedTreeNode, TreeOptions};
 
 use super::bounds::SHARD_DEPTH;
+use super::chunking::{Chunking, ShardedBy};
 use super::node::{Link, Node, NodeError};
-use super::profile::{Profile, ShardedBy};
+use super::profile::Profile;
 use crate::car::Block;
 
 /// A directory larger than this is written as shards; what is counted is the profile's.
@@ -81,21 +82,22 @@ impl Directory {
         Self::write_as(Profile::V1, entries, sink)
     }
 
-    /// As [`Self::write`], under this profile.
+    /// As [`Self::write`], under this profile or chunking.
     ///
     /// # Errors
     /// As [`Self::write`].
     pub fn write_as(
-        profile: Profile,
+        chunking: impl Into<Chunking>,
         entries: &[Entry],
         sink: &mut dyn FnMut(Block) -> io::Result<()>,
     ) -> io::Result<(ContentId, u64)> {
-        let nodes = match profile.sharded_by() {
-            ShardedBy::Names => build(profile, entries, Some(SHARD_BYTES as u64))?,
+        let chunking = chunking.into();
+        let nodes = match chunking.sharded_by {
+            ShardedBy::Names => build(chunking, entries, Some(SHARD_BYTES as u64))?,
             ShardedBy::Node => {
-                let plain = build(profile, entries, None)?;
+                let plain = build(chunking, entries, None)?;
                 let large = plain.iter().any(|node| node.block.len() > SHARD_BYTES);
-                if large { build(profile, entries, Some(0))? } else { plain }
+                if large { build(chunking, entries, Some(0))? } else { plain }
             }
         };
         let mut last = None;
@@ -109,19 +111,19 @@ impl Directory {
 }
 
 fn build(
-    profile: Profile,
+    chunking: Chunking,
     entries: &[Entry],
     shard_threshold: Option<u64>,
 ) -> io::Result<Vec<OwnedTreeNode>> {
     let mut options = TreeOptions::default();
-    options.cid_version(profile.version());
-    options.hasher(profile.hasher());
+    options.cid_version(chunking.version);
+    options.hasher(chunking.hasher());
     options.wrap_with_directory();
     options.block_size_limit(None);
     options.shard_threshold(shard_threshold);
     let mut builder = BufferingTreeBuilder::new(options);
     for entry in entries {
-        let cid = profile.cid(&entry.id).to_bytes();
+        let cid = chunking.cid(&entry.id).to_bytes();
         let cid = cid::Cid::try_from(cid.as_slice()).map_err(io::Error::other)?;
         builder.put_link(&entry.name, cid, entry.size).map_err(io::Error::other)?;
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rust_unixfs::file::adder::{BalancedCollector, Chunker, FileAdder};
 
 use super::bounds::{Exceeded, FILE_DEPTH, PENDING};
+use super::chunking::Chunking;
 use super::node::{Child, Node, NodeError};
 use super::profile::Profile;
 use crate::car::Block;
@@ -30,22 +31,23 @@ pub fn import(file: impl Read, sink: impl FnMut(Block) -> io::Result<()>) -> io:
     import_as(Profile::V1, file, sink)
 }
 
-/// As [`import`], under this profile.
+/// As [`import`], under this profile or chunking.
 ///
 /// # Errors
 /// As [`import`].
 pub fn import_as(
-    profile: Profile,
+    chunking: impl Into<Chunking>,
     mut file: impl Read,
     mut sink: impl FnMut(Block) -> io::Result<()>,
 ) -> io::Result<FileSummary> {
-    let chunk_bytes = profile.chunk_bytes();
+    let chunking = chunking.into();
+    let chunk_bytes = chunking.chunk_bytes;
     let mut adder = FileAdder::builder()
         .with_chunker(Chunker::Size(chunk_bytes))
-        .with_collector(BalancedCollector::with_branching_factor(profile.links_per_node()))
-        .with_cid_version(profile.version())
-        .with_raw_leaves(profile.raw_leaves())
-        .with_hasher(profile.hasher())
+        .with_collector(BalancedCollector::with_branching_factor(chunking.links_per_node))
+        .with_cid_version(chunking.version)
+        .with_raw_leaves(chunking.raw_leaves)
+        .with_hasher(chunking.hasher())
         .build();
     let mut hasher = blake3::Hasher::new();
     let mut root = None;
@@ -219,7 +221,7 @@ mod tests {
 
     type Blocks = HashMap<ContentId, Bytes>;
 
-    const CHUNK_BYTES: usize = Profile::V1.chunk_bytes();
+    const CHUNK_BYTES: usize = 1 << 20;
 
     fn imported(file: impl Read) -> (FileSummary, Blocks) {
         imported_as(Profile::V1, file)

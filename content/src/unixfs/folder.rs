@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use af_contract::{ContentId, limits};
 
+use super::chunking::Chunking;
 use super::directory::{Directory, Entry, is_name};
 use super::file;
-use super::profile::Profile;
 use super::tree::{Tree, TreeError};
 use crate::car::Block;
 use crate::private::{Cipher, Layout, PrivateError, Sealing};
@@ -31,7 +31,7 @@ pub struct Folder {
 #[derive(Clone, Copy, Debug)]
 pub struct FolderTerms<'a> {
     /// How files and directories become blocks.
-    pub profile: Profile,
+    pub chunking: Chunking,
     /// What all files together may have, as they are stored.
     pub most_bytes: u64,
     /// Where all is to be encrypted.
@@ -40,7 +40,7 @@ pub struct FolderTerms<'a> {
 
 impl Default for FolderTerms<'_> {
     fn default() -> Self {
-        Self { profile: Profile::default(), most_bytes: limits::ASSETS_BYTES, cipher: None }
+        Self { chunking: Chunking::default(), most_bytes: limits::ASSETS_BYTES, cipher: None }
     }
 }
 
@@ -142,7 +142,7 @@ impl Import<'_> {
             entries.push(Entry { name, ..self.entry(&path, depth)? });
         }
         let (id, size) =
-            Directory::write_as(self.terms.profile, &entries, self.sink).map_err(reading(dir))?;
+            Directory::write_as(self.terms.chunking, &entries, self.sink).map_err(reading(dir))?;
         Ok(Entry { name: String::new(), id, size })
     }
 
@@ -180,7 +180,7 @@ impl Import<'_> {
             size += block.bytes.len() as u64;
             (self.sink)(block)
         };
-        let summary = file::import_as(self.terms.profile, file, counted).map_err(reading(path))?;
+        let summary = file::import_as(self.terms.chunking, file, counted).map_err(reading(path))?;
         self.add(summary.size.saturating_sub(length))?;
         Ok(Entry { name: String::new(), id: summary.root, size })
     }
@@ -206,7 +206,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::super::directory::tests::Blocks;
-    use super::super::{Export, Listing, Node};
+    use super::super::{Export, Listing, Node, Profile};
     use super::*;
 
     fn imported(dir: &Path) -> Result<(Folder, Blocks), FolderError> {
@@ -318,7 +318,7 @@ mod tests {
                 }
             }
             let mut blocks = Blocks::new();
-            let terms = FolderTerms { profile: Profile::ALL[profile], ..FolderTerms::default() };
+            let terms = FolderTerms { chunking: Profile::ALL[profile].into(), ..FolderTerms::default() };
             let folder = import_as(&terms, dir.path(), &mut |block| {
                 crate::verify(&block.id, &block.bytes).unwrap();
                 blocks.insert(block.id, block.bytes);

@@ -5,6 +5,7 @@
 //! cannot read, and cuts names at bytes that may lie within a character.
 
 mod bounds;
+mod chunking;
 mod directory;
 mod file;
 pub mod folder;
@@ -15,6 +16,7 @@ mod seek;
 mod tree;
 
 pub use self::bounds::{DAG_DEPTH, Exceeded, FILE_DEPTH, NODE_LINKS, PENDING, SHARD_DEPTH};
+pub use self::chunking::Chunking;
 pub use self::directory::{Directory, DirectoryError, Entry, Listing, is_name};
 pub use self::file::{Export, ExportError, FileSummary, import, import_as};
 pub use self::lookup::{Looked, Lookup};

@@ -1,11 +1,11 @@
-//! Import profiles (IPIP-499): how files and directories become blocks, and so which CIDs they have.
+//! Import profiles (IPIP-499): names for how files and directories become blocks, and so which CIDs they have.
 
 use std::fmt;
 use std::str::FromStr;
 
 use af_contract::{Cid, ContentId, HashKind};
-use cid::Version;
-use multihash_codetable::Code;
+
+use super::chunking::Chunking;
 
 /// How files and directories become blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,15 +19,6 @@ pub enum Profile {
     V0,
     /// `unixfs-v1-2025` with BLAKE3 as the hash of blocks. Not of the IPIP: its blocks are verified twenty times as fast.
     V1Blake3,
-}
-
-/// What decides that a directory is sharded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ShardedBy {
-    /// Its node, bytes.
-    Node,
-    /// Its names and CIDs, bytes.
-    Names,
 }
 
 /// The text names no profile.
@@ -54,10 +45,7 @@ impl Profile {
     /// The CID of a block as this profile has it: the one that its links to the block are, and that others show.
     #[must_use]
     pub fn cid(self, id: &ContentId) -> Cid {
-        match self {
-            Self::V0 => id.to_cid_v0().unwrap_or_else(|| id.to_cid()),
-            Self::V1 | Self::V1Blake3 => id.to_cid(),
-        }
+        Chunking::from(self).cid(id)
     }
 
     /// The hash of its blocks.
@@ -66,45 +54,6 @@ impl Profile {
         match self {
             Self::V1 | Self::V0 => HashKind::Sha2_256,
             Self::V1Blake3 => HashKind::Blake3,
-        }
-    }
-
-    pub(super) const fn chunk_bytes(self) -> usize {
-        match self {
-            Self::V1 | Self::V1Blake3 => 1 << 20,
-            Self::V0 => 256 << 10,
-        }
-    }
-
-    pub(super) const fn links_per_node(self) -> usize {
-        match self {
-            Self::V1 | Self::V1Blake3 => 1024,
-            Self::V0 => 174,
-        }
-    }
-
-    pub(super) const fn raw_leaves(self) -> bool {
-        !matches!(self, Self::V0)
-    }
-
-    pub(super) const fn version(self) -> Version {
-        match self {
-            Self::V1 | Self::V1Blake3 => Version::V1,
-            Self::V0 => Version::V0,
-        }
-    }
-
-    pub(super) const fn hasher(self) -> Code {
-        match self.hash() {
-            HashKind::Sha2_256 => Code::Sha2_256,
-            HashKind::Blake3 => Code::Blake3_256,
-        }
-    }
-
-    pub(super) const fn sharded_by(self) -> ShardedBy {
-        match self {
-            Self::V1 | Self::V1Blake3 => ShardedBy::Node,
-            Self::V0 => ShardedBy::Names,
         }
     }
 }

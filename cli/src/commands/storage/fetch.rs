@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::args::storage::Get;
 use crate::client::Api;
-use crate::commands::unpack::{Destination, Existing, Form};
-use crate::output::Output;
+use crate::commands::unpack::{Destination, Existing, Form, STANDARD};
+use crate::output::{Output, counted};
 
 /// Chunks that wait for the disk.
 const CHUNKS: usize = 8;
@@ -37,9 +37,16 @@ pub async fn get(api: &Api, options: &Get, form: Form, output: &Output) -> anyho
     let fetched = fetch(api, root, &options.output, output).await?;
     let counts = (fetched.blocks, fetched.bytes);
     let cipher = if form == Form::Plain { cipher(api, &fetched.pin, root).await? } else { None };
+    let to_stdout = fetched.destination.is_standard();
     let write = move || fetched.destination.write(&|id| fetched.block(id), root, form, cipher.as_ref());
     tokio::task::spawn_blocking(write).await??;
-    report(options, counts, output);
+    let (value, text) = told(options, counts, output);
+    // Where the content itself goes to standard output, nothing else may.
+    if to_stdout {
+        output.notice(&value, &text)
+    } else {
+        output.result(&value, &text)
+    }
     Ok(())
 }
 
@@ -55,14 +62,14 @@ async fn cipher(api: &Api, pin: &Value, root: ContentId) -> anyhow::Result<Optio
     Ok(Some(Cipher::new(&key.parse::<ContentKey>()?)))
 }
 
-fn report(options: &Get, (blocks, bytes): (usize, u64), output: &Output) {
+fn told(options: &Get, (blocks, bytes): (usize, u64), output: &Output) -> (Value, String) {
     let (cid, path) = (options.content.cid, &options.output);
     let value = json!({ "cid": cid, "path": path, "blocks": blocks, "bytes": bytes });
-    let fields = [
-        ("written", path.display().to_string()),
-        ("verified", format!("{blocks} blocks, {bytes} bytes, which are what {cid} says")),
-    ];
-    output.result(&value, &output.fields(&fields));
+    let path =
+        if path == Path::new(STANDARD) { "to standard output".into() } else { path.display().to_string() };
+    let (blocks, bytes) = (counted(blocks as u64, "block"), counted(bytes, "byte"));
+    let fields = [("written", path), ("verified", format!("{blocks}, {bytes}: what {cid} says"))];
+    (value, output.fields(&fields))
 }
 
 /// Gets all blocks that the server sends of a DAG.

@@ -5,7 +5,7 @@ mod origin;
 mod send;
 
 use af_content::private::{self, Cipher};
-use af_contract::ContentKey;
+use af_contract::{ContentId, ContentKey};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use super::unpack::Form;
 use crate::args::storage::{Cid, Gc, NewPin, Pin, Storage};
 use crate::client::{Api, text};
 use crate::config::Environment;
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Runs one of the subcommands.
 pub async fn run(command: Storage, environment: &Environment, output: &Output) -> anyhow::Result<()> {
@@ -76,9 +76,12 @@ async fn store(
         0 => String::new(),
         known => format!("; the server had {known}"),
     };
-    fields.push(("sent", format!("{} blocks, {} bytes{known}", sent.blocks, sent.bytes)));
+    fields.push((
+        "sent",
+        format!("{}, {}{known}", counted(sent.blocks as u64, "block"), counted(sent.bytes, "byte")),
+    ));
     if sent.left_out > 0 {
-        fields.push(("left out", format!("{} names that begin with a dot", sent.left_out)));
+        fields.push(("left out", format!("{} that begin with a dot", counted(sent.left_out as u64, "name"))));
     }
     fields.extend(pins.first().map(|pin| ("held", held(pin))));
     output.result(&value, &output.fields(&fields));
@@ -90,8 +93,11 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
     let mut pins = api.list(&path).await?;
     for pin in &mut pins {
         let (held, created) = (held(pin), pin.get("createdAt").and_then(Value::as_i64).unwrap_or_default());
+        // Under which others may know it; nobody remembers with which version it was made.
+        let v0 = ContentId::parse(text(pin, "cid")).ok().and_then(|id| id.to_cid_v0());
         if let Some(fields) = pin.as_object_mut() {
             fields.insert("held".into(), held.into());
+            fields.extend(v0.map(|cid| ("cidV0".to_owned(), cid.to_string().into())));
             fields.insert("created".into(), utc(created).into());
             let private = fields.get("private").and_then(Value::as_bool) == Some(true);
             fields.insert("who".into(), if private { "members" } else { "anyone" }.into());
@@ -137,22 +143,31 @@ async fn unpin(api: &Api, Cid { cid }: &Cid, output: &Output) -> anyhow::Result<
     let path = format!("/v1/projects/{}/storage/{cid}", api.project().await?);
     let pin = api.get(&path).await?;
     api.delete(&path).await?;
-    let stays: Vec<&str> = permanent(&pin).collect();
+    let left: Vec<&Value> = permanent(&pin).collect();
     let mut said = format!("unpinned {cid}");
-    if !stays.is_empty() {
-        let places = stays.join(", ");
+    if !left.is_empty() {
+        let named = |place: &&Value| match place.get("detail").and_then(Value::as_str) {
+            Some(detail) => format!("{} ({detail})", text(place, "place")),
+            None => text(place, "place").to_owned(),
+        };
+        let places = left.iter().map(named).collect::<Vec<_>>().join(", ");
         said.push_str(&format!(
-            "\nit stays at {places} for good: what is there cannot be removed by anybody"
+            "\nit stays at {places} for good: what is there cannot be removed by anybody\nkeep this: `af storage ls` does not list what is unpinned"
         ));
     }
-    output.result(&json!({ "unpinned": cid, "staysAt": stays }), &said);
+    let stays: Vec<&str> = left.iter().map(|place| text(place, "place")).collect();
+    let details: Vec<Value> = left
+        .iter()
+        .map(|place| json!({ "place": text(place, "place"), "detail": place.get("detail") }))
+        .collect();
+    output.result(&json!({ "unpinned": cid, "staysAt": stays, "left": details }), &said);
     Ok(())
 }
 
 /// Places that what they hold cannot be removed from.
-fn permanent(pin: &Value) -> impl Iterator<Item = &str> {
+fn permanent(pin: &Value) -> impl Iterator<Item = &Value> {
     let places = pin.get("places").and_then(Value::as_array).into_iter().flatten();
-    places.filter(|place| place.get("permanent") == Some(&true.into())).map(|place| text(place, "place"))
+    places.filter(|place| place.get("permanent") == Some(&true.into()))
 }
 
 async fn gc(api: &Api, options: &Gc, output: &Output) -> anyhow::Result<()> {
@@ -160,8 +175,11 @@ async fn gc(api: &Api, options: &Gc, output: &Output) -> anyhow::Result<()> {
     let number = |field: &str| swept.get(field).and_then(Value::as_u64).unwrap_or_default();
     let name = if options.dry_run { "would go" } else { "removed" };
     let fields = [
-        (name, format!("{} blocks, {} bytes", number("blocks"), number("bytes"))),
-        ("stay", format!("{} blocks, {} of them until they are older", number("kept"), number("young"))),
+        (name, format!("{}, {}", counted(number("blocks"), "block"), counted(number("bytes"), "byte"))),
+        (
+            "stay",
+            format!("{}, {} of them until they are older", counted(number("kept"), "block"), number("young")),
+        ),
     ];
     output.result(&swept, &output.fields(&fields));
     Ok(())

@@ -40,8 +40,12 @@ pub struct Contents {
 impl Origin {
     /// Of a file or folder, which is encrypted where there is a cipher: then it has other blocks each time that it is read.
     pub fn path(path: &Path, profile: Profile, cipher: Option<Cipher>) -> anyhow::Result<Self> {
-        let meta = path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+        let meta = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
         let from = match meta {
+            // As in folders, and as `ipfs add`, which does not follow it either.
+            meta if meta.is_symlink() => {
+                bail!("{} is a symbolic link, which is not followed; give what it leads to", path.display())
+            }
             meta if meta.is_dir() => From::Folder(path.to_owned()),
             meta if meta.is_file() => From::File(path.to_owned()),
             _ => bail!("{} is neither a file nor a folder", path.display()),
@@ -92,7 +96,7 @@ impl Origin {
             }
             From::Folder(path) => {
                 let (profile, cipher) = (self.profile, self.cipher.as_ref());
-                let terms = FolderTerms { profile, most_bytes: u64::MAX, cipher };
+                let terms = FolderTerms { chunking: profile.into(), most_bytes: u64::MAX, cipher };
                 let folder = folder::import_as(&terms, path, sink).context("the folder cannot be stored")?;
                 Ok(Contents { roots: vec![folder.root], left_out: folder.hidden })
             }
@@ -138,7 +142,9 @@ fn car(path: &Path, sink: &mut dyn FnMut(Block) -> io::Result<()>) -> anyhow::Re
             }
         }
     }
-    let roots = decoder.roots().unwrap_or_default().to_vec();
+    let Some(roots) = decoder.roots().map(<[ContentId]>::to_vec) else {
+        bail!("it is no CAR, or only the beginning of one");
+    };
     decoder.finish()?;
     Ok(roots)
 }
