@@ -154,6 +154,7 @@ async fn deployments(api: &Api, options: &Named, output: &Output) -> anyhow::Res
     let columns = [
         ("#", "number"),
         ("ID", "id"),
+        ("STATUS", "status"),
         ("CID", "cid"),
         ("CREATED", "created"),
         ("BY", "author"),
@@ -231,12 +232,15 @@ pub fn unsupported(given: bool, option: &str, reason: &str) -> anyhow::Result<()
 /// Adds to deployments which one is live, and when each was made and where its code is held, as people read it.
 pub fn mark(deployments: &mut [Value], current: &str) {
     for item in deployments {
-        let live = text(item, "id") == current;
+        let live: Value = match (text(item, "status"), text(item, "statusReason")) {
+            ("FAILED", reason) if !reason.is_empty() => format!("no: {reason}").into(),
+            _ => (text(item, "id") == current).into(),
+        };
         let created = item.get("createdAt").and_then(Value::as_i64).unwrap_or_default();
         let held = item.get("held").and_then(|held| held.get(0)).map(storage::held).unwrap_or_default();
         if let Some(fields) = item.as_object_mut() {
             fields.insert("heldAt".into(), held.into());
-            fields.insert("live".into(), live.into());
+            fields.insert("live".into(), live);
             fields.insert("created".into(), utc(created).into());
         }
     }

@@ -73,8 +73,11 @@ impl Operations {
             let detail = "this operation compares nothing with an ETag; leave If-Match out";
             return Err(Error::invalid("if_match_not_supported", detail).into());
         }
-        takes.check_query(request.uri().query().unwrap_or_default())?;
-        takes.check_kind(request)?;
+        // What is older than /v1 has published clients, who send more than is read.
+        if request.uri().path().starts_with("/v1/") {
+            takes.check_query(request.uri().query().unwrap_or_default())?;
+            takes.check_kind(request)?;
+        }
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.action = Some(takes.action.clone());
         }
@@ -123,7 +126,7 @@ impl Takes {
 impl Takes {
     /// A CAR that says that it is something else is something else. JSON is looked at by who reads it.
     fn check_kind(&self, request: &Request) -> Result<(), Failure> {
-        if !self.kinds.iter().any(|kind| kind == CAR) || !request.uri().path().starts_with("/v1/") {
+        if !self.kinds.iter().any(|kind| kind == CAR) {
             return Ok(());
         }
         let query = request.uri().query().unwrap_or_default();
