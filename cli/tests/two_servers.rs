@@ -136,7 +136,7 @@ async fn from_its_gateway() {
     let giving = ["--gateway", "public", "--listen", &at];
     let counted = one_reads_and_goes_on_alone(&giving, source, &published).await;
     let value =
-        |name: &str| value(&counted, &format!("af_source_{name}_total{{source=\"gateway http://{at}\"}}"));
+        |name: &str| value(&counted, &format!("af_source_{name}_total{{source=\"peer http://{at}\"}}"));
     assert!(published.lacking().contains(&value("blocks")), "{counted}");
     assert_eq!(value("lies"), 0);
     assert!(!counted.contains("bitswap"), "it is no peer");

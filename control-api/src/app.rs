@@ -155,9 +155,6 @@ pub enum ControlError {
     /// What is sealed.
     #[error("what is sealed in the database cannot be brought up to date: {0}")]
     Sealed(crate::domain::Error),
-    /// The first key of sessions.
-    #[error("the first key that short-lived tokens are signed with cannot be made")]
-    SigningKey(#[source] crate::domain::Error),
     /// A rotation that was cut off.
     #[error("the rotation of the master key cannot be finished")]
     Rotation(#[from] rotation::RotationError),
@@ -305,7 +302,6 @@ impl ControlApi {
             logs: Arc::default(),
             stopping: watch::Sender::new(false),
         };
-        Box::pin(signing_keys::prepare(&state)).await.map_err(ControlError::SigningKey)?;
         let state = Arc::new(state);
         Ok(Self { state, gateway: config.gateway, graphql: config.graphql, counted_alone })
     }

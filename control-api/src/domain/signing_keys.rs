@@ -73,15 +73,6 @@ pub(super) async fn current(state: &State) -> Result<(String, Signer), Error> {
     Ok((key.id, Signer(pair.map_err(|error| internal(std::io::Error::other(error.to_string())))?)))
 }
 
-/// Makes the first key, so that it is published before it signs.
-pub(crate) async fn prepare(state: &State) -> Result<(), Error> {
-    if read(state, 0).await?.is_empty() {
-        make(state).await?;
-        read(state, 0).await?;
-    }
-    Ok(())
-}
-
 /// The public key with an id, unless it is too old.
 pub(super) async fn public(state: &State, kid: &str) -> Result<Option<Vec<u8>>, Error> {
     for age in [FRESH, PAUSE] {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State as Shared};
-use axum::http::header::{CONTENT_TYPE, IF_MATCH};
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
+use axum::http::header::IF_MATCH;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use url::form_urlencoded;
@@ -14,12 +14,6 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 use super::problem::Failure;
 use crate::domain::{Call, Error};
-
-/// An archive of blocks,
-const CAR: &str = "application/vnd.ipld.car";
-
-/// and bytes of which nothing is said.
-const BYTES: &str = "application/octet-stream";
 
 /// Characters of an unknown name that are repeated.
 const NAME: usize = 100;
@@ -30,8 +24,6 @@ pub(super) struct Operations(HashMap<(Method, String), Takes>);
 struct Takes {
     /// NOUN.VERB.
     action: Arc<str>,
-    /// Types of its body, where that is no JSON.
-    kinds: Vec<String>,
     /// Parameters of its query.
     query: Vec<String>,
     /// It compares what it changes with what the client has seen.
@@ -76,7 +68,6 @@ impl Operations {
         // What is older than /v1 has published clients, who send more than is read.
         if request.uri().path().starts_with("/v1/") {
             takes.check_query(request.uri().query().unwrap_or_default())?;
-            takes.check_kind(request)?;
         }
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.action = Some(takes.action.clone());
@@ -96,13 +87,8 @@ impl Takes {
             parameters.map(|parameter| parameter.name.clone())
         };
         let action = operation.operation_id.as_deref().unwrap_or_default().replacen('_', ".", 1);
-        let kinds: Vec<String> = match &operation.request_body {
-            Some(RefOr::T(body)) => body.content.keys().cloned().collect(),
-            _ => Vec::new(),
-        };
         Self {
             action: action.into(),
-            kinds,
             query: named(ParameterIn::Query).collect(),
             if_match: named(ParameterIn::Header).any(|name| name.eq_ignore_ascii_case(IF_MATCH.as_str())),
         }
@@ -120,28 +106,6 @@ impl Takes {
             format!("there is no query parameter {unknown:?} here; there are: {}", self.query.join(", "))
         };
         Err(Error::invalid("unknown_parameter", detail))
-    }
-}
-
-impl Takes {
-    /// A CAR that says that it is something else is something else. JSON is looked at by who reads it.
-    fn check_kind(&self, request: &Request) -> Result<(), Failure> {
-        if !self.kinds.iter().any(|kind| kind == CAR) {
-            return Ok(());
-        }
-        let query = request.uri().query().unwrap_or_default();
-        let mut query = form_urlencoded::parse(query.as_bytes());
-        if query.any(|(name, value)| name == "fetch" && value == "true") {
-            return Ok(());
-        }
-        let Some(kind) = request.headers().get(CONTENT_TYPE) else { return Ok(()) };
-        let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        let known = self.kinds.iter().map(String::as_str).chain([BYTES]);
-        if known.into_iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-            return Ok(());
-        }
-        let detail = format!("send the body with content-type: {}", self.kinds.join(" or "));
-        Err(Failure::Request(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", detail))
     }
 }
 
