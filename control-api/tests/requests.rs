@@ -29,7 +29,9 @@ fn parameters<'o>(operation: &'o Value, place: &'o str) -> impl Iterator<Item = 
 
 async fn no_operation_ignores_a_parameter_that_it_does_not_know() {
     let served = Served::start().await;
-    for (method, path, operation) in operations() {
+    // Published clients send to older paths what nobody reads.
+    for (method, path, operation) in operations().into_iter().filter(|(_, path, _)| path.starts_with("/v1/"))
+    {
         let known: Vec<&str> = parameters(&operation, "query").collect();
         // What it knows goes with what it does not.
         let query: String = known.iter().map(|name| format!("{name}=1&")).collect();
