@@ -41,8 +41,8 @@ pub async fn update(hash: &mut Sha256, bytes: Bytes) {
                     alone.hash.update(&alone.bytes);
                     alone.hash
                 }
-                // Whoever took it sends it, unless it panics; then this is no block's hash.
-                None => done.await.unwrap_or_default(),
+                // A source must not be blamed for a wrong hash: where that task panicked, this one does.
+                None => done.await.expect("whoever takes a hash gives it back"),
             };
         }
     }
