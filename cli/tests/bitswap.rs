@@ -102,9 +102,24 @@ fn people_fetch_and_verify_from_a_peer() {
     assert!(said.contains("bitswap") && std::fs::read(&out).unwrap() == file, "{said}");
     let said = ok(home.af().args(["verify", &root, "--bitswap-peer", &peer]));
     assert!(said.contains("every block is what its CID says"), "{said}");
+    // Each peer has a line of its own: another one is where this one is said to be.
+    let absent = peer.replace("/p2p/", "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA#");
+    let absent = absent.split('#').next().unwrap();
+    let both = ["--json", "fetch", &root, "--bitswap-peer", absent, "--bitswap-peer", &peer];
+    let said: Value = serde_json::from_str(&ok(home.af().args(both))).unwrap();
+    let [missed, gave] = [0, 1].map(|number| &said["sources"][0]["peers"][number]);
+    assert!(missed["asked"] == 0 && missed["failures"].as_u64().unwrap() > 0, "{said:#}");
+    assert!(missed["said"].as_str().unwrap().contains("another peer answers"), "{said:#}");
+    assert!(
+        gave["blocks"].as_u64().unwrap() > 0 && gave["asked"].as_u64() >= gave["blocks"].as_u64(),
+        "{said:#}"
+    );
     drop(server);
     let (code, text) = refused(home.af().args(["fetch", &root, "--bitswap-peer", &peer]));
     assert!(code == 1 && text.contains("bitswap"), "{text}");
+    let id = peer.split("/p2p/").nth(1).unwrap();
+    let line = text.lines().find(|line| line.contains(&format!("bitswap peer {id}"))).unwrap();
+    assert!(line.contains("failed, never asked") && line.contains("cannot be reached"), "{text}");
 }
 
 #[test]

@@ -248,8 +248,8 @@ fn write(mut blocks: mpsc::Receiver<Pieces>, mut out: impl Write) -> anyhow::Res
 /// Why a fetch failed, with what each source did.
 fn failed(error: impl std::fmt::Display, fetcher: &Fetcher, output: &Output) -> anyhow::Error {
     let reports = fetcher.reports();
-    let lied: Vec<&str> =
-        reports.iter().filter(|report| report.lies > 0).map(|report| report.name.as_str()).collect();
+    let all = reports.iter().flat_map(|report| std::iter::once(report).chain(&report.peers));
+    let lied: Vec<&str> = all.filter(|report| report.lies > 0).map(|report| report.name.as_str()).collect();
     let lied =
         if lied.is_empty() { String::new() } else { format!("; wrong bytes came from {}", lied.join(", ")) };
     let (fields, values) = sources::reported(&reports);

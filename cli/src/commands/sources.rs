@@ -83,24 +83,46 @@ impl Source for Peer {
     }
 }
 
-/// What each source did, for people and for programs.
+/// What each source did, and the peers behind it, for people and for programs.
 pub fn reported(reports: &[SourceReport]) -> (Vec<(&str, String)>, Value) {
-    let text = |report: &SourceReport| {
-        let more = [(report.missing, "not there"), (report.failures, "failed"), (report.lies, "WRONG BYTES")];
-        if report.blocks == 0 && more.iter().all(|(count, _)| *count == 0) {
-            return "nothing: it was not asked, or had not answered yet".to_owned();
-        }
-        let mut said =
-            vec![format!("{}, {}", counted(report.blocks, "block"), counted(report.bytes, "byte"))];
-        said.extend(
-            more.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
-        );
-        said.join(", ")
-    };
-    let fields = reports.iter().map(|report| (report.name.as_str(), text(report))).collect();
-    let values: Vec<Value> = reports.iter().map(|report| {
-        json!({ "source": report.name, "blocks": report.blocks, "bytes": report.bytes, "missing": report.missing,
-            "failures": report.failures, "lies": report.lies })
-    }).collect();
+    let lines = reports.iter().flat_map(|report| std::iter::once(report).chain(&report.peers));
+    let fields = lines.map(|report| (report.name.as_str(), text(report))).collect();
+    let values: Vec<Value> = reports
+        .iter()
+        .map(|report| {
+            let mut value = value(report);
+            if let Some(object) = value.as_object_mut().filter(|_| !report.peers.is_empty()) {
+                object.insert("peers".to_owned(), report.peers.iter().map(self::value).collect());
+            }
+            value
+        })
+        .collect();
     (fields, values.into())
+}
+
+/// Whoever was asked and is silent has to look different from whoever was never asked.
+fn text(report: &SourceReport) -> String {
+    let more = [(report.missing, "not there"), (report.failures, "failed"), (report.lies, "WRONG BYTES")];
+    let asked = match report.asked {
+        0 => "never asked".to_owned(),
+        asked => format!("asked {}", counted(asked, "time")),
+    };
+    let mut said = Vec::new();
+    if report.blocks > 0 {
+        said.push(format!("{}, {}", counted(report.blocks, "block"), counted(report.bytes, "byte")));
+    }
+    said.extend(more.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    if said.is_empty() && report.asked > 0 {
+        said.push("no answer".to_owned());
+    }
+    said.push(asked);
+    let last = report.said.as_deref().filter(|_| report.failures + report.lies > 0);
+    said.join(", ") + &last.map(|last| format!(" (at last: {last})")).unwrap_or_default()
+}
+
+fn value(report: &SourceReport) -> Value {
+    json!({
+        "source": report.name, "asked": report.asked, "blocks": report.blocks, "bytes": report.bytes,
+        "missing": report.missing, "failures": report.failures, "lies": report.lies, "said": report.said,
+    })
 }

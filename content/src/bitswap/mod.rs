@@ -17,6 +17,7 @@ mod muxer;
 mod node;
 mod peers;
 mod stream;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -46,7 +47,7 @@ pub use self::peers::{PeerAddress, PeerAddressError};
 pub use self::wants::Patience;
 use crate::disk::DiskStore;
 use crate::hash::Hashed;
-use crate::source::{Allowed, Source, SourceError};
+use crate::source::{Allowed, Source, SourceError, SourceReport};
 
 /// Connections that are not encrypted yet, at once. Whoever opens them has shown nothing of itself.
 const HANDSHAKES: u32 = 64;
@@ -98,6 +99,7 @@ impl Bitswap {
     /// # Errors
     /// When it cannot listen.
     pub async fn start(config: Config, store: DiskStore) -> Result<Self, StartError> {
+        let tally = Arc::new(tally::Tally::new(config.peers.iter().map(|address| address.peer)));
         let peers = peers::Peers::new(config.peers);
         let exchange = behaviour::Exchange::new(peers.ids().collect(), config.serve == Serve::Anyone);
         let mut swarm = swarm(&config.identity, exchange)?;
@@ -111,14 +113,15 @@ impl Bitswap {
             store,
             serve: config.serve,
             peers,
-            wants: wants::Wants::new(config.patience, Instant::now()),
+            wants: wants::Wants::new(config.patience, Instant::now(), Arc::clone(&tally)),
             counters: Arc::clone(&counters),
+            tally: Arc::clone(&tally),
             ledgers: ledgers::Ledgers::default(),
             lookups: JoinSet::new(),
         };
         let peer_id = config.identity.peer_id();
         let task = tokio::spawn(node.run(asked, named, stopped));
-        let source = Arc::new(Asked { requests, counters, peer_id });
+        let source = Arc::new(Asked { requests, counters, tally, peer_id });
         Ok(Self { source, dials, addresses, stop, task })
     }
 
@@ -206,6 +209,7 @@ async fn listen(swarm: &mut Swarm<Network>, wanted: &[Multiaddr]) -> Result<Vec<
 struct Asked {
     requests: mpsc::Sender<Request>,
     counters: Arc<Counters>,
+    tally: Arc<tally::Tally>,
     peer_id: PeerId,
 }
 
@@ -222,5 +226,9 @@ impl Source for Asked {
             answer.await.unwrap_or_else(|_| Err(stopped()))
         }
         .boxed()
+    }
+
+    fn peers(&self) -> Vec<SourceReport> {
+        self.tally.reports()
     }
 }

@@ -9,7 +9,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::Swarm;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p_swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p_swarm::{DialError, NetworkBehaviour, SwarmEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use super::lookup::{Found, look_up};
 use super::message::Message;
 use super::peers::{PeerAddress, Peers};
 use super::stream::{Incoming, content_id};
+use super::tally::Tally;
 use super::wants::{Verdict, Waiter, Wants};
 use crate::disk::DiskStore;
 use crate::source::SourceError;
@@ -66,6 +67,7 @@ pub struct Node {
     pub peers: Peers,
     pub wants: Wants,
     pub counters: Arc<Counters>,
+    pub tally: Arc<Tally>,
     pub ledgers: Ledgers,
     pub lookups: JoinSet<(PeerId, Result<Found, JoinError>)>,
 }
@@ -133,6 +135,7 @@ impl Node {
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 debug!(%peer, %error, "a bitswap peer cannot be reached");
+                self.unreachable(&peer, &error);
                 self.lost(&peer);
             }
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "accepting bitswap peers failed"),
@@ -162,6 +165,7 @@ impl Node {
             Event::Failed(peer, failure) => {
                 let error = &failure as &dyn std::error::Error;
                 info!(%peer, error, "a bitswap peer is disconnected");
+                self.tally.failed(&peer, failure.to_string());
                 if failure.is_lasting() {
                     self.ban(peer);
                 }
@@ -187,6 +191,7 @@ impl Node {
             flood |= verdict == Verdict::Flood;
         }
         if flood {
+            self.tally.failed(&peer, "it was sent away, because it sends what nobody asked for");
             info!(%peer, "a bitswap peer is disconnected, because it sends what nobody asked for");
             self.ban(peer);
             return;
@@ -272,6 +277,13 @@ impl Node {
         }
     }
 
+    /// Of peers that nobody configured nothing was expected.
+    fn unreachable(&self, peer: &PeerId, error: &DialError) {
+        if self.peers.contains(peer) {
+            self.tally.failed(peer, not_reached(error));
+        }
+    }
+
     fn lost(&mut self, peer: &PeerId) {
         if !self.swarm.is_connected(peer) {
             self.peers.lost(peer, Instant::now(), jitter());
@@ -297,6 +309,21 @@ impl Node {
         let _at_any_rate = tokio::time::timeout(CLOSE_TIME, closed).await;
         while self.lookups.join_next().await.is_some() {}
     }
+}
+
+/// For people: what is at the end of the chain of errors.
+fn not_reached(error: &DialError) -> String {
+    let first: &dyn std::error::Error = match error {
+        DialError::WrongPeerId { obtained, .. } => {
+            return format!("another peer answers at its address: {obtained}");
+        }
+        DialError::Transport(errors) => errors.first().map_or(error as _, |(_, error)| error as _),
+        _ => error,
+    };
+    format!(
+        "it cannot be reached: {}",
+        std::iter::successors(Some(first), |error| error.source()).last().unwrap_or(first)
+    )
 }
 
 /// Between 0 and 1, so that nodes that lost the same peer do not all come back at once.

@@ -213,6 +213,9 @@ async fn wrong_bytes_are_counted_and_another_peer_is_asked() {
         block.expect(&id).unwrap();
     }
     assert_eq!(asking.stats().blocks_received, 5);
+    let [lied, gave] = asking.source().peers().try_into().unwrap();
+    assert_eq!((lied.blocks, gave.blocks, gave.lies), (0, 5, 0));
+    assert!(lied.lies > 0 && lied.asked > 0 && lied.said.is_some(), "{lied:?}");
     lying.abort();
 }
 
@@ -227,6 +230,8 @@ async fn a_lonely_liar_is_found_out_at_once() {
     let asked = tokio::time::timeout(SOON, asking.source().block(id)).await.unwrap();
     assert!(matches!(asked, Err(SourceError::NotFound)), "{asked:?}");
     assert_eq!((asking.stats().blocks_unasked, asking.stats().blocks_received), (1, 0));
+    let [line] = asking.source().peers().try_into().unwrap();
+    assert_eq!((line.asked, line.blocks, line.missing, line.lies), (1, 0, 0, 1), "{line:?}");
     lying.abort();
 }
 
@@ -247,6 +252,9 @@ async fn a_silent_peer_costs_its_time_and_then_the_next_one_is_asked() {
     until(&asking, |stats| stats.peers == 1).await;
     let asked = asking.source().block(id).await;
     assert!(matches!(asked, Err(SourceError::Timeout(_))), "{asked:?}");
+    let [line] = asking.source().peers().try_into().unwrap();
+    assert_eq!((line.asked, line.failures), (1, 1), "{line:?}");
+    assert_eq!(line.said.as_deref(), Some("it was asked, and said nothing"));
     // Somebody who has it comes while the silent one is waited for.
     let source = asking.source();
     let waiting = tokio::spawn(async move { source.block(id).await });

@@ -1,6 +1,7 @@
 //! What this node wants of its peers: whom it asks for which block, and whom next. Moves no bytes and reads no clock.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::ContentId;
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::message::{Entry, WantKind};
+use super::tally::Tally;
 use crate::hash::Hashed;
 use crate::source::SourceError;
 
@@ -70,6 +72,7 @@ pub struct Wants {
     wanted: HashMap<ContentId, Wanted>,
     peers: HashMap<PeerId, Partner>,
     outgoing: HashMap<PeerId, Vec<Entry>>,
+    tally: Arc<Tally>,
 }
 
 struct Wanted {
@@ -111,9 +114,9 @@ impl Partner {
 }
 
 impl Wants {
-    pub fn new(patience: Patience, now: Instant) -> Self {
+    pub fn new(patience: Patience, now: Instant, tally: Arc<Tally>) -> Self {
         let (wanted, peers, outgoing) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { patience, alone_since: now, wanted, peers, outgoing }
+        Self { patience, alone_since: now, wanted, peers, outgoing, tally }
     }
 
     /// Messages that are to be sent now.
@@ -164,6 +167,7 @@ impl Wants {
     fn ask_whether(&mut self, id: ContentId, peer: PeerId, now: Instant) {
         if let Some(wanted) = self.wanted.get_mut(&id) {
             wanted.known.insert(peer, Known::No { since: now });
+            self.tally.asked(&peer);
             self.tell(peer, Entry::want(id.to_cid(), WantKind::Have));
             self.peers.entry(peer).and_modify(|partner| partner.remember(id));
         }
@@ -175,7 +179,10 @@ impl Wants {
         };
         partner.in_flight += 1;
         partner.remember(id);
-        wanted.known.insert(peer, Known::No { since: now });
+        // Whether it has the block is the same question.
+        if wanted.known.insert(peer, Known::No { since: now }).is_none() {
+            self.tally.asked(&peer);
+        }
         wanted.asked = Some(peer);
         self.tell(peer, Entry::want(id.to_cid(), WantKind::Block));
     }
@@ -196,6 +203,9 @@ impl Wants {
     /// A peer went: others are asked for what it was asked for.
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
         self.outgoing.remove(peer);
+        if self.wanted.values().any(|wanted| matches!(wanted.known.get(peer), Some(Known::No { .. }))) {
+            self.tally.failed(peer, "the connection ended before it answered");
+        }
         let stayed = self.peers.remove(peer).is_some_and(|peer| now.duration_since(peer.since) >= VISIT);
         if stayed && self.peers.is_empty() {
             self.alone_since = now;
@@ -213,11 +223,21 @@ impl Wants {
     pub fn presence(&mut self, peer: PeerId, id: ContentId, has: bool, now: Instant) {
         let Some(wanted) = self.wanted.get_mut(&id) else { return };
         let Some(known) = wanted.known.get_mut(&peer) else { return };
-        *known = if has { Known::Has } else { Known::Lacks };
-        if !has {
-            self.withdraw(id, &peer);
+        if has {
+            *known = Known::Has;
+        } else {
+            self.tally.lacks(&peer);
+            self.lacks(id, peer);
         }
         self.advance(id, now);
+    }
+
+    /// Nothing is expected of the peer for this block any more.
+    fn lacks(&mut self, id: ContentId, peer: PeerId) {
+        if let Some(wanted) = self.wanted.get_mut(&id) {
+            wanted.known.insert(peer, Known::Lacks);
+        }
+        self.withdraw(id, &peer);
     }
 
     /// A block came.
@@ -229,6 +249,7 @@ impl Wants {
         }
         let Some(mut wanted) = self.wanted.remove(&id) else { return Verdict::Late };
         partner.gave = Some(now);
+        self.tally.gave(&peer, block.size());
         self.release(&mut wanted);
         // Also to the giver: Helia takes the same want for one that it has answered, for some seconds.
         for (other, _) in wanted.known.iter().filter(|(_, known)| **known != Known::Lacks) {
@@ -245,13 +266,17 @@ impl Wants {
     /// A block that nobody here can have asked for.
     pub fn strike(&mut self, peer: PeerId, now: Instant) -> Verdict {
         let Some(partner) = self.peers.get_mut(&peer) else { return Verdict::Unasked };
+        self.tally.lied(&peer);
         partner.strikes += 1;
         partner.gave = None;
         let verdict = if partner.strikes > STRIKES { Verdict::Flood } else { Verdict::Unasked };
         // It may have been meant as an answer, and it is none: somebody else is asked.
         let asked = self.wanted.iter().filter(|(_, wanted)| wanted.asks(&peer)).map(|(id, _)| *id);
         let ids: Vec<_> = asked.collect();
-        ids.into_iter().for_each(|id| self.presence(peer, id, false, now));
+        for id in ids {
+            self.lacks(id, peer);
+            self.advance(id, now);
+        }
         verdict
     }
 
@@ -294,6 +319,7 @@ impl Wants {
         }
         for (peer, asked) in silent {
             self.tell(peer, Entry::cancel(id.to_cid()));
+            self.tally.failed(&peer, "it was asked, and said nothing");
             if asked {
                 self.withdraw(id, &peer);
                 // It is not the first choice any more.

@@ -118,6 +118,7 @@ impl Walk<'_> {
     async fn in_bulk(&mut self, root: ContentId) -> Result<(), Arc<FetchError>> {
         for candidate in race::in_turn(self.fetcher.candidates()).0 {
             let Some(mut blocks) = candidate.source.dag(root) else { continue };
+            candidate.standing.asked();
             let mut unasked = 0;
             loop {
                 let block = match tokio::time::timeout(STALL, blocks.next()).await {

@@ -100,8 +100,7 @@ impl Fetcher {
     /// What each source has done so far, in their order.
     #[must_use]
     pub fn reports(&self) -> Vec<SourceReport> {
-        let candidates = self.inner.candidates.iter();
-        candidates.map(|candidate| candidate.standing.report(candidate.source.name())).collect()
+        self.inner.candidates.iter().map(|candidate| candidate.report()).collect()
     }
 
     /// A block that is not here, verified, and here from now on. Whoever asks for the same at the same time waits for the

@@ -66,4 +66,9 @@ pub trait Source: fmt::Debug + Send + Sync {
         let _ = root;
         None
     }
+
+    /// What those did whom this source asked in turn, if it is several: a bounded number of lines.
+    fn peers(&self) -> Vec<SourceReport> {
+        Vec::new()
+    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::standing::Standing;
-use super::{Source, SourceError};
+use super::{Source, SourceError, SourceReport};
 use crate::pieces::Pieces;
 
 /// Requests to one source at the same time.
@@ -43,11 +43,17 @@ impl Candidate {
         Self { source, standing: Standing::default(), requests: Semaphore::new(REQUESTS) }
     }
 
+    /// What it has done so far, and those behind it.
+    pub fn report(&self) -> SourceReport {
+        SourceReport { peers: self.source.peers(), ..self.standing.report(self.source.name()) }
+    }
+
     /// Asks for a block, and takes no other.
     async fn ask(&self, id: ContentId) -> Result<Pieces, SourceError> {
         let Ok(_permit) = self.requests.acquire().await else {
             return Err(SourceError::Busy { status: None, after: None });
         };
+        self.standing.asked();
         let began = Instant::now();
         let asked = tokio::time::timeout(BLOCK_TIME, self.source.block(id)).await;
         let block = asked.unwrap_or(Err(SourceError::Timeout(BLOCK_TIME)))?;

@@ -46,6 +46,8 @@ pub(super) enum Turn {
 pub struct SourceReport {
     /// As [`super::Source::name`].
     pub name: String,
+    /// Times that it was asked, for one block or for all of a DAG. Who did not answer has fewer of what follows.
+    pub asked: u64,
     /// Blocks that it gave and that were what they should be.
     pub blocks: u64,
     /// Their bytes.
@@ -58,11 +60,16 @@ pub struct SourceReport {
     pub lies: u64,
     /// Whether it is left alone now, because it failed or lied.
     pub paused: bool,
+    /// What was wrong the last time that it failed or lied, for people.
+    pub said: Option<String>,
+    /// The peers that it asked in turn, if it is several.
+    pub peers: Vec<SourceReport>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     state: Mutex<State>,
+    asked: AtomicU64,
     blocks: AtomicU64,
     bytes: AtomicU64,
     missing: AtomicU64,
@@ -83,7 +90,7 @@ struct State {
     /// As it asked for; what other requests come to changes nothing about that.
     busy_until: Option<Instant>,
     banned_until: Option<Instant>,
-    /// The last error that it is, or was, left alone for.
+    /// The last error, which it is, or was, left alone for.
     reason: String,
 }
 
@@ -127,6 +134,11 @@ impl Standing {
     pub fn patience(&self) -> Duration {
         let usual = self.state().latency.map(|seconds| Duration::from_secs_f64(2.0 * seconds));
         usual.map_or(FIRST_WAIT, |usual| usual.clamp(SHORTEST_WAIT, LONGEST_WAIT))
+    }
+
+    /// It is being asked.
+    pub fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It gave a block.
@@ -197,12 +209,15 @@ impl Standing {
     pub fn report(&self, name: &str) -> SourceReport {
         SourceReport {
             name: name.to_owned(),
+            asked: self.asked.load(Ordering::Relaxed),
             blocks: self.blocks.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             missing: self.missing.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             lies: self.lies.load(Ordering::Relaxed),
             paused: self.turn() == Turn::Never,
+            said: Some(self.state().reason.clone()).filter(|reason| !reason.is_empty()),
+            peers: Vec::new(),
         }
     }
 }

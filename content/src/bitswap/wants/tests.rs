@@ -18,7 +18,7 @@ struct Fixture {
 impl Fixture {
     fn new(peers: &[PeerId]) -> Self {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut wants = Wants::new(Patience { block: 10 * second, connect: 5 * second }, now);
+        let mut wants = Wants::new(Patience { block: 10 * second, connect: 5 * second }, now, Arc::default());
         peers.iter().for_each(|peer| wants.connected(*peer, now));
         Self { wants, now, id: block(b"block").id(), answers: Vec::new() }
     }
