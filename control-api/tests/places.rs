@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use af_control_api::StorageConfig;
 use futures::future::{BoxFuture, join_all, ready};
 use serde_json::{Value, json};
 use support::content::car_of;
-use support::{OWNER, Served};
+use support::{OWNER, Served, Stored};
 
 /// A place that holds whatever it is asked for, at once.
 #[derive(Debug, Default)]
@@ -97,4 +97,129 @@ async fn a_place_that_is_looked_after_takes_the_database_from_nobody() {
     until_held(&place, &cids).await;
 }
 
-crate::on_both!(a_place_that_is_looked_after_takes_the_database_from_nobody);
+/// Each CID that is known at the place, with how far it is.
+async fn known_at_the_place(served: &Served) -> BTreeMap<String, String> {
+    let rows =
+        served.stored.rows("select cid || ' ' || state, ''::bytea from placements where place = 'fast'");
+    let rows = if served.stored.is_postgres() {
+        rows.await
+    } else {
+        served.stored.rows("select cid || ' ' || state, x'' from placements where place = 'fast'").await
+    };
+    let pair =
+        |row: String| row.split_once(' ').map(|(cid, state)| (cid.to_owned(), state.to_owned())).unwrap();
+    rows.into_iter().map(|(row, _)| pair(row)).collect()
+}
+
+/// More of them than are looked at in one step.
+const PINS: usize = 1_100;
+
+fn cid_of(text: &str) -> String {
+    let ignored = |_| Ok(());
+    unixfs::import(text.as_bytes(), ignored).unwrap().root.to_string()
+}
+
+async fn what_was_pinned_before_there_was_a_place_reaches_it_and_nothing_else_does() {
+    let before = Served::start().await;
+    let path = storage(&before).await;
+    let (status, kept) = store(&before, &path, "kept").await;
+    assert_eq!(status, 201);
+    let (_, given_up) = store(&before, &path, "given up").await;
+    let (_, only_here) = store(&before, &path, "only here").await;
+    let pin = |cid: &str| format!("{path}/pins/{cid}");
+    for cid in [&given_up, &only_here] {
+        assert_eq!(before.call("delete", &pin(cid), Some(OWNER), Value::Null).await.0, 204);
+    }
+    let here = json!({ "cid": only_here, "places": [] });
+    assert_eq!(before.call("post", &format!("{path}/pins"), Some(OWNER), here).await.0, 201);
+    let project = path.split('/').nth(3).unwrap().to_owned();
+    let many: BTreeSet<String> = (0..PINS).map(|number| cid_of(&format!("number {number}"))).collect();
+    let rows = many.iter().enumerate().map(|(number, cid)| {
+        format!(
+            "insert into pins values ('pin_{number:05}', '{project}', '{cid}', null, 1, 1, 'usr_2', 0);
+            insert into pin_places values ('pin_{number:05}', '*');"
+        )
+    });
+    before.stored.script(&rows.collect::<String>()).await;
+
+    // Two servers look after the same place.
+    let place = Arc::new(Fast::default());
+    let sinks = || vec![Arc::clone(&place) as Arc<dyn Sink>];
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        servers.push(before.beside_as(|config| config.storage.sinks = sinks()).await);
+    }
+    servers.iter().for_each(look_after);
+    let expected: BTreeSet<String> = many.iter().chain([&kept]).cloned().collect();
+    let queued = async {
+        while known_at_the_place(&before).await.len() < expected.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), queued).await.unwrap();
+    until_held(&place, &BTreeSet::from([kept.clone()])).await;
+    let known: BTreeSet<String> = known_at_the_place(&before).await.into_keys().collect();
+    assert!(known == expected, "{:?}", known.symmetric_difference(&expected).collect::<Vec<_>>());
+}
+
+/// Where nobody remembers what was given up, as after a restore, the next comparison does.
+async fn what_nobody_needs_any_more_is_removed_from_a_place() {
+    let place = Arc::new(Fast::default());
+    let served = served(&place).await;
+    let path = storage(&served).await;
+    let (_, kept) = store(&served, &path, "kept").await;
+    let (_, gone) = store(&served, &path, "gone").await;
+    served.stored.script(&format!("delete from pins where cid = '{gone}'")).await;
+    look_after(&served);
+    let removed = async {
+        while known_at_the_place(&served).await != BTreeMap::from([(kept.clone(), "PINNED".to_owned())]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), removed).await.unwrap();
+    assert!(!place.pins.lock().unwrap().contains(&gone));
+}
+
+/// At version 34, a pin from before pins said where they are wanted, and a deployment that was made `before` it or not.
+async fn place_of_an_older_pin(deployed: u32, more: &str) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Stored::new(dir.path()).await;
+    stored.migrate_to(34).await;
+    let rows = format!(
+        "insert into users (id, name, created_at) values ('usr_1', 'owner', 1);
+        insert into organizations (id, name, created_at, updated_at) values ('org_1', 'old', 1, 1);
+        insert into projects (id, organization_id, name, created_at, updated_at) values ('prj_1', 'org_1', 'old', 1, 1);
+        insert into sites (id, project_id, name, slug, created_at, updated_at)
+            values ('site_1', 'prj_1', 'pages', 'pages', 1, 1);
+        insert into site_deployments (id, site_id, number, root_cid, files, bytes, author_id, created_at)
+            values ('dep_1', 'site_1', 1, 'root', 1, 1, 'usr_1', {deployed});
+        insert into pins values ('pin_1', 'prj_1', 'cid', null, 1, 1, 'usr_1', 5);
+        {more}"
+    );
+    stored.script(&rows).await;
+    let served = Served::restored(stored, dir).await;
+    let query = if served.stored.is_postgres() {
+        "select place, ''::bytea from pin_places where pin_id = 'pin_1'"
+    } else {
+        "select place, x'' from pin_places where pin_id = 'pin_1'"
+    };
+    served.stored.rows(query).await.pop().map(|(place, _)| place)
+}
+
+async fn an_older_pin_goes_to_places_if_there_provably_was_none() {
+    assert_eq!(place_of_an_older_pin(4, "").await.as_deref(), Some("*"));
+    assert_eq!(
+        place_of_an_older_pin(6, "").await,
+        None,
+        "there may have been a place, and it was kept from it"
+    );
+    let placed = "insert into placements (cid, place, state, next_at, updated_at) values ('root', 'fast', 'PINNED', 1, 1);";
+    assert_eq!(place_of_an_older_pin(4, placed).await, None, "there was one");
+}
+
+crate::on_both!(
+    a_place_that_is_looked_after_takes_the_database_from_nobody,
+    what_was_pinned_before_there_was_a_place_reaches_it_and_nothing_else_does,
+    what_nobody_needs_any_more_is_removed_from_a_place,
+    an_older_pin_goes_to_places_if_there_provably_was_none,
+);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use af_content::sink::{Held, Pin, Sink, SinkError, State as HeldState};
 use af_contract::ContentId;
@@ -41,7 +41,8 @@ const ATTEMPT: Duration = Duration::from_secs(6 * 3_600);
 /// After the database failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Without a change, the longest sleep: the clock may be set.
+/// Without a change, the longest sleep, and the time between two comparisons: the clock may be set, and another server of the same
+/// database may have deployed something.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The places, and how their worker is woken.
@@ -61,14 +62,14 @@ impl Places {
         self.sinks.iter().map(|sink| sink.name())
     }
 
-    /// Queues what is to be held now, and what no longer, and has it done.
-    pub(super) async fn reconcile(&self, state: &State) -> Result<(), Error> {
+    /// Queues the content if it is to be held now, or no longer, and has it done.
+    pub(super) async fn reconcile(&self, state: &State, cid: String) -> Result<(), Error> {
         if self.sinks.is_empty() {
             return Ok(());
         }
-        let mut db = state.store.begin().await?;
+        let (mut db, cids) = (state.store.begin().await?, [cid]);
         for sink in &self.sinks {
-            placements::reconcile(&mut db, kind(sink.as_ref()), now()).await?;
+            placements::reconcile(&mut db, kind(sink.as_ref()), &cids, now()).await?;
         }
         commit(db).await?;
         self.changed.send_replace(());
@@ -92,9 +93,20 @@ async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
     // Tasks of their own: one that has the database's only writer goes on while it is waited for here. Dropped, they end.
     let mut running = JoinSet::new();
     let mut busy = HashMap::new();
+    let mut compared: Option<Instant> = None;
     loop {
-        deployed.mark_unchanged();
         changed.mark_unchanged();
+        if compared.is_none_or(|at| at.elapsed() >= LOOK) {
+            deployed.mark_unchanged();
+            match Box::pin(compare(state, sink.as_ref())).await {
+                Ok(()) => compared = Some(Instant::now()),
+                Err(error) => {
+                    told(&error);
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            }
+        }
         let next = look(state, sink.as_ref(), &busy, AT_ONCE - running.len()).await.unwrap_or_else(|error| {
             told(&error);
             Next { due: Vec::new(), at: Some(now() + FIRST_RETRY) }
@@ -120,7 +132,12 @@ async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
             () = tokio::time::sleep(left), if running.len() < AT_ONCE => {}
             _ = changed.changed() => {}
             // A deployment is a reason to hold something, or to hold it no longer.
-            gone = deployed.changed() => if gone.is_err() { return },
+            gone = deployed.changed() => {
+                if gone.is_err() {
+                    return;
+                }
+                compared = None;
+            }
         }
     }
 }
@@ -135,11 +152,40 @@ struct Next {
 /// The CIDs at work, by their tasks.
 type Busy = HashMap<task::Id, String>;
 
+/// Brings what a place is to hold in line with pins and deployments, whenever these were made: also with those from before it was
+/// configured. Reads page by page, and takes the turn to write only for a page with something in it to be changed.
+async fn compare(state: &State, sink: &dyn Sink) -> Result<(), Error> {
+    let place = kind(sink);
+    for found in [Found::Lacking, Found::Unwanted] {
+        let mut after = String::new();
+        loop {
+            let page = match found {
+                Found::Lacking => state.store.lacking(place, &after).await?,
+                Found::Unwanted => state.store.unwanted(place, &after).await?,
+            };
+            if !page.cids.is_empty() {
+                let mut db = state.store.begin().await?;
+                placements::reconcile(&mut db, place, &page.cids, now()).await?;
+                commit(db).await?;
+            }
+            let Some(next) = page.next else { break };
+            after = next;
+        }
+    }
+    Ok(())
+}
+
+/// What is looked for at a place.
+#[derive(Clone, Copy)]
+enum Found {
+    /// It is wanted there, and not known there.
+    Lacking,
+    /// It is there, and nobody wants it.
+    Unwanted,
+}
+
 async fn look(state: &State, sink: &dyn Sink, busy: &Busy, room: usize) -> Result<Next, Error> {
     let now = now();
-    let mut db = state.store.begin().await?;
-    placements::reconcile(&mut db, kind(sink), now).await?;
-    commit(db).await?;
     let mut due = state.store.due_placements(sink.name(), now, BATCH).await?;
     due.retain(|row| !busy.values().any(|cid| *cid == row.cid));
     due.truncate(room);

@@ -180,7 +180,7 @@ pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Re
     state.sweeper.protect(dag.keys());
     audit::commit(db, actor, Event::project("pin.create", &text, project)).await?;
     drop(held);
-    state.storage.places.reconcile(state).await?;
+    state.storage.places.reconcile(state, text).await?;
     get(state, actor, project, &new.cid).await
 }
 
@@ -196,7 +196,7 @@ pub async fn unpin(state: &State, actor: &Actor, project: &str, cid: &ContentId)
         return Err(Error::not_found("pin", &text));
     }
     audit::commit(db, actor, Event::project("pin.delete", &text, project)).await?;
-    state.storage.places.reconcile(state).await
+    state.storage.places.reconcile(state, text).await
 }
 
 /// Which of these blocks the project has to send. Those that it need not are kept for the grace period from now on.

@@ -34,21 +34,73 @@ const COLUMNS: &str =
 /// In `pin_places`: at all places there are, and will be. No place is called so.
 pub(crate) const EVERYWHERE: &str = "*";
 
-/// What is to be held at the place `$1`: what pins say, and all that is deployed.
-const WANTED: &str =
-    "select p.cid from pin_places w join pins p on p.id = w.pin_id where w.place in ($1, '*')
-    union select code_cid from deployments
-    union select assets_cid from deployments where assets_cid is not null
-    union select root_cid from site_deployments";
+/// Rows of a page: a few milliseconds of the database's only writer.
+pub(crate) const PAGE: i64 = 500;
+
+/// Where a pin wants a place `$1`.
+const PINNED: &str = "exists (select 1 from pin_places w where w.pin_id = p.id and w.place in ($1, '*'))";
+
+/// Columns of what is deployed, and so wanted at all places.
+const DEPLOYED: [(&str, &str); 3] =
+    [("deployments", "code_cid"), ("deployments", "assets_cid"), ("site_deployments", "root_cid")];
 
 /// Deployments themselves, where a place holds documents.
-const MANIFESTS: &str = "union select manifest_cid from deployments";
+const MANIFESTS: (&str, &str) = ("deployments", "manifest_cid");
 
 /// A place, and what it holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlaceKind<'a> {
     pub name: &'a str,
     pub documents: bool,
+}
+
+impl PlaceKind<'_> {
+    /// Tables and columns with what is wanted there besides pins.
+    fn deployed(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        DEPLOYED.into_iter().chain(self.documents.then_some(MANIFESTS))
+    }
+
+    /// What is wanted there of CIDs that `only` accepts, as a query; `last` stands at the end of each of its parts.
+    fn wanted(self, only: impl Fn(&str) -> String, last: impl Fn(&str) -> String) -> String {
+        let pins = format!(
+            "select distinct p.cid as cid from pins p where {} and {PINNED} {}",
+            only("p.cid"),
+            last("p.cid")
+        );
+        let deployed = self.deployed().map(|(table, column)| {
+            let (only, last) = (only(column), last(column));
+            format!("select distinct {column} as cid from {table} where {only} {last}")
+        });
+        let parts =
+            std::iter::once(pins).chain(deployed).map(|part| format!("select cid from ({part}) part"));
+        parts.collect::<Vec<_>>().join(" union ")
+    }
+
+    /// Whether a CID of `placements` is wanted there.
+    fn is_wanted(self) -> String {
+        let pins = format!("exists (select 1 from pins p where p.cid = placements.cid and {PINNED})");
+        let deployed = self
+            .deployed()
+            .map(|(table, column)| format!("exists (select 1 from {table} where {column} = placements.cid)"));
+        std::iter::once(pins).chain(deployed).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+/// One page of a comparison, in the order of CIDs.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    /// Those that differ.
+    pub cids: Vec<String>,
+    /// Where the next page begins; none: this was the last one.
+    pub next: Option<String>,
+}
+
+impl From<Vec<(String, bool)>> for Compared {
+    fn from(rows: Vec<(String, bool)>) -> Self {
+        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE);
+        let next = rows.last().filter(|_| full).map(|(cid, _)| cid.clone());
+        Self { cids: rows.into_iter().filter_map(|(cid, differs)| differs.then_some(cid)).collect(), next }
+    }
 }
 
 impl Store {
@@ -77,24 +129,60 @@ impl Store {
         let query = "select min(next_at) from placements where place = $1 and next_at > $2";
         Ok(sql::query_scalar(query).bind(place).bind(now).fetch_one(&self.reader).await?)
     }
+
+    /// What is wanted at a place after a CID, and whether it is not even queued there.
+    pub(crate) async fn lacking(&self, place: PlaceKind<'_>, after: &str) -> Result<Compared, StoreError> {
+        // Each part is one page at most, read from its index: nothing is sorted but these.
+        let wanted =
+            place.wanted(|column| format!("{column} > $2"), |column| format!("order by {column} limit $3"));
+        let query = format!(
+            "select w.cid, h.cid is null or h.state in ('REMOVING', 'LEFT')
+             from (select cid from ({wanted}) wanted order by cid limit $3) w
+             left join placements h on h.cid = w.cid and h.place = $1 order by w.cid"
+        );
+        let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(place.name).bind(after).bind(PAGE);
+        let rows: Vec<(String, bool)> = query.fetch_all(&self.reader).await?;
+        Ok(rows.into())
+    }
+
+    /// What a place holds, or is to hold, after a CID, and whether nobody wants that any more.
+    pub(crate) async fn unwanted(&self, place: PlaceKind<'_>, after: &str) -> Result<Compared, StoreError> {
+        let query = format!(
+            "select cid, not ({}) from placements
+             where place = $1 and cid > $2 and state not in ('REMOVING', 'LEFT') order by cid limit $3",
+            place.is_wanted()
+        );
+        let query = sql::query_as(sqlx::AssertSqlSafe(query)).bind(place.name).bind(after).bind(PAGE);
+        let rows: Vec<(String, bool)> = query.fetch_all(&self.reader).await?;
+        Ok(rows.into())
+    }
 }
 
-/// Queues what the place lacks, and has removed what nobody wants there any more.
-pub(crate) async fn reconcile(db: &mut Connection, place: PlaceKind<'_>, now: i64) -> Result<(), StoreError> {
-    let wanted = format!("{WANTED} {}", if place.documents { MANIFESTS } else { "" });
-    let place = place.name;
+/// Of these CIDs, a page at most, queues what the place lacks, and has removed what nobody wants there any more. What is wanted is
+/// looked at here and now, whoever has found the CIDs, and when.
+pub(crate) async fn reconcile(
+    db: &mut Connection,
+    place: PlaceKind<'_>,
+    cids: &[String],
+    now: i64,
+) -> Result<(), StoreError> {
+    let these = sql::places(3, cids.len());
+    let wanted = place.wanted(|column| format!("{column} in ({these})"), |_| String::new());
     let query = format!(
         "insert into placements (cid, place, state, next_at, updated_at)
          select cid, $1, 'QUEUED', $2, $2 from ({wanted}) wanted where true
          on conflict (cid, place) do update set state = 'QUEUED', attempts = 0, next_at = $2, updated_at = $2
          where placements.state in ('REMOVING', 'LEFT')"
     );
-    sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(&mut *db).await?;
+    let query = sql::query(sqlx::AssertSqlSafe(query)).bind(place.name).bind(now);
+    query.bind_each(cids).execute(&mut *db).await?;
     let query = format!(
         "update placements set state = 'REMOVING', attempts = 0, next_at = $2, updated_at = $2
-         where place = $1 and state not in ('REMOVING', 'LEFT') and cid not in ({wanted})"
+         where place = $1 and state not in ('REMOVING', 'LEFT') and cid in ({these}) and not ({})",
+        place.is_wanted()
     );
-    sql::query(sqlx::AssertSqlSafe(query)).bind(place).bind(now).execute(db).await?;
+    let query = sql::query(sqlx::AssertSqlSafe(query)).bind(place.name).bind(now);
+    query.bind_each(cids).execute(db).await?;
     Ok(())
 }
 
