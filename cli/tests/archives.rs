@@ -90,7 +90,9 @@ async fn what_is_archived_on_arweave_is_served_from_there_by_another_server() {
     let at = archived(&arweave, KEY);
     let place = held(&at.home, &at.file, is("PINNED"));
     let state = arweave.state();
-    let item = &state["items"][0];
+    // Both are sent at once.
+    let of_file = |item: &&Value| item["tags"].as_array().unwrap().iter().any(|tag| tag["value"] == at.file);
+    let item = state["items"].as_array().unwrap().iter().find(of_file).unwrap();
     // arbundles found the signature and the item right, or it would not be there.
     assert_eq!((&item["type"], state["uploads"].as_u64()), (&json!(2), Some(2)));
     assert_eq!(place["detail"], format!("item {}", item["id"].as_str().unwrap()));
@@ -235,9 +237,17 @@ async fn a_wallet_pays_once_for_what_was_cut_off_or_unpinned() {
         unpinned.contains("it stays at arweave:127.0.0.1") && unpinned.contains(item["id"].as_str().unwrap()),
         "{unpinned}"
     );
+    let item_id = item["id"].as_str().unwrap();
+    support::eventually(async || {
+        let left = ok(home.af().args(["storage", "ls", "--left"]));
+        (left.contains(&cid) && left.contains("for good") && left.contains(item_id)).then_some(())
+    })
+    .await;
+    assert!(ok(home.af().args(["storage", "ls"])).contains("1 that was unpinned is still at other places"));
     let again = store(&home, &file);
     assert_eq!(again, cid);
     held(&home, &cid, is("PINNED"));
+    assert!(!ok(home.af().args(["storage", "ls", "--left"])).contains(&cid), "it is stored again");
     assert_eq!(arweave.state()["uploads"], 1, "it is there, and was paid for");
     assert!(!home.logged().contains(wallet.get(600..640).unwrap()), "the key is in no log");
 }

@@ -16,7 +16,8 @@ use af_content::source::SourceError;
 use af_content::unixfs::Export;
 use af_contract::ContentId;
 use ipfs::{Helia, Kubo, Stop, software};
-use support::{Home, Server, car_of, deploy, guest};
+use serde_json::Value;
+use support::{Home, Server, car_of, deploy, guest, ok, refused};
 
 /// For a peer to be found again.
 const SOON: Duration = Duration::from_secs(60);
@@ -154,4 +155,34 @@ async fn kubo_and_we_fetch_from_each_other() {
     we_fetch_from(&mut kubo, &files).await;
     let home = Home::new();
     they_fetch_from_us(&mut kubo, &home, server(&home));
+}
+
+#[test]
+fn what_kubo_sends_that_was_changed_is_refused_and_had_from_somebody_else() {
+    let Some(software) = software() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = files(dir.path(), &[3_000_000]).remove(0);
+    let mut kubo = Kubo::start(&software, &[&file]);
+    let mut helia = Helia::start(&software, &[]);
+    let cid = kubo.added().remove(0);
+    helia.connect(&kubo.addresses()[0]).unwrap();
+    assert!(helia.fetch(&cid).unwrap() == fs::read(&file).unwrap());
+    kubo.tamper();
+    let (home, out) = (Home::new(), dir.path().join("fetched"));
+    let fetch = |peers: &[&str], options: &[&str]| {
+        let mut af = home.af();
+        af.args(options).args(["fetch", &cid, "-o"]).arg(&out);
+        for peer in peers {
+            af.args(["--bitswap-peer", peer]);
+        }
+        af
+    };
+    let (liar, honest) = (kubo.addresses().remove(0), helia.addresses().remove(0));
+    let (_, said) = refused(&mut fetch(&[&liar], &[]));
+    assert!(said.contains("WRONG BYTES") && !out.exists(), "{said}");
+    assert!(said.contains(&format!("wrong bytes came from bitswap peer {}", kubo.id())), "{said}");
+    let said: Value = serde_json::from_str(&ok(&mut fetch(&[&liar, &honest], &["--json"]))).unwrap();
+    assert!(fs::read(&out).unwrap() == fs::read(&file).unwrap());
+    let [liar, honest] = [0, 1].map(|number| &said["sources"][0]["peers"][number]);
+    assert!(liar["blocks"] == 0 && honest["blocks"].as_u64().unwrap() > 10, "{said:#}");
 }

@@ -20,6 +20,10 @@ use support::{OWNER, Served, Stored};
 #[derive(Debug, Default)]
 struct Fast {
     pins: Mutex<BTreeSet<String>>,
+    /// Nothing can be removed, ever.
+    keeps: bool,
+    /// Nothing can be removed now.
+    refuses: bool,
 }
 
 impl Sink for Fast {
@@ -33,10 +37,18 @@ impl Sink for Fast {
     }
 
     fn status<'a>(&'a self, _: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
-        Box::pin(ready(Ok(Held::new(State::Pinned, None))))
+        let held = Held {
+            detail: Some("under a name".to_owned()).filter(|_| self.keeps),
+            permanent: self.keeps,
+            ..Held::new(State::Pinned, None)
+        };
+        Box::pin(ready(Ok(held)))
     }
 
     fn remove<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<(), SinkError>> {
+        if self.refuses {
+            return Box::pin(ready(Err(SinkError::Unexpected("not now".to_owned()))));
+        }
         self.pins.lock().unwrap().remove(&pin.root.to_string());
         Box::pin(ready(Ok(())))
     }
@@ -126,7 +138,7 @@ async fn what_was_pinned_before_there_was_a_place_reaches_it_and_nothing_else_do
     assert_eq!(status, 201);
     let (_, given_up) = store(&before, &path, "given up").await;
     let (_, only_here) = store(&before, &path, "only here").await;
-    let pin = |cid: &str| format!("{path}/pins/{cid}");
+    let pin = |cid: &str| format!("{path}/{cid}");
     for cid in [&given_up, &only_here] {
         assert_eq!(before.call("delete", &pin(cid), Some(OWNER), Value::Null).await.0, 204);
     }
@@ -180,6 +192,64 @@ async fn what_nobody_needs_any_more_is_removed_from_a_place() {
     assert!(!place.pins.lock().unwrap().contains(&gone));
 }
 
+/// What the project left behind, when the place has done so much that there is something.
+async fn left_at(place: Fast) -> Value {
+    let place = Arc::new(place);
+    let served = served(&place).await;
+    look_after(&served);
+    let path = storage(&served).await;
+    let (_, kept) = store(&served, &path, "kept").await;
+    let (_, cid) = store(&served, &path, "given up").await;
+    let pin = format!("{path}/pins");
+    let named = json!({ "cid": cid, "name": "letters" });
+    assert_eq!(served.call("post", &pin, Some(OWNER), named.clone()).await.0, 201);
+    until_state(&served, &cid, "PINNED").await;
+    until_state(&served, &kept, "PINNED").await;
+    let left = async || {
+        served.call("get", &format!("{path}/left"), Some(OWNER), Value::Null).await.1["data"].clone()
+    };
+    assert_eq!(left().await, json!([]));
+    assert_eq!(served.call("delete", &format!("{path}/{cid}"), Some(OWNER), Value::Null).await.0, 204);
+    let state = if place.keeps { "LEFT" } else { "REMOVING" };
+    if place.keeps || place.refuses {
+        until_state(&served, &cid, state).await;
+    } else {
+        while known_at_the_place(&served).await.contains_key(&cid) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let found = left().await;
+    let strangers = served.call("get", &format!("{path}/left"), Some(support::STRANGER), Value::Null).await;
+    assert_eq!(strangers.0, 404);
+    // Who pins it again has left nothing.
+    assert_eq!(served.call("post", &pin, Some(OWNER), named).await.0, 201);
+    assert_eq!(left().await, json!([]));
+    found
+}
+
+async fn until_state(served: &Served, cid: &str, state: &str) {
+    let reached = async {
+        while known_at_the_place(served).await.get(cid).map(String::as_str) != Some(state) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached)
+        .await
+        .unwrap_or_else(|_| panic!("{cid} is not {state}"));
+}
+
+async fn what_was_unpinned_and_is_still_at_a_place_is_listed() {
+    let left = left_at(Fast { keeps: true, ..Fast::default() }).await;
+    let [content] = left.as_array().unwrap().as_slice() else { panic!("{left}") };
+    assert_eq!((&content["name"], &content["cid"]), (&json!("letters"), &json!(cid_of("given up"))));
+    assert!(content["unpinnedAt"].as_i64().unwrap() > 0);
+    let place = &content["places"][0];
+    assert_eq!((&place["state"], &place["detail"]), (&json!("LEFT"), &json!("under a name")));
+    let left = left_at(Fast { refuses: true, ..Fast::default() }).await;
+    assert_eq!(left[0]["places"][0]["state"], "REMOVING", "{left}");
+    assert_eq!(left_at(Fast::default()).await, json!([]), "it is gone there");
+}
+
 /// At version 34, a pin from before pins said where they are wanted, and a deployment that was made `before` it or not.
 async fn place_of_an_older_pin(deployed: u32, more: &str) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
@@ -222,4 +292,5 @@ crate::on_both!(
     what_was_pinned_before_there_was_a_place_reaches_it_and_nothing_else_does,
     what_nobody_needs_any_more_is_removed_from_a_place,
     an_older_pin_goes_to_places_if_there_provably_was_none,
+    what_was_unpinned_and_is_still_at_a_place_is_listed,
 );

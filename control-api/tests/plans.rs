@@ -74,6 +74,23 @@ fn looks_at_all(statement: &str) -> bool {
     statement.contains("from users order by id limit 1")
 }
 
+/// What there is to be read below a project.
+const OF_A_PROJECT: [&str; 13] = [
+    "functions",
+    "functions?name=hello",
+    "sites",
+    "domains",
+    "domains?hostname=www.example.com",
+    "keys",
+    "members",
+    "invitations",
+    "storage",
+    "storage/usage",
+    "storage/left",
+    "settings",
+    "secrets",
+];
+
 async fn use_everything(served: &Served) {
     let call =
         async |method: &str, path: &str, body: Value| served.call(method, path, Some(OWNER), body).await.1;
@@ -96,20 +113,7 @@ async fn use_everything(served: &Served) {
     let domain = call("post", &format!("{project}/domains"), claim).await;
     let domain = format!("/v1/domains/{}", domain["id"].as_str().unwrap());
     call("patch", &domain, json!({ "verificationMethod": "CNAME" })).await;
-    for path in [
-        "functions",
-        "functions?name=hello",
-        "sites",
-        "domains",
-        "domains?hostname=www.example.com",
-        "keys",
-        "members",
-        "invitations",
-        "storage",
-        "storage/usage",
-        "settings",
-        "secrets",
-    ] {
+    for path in OF_A_PROJECT {
         call("get", &format!("{project}/{path}"), Value::Null).await;
     }
     for owner in [&project, &function] {

@@ -55,7 +55,7 @@ pub enum Storage {
     Get(Get),
     /// List what the project stores, and where it is held
     #[command(visible_alias = "list")]
-    Ls,
+    Ls(Ls),
     /// Pin content whose blocks the project has sent, that it has deployed, or that the server's sources have; or have it held at more places
     Pin(Pin),
     /// Give a pin up; what nothing else needs is removed later, but not from places that remove nothing
@@ -66,6 +66,14 @@ pub enum Storage {
     Export(Get),
     /// Remove blocks that no deployment, site or pin needs (for the operator, who made the first start)
     Gc(Gc),
+}
+
+/// What to list.
+#[derive(Debug, Options)]
+pub struct Ls {
+    /// Instead, what was unpinned and is still at other places: for good, or because it could not be removed yet
+    #[arg(long)]
+    pub left: bool,
 }
 
 /// Which content.

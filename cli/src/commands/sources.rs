@@ -115,9 +115,10 @@ fn text(report: &SourceReport) -> String {
     if said.is_empty() && report.asked > 0 {
         said.push("no answer".to_owned());
     }
-    said.push(asked);
     let last = report.said.as_deref().filter(|_| report.failures + report.lies > 0);
-    said.join(", ") + &last.map(|last| format!(" (at last: {last})")).unwrap_or_default()
+    let last = last.map(|last| format!(" (at last: {last})")).unwrap_or_default();
+    let said = said.join(", ");
+    if said.is_empty() { asked } else { format!("{asked}: {said}{last}") }
 }
 
 fn value(report: &SourceReport) -> Value {

@@ -77,6 +77,28 @@ impl Kubo {
     }
 }
 
+/// Files below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+impl Kubo {
+    /// Changes a bit of each block that it has. It does not look at what it has before it sends it.
+    pub fn tamper(&mut self) {
+        self.stop(Stop::InOrder);
+        let blocks = files_below(&self.peer.dir.path().join("repo/blocks"));
+        for path in blocks.iter().filter(|path| path.extension().is_some_and(|name| name == "data")) {
+            let mut bytes = fs::read(path).unwrap();
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+                fs::write(path, bytes).unwrap();
+            }
+        }
+        self.start_again();
+    }
+}
+
 /// What both can do that have bitswap.
 macro_rules! bitswap {
     ($type:ty) => {

@@ -9,3 +9,22 @@ insert into pin_places (pin_id, place)
   where not exists (select 1 from pin_places) and not exists (select 1 from placements)
     and (exists (select 1 from deployments d where d.created_at < p.created_at)
       or exists (select 1 from site_deployments d where d.created_at < p.created_at));
+
+-- What a project has unpinned, for as long as another place may still have it.
+create table unpinned (
+  project_id text collate "C" not null references projects (id) on delete cascade,
+  cid text collate "C" not null,
+  -- As the project called it; of private content nothing.
+  name text,
+  unpinned_at bigint not null,
+  primary key (project_id, cid)
+);
+
+create index unpinned_by_cid on unpinned (cid);
+
+insert into unpinned (project_id, cid, unpinned_at)
+  select a.project_id, a.target, max(a.at) from audit a join projects j on j.id = a.project_id
+  where a.action = 'pin.delete' and a.outcome = 'done'
+    and exists (select 1 from placements h where h.cid = a.target and h.state in ('REMOVING', 'LEFT'))
+    and not exists (select 1 from pins p where p.project_id = a.project_id and p.cid = a.target)
+  group by a.project_id, a.target;

@@ -27,6 +27,7 @@ pub mod idempotency_key;
 pub mod invitations;
 pub mod jwt;
 pub mod key_backup;
+pub mod left;
 pub mod logins;
 pub mod logs;
 pub mod master_key;

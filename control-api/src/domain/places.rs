@@ -45,6 +45,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// database may have deployed something.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// How many times as long as a comparison took there is none, whatever is deployed: a tenth of one core at most.
+const SHARE: u32 = 9;
+
 /// The places, and how their worker is woken.
 #[derive(Debug)]
 pub struct Places {
@@ -93,13 +96,14 @@ async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
     // Tasks of their own: one that has the database's only writer goes on while it is waited for here. Dropped, they end.
     let mut running = JoinSet::new();
     let mut busy = HashMap::new();
-    let mut compared: Option<Instant> = None;
+    let (mut compare_at, mut took) = (Instant::now(), Duration::ZERO);
     loop {
         changed.mark_unchanged();
-        if compared.is_none_or(|at| at.elapsed() >= LOOK) {
+        let began = Instant::now();
+        if began >= compare_at {
             deployed.mark_unchanged();
             match Box::pin(compare(state, sink.as_ref())).await {
-                Ok(()) => compared = Some(Instant::now()),
+                Ok(()) => (compare_at, took) = (Instant::now() + LOOK, began.elapsed()),
                 Err(error) => {
                     told(&error);
                     tokio::time::sleep(PAUSE).await;
@@ -119,6 +123,7 @@ async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
         let left = next.at.map_or(LOOK, |at| {
             Duration::from_millis(u64::try_from(at - now()).unwrap_or_default()).min(LOOK)
         });
+        let left = left.min(compare_at.saturating_duration_since(Instant::now()));
         tokio::select! {
             Some(ended) = running.join_next_with_id() => {
                 busy.remove(&ended.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id));
@@ -136,7 +141,7 @@ async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
                 if gone.is_err() {
                     return;
                 }
-                compared = None;
+                compare_at = compare_at.min(Instant::now() + took.saturating_mul(SHARE));
             }
         }
     }

@@ -19,7 +19,7 @@ use super::projects::commit;
 use super::quotas::Terms;
 use super::{Actor, Error, Page, Start, State, StorageError, blocks, content_keys, id, now, upload};
 use crate::store::placements::EVERYWHERE;
-use crate::store::{Connection, storage};
+use crate::store::{Connection, left, storage};
 use crate::store::{PinRow, PlacementRow, Usage};
 
 /// Blocks of one pin: a quarter of a terabyte, in blocks of the usual size. The set of them is in memory while it is made.
@@ -165,6 +165,7 @@ pub async fn pin(state: &State, actor: &Actor, project: &str, new: NewPin) -> Re
             let pin = row(actor, project, &text, name.clone(), &dag);
             admit(state, &mut db, &pin).await?;
             storage::insert_pin(&mut db, &pin).await?;
+            left::forget(&mut db, project, &text).await?;
             pin
         }
     };
@@ -192,6 +193,7 @@ pub async fn unpin(state: &State, actor: &Actor, project: &str, cid: &ContentId)
     access::project(state, actor, project, Noun::Storage.write()).await?;
     let mut db = state.store.begin().await?;
     let text = cid.to_string();
+    left::remember(&mut db, project, &text, now()).await?;
     if !storage::delete_pin(&mut db, project, &text).await? {
         return Err(Error::not_found("pin", &text));
     }

@@ -13,6 +13,7 @@ mod functions;
 mod gateway;
 mod health;
 mod idempotency;
+mod left;
 mod login_page;
 mod logins;
 mod logs;
@@ -173,6 +174,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(triggers::run))
         .routes(routes!(storage::list, storage_upload::store))
         .routes(routes!(storage::usage))
+        .routes(routes!(left::list))
         .routes(routes!(storage::pin))
         .routes(routes!(storage_upload::missing))
         .routes(routes!(storage_upload::blocks))

@@ -1,7 +1,7 @@
 //! How far content is held at places other than this one.
 
 use super::sql::{self, Connection};
-use super::{Store, StoreError};
+use super::{Store, StoreError, left};
 
 /// One CID at one place.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -208,6 +208,6 @@ pub(crate) async fn remember(db: &mut Connection, row: &PlacementRow) -> Result<
 /// It is gone there; unless it is wanted again meanwhile.
 pub(crate) async fn delete(db: &mut Connection, row: &PlacementRow) -> Result<(), StoreError> {
     let query = "delete from placements where cid = $1 and place = $2 and state = 'REMOVING'";
-    sql::query(query).bind(&row.cid).bind(&row.place).execute(db).await?;
-    Ok(())
+    sql::query(query).bind(&row.cid).bind(&row.place).execute(&mut *db).await?;
+    left::gone(db, &row.cid).await
 }

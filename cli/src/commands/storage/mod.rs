@@ -13,7 +13,7 @@ use self::fetch::get;
 use self::origin::Origin;
 use super::functions::utc;
 use super::unpack::Form;
-use crate::args::storage::{Cid, Gc, NewPin, Pin, Storage};
+use crate::args::storage::{Cid, Gc, Ls, NewPin, Pin, Storage};
 use crate::client::{Api, text};
 use crate::config::Environment;
 use crate::output::{Output, counted};
@@ -30,7 +30,8 @@ pub async fn run(command: Storage, environment: &Environment, output: &Output) -
         Storage::Import(options) => store(&api, Origin::car(&options.file), None, &options.pin, output).await,
         Storage::Get(options) => get(&api, &options, Form::Plain, output).await,
         Storage::Export(options) => get(&api, &options, Form::Car, output).await,
-        Storage::Ls => list(&api, output).await,
+        Storage::Ls(Ls { left: true }) => list_left(&api, output).await,
+        Storage::Ls(Ls { left: false }) => list(&api, output).await,
         Storage::Pin(options) => pin(&api, &options, output).await,
         Storage::Unpin(content) => unpin(&api, &content, output).await,
         Storage::Gc(options) => gc(&api, &options, output).await,
@@ -126,8 +127,47 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
         number("pins"),
         number("mostPins")
     );
-    output.result(&Value::from(pins), &format!("{table}\n{used}"));
+    let left = match api.list(&format!("{path}/left")).await?.len() as u64 {
+        0 => String::new(),
+        left => format!("\n{} still at other places: af storage ls --left", are_unpinned(left)),
+    };
+    output.result(&Value::from(pins), &format!("{table}\n{used}{left}"));
     Ok(())
+}
+
+fn are_unpinned(left: u64) -> String {
+    if left == 1 { "1 that was unpinned is".to_owned() } else { format!("{left} that were unpinned are") }
+}
+
+/// What was unpinned, and where it still is.
+async fn list_left(api: &Api, output: &Output) -> anyhow::Result<()> {
+    let mut left = api.list(&format!("/v1/projects/{}/storage/left", api.project().await?)).await?;
+    for content in &mut left {
+        let stays = stays(content);
+        let unpinned = content.get("unpinnedAt").and_then(Value::as_i64).unwrap_or_default();
+        if let Some(fields) = content.as_object_mut() {
+            fields.insert("stays".into(), stays.into());
+            fields.insert("unpinned".into(), utc(unpinned).into());
+        }
+    }
+    let columns = [("CID", "cid"), ("NAME", "name"), ("UNPINNED", "unpinned"), ("STILL AT", "stays")];
+    output.table(&left, &columns, "nothing that was unpinned is at other places");
+    Ok(())
+}
+
+/// Where something still is that was unpinned, and for how long, as people read it.
+fn stays(content: &Value) -> String {
+    let said = |place: &Value, field: &str| place.get(field).and_then(Value::as_str).map(str::to_owned);
+    let place = |place: &Value| {
+        let (how, more) = match text(place, "state") {
+            "LEFT" => ("for good", said(place, "detail")),
+            _ => ("being removed", said(place, "error").map(|error| format!("tried again: {error}"))),
+        };
+        let more = more.map(|more| format!(", {more}")).unwrap_or_default();
+        format!("{} ({how}{more})", text(place, "place"))
+    };
+    let places = content.get("places").and_then(Value::as_array).into_iter().flatten();
+    places.map(place).collect::<Vec<_>>().join(", ")
 }
 
 async fn pin(api: &Api, options: &Pin, output: &Output) -> anyhow::Result<()> {
@@ -152,7 +192,7 @@ async fn unpin(api: &Api, Cid { cid }: &Cid, output: &Output) -> anyhow::Result<
         };
         let places = left.iter().map(named).collect::<Vec<_>>().join(", ");
         said.push_str(&format!(
-            "\nit stays at {places} for good: what is there cannot be removed by anybody\nkeep this: `af storage ls` does not list what is unpinned"
+            "\nit stays at {places} for good: what is there cannot be removed by anybody\n`af storage ls --left` lists it"
         ));
     }
     let stays: Vec<&str> = left.iter().map(|place| text(place, "place")).collect();
