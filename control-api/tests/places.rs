@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,12 +15,14 @@ use af_control_api::StorageConfig;
 use futures::future::{BoxFuture, join_all, ready};
 use serde_json::{Value, json};
 use support::content::car_of;
-use support::{OWNER, Served, Stored};
+use support::{Engine, OWNER, Served, Stored, on};
 
 /// A place that holds whatever it is asked for, at once.
 #[derive(Debug, Default)]
 struct Fast {
     pins: Mutex<BTreeSet<String>>,
+    /// How often it was asked to hold something.
+    puts: AtomicUsize,
     /// Nothing can be removed, ever.
     keeps: bool,
     /// Nothing can be removed now.
@@ -32,6 +35,7 @@ impl Sink for Fast {
     }
 
     fn put<'a>(&'a self, pin: &'a Pin) -> BoxFuture<'a, Result<Held, SinkError>> {
+        self.puts.fetch_add(1, Ordering::Relaxed);
         self.pins.lock().unwrap().insert(pin.root.to_string());
         self.status(pin)
     }
@@ -172,6 +176,30 @@ async fn what_was_pinned_before_there_was_a_place_reaches_it_and_nothing_else_do
     until_held(&place, &BTreeSet::from([kept.clone()])).await;
     let known: BTreeSet<String> = known_at_the_place(&before).await.into_keys().collect();
     assert!(known == expected, "{:?}", known.symmetric_difference(&expected).collect::<Vec<_>>());
+}
+
+/// Of a database that several servers can share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_with_the_same_place_ask_it_once_for_each() {
+    on(Engine::Postgres, async {
+        let before = Served::start().await;
+        let path = storage(&before).await;
+        let mut cids = BTreeSet::new();
+        for number in 0..100 {
+            cids.insert(store(&before, &path, &format!("number {number}")).await.1);
+        }
+        let place = Arc::new(Fast::default());
+        for _ in 0..2 {
+            let sinks = vec![Arc::clone(&place) as Arc<dyn Sink>];
+            look_after(&before.beside_as(|config| config.storage.sinks = sinks).await);
+        }
+        until_held(&place, &cids).await;
+        for cid in &cids {
+            until_state(&before, cid, "PINNED").await;
+        }
+        assert_eq!(place.puts.load(Ordering::Relaxed), cids.len());
+    })
+    .await;
 }
 
 /// Where nobody remembers what was given up, as after a restore, the next comparison does.

@@ -28,3 +28,6 @@ insert into unpinned (project_id, cid, unpinned_at)
     and exists (select 1 from placements h where h.cid = a.target and h.state in ('REMOVING', 'LEFT'))
     and not exists (select 1 from pins p where p.project_id = a.project_id and p.cid = a.target)
   group by a.project_id, a.target;
+
+-- Until when a server is believed to be at work on it, where several share the database.
+alter table placements add column leased_until bigint not null default 0;

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use af_content::sink::{Held, Pin, Sink, SinkError, State as HeldState};
 use af_contract::ContentId;
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::projects::commit;
@@ -37,6 +39,9 @@ const CONFIRM: i64 = 24 * 3_600_000;
 
 /// One attempt, whatever the place does: ten gigabytes at half a megabyte per second.
 const ATTEMPT: Duration = Duration::from_secs(6 * 3_600);
+
+/// How long another server of the same database waits after this one has said that it is at work on a row.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// After the database failed.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -117,7 +122,7 @@ async fn at_place(state: &Arc<State>, sink: &Arc<dyn Sink>) {
         });
         for row in next.due {
             let (cid, state, sink) = (row.cid.clone(), Arc::clone(state), Arc::clone(sink));
-            let task = running.spawn(async move { Box::pin(attempt(&state, sink.as_ref(), row)).await });
+            let task = running.spawn(async move { Box::pin(leased(&state, sink.as_ref(), row)).await });
             busy.insert(task.id(), cid);
         }
         let left = next.at.map_or(LOOK, |at| {
@@ -204,6 +209,57 @@ fn kind(sink: &dyn Sink) -> PlaceKind<'_> {
 fn told(error: &Error) {
     let source = std::error::Error::source(error);
     error!(%error, ?source, "other places cannot be looked after; trying again");
+}
+
+/// One step of one row, unless another server of the database is at it: what is sent twice is paid for twice.
+async fn leased(state: &Arc<State>, sink: &dyn Sink, row: PlacementRow) -> Result<(), Error> {
+    if !state.store.is_shared() {
+        return Box::pin(attempt(state, sink, row)).await;
+    }
+    let now = now();
+    let until = lease_from(now);
+    let mut db = state.store.begin().await?;
+    let taken = placements::take(&mut db, &row, now, until).await?;
+    commit(db).await?;
+    if !taken {
+        return Ok(());
+    }
+    let lease = Arc::new(AtomicI64::new(until));
+    // A task of its own, because the attempt may have the turn to write that it waits for.
+    let keeping = tokio::spawn(keep(Arc::clone(state), row.clone(), Arc::clone(&lease)));
+    let mut keeping = AbortOnDropHandle::new(keeping);
+    let done = tokio::select! {
+        done = Box::pin(attempt(state, sink, row.clone())) => done,
+        _lost = &mut keeping => return Ok(()),
+    };
+    drop(keeping);
+    let mut db = state.store.begin().await?;
+    placements::keep(&mut db, &row, lease.load(Ordering::Relaxed), 0).await?;
+    commit(db).await?;
+    done
+}
+
+/// Says again and again that this server is at work on a row. Ends when it was away for so long that another one is.
+async fn keep(state: Arc<State>, row: PlacementRow, lease: Arc<AtomicI64>) {
+    loop {
+        tokio::time::sleep(LEASE / 3).await;
+        let next = lease_from(now());
+        let kept = async {
+            let mut db = state.store.begin().await?;
+            let kept = placements::keep(&mut db, &row, lease.load(Ordering::Relaxed), next).await?;
+            commit(db).await?;
+            Ok::<_, Error>(kept)
+        };
+        match kept.await {
+            Ok(true) => lease.store(next, Ordering::Relaxed),
+            Ok(false) => return,
+            Err(error) => told(&error),
+        }
+    }
+}
+
+fn lease_from(now: i64) -> i64 {
+    now.saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// One step of one row.

@@ -118,7 +118,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<PlacementRow>, StoreError> {
         let query = format!(
-            "select {COLUMNS} from placements where place = $1 and next_at <= $2 order by next_at limit $3"
+            "select {COLUMNS} from placements where place = $1 and next_at <= $2 and leased_until <= $2
+             order by next_at limit $3"
         );
         let query = sql::query_as(sqlx::AssertSqlSafe(query));
         Ok(query.bind(place).bind(now).bind(limit).fetch_all(&self.reader).await?)
@@ -194,6 +195,31 @@ pub(crate) async fn update(db: &mut Connection, row: &PlacementRow, before: &str
     let update = update.bind(row.attempts).bind(&row.error).bind(row.next_at).bind(row.updated_at);
     update.bind(&row.detail).bind(i64::from(row.permanent)).bind(before).execute(db).await?;
     Ok(())
+}
+
+/// Takes a row, as it was read, until then. Returns whether nobody else has, or has changed it meanwhile.
+pub(crate) async fn take(
+    db: &mut Connection,
+    row: &PlacementRow,
+    now: i64,
+    until: i64,
+) -> Result<bool, StoreError> {
+    let query = "update placements set leased_until = $3 where cid = $1 and place = $2 and leased_until <= $4
+        and state = $5 and next_at = $6";
+    let query = sql::query(query).bind(&row.cid).bind(&row.place).bind(until).bind(now);
+    Ok(query.bind(&row.state).bind(row.next_at).execute(db).await? == 1)
+}
+
+/// Takes it for longer, or gives it back. Returns whether it was still had.
+pub(crate) async fn keep(
+    db: &mut Connection,
+    row: &PlacementRow,
+    before: i64,
+    until: i64,
+) -> Result<bool, StoreError> {
+    let query = "update placements set leased_until = $3 where cid = $1 and place = $2 and leased_until = $4";
+    let query = sql::query(query).bind(&row.cid).bind(&row.place).bind(until).bind(before);
+    Ok(query.execute(db).await? == 1)
 }
 
 /// Remembers what the place calls it and says of it, whatever is wanted of it now.
