@@ -65,6 +65,11 @@ fn a_file_comes_back_as_it_was() {
     assert_eq!((code, error.contains("not_found")), (1, true), "{error}");
     let imported = said(&mut storage(&home, &["import", path(&archive)]));
     assert_eq!((imported["pins"][0]["cid"].as_str(), &imported["sent"]["blocks"]), (Some(cid), &json!(0)));
+    // Another file with the same content does not rename it, but who names it does.
+    assert_eq!(imported["pins"][0]["name"], "a.car");
+    assert_eq!(said(&mut storage(&home, &["add", path(&file)]))["pins"][0]["name"], "a.car");
+    let named = said(&mut storage(&home, &["add", path(&file), "--name", "mine"]));
+    assert_eq!(named["pins"][0]["name"], "mine");
     let list = ok(home.af().args(["storage", "ls"]));
     assert!(list.contains(cid) && list.contains("here") && list.contains("1 of 10000 pins"), "{list}");
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

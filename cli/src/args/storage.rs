@@ -87,7 +87,7 @@ pub struct Cid {
 /// What new pins have in common.
 #[derive(Debug, Options)]
 pub struct NewPin {
-    /// What to call it [default: the name of the file that is sent, if one is]
+    /// What to call it [default: as it is called already, or else the name of the file that is sent, if one is]
     #[arg(short, long)]
     pub name: Option<String>,
     /// Where else than here it is to be held; may be given several times [default: wherever the server can]

@@ -14,7 +14,7 @@ use self::origin::Origin;
 use super::functions::utc;
 use super::unpack::Form;
 use crate::args::storage::{Cid, Gc, Ls, NewPin, Pin, Storage};
-use crate::client::{Api, text};
+use crate::client::{Api, ApiError, text};
 use crate::config::Environment;
 use crate::output::{Output, counted};
 
@@ -48,9 +48,14 @@ async fn store(
 ) -> anyhow::Result<()> {
     let path = format!("/v1/projects/{}/storage", api.project().await?);
     let sent = send::send(api, &path, &origin, output).await?;
-    let name = new.name.clone().or_else(|| origin.name());
     let mut pins = Vec::new();
     for root in &sent.roots {
+        let name = match &new.name {
+            Some(name) => Some(name.clone()),
+            // What it was called before is not lost to a file that happens to be called something else.
+            None if named_before(api, &path, root).await? => None,
+            None => origin.name(),
+        };
         let body = body(&root.to_string(), name.as_deref(), new);
         let mut pin = api.send_with_key(&format!("{path}/pins"), &body, key.as_ref()).await?;
         // As others who use this profile call it.
@@ -87,6 +92,15 @@ async fn store(
     fields.extend(pins.first().map(|pin| ("held", held(pin))));
     output.result(&value, &output.fields(&fields));
     Ok(())
+}
+
+/// Whether the project has pinned it under a name already.
+async fn named_before(api: &Api, path: &str, root: &ContentId) -> anyhow::Result<bool> {
+    match api.get(&format!("{path}/{root}")).await {
+        Ok(pin) => Ok(pin.get("name").is_some_and(|name| !name.is_null())),
+        Err(ApiError::Problem(problem)) if problem.code == "not_found" => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
