@@ -2,6 +2,7 @@
 //! go to one thread, which commits all that wait as one: what was answered is on the disk.
 
 mod change;
+mod copy;
 mod writer;
 
 use std::num::NonZeroU32;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::change::{BATCH_BYTES, check_batch, failed};
 pub use self::change::{Change, Changed, Namespace, StoreError};
+pub use self::copy::CopyError;
 use self::writer::{QUEUE, Write, write_all};
 
 /// Project, store and key, each with its length in front, so that no two share entries.
