@@ -52,6 +52,12 @@ impl Operations {
     }
 
     fn check(&self, request: &mut Request) -> Result<(), Failure> {
+        let sent = [Some(request.uri().path()), request.uri().query()];
+        if sent.into_iter().flatten().any(|text| text.contains("%00")) {
+            // PostgreSQL has no place for it, and nothing here has it in its name.
+            let detail = "the path or the query has a NUL character; leave %00 out";
+            return Err(Error::invalid("invalid_request", detail).into());
+        }
         let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
         let method = match request.method() {
             &Method::HEAD => Method::GET,
