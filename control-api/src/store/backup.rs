@@ -40,7 +40,7 @@ impl Form {
 const LINE: u64 = 64 << 20;
 
 /// Tables of what servers tell each other at the moment.
-const PASSING: [&str; 2] = ["log_batches", "log_servers"];
+const PASSING: [&str; 3] = ["log_batches", "log_servers", "used_proofs"];
 
 /// A database that another program than ours has, or rows that are none.
 #[derive(Debug, thiserror::Error)]

@@ -30,6 +30,7 @@ mod sql;
 pub(crate) mod storage;
 pub(crate) mod tokens;
 pub(crate) mod triggers;
+mod used_proofs;
 pub(crate) mod users;
 
 use std::path::PathBuf;
