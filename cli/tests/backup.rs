@@ -119,6 +119,9 @@ async fn what_functions_keep_is_in_a_backup_that_is_made_while_they_write() {
         }
     };
     assert!(made.contains(r#""entries": 2"#), "{made}");
+    let mode =
+        |home: &Home, name: &str| fs::metadata(home.data().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&home, "keyvalue.redb"), mode(&home, "keyvalue.sock")), (0o600, 0o600));
     let count: u64 = call(&server, Method::POST, "/count", "").await.trim().parse().unwrap();
     assert!(!home.logged().contains("was not handed out"));
 
@@ -136,6 +139,7 @@ async fn what_functions_keep_is_in_a_backup_that_is_made_while_they_write() {
     for (to, from, least) in [(&second, &file, 1), (&third, &stopped, count)] {
         let restored = ok(admin(to, "restore", from, &[]).env("AF_BACKUP_PASSPHRASE", PASSPHRASE));
         assert!(restored.contains(r#""entries": 2"#), "{restored}");
+        assert_eq!(mode(to, "keyvalue.redb"), 0o600);
         copy(&home.data().join("blocks"), &to.data().join("blocks"));
         let server = to.up(&["--cpu-limit-ms", "1000"]);
         assert_eq!(call(&server, Method::GET, "/name", "").await, "Ada");

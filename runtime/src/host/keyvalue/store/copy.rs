@@ -8,7 +8,7 @@ use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::change::failed;
 use super::writer::{USAGE, size};
-use super::{CACHE_BYTES, ENTRIES, KeyValue, StoreError, open_entries};
+use super::{CACHE_BYTES, ENTRIES, Former, KeyValue, StoreError, open_entries, own_file};
 
 /// Why entries were not copied.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,9 @@ impl KeyValue {
         entries: impl Iterator<Item = io::Result<(Vec<u8>, Vec<u8>)>>,
     ) -> Result<u64, CopyError> {
         // Only one that is empty is a new one.
-        std::fs::File::create(path).map_err(failed)?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)?;
+        let file = own_file(path, Former::Goes)?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file);
+        let database = database.map_err(failed)?;
         let transaction = database.begin_write().map_err(failed)?;
         let count = fill(&transaction, entries)?;
         transaction.commit().map_err(failed)?;
