@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use reqwest::Method;
 use serde_json::Value;
-use support::{Home, deploy, guest, ok, refused};
+use support::{Home, Server, deploy, guest, http, ok, refused};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -51,9 +52,7 @@ async fn a_second_machine_answers_the_same() {
     assert!(made["rows"].as_u64().unwrap() > 5 && made["withKey"] == true, "{made}");
     let warned = ok(home.af().args(["admin", "backup"]).arg(&open).arg("--data-dir").arg(home.data()));
     assert!(warned.contains("warning: the master key is not in it"), "{warned}");
-    let entries = home.data().join("keyvalue.redb");
-    assert!(warned.contains(&format!("are not in it. They are in {}", entries.display())), "{warned}");
-    assert_eq!(made["keyValueFile"], entries.to_str().unwrap());
+    assert_eq!(made["entries"], 0);
     let (_, why) = refused(&mut admin(&home, "backup", &open, &[]));
     assert!(why.contains("is there already; choose another name, or add --replace"), "{why}");
     ok(&mut admin(&home, "backup", &open, &["--replace"]));
@@ -93,6 +92,91 @@ async fn a_second_machine_answers_the_same() {
     let mut af = second.af();
     af.env("AF_TOKEN", token).env("AF_API_URL", &server.api).args(["functions", "list"]);
     assert!(ok(&mut af).contains("hello"));
+}
+
+async fn call(server: &Server, method: Method, key: &str, body: &str) -> String {
+    let url = format!("http://127.0.0.1:{}{key}", server.port);
+    let request = http().request(method, url).header("host", server.host("shop")).body(body.to_owned());
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_functions_keep_is_in_a_backup_that_is_made_while_they_write() {
+    let [home, second, third, older] = [(); 4].map(|()| Home::new());
+    let dir = tempfile::tempdir().unwrap();
+    let [file, stopped, newer] = ["file", "stopped", "newer"].map(|name| dir.path().join(name));
+    let server = home.up(&["--cpu-limit-ms", "1000"]);
+    deploy(&home, "shop", "keyvalue", &[]);
+    assert_eq!(call(&server, Method::PUT, "/name", "Ada").await, "done\n");
+    assert_eq!(call(&server, Method::POST, "/count", "").await, "1\n");
+    let mut backup = admin(&home, "backup", &file, &["--with-key"]);
+    backup.env("AF_BACKUP_PASSPHRASE", PASSPHRASE);
+    let mut making = tokio::task::spawn_blocking(move || ok(&mut backup));
+    let made = loop {
+        tokio::select! {
+            made = &mut making => break made.unwrap(),
+            _number = call(&server, Method::POST, "/count", "") => {}
+        }
+    };
+    assert!(made.contains(r#""entries": 2"#), "{made}");
+    let mode =
+        |home: &Home, name: &str| fs::metadata(home.data().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&home, "keyvalue.redb"), mode(&home, "keyvalue.sock")), (0o600, 0o600));
+    let count: u64 = call(&server, Method::POST, "/count", "").await.trim().parse().unwrap();
+    assert!(!home.logged().contains("was not handed out"));
+
+    // Of a server that answers nobody any more.
+    assert!(server.stop().success());
+    assert!(!home.data().join("keyvalue.sock").exists());
+    let lock = fs::File::open(home.data().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (_, why) = refused(&mut admin(&home, "backup", &stopped, &[]));
+    assert!(why.contains("does not hand out what functions keep"), "{why}");
+    assert!(fs::read_dir(dir.path()).unwrap().count() == 1, "nothing is left of it");
+    drop(lock);
+    ok(admin(&home, "backup", &stopped, &["--with-key"]).env("AF_BACKUP_PASSPHRASE", PASSPHRASE));
+
+    for (to, from, least) in [(&second, &file, 1), (&third, &stopped, count)] {
+        let restored = ok(admin(to, "restore", from, &[]).env("AF_BACKUP_PASSPHRASE", PASSPHRASE));
+        assert!(restored.contains(r#""entries": 2"#), "{restored}");
+        assert_eq!(mode(to, "keyvalue.redb"), 0o600);
+        copy(&home.data().join("blocks"), &to.data().join("blocks"));
+        let server = to.up(&["--cpu-limit-ms", "1000"]);
+        assert_eq!(call(&server, Method::GET, "/name", "").await, "Ada");
+        let kept: u64 = call(&server, Method::POST, "/count", "").await.trim().parse().unwrap();
+        assert!((least + 1..=count + 1).contains(&kept), "{kept} of {count}");
+        assert!(server.stop().success());
+    }
+
+    // A part that a program does not know is refused, one that an older program did not write is not missed, and entries that
+    // are there are not lost.
+    let plain = String::from_utf8(zstd::decode_all(fs::File::open(&stopped).unwrap()).unwrap()).unwrap();
+    let write = |text: &str| fs::write(&newer, zstd::encode_all(text.as_bytes(), 0).unwrap()).unwrap();
+    let restore = |home: &Home| {
+        let mut af = admin(home, "restore", &newer, &[]);
+        af.env("AF_BACKUP_PASSPHRASE", PASSPHRASE);
+        af
+    };
+    write(&plain.replacen("\"af_backup\":2", "\"af_backup\":3", 1));
+    let (_, why) = refused(&mut restore(&older));
+    assert!(why.contains("has the form 3, which this program does not know"), "{why}");
+    write(&plain);
+    let there = older.data().join("keyvalue.redb");
+    fs::write(&there, "something").unwrap();
+    let (_, why) = refused(&mut restore(&older));
+    assert!(why.contains("is there already") && why.contains("keyvalue.redb"), "{why}");
+    assert_eq!(fs::read(&there).unwrap(), b"something");
+    let end = plain.find("{\"end_after_rows\"").unwrap();
+    let end = end + plain[end..].find('\n').unwrap() + 1;
+    for damaged in [&plain[..end], &plain[..plain.len() - 1], &format!("{plain}more")] {
+        write(damaged);
+        fs::remove_file(&there).unwrap_or_default();
+        let (_, why) = refused(&mut restore(&older));
+        assert!(why.contains("is damaged, and nothing of it was restored"), "{why}");
+        assert!(!there.exists() && !older.data().join("keyvalue.redb.partial").exists());
+    }
+    write(&plain[..end].replacen("\"af_backup\":2", "\"af_backup\":1", 1));
+    assert!(ok(&mut restore(&older)).contains(r#""entries": null"#));
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub mod problem;
 pub mod rollout;
 pub mod routes;
 pub mod setting;
+pub mod strict;
 pub mod trigger;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};

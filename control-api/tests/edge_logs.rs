@@ -5,6 +5,7 @@
 mod support;
 
 use af_control_api::ControlApi;
+use af_control_api::store::backup::{Form, dump};
 use serde_json::{Value, json};
 use support::edges::TestEdge;
 use support::events::{Events, function};
@@ -169,7 +170,7 @@ async fn each_of_several_servers_of_a_database_has_all_lines() {
         assert_eq!(mine.iter().filter(|line| line["text"] == "the other way").count(), 1, "{mine:?}");
         // Nobody keeps any of it.
         let mut backup = Vec::new();
-        af_control_api::store::backup::dump(&first.stored.database, &mut backup).await.unwrap();
+        dump(&first.stored.database, Form::Rows, &mut backup).await.unwrap();
         assert!(!String::from_utf8_lossy(&backup).contains("log_batches"));
     })
     .await;

@@ -7,7 +7,7 @@ mod support;
 use af_contract::edge::{Bound, DeploymentReport, FeedPage, FeedRequest, Report, Share, WorkRequest};
 use serde_json::{Value, json};
 use support::edges::{TestEdge, feed};
-use support::{OWNER, Served};
+use support::{Engine, OWNER, Served, on};
 
 async fn project(served: &Served) -> String {
     let (_, projects) = served.call("get", "/v1/projects", Some(OWNER), Value::Null).await;
@@ -291,6 +291,28 @@ async fn a_report_that_the_database_refuses_keeps_no_other_from_being_written_do
     assert!(refused.is_final(), "{refused}");
     assert_eq!(ready().await, ["dep_beta", "dep_gamma"]);
     assert_eq!(send(&reports(&["beta", "gamma"])).await, 204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_counts_once_at_all_servers_of_a_database() {
+    on(Engine::Postgres, async {
+        let first = Served::start().await;
+        let second = first.beside().await;
+        let edge = TestEdge::join(&first, "east").await;
+        let body = b"{}".to_vec();
+        let proof = || edge.prove(Bound::to("POST", "/v1/edge/logs").with_body(&body));
+        let sent = async |served: &Served, proof: &str| {
+            served.post("/v1/edge/logs", proof, &[], body.clone()).await.status().as_u16()
+        };
+        for (one, other) in [(&first, &second), (&second, &first)] {
+            let proof = proof();
+            // It counts, and what it came with is no batch.
+            assert_eq!(sent(one, &proof).await, 400);
+            assert_eq!(sent(other, &proof).await, 401);
+            assert_eq!(sent(one, &proof).await, 401);
+        }
+    })
+    .await;
 }
 
 on_both!(

@@ -207,6 +207,52 @@ async fn stored(scene: &Scene) -> (u64, u64) {
     (said["bytes"].as_u64().unwrap(), said["siteBytes"].as_u64().unwrap())
 }
 
+async fn what_functions_deployed_counts_as_stored() {
+    let served = Served::changed(|config| config.storage.bytes_per_project = 35_000).await;
+    let scene = Scene::on(served).await;
+    let deploy = async |seed: char, query: &str| scene.deploy_of(seed, 10_000, query).await;
+    let of_functions = async || {
+        let path = format!("/v1/projects/{}/storage/usage", scene.project);
+        let (_, said) = scene.served.call("get", &path, Some(OWNER), Value::Null).await;
+        assert_eq!(said["bytes"], said["functionBytes"]);
+        said["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(deploy('a', "").await.0, 201);
+    let one = of_functions().await;
+    assert!((10_001..10_500).contains(&one), "{one}");
+    // The same code is there once, however often it was deployed.
+    assert_eq!(deploy('a', "").await.0, 201);
+    scene.call("patch", "/settings", json!({ "values": { "MODE": "fast" } })).await;
+    assert_eq!(of_functions().await, one);
+    assert_eq!(deploy('b', "").await.0, 201);
+    assert_eq!(deploy('c', "").await.0, 201);
+    assert_eq!(of_functions().await, 3 * one);
+    // The oldest go, until this fits: those that have the same code go together.
+    assert_eq!(deploy('d', "").await.0, 201);
+    assert_eq!(numbers(&scene).await, [6, 5, 4]);
+    assert_eq!(of_functions().await, 3 * one);
+    // What is larger than all that may go is refused, and takes nothing with it.
+    let (status, said) = scene.deploy_of('e', 30_000, "").await;
+    assert_eq!((status, &said["code"]), (409, &json!("storage_full")), "{said}");
+    assert!(said["detail"].as_str().unwrap().contains("prune deployments"), "{said}");
+    assert_eq!(numbers(&scene).await, [6, 5, 4]);
+    // Whoever stores as much as there may be can go on changing settings, and go back.
+    let (status, _) = scene.call("patch", "/settings", json!({ "values": { "MODE": "slow" } })).await;
+    assert_eq!(status, 200);
+    let (status, said) = scene.call("post", "/rollback", json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    // What a policy keeps does not go by itself.
+    scene.call("patch", "", json!({ "keep": 10 })).await;
+    assert_eq!(deploy('f', "").await.1["code"], "storage_full");
+    let (status, said) = scene.call("post", "/prune", json!({ "keep": 1 })).await;
+    assert_eq!(status, 200, "{said}");
+    let (status, said) = deploy('f', "").await;
+    assert_eq!(status, 201, "{said}");
+    // A function that goes takes all that it stores with it.
+    assert_eq!(scene.call("delete", "", Value::Null).await.0, 200);
+    assert_eq!(of_functions().await, 0);
+}
+
 async fn what_sites_deployed_counts_as_stored() {
     let served = Served::changed(|config| config.storage.bytes_per_project = 35_000).await;
     let scene = Scene::on(served).await;
@@ -230,7 +276,7 @@ async fn what_sites_deployed_counts_as_stored() {
         assert_eq!((status, &said["code"]), (409, &json!("storage_full")), "{said}");
         let detail = said["detail"].as_str().unwrap();
         assert!(detail.starts_with(begin) && detail.contains("its limit"), "{detail}");
-        assert!(detail.contains("delete a site"), "{detail}");
+        assert!(detail.contains("delete a site or a function"), "{detail}");
     };
     let (root, made) = deploy(&sites[0], "a", 10_000).await;
     assert_eq!(made.0, 201, "{}", made.1);
@@ -296,6 +342,7 @@ crate::on_both!(
     a_smaller_quota_takes_nothing_away_and_adds_nothing,
     what_waits_for_an_approval_does_not_count_until_it_is_allowed,
     a_full_project_locks_none_of_its_functions,
+    what_functions_deployed_counts_as_stored,
     what_sites_deployed_counts_as_stored,
     a_site_without_room_is_told_before_anything_is_sent,
 );

@@ -31,7 +31,7 @@ const SEALED: [(&str, &str, &str, &str); 7] = [
 
 /// Columns of bytes that are sealed with a project's key, or are hashes or public: whoever adds one says here what it is, or
 /// adds it to what is sealed anew.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
     "content_keys.sealed",
     "deployment_settings.digest",
     "deployment_settings.sealed",
@@ -48,6 +48,8 @@ const OTHERS: [&str; 16] = [
     "signing_keys.public",
     "tokens.hash",
     "tokens.previous_hash",
+    // Of what edges have shown, which counts no more.
+    "used_proofs.hash",
     "_sqlx_migrations.checksum",
 ];
 

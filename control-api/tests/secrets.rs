@@ -246,8 +246,10 @@ async fn too_much_is_refused_as_a_whole() {
     assert_eq!((status, &said["code"]), (400, &json!("invalid_settings")));
     assert!(said["detail"].as_str().unwrap().starts_with("of hello: "), "{said}");
     assert_eq!(names(&scene.get(PROJECT_SECRETS).await), Vec::<&str>::new());
-    for values in [json!({ "A": "x".repeat(6000) }), json!({ "A": "\u{0}" }), json!({ "1A": "x" }), json!({})]
-    {
+    // As a NUL anywhere.
+    let (status, said) = scene.tried(FUNCTION_SECRETS, json!({ "A": "\u{0}" })).await;
+    assert_eq!((status, &said["code"]), (422, &json!("invalid_request")));
+    for values in [json!({ "A": "x".repeat(6000) }), json!({ "1A": "x" }), json!({})] {
         assert_eq!(scene.tried(FUNCTION_SECRETS, values).await.1["code"], "invalid_settings");
     }
     let many: Value = (0..257).map(|number| (format!("N{number}"), Value::Null)).collect();

@@ -42,6 +42,8 @@ fn with(ids: &Ids, name: &str, id: &str) -> Ids {
     ids
 }
 
+const CAR: &str = "application/vnd.ipld.car";
+
 /// One operation of the document.
 struct Operation {
     method: String,
@@ -50,6 +52,8 @@ struct Operation {
     parameters: Vec<(String, String, bool)>,
     /// Properties of its JSON body.
     fields: Vec<(String, bool)>,
+    /// Its body is a CAR.
+    takes_car: bool,
 }
 
 fn operations() -> Vec<Operation> {
@@ -75,6 +79,7 @@ fn operations() -> Vec<Operation> {
                 path: path.clone(),
                 parameters,
                 fields: fields.unwrap_or_default(),
+                takes_car: !operation["requestBody"]["content"][CAR].is_null(),
             });
         }
     }
@@ -146,9 +151,12 @@ impl Operation {
 
     /// Status and answer, in which nothing says any more what was named.
     async fn call(&self, served: &Served, token: &str, ids: &Ids) -> (u16, String) {
-        let project = [("x-project-id", of(ids, "project").unwrap())];
-        let answer =
-            served.answer(&self.method, &self.path(ids), Some(token), &project, self.body(ids)).await;
+        let (path, project) = (self.path(ids), ("x-project-id", of(ids, "project").unwrap()));
+        let answer = if self.takes_car {
+            served.post(&path, token, &[project, ("content-type", CAR)], b"{}".to_vec()).await
+        } else {
+            served.answer(&self.method, &path, Some(token), &[project], self.body(ids)).await
+        };
         let request = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap().replace(&request, "");

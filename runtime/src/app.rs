@@ -20,6 +20,7 @@ use crate::admin::Health;
 use crate::artifact::compile::Compiler;
 use crate::artifact::{ArtifactStore, ArtifactStoreError};
 use crate::content::ContentStore;
+use crate::host::KeyValue;
 use crate::host::egress::IpNet;
 use crate::http::{self, Exchanges, HttpConfig, Secure, SecureConfig, Service};
 use crate::listen::{ListenConfig, Listeners, ProxyProtocol, Server, TrustedProxies};
@@ -211,6 +212,11 @@ impl Edge {
     /// From now on, `sink` gets each line that functions log; this server's own log has them in any case. Only the first sink does.
     pub fn tap_logs(&self, sink: Arc<dyn LogSink>) {
         self.service.sandbox.tap().open(sink);
+    }
+
+    /// What functions keep, of all projects. Its file is free when no clone is left.
+    pub fn keyvalue(&self) -> KeyValue {
+        self.service.sandbox.services().keyvalue.clone()
     }
 
     /// Serves HTTP until `stop` is cancelled, then lets requests finish. Returns once drained.

@@ -10,10 +10,11 @@ use super::plans::Plans;
 
 #[derive(Debug, Subcommand)]
 pub enum Admin {
-    /// Write all that the database has to a file, while the server works. Content is not in it: its files never change, so
-    /// copy the folder "blocks" of the data directory after it
+    /// Write all that the database has, and what functions keep in key-value stores here, to a file, while the server works. Content
+    /// is not in it: its files never change, so copy the folder "blocks" of the data directory after it
     Backup(Backup),
-    /// Make a new server's database of a backup, on SQLite or PostgreSQL, whichever it came from. Then copy the content
+    /// Make a new server's database of a backup, on SQLite or PostgreSQL, whichever it came from, and its key-value stores. Then copy
+    /// the content
     Restore(Restore),
     /// Seal everything with a new master key, while servers go on; repeat it after a crash, and it goes on
     RotateMasterKey(Rotate),

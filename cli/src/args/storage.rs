@@ -23,7 +23,7 @@ pub struct Stored {
     /// given several times
     #[arg(long, value_name = "MULTIADDR", value_parser = multiaddr)]
     pub pin_origin: Vec<String>,
-    /// What the pins of a project and the deployments of its sites may have
+    /// What the pins of a project and the deployments of its sites and functions may have
     #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = whole::<u64>(1..=1 << 30))]
     pub storage_limit_mb: u64,
     /// Pins of a project

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use af_control_api::domain::key_backup::SealedKey;
 use af_control_api::domain::master_key::Presence;
 use af_control_api::domain::rotation;
-use af_control_api::store::backup::{BackupError, Summary, dump, load};
+use af_control_api::store::backup::{BackupError, Form, Summary, dump, load};
 use af_control_api::{Database, Key, MasterKey};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::master_key;
 use super::plans;
 use super::server::lock;
+use super::{entries, master_key};
 use crate::args::admin::{Admin, Backup, Kept, Restore};
 use crate::client::Finding;
 use crate::config::Environment;
@@ -62,7 +62,7 @@ async fn backup(options: &Backup, environment: &Environment, output: &Output) ->
             Some(SealedKey::of(&keys, passphrase).context("cannot put the master key in")?)
         }
     };
-    let summary = write(&options.file, &database, sealed).await.inspect_err(|_| {
+    let (summary, kept) = write(&options.file, &data, &database, sealed).await.inspect_err(|_| {
         // What is not whole is nothing; that it could not be made is said already.
         let _left = fs::remove_file(partial(&options.file));
     })?;
@@ -85,22 +85,27 @@ async fn backup(options: &Backup, environment: &Environment, output: &Output) ->
         "\ncontent is not in it: copy {} now, whose files never change",
         data.join("blocks").display()
     ));
-    let entries = data.join("keyvalue.redb");
-    let has_entries = entries.exists();
-    if has_entries {
-        message.push_str(&format!(
-            "\nwarning: the entries that functions keep (wasi:keyvalue) are not in it. They are in {}, which changes while the \
-             server runs: stop the server and copy it, or copy it out of a snapshot of the file system",
-            entries.display()
-        ));
+    match kept {
+        Some(count) => message.push_str(&format!(
+            "\n{count} entries that functions keep (wasi:keyvalue) are in it; those of edges of their own are not"
+        )),
+        None => message.push_str(
+            "\nentries that functions keep (wasi:keyvalue) are not in it: edges of their own have them in their data directories",
+        ),
     }
-    let value = json!({ "file": options.file, "bytes": bytes, "withKey": options.with_key, "keyValueFile": has_entries.then_some(entries), "schema": summary.schema,
+    let value = json!({ "file": options.file, "bytes": bytes, "withKey": options.with_key, "entries": kept, "schema": summary.schema,
         "tables": summary.tables, "rows": summary.rows });
     output.result(&value, &message);
     Ok(())
 }
 
-async fn write(file: &Path, database: &Database, key: Option<SealedKey>) -> anyhow::Result<Summary> {
+/// The rows, and behind them what functions keep, where this data directory has that. Returns how many entries there are.
+async fn write(
+    file: &Path,
+    data: &Path,
+    database: &Database,
+    key: Option<SealedKey>,
+) -> anyhow::Result<(Summary, Option<u64>)> {
     let partial = partial(file);
     let mut open = OpenOptions::new();
     let opened = open.write(true).create(true).truncate(true).mode(0o600).open(&partial);
@@ -109,10 +114,13 @@ async fn write(file: &Path, database: &Database, key: Option<SealedKey>) -> anyh
     out.include_checksum(true)?;
     serde_json::to_writer(&mut out, &First { af_master_key: key })?;
     out.write_all(b"\n")?;
-    let summary = dump(database, &mut out).await?;
+    let has_entries = entries::file(data).exists();
+    let form = if has_entries { Form::Followed } else { Form::Rows };
+    let summary = dump(database, form, &mut out).await?;
+    let count = has_entries.then(|| entries::put(data, &mut out)).transpose()?;
     out.finish()?.sync_all()?;
     fs::rename(&partial, file).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(summary)
+    Ok((summary, count))
 }
 
 async fn restore(options: &Restore, environment: &Environment, output: &Output) -> anyhow::Result<()> {
@@ -140,7 +148,20 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
             ),
         }
     }
-    let summary = load(&database, from).await.map_err(|error| {
+    let (file, mut count) = (entries::file(&data), None);
+    let partial = partial(&file);
+    let behind = |from: &mut Lines| {
+        if file.exists() {
+            let there =
+                format!("{} is there already; choose an empty --data-dir, or move it away", file.display());
+            return Err(BackupError::Behind(there.into()));
+        }
+        count = Some(entries::restore(&partial, from)?);
+        Ok(())
+    };
+    let summary = load(&database, from, behind).await.map_err(|error| {
+        // What is not whole is nothing; mostly there is none.
+        let _left = fs::remove_file(&partial);
         // Rows that the database does not take are none that it had.
         let is_damaged = match &error {
             BackupError::File(_) | BackupError::Damaged(_) => true,
@@ -150,35 +171,65 @@ async fn restore(options: &Restore, environment: &Environment, output: &Output) 
         let error = anyhow::Error::new(error);
         if is_damaged { error.context(damaged(&options.file)) } else { error }
     })?;
+    if count.is_some() {
+        fs::rename(&partial, &file).with_context(|| {
+            format!("all is restored, but {} must be renamed to {}", partial.display(), file.display())
+        })?;
+    }
     if found == Presence::Missing && !keys.is_empty() {
         place.restore(&keys).with_context(|| format!("cannot write the master key {place}"))?;
     }
-    let has_key = found == Presence::These || !keys.is_empty();
-    let mut message = format!("{} rows of {} tables are restored", summary.rows, summary.tables);
-    if summary.made_at < summary.schema {
-        message.push_str(&format!(
-            "\nthe backup is of an older version: its schema {} was brought to {}",
-            summary.made_at, summary.schema
-        ));
-    }
-    if !has_key {
-        message.push_str(
-            "\nwarning: the backup has no master key. Give this server that of the first one before you start it; in a file, it \
-             is master.key in the data directory",
-        );
-    }
-    message.push_str(
-        "\nedges, tokens and members that were removed after the backup count again: look at `af edges list`, `af pat list` and \
-         `af members list`",
-    );
-    message.push_str(&format!(
-        "\nnext: copy the first server's folder blocks to {}, and its file keyvalue.redb, if it has one; then start af up",
-        data.display()
-    ));
+    let restored =
+        Restored { summary, entries: count, has_key: found == Presence::These || !keys.is_empty() };
     let value = json!({ "schema": summary.schema, "backupSchema": summary.made_at, "tables": summary.tables, "rows": summary.rows,
-        "masterKey": has_key });
-    output.result(&value, &message);
+        "entries": count, "masterKey": restored.has_key });
+    output.result(&value, &restored.told(&data));
     Ok(())
+}
+
+struct Restored {
+    summary: Summary,
+    /// Of functions; none are known where the backup has no such part.
+    entries: Option<u64>,
+    has_key: bool,
+}
+
+impl Restored {
+    fn told(&self, data: &Path) -> String {
+        let Self { summary, entries, has_key } = self;
+        let mut message = format!("{} rows of {} tables are restored", summary.rows, summary.tables);
+        if summary.made_at < summary.schema {
+            message.push_str(&format!(
+                "\nthe backup is of an older version: its schema {} was brought to {}",
+                summary.made_at, summary.schema
+            ));
+        }
+        match entries {
+            Some(count) => message.push_str(&format!(
+                "\n{count} entries that functions keep (wasi:keyvalue) are in {}",
+                entries::file(data).display()
+            )),
+            None => message.push_str(
+                "\nentries that functions keep (wasi:keyvalue) are not in the backup: where the first server or an edge has a file \
+                 keyvalue.redb in its data directory, stop it and copy that",
+            ),
+        }
+        if !has_key {
+            message.push_str(
+                "\nwarning: the backup has no master key. Give this server that of the first one before you start it; in a file, it \
+                 is master.key in the data directory",
+            );
+        }
+        message.push_str(
+            "\nedges, tokens and members that were removed after the backup count again: look at `af edges list`, `af pat list` and \
+             `af members list`",
+        );
+        message.push_str(&format!(
+            "\nnext: copy the first server's folder blocks to {}, then start af up",
+            data.display()
+        ));
+        message
+    }
 }
 
 type Lines = BufReader<zstd::Decoder<'static, BufReader<File>>>;

@@ -5,6 +5,7 @@ mod audit;
 mod deploy;
 mod domains;
 mod edges;
+mod entries;
 mod fetch;
 mod functions;
 mod gateway;

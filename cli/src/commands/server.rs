@@ -3,6 +3,7 @@
 #[cfg(feature = "bitswap")]
 mod bitswap;
 mod content;
+mod entries;
 mod listeners;
 pub mod roles;
 mod running;
@@ -30,8 +31,10 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use self::content::Content;
+use self::entries::Entries;
 use self::listeners::{Bound, Urls, bind_api};
 use self::running::{Running, Triggered, catch_up};
+use super::entries::file;
 use super::{admin, master_key, tls};
 use crate::args::COMPILE_WORKER;
 use crate::args::server::{Clients, Controlling, Node, Serving, Up};
@@ -83,6 +86,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
 
     running.feed(&control, &edge, known);
     running.reports(&control, &edge);
+    running.entries(Entries::bind(&data, edge.keyvalue()));
     running.control(&control, listener, Arc::new(Triggered(edge.clone())));
     bound.into_iter().for_each(|bound| running.edge(&edge, bound));
     let said = Said {
@@ -120,15 +124,21 @@ fn start_log(environment: &Environment) -> anyhow::Result<()> {
 
 /// Keeps a second server out of the data directory, which is made for this user only if it is not there.
 pub(super) fn lock(data: &Path) -> anyhow::Result<File> {
+    match try_lock(data)? {
+        Some(lock) => Ok(lock),
+        None => bail!("another `af up` uses {}; stop it, or choose another --data-dir", data.display()),
+    }
+}
+
+/// As [`lock`], or `None` where a server uses the data directory.
+pub(super) fn try_lock(data: &Path) -> anyhow::Result<Option<File>> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make the data directory {}", data.display()))?;
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another `af up` uses {}; stop it, or choose another --data-dir", data.display())
-        }
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
@@ -223,7 +233,7 @@ fn edge_config(
             instances: options.instances,
             max_memory_bytes: memory.max(default.max_memory_bytes),
             egress_allow: node.egress_allow.clone(),
-            keyvalue: Some(data.join("keyvalue.redb")),
+            keyvalue: Some(file(data)),
             ..default
         },
         compiler: Compiler::Worker { program, argument: COMPILE_WORKER },

@@ -11,6 +11,7 @@ use super::backend::{Backend, BackendUrl};
 use super::pattern::Pattern;
 use super::template::{Template, TemplateError};
 use crate::limits::{ROUTE_RESPONSE_BYTES, ROUTE_TIMEOUT_MS, UPSTREAMS, URL_BYTES};
+use crate::strict::Strict;
 use crate::{ContentId, DomainName};
 
 /// A target and when it applies.
@@ -153,7 +154,7 @@ impl Rule {
     }
 
     fn from_object(pattern: &Pattern, source: &Value) -> Result<Self, RuleError> {
-        let document = RuleDocument::deserialize(source);
+        let document = RuleDocument::deserialize(Strict(source));
         let document = document.map_err(|error| RuleError::Syntax(error.to_string()))?;
         let is_method =
             |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');

@@ -84,6 +84,8 @@ struct About {
     source_hash: Option<String>,
     /// As it is stored.
     imports: Option<String>,
+    /// Of all blocks of its component and its files.
+    bytes: u64,
 }
 
 /// Receives or fetches a component and makes it what the function runs, or what answers at a preview host only.
@@ -115,7 +117,7 @@ pub async fn create(
         _ => Some(state.uploads.take(&actor.user).ok_or(Error::Busy)?),
     };
     let key = claim.key.clone();
-    let Received { content, staging } = match origin {
+    let Received { content, bytes, staging } = match origin {
         Origin::Client(chunks) => Box::pin(upload::receive(state, claim, chunks)).await?,
         Origin::Sources => Box::pin(upload::fetch(state, &project, claim)).await?,
         Origin::Built(component) => Box::pin(upload::built(state, claim, component)).await?,
@@ -141,7 +143,8 @@ pub async fn create(
     pruning::check_room(state, &mut db, &row, place).await?;
     let (preview, build, share) = (wanted.preview, wanted.id.clone(), wanted.rollout.clone());
     let allow = wanted.allow;
-    let about = About { build: build.clone(), imports: Some(stored(&content.imports)?), ..about };
+    let before = store::storage::usage(&mut db, &project).await?.bytes;
+    let about = About { build: build.clone(), bytes, imports: Some(stored(&content.imports)?), ..about };
     let (function, manifest, settings) = next(state, &mut db, actor, function, content, wanted).await?;
     let block = encoded(&manifest)?;
     let widens = approvals::widening(state, &manifest).await?;
@@ -171,6 +174,7 @@ pub async fn create(
     if !deployment.is_waiting() {
         pruning::make_room(state, &mut db, &row).await?;
     }
+    pruning::make_bytes(state, &mut db, &row, &deployment, before).await?;
     let staging = blocks::blocking(move || staging.put(&block).map(|()| staging)).await??;
     blocks::commit(state, db, staging, &committing).await?;
     state.changes.announce(revision);
@@ -305,7 +309,8 @@ pub(super) async fn again(
     };
     let block = encoded(&manifest)?;
     let (source_hash, imports) = (current.source_hash, current.imports);
-    let about = About { message: Some(message.to_owned()), source_hash, imports, build: None };
+    // Its content is that of a deployment of the function, and counts already.
+    let about = About { message: Some(message.to_owned()), source_hash, imports, ..About::default() };
     // It may reach what the one before may.
     let terms = Terms { widens: Vec::new(), approver: None, activates: true };
     let deployment = insert(db, function, &manifest, block.id, about, terms).await?;
@@ -430,7 +435,7 @@ async fn insert(
         status: "INACTIVE".into(),
         status_reason: None,
     };
-    deployments::insert(db, &deployment).await?;
+    deployments::insert(db, &deployment, i64::try_from(about.bytes).unwrap_or(i64::MAX)).await?;
     Ok(deployment)
 }
 

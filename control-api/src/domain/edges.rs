@@ -40,6 +40,9 @@ const EDGES: i64 = 1000;
 /// The id of the one key of the feed.
 const FEED: &str = "feed";
 
+/// Seconds for which the database knows proofs beyond their end.
+const FORGOTTEN: i64 = 300;
+
 /// Bytes of an edge's name.
 const NAME: usize = 64;
 
@@ -236,18 +239,26 @@ pub async fn authenticate(state: &State, proof: &str, asked: Asked<'_>) -> Resul
     Ok(known)
 }
 
-/// Has the proof of a request that changes something count this once, at this server. The edge makes another one to try again.
+/// Has the proof of a request that changes something count this once, at all servers of the database. The edge makes another one to
+/// try again.
 ///
 /// # Errors
-/// When it was used before, or the edge uses too many.
-pub fn use_up(state: &State, edge: &Known) -> Result<(), Error> {
-    state.edges.used.take(&edge.row.id, &edge.shown, now() / 1000).map_err(|refused| match refused {
-        Refused::Again => {
-            tracing::warn!(edge = edge.row.id, "an edge's proof came again; somebody repeats its requests");
-            Error::Unauthenticated
-        }
+/// When it was used before, the edge uses too many, or the database fails.
+pub async fn use_up(state: &State, edge: &Known) -> Result<(), Error> {
+    let again = || {
+        tracing::warn!(edge = edge.row.id, "an edge's proof came again; somebody repeats its requests");
+        Error::Unauthenticated
+    };
+    let now = now() / 1000;
+    let taken = state.edges.used.take(&edge.row.id, &edge.shown, now).map_err(|refused| match refused {
+        Refused::Again => again(),
         Refused::TooMany => Error::TooOften { seconds: 60 },
-    })
+    })?;
+    if taken.forgets {
+        // The clock of another server may be a little behind.
+        state.store.forget_proofs(now - FORGOTTEN).await?;
+    }
+    if state.store.use_proof(&taken.hash, edge.shown.until).await? { Ok(()) } else { Err(again()) }
 }
 
 /// What an edge is told: the next page, sealed to it and signed; where there is none, once there is one or its time is over.

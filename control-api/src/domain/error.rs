@@ -221,6 +221,10 @@ impl From<StoreError> for Error {
                 code: "name_taken",
                 detail: format!("this {what} is taken; choose another one"),
             },
+            error if error.is_no_text() => Self::Invalid {
+                code: "invalid_request",
+                detail: "a text has a NUL character; leave it out".into(),
+            },
             error => Self::Store(error),
         }
     }

@@ -183,6 +183,8 @@ pub(super) fn parse_slug(slug: &str) -> Result<Slug, Error> {
     let slug = Slug::parse(slug).map_err(|error| Error::invalid("invalid_slug", error))?;
     let like = match slug.as_str() {
         _ if slug.is_like_preview() => "the preview host of a deployment",
+        // RFC 5891: browsers would show such a host as another name than it is.
+        text if text.starts_with("xn--") => "an internationalized name",
         text if ContentId::parse(text).is_ok() => "a CID, whose host serves its content",
         _ => return Ok(slug),
     };

@@ -4,8 +4,8 @@ use super::access::{self, Noun, Permission, Role};
 use super::audit::{self, Event};
 use super::plans::Limit;
 use super::quotas::Terms;
-use super::{Actor, Error, Page, Start, State, now};
-use crate::store::organizations::{self, Group};
+use super::{Actor, Error, Page, Start, State, now, versions};
+use crate::store::organizations::{self, Group, parse_role};
 use crate::store::{Connection, MemberRow, plans, projects};
 
 /// What has members.
@@ -58,15 +58,24 @@ pub async fn list(
     Ok(Page::of(members, limit, |member| member.user_id.clone()))
 }
 
+/// One of them.
+///
+/// # Errors
+/// When the actor may not see them, or there is no such member.
+pub async fn get(state: &State, actor: &Actor, of: &Of, user: &str) -> Result<MemberRow, Error> {
+    of.role(state, actor, Noun::Members.read()).await?;
+    state.store.member(of.group(), user).await?.ok_or_else(|| Error::not_found("member", user))
+}
+
 /// Gives a member another role.
 ///
 /// # Errors
-/// When the actor may not, there is no such member, either role is above the actor's own, or no owner would be left.
+/// When the actor may not or has seen another one, there is no such member, either role is above the actor's own, or no owner would be left.
 pub async fn change(state: &State, actor: &Actor, of: &Of, user: &str, role: &str) -> Result<(), Error> {
     let own = of.role(state, actor, Noun::Members.write()).await?;
     let role: Role = role.parse()?;
     let mut db = state.store.begin().await?;
-    let before = member(&mut db, of, user).await?;
+    let before = seen(&mut db, actor, of, user).await?;
     not_above(own, before.max(role))?;
     if role < Role::Owner {
         leave_an_owner(&mut db, of, before).await?;
@@ -78,13 +87,13 @@ pub async fn change(state: &State, actor: &Actor, of: &Of, user: &str, role: &st
 /// Makes somebody no member any more. Everybody may leave.
 ///
 /// # Errors
-/// When the actor may not, there is no such member, their role is above the actor's own, or no owner would be left.
+/// When the actor may not or has seen another one, there is no such member, their role is above the actor's own, or no owner would be left.
 pub async fn remove(state: &State, actor: &Actor, of: &Of, user: &str) -> Result<(), Error> {
     let leaves = user == actor.user && actor.grant.is_whole();
     let needed = if leaves { Noun::Members.read() } else { Noun::Members.write() };
     let own = of.role(state, actor, needed).await?;
     let mut db = state.store.begin().await?;
-    let before = member(&mut db, of, user).await?;
+    let before = seen(&mut db, actor, of, user).await?;
     if !leaves {
         not_above(own, before)?;
     }
@@ -108,8 +117,12 @@ pub(super) async fn admit(state: &State, db: &mut Connection, of: &Of, user: &st
     terms.check(Limit::Members, others, "remove one of them")
 }
 
-async fn member(db: &mut Connection, of: &Of, user: &str) -> Result<Role, Error> {
-    organizations::member_role(db, of.group(), user).await?.ok_or_else(|| Error::not_found("member", user))
+/// The role of a member, if it is the member that the actor has seen.
+async fn seen(db: &mut Connection, actor: &Actor, of: &Of, user: &str) -> Result<Role, Error> {
+    let member = organizations::member(db, of.group(), user).await?;
+    let member = member.ok_or_else(|| Error::not_found("member", user))?;
+    versions::check(actor, &member)?;
+    Ok(parse_role(&member.role)?)
 }
 
 /// Nobody gives or takes what they do not have.

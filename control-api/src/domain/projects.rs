@@ -142,8 +142,10 @@ pub(super) fn new(organization: &str, name: &str) -> Result<ProjectRow, Error> {
 pub(super) fn checked_name(what: &str, name: &str) -> Result<String, Error> {
     let name = name.trim();
     let code = if what == "project" { "invalid_project_name" } else { "invalid_name" };
-    if name.chars().any(reorders) {
-        let detail = format!("the name of a {what} has no characters that change the direction of text");
+    if name.chars().any(misleads) {
+        let detail = format!(
+            "the name of a {what} has no characters that change the direction of text or cannot be seen"
+        );
         return Err(Error::invalid(code, detail));
     }
     if NAME.contains(&name.chars().count()) && !name.chars().any(char::is_control) {
@@ -153,12 +155,18 @@ pub(super) fn checked_name(what: &str, name: &str) -> Result<String, Error> {
 }
 
 /// Characters that show what comes after them in another order (Unicode, UAX #9): a name would look like another one, or change
-/// what stands beside it.
-fn reorders(character: char) -> bool {
-    matches!(
+/// what stands beside it. And those that nobody sees, without those that join letters and emojis.
+pub(super) fn misleads(character: char) -> bool {
+    let reorders = matches!(
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
+    );
+    let hides = matches!(
+        character,
+        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}'
+    );
+    reorders || hides
 }
 
 pub(super) async fn commit(db: Transaction) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use crate::store::feed::{self, Kind};
 use crate::store::pruning::Going;
 use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
 
-pub(super) use self::room::{Place, check_room, make_room, make_room_in_any_case};
+pub(super) use self::room::{Place, check_room, make_bytes, make_room, make_room_in_any_case};
 
 /// Deployments that go in one transaction, and by one request.
 const STEP: i64 = 100;

@@ -15,7 +15,7 @@ pub(super) use self::room::{make_for_site, room_in, site_has_room};
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::plans::Limit;
-use super::projects::commit;
+use super::projects::{commit, misleads};
 use super::quotas::Terms;
 use super::{Actor, Error, Page, Start, State, StorageError, blocks, content_keys, id, now, upload};
 use crate::store::placements::EVERYWHERE;
@@ -276,10 +276,12 @@ fn row(
 }
 
 fn checked_name(name: &str) -> Result<String, Error> {
-    if (1..=NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+    let unusable = |char: char| char.is_control() || misleads(char);
+    if (1..=NAME).contains(&name.chars().count()) && !name.chars().any(unusable) {
         return Ok(name.to_owned());
     }
-    Err(Error::invalid("invalid_pin_name", format!("a pin's name has 1 to {NAME} characters")))
+    let detail = format!("a pin's name has 1 to {NAME} characters, all of which can be seen, in their order");
+    Err(Error::invalid("invalid_pin_name", detail))
 }
 
 /// The places that were asked for, which there must be.

@@ -34,7 +34,7 @@ pub enum StorageError {
     Private(#[from] PrivateTreeError),
     /// The project's room is used up.
     #[error(
-        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}{by}; unpin something or delete a site first, or ask the operator for more"
+        "this does not fit: {more} bytes more than the {used} that the project stores are over its limit of {most}{by}; unpin something, prune deployments, or delete a site or a function first, or ask the operator for more"
     )]
     Full {
         /// What it stores.
@@ -48,7 +48,7 @@ pub enum StorageError {
     },
     /// The project's room is used up, whatever comes.
     #[error(
-        "there is no room for this: the project stores {used} bytes, and its limit is {most}{by}; unpin something or delete a site first, or ask the operator for more"
+        "there is no room for this: the project stores {used} bytes, and its limit is {most}{by}; unpin something, prune deployments, or delete a site or a function first, or ask the operator for more"
     )]
     NoRoom {
         /// What it stores.

@@ -344,11 +344,12 @@ pub(super) fn row(user: &str, name: &str, secret: &str, expires_at: Option<i64>,
 
 fn check_name(name: &str) -> Result<(), Error> {
     let fits = (1..=100).contains(&name.len())
+        && !name.trim().is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_.".contains(&byte));
     if fits {
         return Ok(());
     }
-    let detail = "a token's name has 1 to 100 letters, digits, spaces, dashes, underscores and dots";
+    let detail = "a token's name has 1 to 100 letters, digits, spaces, dashes, underscores and dots, and not spaces alone";
     Err(Error::invalid("INVALID_TOKEN_NAME", detail))
 }
 

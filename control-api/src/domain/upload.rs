@@ -94,6 +94,8 @@ pub struct Content {
 pub struct Received {
     /// For the manifest.
     pub content: Content,
+    /// Of all blocks, each once.
+    pub bytes: u64,
     /// To be committed with the deployment.
     pub staging: Staging,
 }
@@ -191,7 +193,8 @@ fn function(claim: &Claim, staging: Staging) -> Result<Received, UploadError> {
     let content = inspect(&staging, claim)?;
     // Here, where nothing waits for it: committing holds up all other deployments.
     staging.sync().map_err(UploadError::Storage)?;
-    Ok(Received { content, staging })
+    let bytes = staging.bytes().map_err(UploadError::Storage)?;
+    Ok(Received { content, bytes, staging })
 }
 
 /// Has all blocks of what is to be pinned here, at most so many bytes, from whoever has them.

@@ -189,6 +189,12 @@ fn request(value: Value) -> Result<Request, Unreadable> {
         Some(_) => return Err(bad("query is a string")),
         None => return Err(bad("query is missing: the document that is to be executed")),
     };
+    // As it is escaped in a document's strings. PostgreSQL has no place for it.
+    let has_nul = |text: &str| text.contains('\0');
+    if has_nul(&query) || query.contains("\\u0000") || parameters.values().any(|value| within(value, has_nul))
+    {
+        return Err(bad("a text has a NUL character; leave it out"));
+    }
     let mut request = Request::new(query);
     request.operation_name = match parameters.remove("operationName") {
         None | Some(Value::Null) => None,
@@ -203,6 +209,16 @@ fn request(value: Value) -> Result<Request, Unreadable> {
     match parameters.remove("extensions") {
         None | Some(Value::Null | Value::Object(_)) => Ok(request),
         Some(_) => Err(bad("extensions is a JSON object")),
+    }
+}
+
+/// Whether any text in it is such a one. JSON is read no deeper than 128 levels.
+fn within(value: &Value, is_such: fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => is_such(text),
+        Value::Array(values) => values.iter().any(|value| within(value, is_such)),
+        Value::Object(members) => members.iter().any(|(name, value)| is_such(name) || within(value, is_such)),
+        _ => false,
     }
 }
 
@@ -229,6 +245,8 @@ mod tests {
             r#"{"query":"{ a }","variables":"{}"}"#,
             r#"{"query":"{ a }","operationName":{}}"#,
             r#"{"query":"{ a }","extensions":0}"#,
+            r#"{"query":"{ a(b: \"\\u0000\") }"}"#,
+            r#"{"query":"{ a }","variables":{"b":["\u0000"]}}"#,
         ] {
             assert_eq!(
                 read(body).map(drop).map_err(|error| error.status),

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::operations;
 use super::problem::{Failure, ProblemDocument};
 use crate::app::State;
 use crate::domain::sessions::Session;
@@ -68,7 +69,9 @@ impl FromRequestParts<Arc<State>> for Session {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Failure> {
         let session = authenticate(state, &parts.headers, call(parts)).await?;
-        Ok(session.ok_or(Error::Unauthenticated)?)
+        let session = session.ok_or(Error::Unauthenticated)?;
+        operations::known(&parts.extensions)?;
+        Ok(session)
     }
 }
 

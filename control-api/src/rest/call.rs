@@ -56,8 +56,9 @@ pub(super) async fn begin(Shared(state): Shared<Arc<State>>, mut request: Reques
     let id = Ulid::generate().to_string();
     let peer = request.extensions().get::<Peer>().map(|Peer(peer)| *peer);
     let address = peer.map(|peer| client(peer, request.headers(), &state.api.trusted_proxies));
-    let if_match: Vec<&str> =
-        request.headers().get_all(IF_MATCH).iter().filter_map(|line| line.to_str().ok()).collect();
+    // A line that is no text is a tag that nothing has, and no reason to compare nothing.
+    let if_match = request.headers().get_all(IF_MATCH).iter();
+    let if_match: Vec<_> = if_match.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
     let if_match = (!if_match.is_empty()).then(|| if_match.join(","));
     let standings = Standings::default();
     let (request_id, noted) = (Some(id.clone()), standings.clone());

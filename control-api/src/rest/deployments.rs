@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::problem::{self, Failure, Json, Path, ProblemDocument, Query};
 use super::storage::HeldContent;
 use super::triggers::TriggerDocument;
-use super::{Cursor, List, rollouts, secrets, upload};
+use super::{Cursor, List, plain, rollouts, secrets, upload};
 use crate::app::State;
 use crate::domain::builds::{self, Shown};
 use crate::domain::deployments::Wanted;
@@ -388,7 +388,7 @@ fn parse(input: &ClaimInput, headers: &HeaderMap) -> Result<(Claim, Wanted), Err
         let detail = format!("a function can be limited to 1 to {most} requests per second, not {rate}");
         return Err(Error::invalid("invalid_rate_limit", detail));
     }
-    let cors = input.cors.as_deref().map(serde_json::from_str::<Cors>).transpose();
+    let cors = input.cors.as_deref().map(plain::document::<Cors>).transpose();
     let egress = input.egress.as_deref().map(|text| names("egress", text, HostPattern::parse));
     let stores = input.stores.as_deref().map(|text| names("stores", text, StoreName::parse));
     let wanted = Wanted {
@@ -443,7 +443,7 @@ fn names<T>(
 
 fn triggers(text: &str) -> Result<Vec<Trigger>, Error> {
     let invalid = |error: &dyn std::fmt::Display| Error::invalid("invalid_triggers", error.to_string());
-    let triggers: Vec<Trigger> = serde_json::from_str(text).map_err(|error| invalid(&error))?;
+    let triggers: Vec<Trigger> = plain::document(text).map_err(|error| invalid(&error))?;
     trigger::check(&triggers).map_err(|error| invalid(&error))?;
     Ok(triggers)
 }
@@ -465,7 +465,7 @@ fn settings(headers: &HeaderMap) -> Result<Changes, Error> {
     };
     let decoded = Zeroizing::new(decoded.map_err(|error| invalid(&error))?);
     // What is no JSON is told by its place, not by its text.
-    secrets::changes(serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?)
+    secrets::changes(plain::document(&*decoded).map_err(|error| invalid(&error))?)
 }
 
 /// What was written as JSON.

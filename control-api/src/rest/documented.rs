@@ -10,10 +10,12 @@ use utoipa::openapi::{Content, HttpMethod, OpenApi, PathItem, Ref, RefOr, Requir
 const PROBLEM: &str = "application/problem+json";
 
 /// Things with an entity tag, and what belongs to them.
-const TAGGED: [&str; 11] = [
+const TAGGED: [&str; 13] = [
     "/v1/organizations/{organization}",
+    "/v1/organizations/{organization}/members/{user}",
     "/v1/plans/{plan}",
     "/v1/projects/{project}",
+    "/v1/projects/{project}/members/{user}",
     "/v1/projects/{project}/secrets",
     "/v1/projects/{project}/settings",
     "/v1/functions/{function}",

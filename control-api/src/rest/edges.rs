@@ -238,7 +238,7 @@ async fn said<T: DeserializeOwned>(
     body: &[u8],
 ) -> Result<T, Error> {
     edge.check_body(body)?;
-    auth::counted(state, call, edges::use_up(state, edge)).await?;
+    auth::counted(state, call, edges::use_up(state, edge).await).await?;
     serde_json::from_slice(body).map_err(|error| Error::invalid("invalid_json", error.to_string()))
 }
 

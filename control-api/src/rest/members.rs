@@ -7,12 +7,13 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::etag::Tagged;
 use super::problem::{Failure, Json, Path, ProblemDocument, Query};
 use super::{Cursor, List};
 use crate::app::State;
 use crate::domain::invitations::{self, Joined};
 use crate::domain::members::{self, Of};
-use crate::domain::{Actor, Call};
+use crate::domain::{Actor, Call, versions};
 use crate::store::{InvitationRow, MemberRow};
 
 /// A member of an organization or a project.
@@ -28,6 +29,8 @@ pub(super) struct Member {
     role: String,
     /// Milliseconds since 1970 UTC.
     created_at: i64,
+    /// For `If-Match`, where the member is changed or removed.
+    etag: String,
 }
 
 /// A member's new role.
@@ -104,8 +107,9 @@ pub(super) struct Accepted {
 
 impl From<MemberRow> for Member {
     fn from(row: MemberRow) -> Self {
+        let etag = versions::tag(&row);
         let MemberRow { user_id, name, email, role, created_at } = row;
-        Self { user_id, name, email, role, created_at }
+        Self { user_id, name, email, role, created_at, etag }
     }
 }
 
@@ -178,6 +182,20 @@ pub(super) async fn organization_list(
 ) -> Result<axum::Json<List<Member>>, Failure> {
     let page = members::list(&state, &actor, &Of::Organization(id), cursor.start()).await?;
     Ok(List::of(page, Member::from))
+}
+
+/// One member of an organization.
+#[utoipa::path(get, path = "/v1/organizations/{organization}/members/{user}", operation_id = "organization_member_get",
+    tag = "members",
+    params(("organization" = String, Path), ("user" = String, Path)), responses((status = 200, body = Member),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
+pub(super) async fn organization_get(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path((id, user)): Path<(String, String)>,
+) -> Result<Tagged<Member>, Failure> {
+    Ok(Tagged::of(members::get(&state, &actor, &Of::Organization(id), &user).await?, Member::from))
 }
 
 /// Gives a member of an organization another role.
@@ -260,6 +278,20 @@ pub(super) async fn project_list(
 ) -> Result<axum::Json<List<Member>>, Failure> {
     let page = members::list(&state, &actor, &Of::Project(id), cursor.start()).await?;
     Ok(List::of(page, Member::from))
+}
+
+/// One member of a project.
+#[utoipa::path(get, path = "/v1/projects/{project}/members/{user}", operation_id = "project_member_get",
+    tag = "members",
+    params(("project" = String, Path), ("user" = String, Path)), responses((status = 200, body = Member),
+    (status = 401, body = ProblemDocument), (status = 403, body = ProblemDocument),
+    (status = 404, body = ProblemDocument)))]
+pub(super) async fn project_get(
+    Shared(state): Shared<Arc<State>>,
+    actor: Actor,
+    Path((id, user)): Path<(String, String)>,
+) -> Result<Tagged<Member>, Failure> {
+    Ok(Tagged::of(members::get(&state, &actor, &Of::Project(id), &user).await?, Member::from))
 }
 
 /// Gives a member of a project another role.

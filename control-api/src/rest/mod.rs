@@ -136,13 +136,17 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(organizations::list, organizations::create))
         .routes(routes!(organizations::get, organizations::rename, organizations::delete))
         .routes(routes!(members::organization_list))
-        .routes(routes!(members::organization_change, members::organization_remove))
+        .routes(routes!(
+            members::organization_get,
+            members::organization_change,
+            members::organization_remove
+        ))
         .routes(routes!(members::organization_invitations, members::organization_invite))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::update, projects::delete))
         .routes(routes!(projects::rotate_content_key))
         .routes(routes!(members::project_list))
-        .routes(routes!(members::project_change, members::project_remove))
+        .routes(routes!(members::project_get, members::project_change, members::project_remove))
         .routes(routes!(members::project_invitations, members::project_invite))
         .routes(routes!(members::accept))
         .routes(routes!(members::take_back))

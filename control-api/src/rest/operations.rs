@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State as Shared};
-use axum::http::Method;
-use axum::http::header::IF_MATCH;
+use axum::http::header::{CONTENT_TYPE, IF_MATCH};
+use axum::http::{Extensions, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use url::form_urlencoded;
@@ -14,6 +14,12 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 use super::problem::Failure;
 use crate::domain::{Call, Error};
+
+/// An archive of blocks,
+const CAR: &str = "application/vnd.ipld.car";
+
+/// and bytes of which nothing is said.
+const BYTES: &str = "application/octet-stream";
 
 /// Characters of an unknown name that are repeated.
 const NAME: usize = 100;
@@ -24,6 +30,8 @@ pub(super) struct Operations(HashMap<(Method, String), Takes>);
 struct Takes {
     /// NOUN.VERB.
     action: Arc<str>,
+    /// Types of its body, where one of them is a CAR. JSON is looked at by who reads it.
+    kinds: Vec<String>,
     /// Parameters of its query.
     query: Vec<String>,
     /// It compares what it changes with what the client has seen.
@@ -52,6 +60,12 @@ impl Operations {
     }
 
     fn check(&self, request: &mut Request) -> Result<(), Failure> {
+        let sent = [Some(request.uri().path()), request.uri().query()];
+        if sent.into_iter().flatten().any(|text| text.contains("%00")) {
+            // PostgreSQL has no place for it, and nothing here has it in its name.
+            let detail = "the path or the query has a NUL character; leave %00 out";
+            return Err(Error::invalid("invalid_request", detail).into());
+        }
         let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
         let method = match request.method() {
             &Method::HEAD => Method::GET,
@@ -68,6 +82,9 @@ impl Operations {
         // What is older than /v1 has published clients, who send more than is read.
         if request.uri().path().starts_with("/v1/") {
             takes.check_query(request.uri().query().unwrap_or_default())?;
+            if let Some(kind) = takes.other_kind(request) {
+                request.extensions_mut().insert(kind);
+            }
         }
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.action = Some(takes.action.clone());
@@ -87,8 +104,14 @@ impl Takes {
             parameters.map(|parameter| parameter.name.clone())
         };
         let action = operation.operation_id.as_deref().unwrap_or_default().replacen('_', ".", 1);
+        let kinds: Vec<String> = match &operation.request_body {
+            Some(RefOr::T(body)) => body.content.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        let kinds = if kinds.iter().any(|kind| kind == CAR) { kinds } else { Vec::new() };
         Self {
             action: action.into(),
+            kinds,
             query: named(ParameterIn::Query).collect(),
             if_match: named(ParameterIn::Header).any(|name| name.eq_ignore_ascii_case(IF_MATCH.as_str())),
         }
@@ -107,6 +130,32 @@ impl Takes {
         };
         Err(Error::invalid("unknown_parameter", detail))
     }
+}
+
+impl Takes {
+    /// A body of which its client says that it is something else. That is told to whoever is known only: see [`known`].
+    fn other_kind(&self, request: &Request) -> Option<OtherKind> {
+        let said = request.headers().get(CONTENT_TYPE)?;
+        let mut query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+        if self.kinds.is_empty() || query.any(|(name, value)| name == "fetch" && value == "true") {
+            return None;
+        }
+        let said = said.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let mut known = self.kinds.iter().map(String::as_str).chain([BYTES]);
+        let is_known = known.any(|known| known.eq_ignore_ascii_case(said));
+        (!is_known).then(|| OtherKind(self.kinds.join(" or ")))
+    }
+}
+
+/// Of a request: its body has another type than these.
+#[derive(Clone)]
+struct OtherKind(String);
+
+/// Refuses a body of another type, once it is known who sends it.
+pub(super) fn known(extensions: &Extensions) -> Result<(), Failure> {
+    let Some(OtherKind(kinds)) = extensions.get::<OtherKind>() else { return Ok(()) };
+    let detail = format!("send the body with content-type: {kinds}");
+    Err(Failure::Request(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", detail))
 }
 
 /// Refuses what an operation would ignore.

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+use af_contract::strict::{Plain, Strictly};
+use serde::de::DeserializeOwned;
+
 /// What deserializers call things, and what clients know them as.
 const WORDS: [(&str, &str); 11] = [
     ("invalid type: map", "invalid type: object"),
@@ -19,6 +22,12 @@ const WORDS: [(&str, &str); 11] = [
 
 /// Before the name of a type.
 const TYPES: [&str; 3] = ["expected struct ", "expected tuple struct ", "expected internally tagged enum "];
+
+/// Reads JSON of a query, a header or a lenient body as strictly as [`super::problem::object`] reads bodies.
+pub(super) fn document<T: DeserializeOwned>(text: impl AsRef<[u8]>) -> serde_json::Result<T> {
+    let Plain = serde_json::from_slice(text.as_ref())?;
+    serde_json::from_slice(text.as_ref()).map(|Strictly(value)| value)
+}
 
 /// The cause of what the framework refused, which names the place: `limits.functions: invalid value: …`.
 pub(super) fn words(rejection: &dyn Error) -> String {

@@ -1,6 +1,7 @@
 //! The only place of the control API that turns an error into a status and a problem document.
 
 use af_content::gateway::GatewayError;
+use af_contract::strict::{Plain, Strictly};
 use af_contract::{Problem, problem};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
@@ -59,7 +60,8 @@ pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         let detail = "the body is an array; send a JSON object".to_owned();
         return Err(Failure::Request(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
     }
-    let axum::Json(value) = axum::Json::from_bytes(bytes)?;
+    let axum::Json(Plain) = axum::Json::from_bytes(bytes)?;
+    let axum::Json(Strictly(value)) = axum::Json::from_bytes(bytes)?;
     Ok(value)
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::auth;
 use super::problem::{Failure, Json, ProblemDocument};
+use super::{auth, plain};
 use crate::app::State;
 use crate::domain::sessions::{self, Algorithm, Wanted};
 use crate::domain::{Actor, Call, Error, signing_keys, tokens};
@@ -204,5 +204,5 @@ fn shown(headers: &HeaderMap, body: &[u8]) -> Option<String> {
         let mut fields = url::form_urlencoded::parse(body);
         return fields.find(|(name, _)| name == "token").map(|(_, token)| token.into_owned());
     }
-    serde_json::from_slice::<Shown>(body).ok().map(|shown| shown.token)
+    plain::document::<Shown>(body).ok().map(|shown| shown.token)
 }

@@ -143,8 +143,11 @@ pub(super) struct PinKey {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StorageUsage {
-    /// Of all pins, and of all directories that sites have deployed and that are not pinned; a block of several of them counts in each.
+    /// Of all pins, of all directories that sites have deployed and that are not pinned, and of what functions have deployed; a block of
+    /// several of them counts in each.
     bytes: u64,
+    /// Of them, those of functions: each component with its files, once in a function.
+    function_bytes: u64,
     /// Of them, those of sites.
     site_bytes: u64,
     most_bytes: u64,
@@ -203,6 +206,7 @@ pub(super) async fn usage(
     let used = storage::usage(&state, &actor, &project).await?;
     Ok(axum::Json(StorageUsage {
         bytes: used.usage.bytes,
+        function_bytes: used.usage.function_bytes,
         site_bytes: used.usage.site_bytes,
         most_bytes: used.most_bytes,
         pins: used.usage.pins,

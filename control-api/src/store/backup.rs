@@ -18,14 +18,29 @@ use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgConnection, Row, SqliteC
 
 use super::{Database, POSTGRES, Store, StoreError};
 
-/// Of this form; another one has another number.
-const FORM: u32 = 1;
+/// What a backup has. One of another form has another number, which older versions refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The rows.
+    Rows,
+    /// Behind them, what the caller writes.
+    Followed,
+}
+
+impl Form {
+    fn number(self) -> u32 {
+        match self {
+            Self::Rows => 1,
+            Self::Followed => 2,
+        }
+    }
+}
 
 /// The longest line, bytes: a certificate's chain, or an answer that is kept.
 const LINE: u64 = 64 << 20;
 
 /// Tables of what servers tell each other at the moment.
-const PASSING: [&str; 2] = ["log_batches", "log_servers"];
+const PASSING: [&str; 3] = ["log_batches", "log_servers", "used_proofs"];
 
 /// A database that another program than ours has, or rows that are none.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +80,9 @@ pub enum BackupError {
         /// Of this program.
         known: i64,
     },
+    /// Rows are not all that there is.
+    #[error("what follows the rows cannot be restored")]
+    Behind(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is something.
     #[error("the database is not empty: it has {rows} rows in {table}; restore into a new one")]
     NotEmpty {
@@ -124,15 +142,16 @@ enum Link {
     Postgres(PgConnection),
 }
 
-/// Writes all rows, as they are at one moment, while others go on working.
+/// Writes all rows, as they are at one moment, while others go on working. Of a form that has more, the caller writes that
+/// behind them.
 ///
 /// # Errors
 /// When the database or the file fails.
-pub async fn dump(database: &Database, out: &mut impl Write) -> Result<Summary, BackupError> {
+pub async fn dump(database: &Database, form: Form, out: &mut impl Write) -> Result<Summary, BackupError> {
     let mut link = Link::open(database).await?;
     link.run("begin", "begin isolation level repeatable read read only").await?;
     let schema = link.count("select max(version) from _sqlx_migrations").await?;
-    line(out, &Head { af_backup: FORM, schema })?;
+    line(out, &Head { af_backup: form.number(), schema })?;
     let catalog = link.catalog().await?;
     let mut rows = 0;
     for (table, columns) in &catalog {
@@ -155,15 +174,20 @@ pub(crate) async fn project_keys(database: &Database) -> Result<Vec<(String, Vec
 
 /// Reads all rows into an empty database, which is made where it is missing. Nothing is in it unless all is. A backup of an older
 /// schema is read into that one, which is then brought up to date as that of a server is that a newer version is started on.
+/// `behind` reads what follows the rows, where something does, before the database keeps any of them.
 ///
 /// # Errors
-/// When the database is not empty, or the backup is not whole or of a newer version.
-pub async fn load(database: &Database, mut from: impl BufRead) -> Result<Summary, BackupError> {
+/// When the database is not empty, or the backup is not whole or of a newer version, and those of `behind`.
+pub async fn load<R: BufRead>(
+    database: &Database,
+    mut from: R,
+    behind: impl FnOnce(&mut R) -> Result<(), BackupError>,
+) -> Result<Summary, BackupError> {
     let known = POSTGRES.iter().map(|migration| migration.version).max().unwrap_or_default();
     let head: Head = parse(next(&mut from)?)?;
-    if head.af_backup != FORM {
-        return Err(BackupError::Form(head.af_backup));
-    }
+    let forms = [Form::Rows, Form::Followed];
+    let form = forms.into_iter().find(|form| form.number() == head.af_backup);
+    let form = form.ok_or(BackupError::Form(head.af_backup))?;
     if head.schema > known {
         return Err(BackupError::Schema { found: head.schema, known });
     }
@@ -189,6 +213,13 @@ pub async fn load(database: &Database, mut from: impl BufRead) -> Result<Summary
     let constraints = link.loosen().await?;
     let rows = fill(&mut link, &catalog, &mut from).await?;
     link.tighten(constraints).await?;
+    if form == Form::Followed {
+        behind(&mut from)?;
+    }
+    // Its checksum stands at the end of the file.
+    if from.read(&mut [0])? > 0 {
+        return Err(damaged("something follows its end"));
+    }
     // Revisions go on from those of the backup: edges that know later ones must not take the new ones for theirs.
     if catalog.contains_key("feed_keys") {
         link.run(

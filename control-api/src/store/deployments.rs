@@ -177,18 +177,29 @@ pub(crate) async fn count_of_project(db: &mut Connection, project: &str) -> Resu
     Ok(sql::query_scalar(query).bind(project).fetch_one(db).await?)
 }
 
-pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow) -> Result<(), StoreError> {
+/// Enters a deployment, whose blocks have so many bytes. What the function has deployed before counts once.
+pub(crate) async fn insert(db: &mut Connection, row: &DeploymentRow, bytes: i64) -> Result<(), StoreError> {
+    let assets = row.assets_cid.as_deref().unwrap_or_default();
+    let query = "select coalesce(stored_bytes, size) from deployments
+        where function_id = $1 and code_cid = $2 and coalesce(assets_cid, '') = $3 limit 1";
+    let known = sql::query_scalar(query).bind(&row.function_id).bind(&row.code_cid).bind(assets);
+    let known: Option<i64> = known.fetch_optional(&mut *db).await?;
+    if known.is_none() {
+        let query = "update functions set stored_bytes = stored_bytes + $2 where id = $1";
+        sql::query(query).bind(&row.function_id).bind(bytes).execute(&mut *db).await?;
+    }
     let query = "insert into deployments
         (id, function_id, number, manifest_cid, code_cid, blake3, size, world, assets_cid, triggers,
          author_id, created_at, message, source_hash, imports, capabilities,
-         widens, approver_id, activates)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+         widens, approver_id, activates, stored_bytes)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
     let insert = sql::query(query).bind(&row.id).bind(&row.function_id);
     let insert = insert.bind(row.number).bind(&row.manifest_cid).bind(&row.code_cid).bind(&row.blake3);
     let insert = insert.bind(row.size).bind(&row.world).bind(&row.assets_cid).bind(&row.triggers);
     let insert = insert.bind(&row.author_id).bind(row.created_at).bind(&row.message);
     let insert = insert.bind(&row.source_hash).bind(&row.imports).bind(&row.capabilities);
     let insert = insert.bind(&row.widens).bind(&row.approver_id).bind(row.activates);
+    let insert = insert.bind(known.unwrap_or(bytes));
     insert.execute(db).await?;
     Ok(())
 }

@@ -31,6 +31,7 @@ mod sql;
 pub(crate) mod storage;
 pub(crate) mod tokens;
 pub(crate) mod triggers;
+mod used_proofs;
 pub(crate) mod users;
 
 use std::path::PathBuf;
@@ -173,6 +174,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A text has a NUL, which PostgreSQL takes none of ("character not in repertoire").
+    #[must_use]
+    pub fn is_no_text(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22021"))
+    }
+
     /// Whether the database refuses a value or a row for what it is, and so would again: of PostgreSQL the classes "data exception",
     /// "integrity constraint violation" and what functions raise, of SQLite the results TOOBIG, CONSTRAINT, MISMATCH and RANGE.
     #[must_use]

@@ -116,6 +116,10 @@ impl Store {
         Ok(query.fetch_all(&self.reader).await?)
     }
 
+    pub(crate) async fn member(&self, group: Group<'_>, user: &str) -> Result<Option<MemberRow>, StoreError> {
+        Ok(one_member(group, user).fetch_optional(&self.reader).await?)
+    }
+
     /// The oldest organization that the user is an owner of.
     pub(crate) async fn own_organization(&self, user: &str) -> Result<Option<String>, StoreError> {
         let query = "select organization_id from organization_members where user_id = $1 and role = 'owner'
@@ -244,16 +248,32 @@ pub(crate) async fn remove_member(
     Ok(())
 }
 
+/// A member as the transaction sees it.
+pub(crate) async fn member(
+    db: &mut Connection,
+    group: Group<'_>,
+    user: &str,
+) -> Result<Option<MemberRow>, StoreError> {
+    Ok(one_member(group, user).fetch_optional(db).await?)
+}
+
+fn one_member(group: Group<'_>, user: &str) -> sql::Query<MemberRow> {
+    let query = format!(
+        "select m.user_id, u.name, u.email, m.role, m.created_at from {} m join users u on u.id = m.user_id
+         where m.{} = $1 and m.user_id = $2",
+        group.table(),
+        group.column()
+    );
+    sql::query_as(AssertSqlSafe(query)).bind(group.id()).bind(user)
+}
+
 /// A member's role as the transaction sees it.
 pub(crate) async fn member_role(
     db: &mut Connection,
     group: Group<'_>,
     user: &str,
 ) -> Result<Option<Role>, StoreError> {
-    let query = format!("select role from {} where {} = $1 and user_id = $2", group.table(), group.column());
-    let query = sql::query_scalar(AssertSqlSafe(query)).bind(group.id()).bind(user);
-    let role: Option<String> = query.fetch_optional(db).await?;
-    role.as_deref().map(parse_role).transpose()
+    member(db, group, user).await?.map(|member| parse_role(&member.role)).transpose()
 }
 
 /// How many owners an organization has.
@@ -295,6 +315,6 @@ pub(crate) async fn delete_invitation(db: &mut Connection, id: &str) -> Result<(
     Ok(())
 }
 
-fn parse_role(text: &str) -> Result<Role, StoreError> {
+pub(crate) fn parse_role(text: &str) -> Result<Role, StoreError> {
     Role::from_str(text).map_err(|_| StoreError::Value { what: "role", value: text.to_owned() })
 }

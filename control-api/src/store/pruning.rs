@@ -93,6 +93,16 @@ pub(crate) async fn waiting(
 /// Forgets a deployment, its settings and its key. Its blocks go with the next sweep, if nothing else needs them.
 pub(crate) async fn delete(db: &mut Connection, deployment: &str) -> Result<(), StoreError> {
     sql::query("delete from builds where id = $1").bind(deployment).execute(&mut *db).await?;
+    // What no other deployment of the function has does not count any more.
+    let query = "select d.function_id, coalesce(d.stored_bytes, d.size) from deployments d where d.id = $1
+        and not exists (select 1 from deployments o where o.function_id = d.function_id and o.code_cid = d.code_cid
+            and coalesce(o.assets_cid, '') = coalesce(d.assets_cid, '') and o.id <> d.id)";
+    let alone: Option<(String, i64)> = sql::query_as(query).bind(deployment).fetch_optional(&mut *db).await?;
+    if let Some((function, bytes)) = alone {
+        let query = "update functions set stored_bytes = case when stored_bytes > $2 then stored_bytes - $2 else 0 end
+            where id = $1";
+        sql::query(query).bind(function).bind(bytes).execute(&mut *db).await?;
+    }
     sql::query("delete from deployments where id = $1").bind(deployment).execute(db).await?;
     Ok(())
 }

@@ -33,8 +33,11 @@ pub struct PinRow {
 /// What a project keeps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Of all pins, and of all directories that its sites deployed and that are no pins; a block of several of them counts in each.
+    /// Of all pins, of all directories that its sites deployed and that are no pins, and of what its functions deployed; a block of several
+    /// of them counts in each.
     pub bytes: u64,
+    /// Of them, those of functions.
+    pub function_bytes: u64,
     /// Of them, those of sites.
     pub site_bytes: u64,
     /// How many pins.
@@ -137,7 +140,11 @@ pub(crate) async fn usage(db: &mut Connection, project: &str) -> Result<Usage, S
     let query = "select cast(coalesce(sum(bytes), 0) as bigint), count(*) from pins where project_id = $1";
     let (pinned, pins) = sql::query_as(query).bind(project).fetch_one(&mut *db).await?;
     let (pinned, site_bytes) = (unsigned("sum of bytes", pinned)?, site_bytes(db, project, None).await?);
-    Ok(Usage { bytes: pinned.saturating_add(site_bytes), site_bytes, pins: unsigned("count", pins)? })
+    let query = "select cast(coalesce(sum(stored_bytes), 0) as bigint) from functions where project_id = $1";
+    let of_functions = sql::query_scalar(query).bind(project).fetch_one(db).await?;
+    let function_bytes = unsigned("sum of bytes", of_functions)?;
+    let bytes = pinned.saturating_add(site_bytes).saturating_add(function_bytes);
+    Ok(Usage { bytes, function_bytes, site_bytes, pins: unsigned("count", pins)? })
 }
 
 /// Of directories that a project's sites deployed, each once, and none that is pinned. Of the site `but`, only what it serves.

@@ -42,9 +42,26 @@ impl Scene {
     }
 
     pub async fn deploy_as(&self, token: &str, query: &str) -> (u16, Value) {
-        let component = wat::parse_str(COMPONENT).unwrap();
+        self.send(token, &wat::parse_str(COMPONENT).unwrap(), query).await
+    }
+
+    /// A component with so many bytes besides, which do nothing.
+    pub async fn deploy_of(&self, seed: char, size: u32, query: &str) -> (u16, Value) {
+        let mut component = wat::parse_str(COMPONENT).unwrap();
+        let besides = [&[1, b'x'][..], seed.to_string().repeat(size as usize).as_bytes()].concat();
+        // A custom section; its length is a LEB128 of five bytes.
+        let length = u32::try_from(besides.len()).unwrap();
+        let digits =
+            (0..5).map(|digit| ((length >> (7 * digit)) & 0x7f) as u8 | if digit < 4 { 0x80 } else { 0 });
+        component.push(0);
+        component.extend(digits);
+        component.extend(besides);
+        self.send(OWNER, &component, query).await
+    }
+
+    async fn send(&self, token: &str, component: &[u8], query: &str) -> (u16, Value) {
         let mut blocks = Vec::new();
-        let file = unixfs::import(component.as_slice(), |block| {
+        let file = unixfs::import(component, |block| {
             blocks.push(block);
             Ok(())
         });

@@ -448,6 +448,14 @@ impl Served {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
+    /// With a body as it is, of which it is said that it is JSON.
+    pub async fn send(&self, method: &str, path: &str, token: &str, body: String) -> (u16, Value) {
+        let method: Method = method.to_uppercase().parse().unwrap();
+        let request = client().request(method, format!("{}{path}", self.url)).bearer_auth(token);
+        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
     /// With headers; the whole answer.
     pub async fn answer(
         &self,

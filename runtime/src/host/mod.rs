@@ -14,7 +14,7 @@ use wasmtime::component::Linker;
 
 pub use self::filesystem::{Assets, Files, FilesystemView, Piped};
 pub use self::grants::{Given, Grants, Services};
-pub use self::keyvalue::{KeyValue, StoreError, Stores};
+pub use self::keyvalue::{CopyError, KeyValue, StoreError, Stores};
 pub use self::outbound::{Outbound, Trust};
 use crate::sandbox::State;
 

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use tracing::{error, info};
 
 use super::content::Content;
+use super::entries::Entries;
 use super::listeners::{Bound, bind_api};
 use super::running::Running;
 use super::{Said, control_config, data_dir, edge_config, lock, sign_in, start_log, wait_for_signal};
@@ -82,6 +83,7 @@ pub async fn edge(options: EdgeOptions, environment: &Environment, output: &Outp
 
     let mut running = Running::default();
     running.remote_feed(feed, &edge);
+    running.entries(Entries::bind(&data, edge.keyvalue()));
     running.edge(&edge, bound);
     let said = Said {
         urls: Some(&urls),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
+use super::entries::Entries;
 use super::listeners::Bound;
 
 /// How long control operations may go on after a stop. The edge has a deadline of its own.
@@ -137,6 +138,12 @@ impl Running {
     pub fn remote_feed(&mut self, feed: Feed, edge: &Edge) {
         let (edge, stop) = (edge.clone(), self.stop.clone());
         self.others.push(self.task("the feed", async move { feed.run(edge, stop).await }));
+    }
+
+    /// Hands out to backups what functions keep.
+    pub fn entries(&mut self, entries: Option<Entries>) {
+        let stop = self.stop.clone();
+        self.others.extend(entries.map(|entries| self.task("the socket for backups", entries.serve(stop))));
     }
 
     /// Lets requests finish, and returns when all is done.

@@ -130,12 +130,14 @@ async fn list(api: &Api, output: &Output) -> anyhow::Result<()> {
         output.columns(&pins, &columns, "nothing is stored yet; store something with `af storage add PATH`");
     let usage = api.get(&format!("{path}/usage")).await?;
     let number = |field: &str| usage.get(field).and_then(Value::as_u64).unwrap_or_default();
-    let of_sites = match number("siteBytes") {
-        0 => String::new(),
-        bytes => format!(" ({bytes} of them deployed to sites)"),
+    let deployed = match (number("siteBytes"), number("functionBytes")) {
+        (0, 0) => String::new(),
+        (bytes, 0) => format!(" ({bytes} of them deployed to sites)"),
+        (0, bytes) => format!(" ({bytes} of them deployed to functions)"),
+        (sites, functions) => format!(" ({sites} of them deployed to sites, {functions} to functions)"),
     };
     let used = format!(
-        "{} of {} bytes{of_sites}, {} of {} pins",
+        "{} of {} bytes{deployed}, {} of {} pins",
         number("bytes"),
         number("mostBytes"),
         number("pins"),

@@ -1,6 +1,7 @@
 //! What whoever deploys says of it: why, and from what it was built.
 
 use crate::domain::Error;
+use crate::domain::projects::misleads;
 
 /// Characters of a message: a line or two in a list.
 const MESSAGE: usize = 500;
@@ -12,10 +13,13 @@ const SOURCE_HASH: usize = 150;
 pub(in crate::domain) fn checked_message(message: &str) -> Result<String, Error> {
     let message = message.trim();
     let fits = (1..=MESSAGE).contains(&message.chars().count());
-    if fits && !message.chars().any(|char| char.is_control() && char != '\n') {
+    let unusable = |char: char| (char.is_control() && char != '\n') || misleads(char);
+    if fits && !message.chars().any(unusable) {
         return Ok(message.to_owned());
     }
-    let detail = format!("a message has 1 to {MESSAGE} characters, none of which controls a terminal");
+    let detail = format!(
+        "a message has 1 to {MESSAGE} characters, none of which controls a terminal, hides or changes the direction of text"
+    );
     Err(Error::invalid("invalid_message", detail))
 }
 

@@ -3,10 +3,11 @@
 
 use super::{Keep, policy};
 use crate::domain::audit::{self, Event};
-use crate::domain::quotas::{self, Standing};
-use crate::domain::{Actor, Error, State};
+use crate::domain::plans::Limit;
+use crate::domain::quotas::{self, Standing, Terms};
+use crate::domain::{Actor, Error, State, StorageError};
 use crate::store::pruning::{self, Going};
-use crate::store::{Connection, FunctionRow, projects};
+use crate::store::{Connection, DeploymentRow, FunctionRow, projects, storage};
 
 /// What a deployment that is to come will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,33 @@ pub(in crate::domain) async fn make_room(
     };
     let going = may_go(db, function).await?;
     if drop_one(db, function, going).await? { Ok(()) } else { Err(full) }
+}
+
+/// Makes room for what a deployment that was just entered has stored, where the project stored `before` bytes: the function's oldest go that
+/// may. A project that stores more than it may stores no more after it, and what was stored already is never refused.
+///
+/// # Errors
+/// When none may go, or it waits for an approval, for which none goes.
+pub(in crate::domain) async fn make_bytes(
+    state: &State,
+    db: &mut Connection,
+    function: &FunctionRow,
+    made: &DeploymentRow,
+    before: u64,
+) -> Result<(), Error> {
+    let terms = Terms::of_project(state, db, &function.project_id).await?;
+    let most = terms.most_stored(Limit::StorageBytes);
+    loop {
+        let used = storage::usage(db, &function.project_id).await?.bytes;
+        if used <= before.max(most) {
+            return Ok(());
+        }
+        let going = may_go(db, function).await?;
+        if made.is_waiting() || !drop_one(db, function, going).await? {
+            let (more, by) = (used.saturating_sub(before), quotas::by(terms.plan_of(Limit::StorageBytes)));
+            return Err(StorageError::Full { used: before, more, most, by }.into());
+        }
+    }
 }
 
 /// As [`make_room`], for what must not be refused, and whatever is to stay by a policy, so that they do not become more. `made` stays.

@@ -10,7 +10,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime_wasi::WasiView;
 
-pub use self::store::{Change, Changed, KeyValue, Namespace, StoreError};
+pub use self::store::{Change, Changed, CopyError, KeyValue, Namespace, StoreError};
 use crate::sandbox::State;
 
 /// What one instance may open, and how much it may still do for its request.

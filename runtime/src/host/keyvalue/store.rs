@@ -2,21 +2,25 @@
 //! go to one thread, which commits all that wait as one: what was answered is on the disk.
 
 mod change;
+mod copy;
 mod writer;
 
+use std::fs::File;
 use std::num::NonZeroU32;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use af_contract::limits::KEYS;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 use tokio::sync::{mpsc, oneshot};
 
 use self::change::{BATCH_BYTES, check_batch, failed};
 pub use self::change::{Change, Changed, Namespace, StoreError};
+pub use self::copy::CopyError;
 use self::writer::{QUEUE, Write, write_all};
 
 /// Project, store and key, each with its length in front, so that no two share entries.
@@ -66,7 +70,7 @@ impl KeyValue {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = match path {
-            Some(path) => builder.create(path),
+            Some(path) => builder.create_with_backend(own_file(path, Former::Stays)?),
             None => builder.create_with_backend(InMemoryBackend::new()),
         };
         let database = Arc::new(database.map_err(failed)?);
@@ -164,6 +168,20 @@ impl KeyValue {
         let database = self.inner.database.clone();
         tokio::task::spawn_blocking(move || work(&database)).await.map_err(failed)?
     }
+}
+
+/// What becomes of a file that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Former {
+    Stays,
+    Goes,
+}
+
+/// A file that nobody else may read, where it is a new one.
+fn own_file(path: &Path, former: Former) -> Result<FileBackend, StoreError> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(former == Former::Goes).mode(0o600);
+    FileBackend::new(options.open(path).map_err(failed)?).map_err(failed)
 }
 
 type Entries = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;

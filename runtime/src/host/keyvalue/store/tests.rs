@@ -130,3 +130,37 @@ async fn keys_come_in_pages() {
     all.extend(rest);
     assert!(all.len() >= 990 && all.is_sorted(), "{}", all.len());
 }
+
+#[tokio::test]
+async fn a_copy_has_all_entries_and_counts_them_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("copy.redb");
+    let store = KeyValue::open(None).unwrap();
+    let [one, two] = ["p", "q"].map(|name| Namespace::new(&project(name), "s"));
+    let large = vec![7; VALUE_BYTES];
+    store.write(one.clone(), set("key", b"value")).await.unwrap();
+    store.write(one.clone(), set("large", &large)).await.unwrap();
+    store.write(two.clone(), set("key", b"other")).await.unwrap();
+    let mut copied = Vec::new();
+    let take = |key: &[u8], value: &[u8]| {
+        copied.push(Ok((key.to_vec(), value.to_vec())));
+        Ok(())
+    };
+    assert_eq!(store.copy(take).unwrap(), 3);
+    assert_eq!(KeyValue::make(&path, copied.into_iter()).unwrap(), 3);
+    let made = KeyValue::open(Some(&path)).unwrap();
+    assert_eq!(get(&made, &one, "key").await.as_deref(), Some(&b"value"[..]));
+    assert_eq!(get(&made, &one, "large").await, Some(large));
+    assert_eq!(get(&made, &two, "key").await.as_deref(), Some(&b"other"[..]));
+    let used = |store: &KeyValue, project: &str| {
+        let usage = store.inner.database.begin_read().unwrap().open_table(writer::USAGE).unwrap();
+        usage.get(project).unwrap().unwrap().value()
+    };
+    for project in ["p", "q"] {
+        assert_eq!(used(&store, project), used(&made, project));
+    }
+    for wrong in [&b""[..], b"\x01p\x01s", b"\x09p", b"\x01p\x01s\xff"] {
+        let entries = std::iter::once(Ok((wrong.to_vec(), vec![])));
+        assert!(matches!(KeyValue::make(&dir.path().join("wrong"), entries), Err(CopyError::Entry)));
+    }
+}

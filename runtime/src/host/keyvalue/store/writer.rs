@@ -11,7 +11,7 @@ use super::ENTRIES;
 use super::change::{Change, Changed, Namespace, StoreError, failed};
 
 /// Bytes that a project's entries have, by project.
-const USAGE: TableDefinition<&str, u64> = TableDefinition::new("usage");
+pub(super) const USAGE: TableDefinition<&str, u64> = TableDefinition::new("usage");
 
 /// What an entry costs besides its key and value: bounds how many small ones there can be.
 const OVERHEAD_BYTES: u64 = 64;
@@ -160,6 +160,6 @@ impl Tables<'_> {
     }
 }
 
-fn size(key: &str, value: usize) -> u64 {
+pub(super) fn size(key: &str, value: usize) -> u64 {
     (key.len() as u64).saturating_add(value as u64).saturating_add(OVERHEAD_BYTES)
 }
