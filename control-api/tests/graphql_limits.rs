@@ -281,6 +281,9 @@ async fn messages_and_handshakes_are_bounded() {
     socket.ask("1", &format!("{{ __typename }} #{}", "x".repeat(300 << 10))).await;
     let Frame::Close(code, reason) = socket.told().await else { panic!() };
     assert_eq!((code, reason.as_str()), (1009, "a message has at most 262144 bytes"));
+    let mut socket = served.socket("/graphql").await.begin(Some(OWNER)).await;
+    socket.announce(2 << 20).await;
+    assert_eq!(socket.told().await, Frame::Close(1009, reason));
     let mut socket = served.socket("/graphql").await.begin(None).await;
     socket.ask("1", "{ me { id } }").await;
     let Frame::Text(told) = socket.told().await else { panic!() };

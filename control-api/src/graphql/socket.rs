@@ -31,7 +31,7 @@ const PROTOCOL: &str = "graphql-transport-ws";
 /// Of a message, bytes.
 const MESSAGE_BYTES: usize = 256 << 10;
 
-/// Of a message that is still read, and told that it is too long; one that is longer ends the connection as it comes.
+/// Of a message that is still read; of one that is longer, no more than its first bytes are.
 const READ_BYTES: usize = 1 << 20;
 
 /// Of messages that the client does not read.
@@ -98,6 +98,12 @@ pub(super) fn serve(
             .into_response();
     };
     upgrade.on_upgrade(move |socket| Box::pin(Conversation::new(endpoint, headers, call, place).run(socket)))
+}
+
+/// Whether that is why a message was not read.
+fn is_too_long(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
 }
 
 /// One connection. Cheap to clone.
@@ -209,6 +215,7 @@ impl Conversation {
             Ok(Message::Text(text)) => text.as_bytes().to_vec(),
             Ok(Message::Binary(bytes)) => bytes.to_vec(),
             Ok(_) => return Some(None),
+            Err(error) if is_too_long(&error) => return end(TOO_BIG, too_big()),
             Err(_) => return None,
         };
         if text.len() > MESSAGE_BYTES {

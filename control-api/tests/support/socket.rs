@@ -57,6 +57,14 @@ impl Socket {
         self.frame(0x8a, b"").await;
     }
 
+    /// The head of a message of so many bytes, without any of them.
+    pub async fn announce(&mut self, bytes: u64) {
+        let mut head = vec![0x81, 0x80 | 127];
+        head.extend(bytes.to_be_bytes());
+        head.extend([0; 4]);
+        self.stream.write_all(&head).await.unwrap();
+    }
+
     /// A mask of zeros changes nothing, and is one. What the server does not want to read any more is not sent.
     async fn frame(&mut self, kind: u8, payload: &[u8]) {
         let mut frame = vec![kind];

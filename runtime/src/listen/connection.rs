@@ -97,7 +97,7 @@ async fn detect<S: AsyncRead + Unpin>(stream: &mut S, shared: &Shared) -> Option
 impl Answering {
     /// Answers one request.
     pub async fn answer(self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let active = Active::begin(&self.0.progress);
+        let active = self.begin();
         let response = self.0.shared.service.call(&self.0.peer, request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.0.progress.upgrade();
@@ -107,6 +107,11 @@ impl Answering {
             return response;
         }
         response.map(|body| body.watched(Box::new(active)))
+    }
+
+    /// A request has begun.
+    pub fn begin(&self) -> Active {
+        Active::begin(&self.0.progress)
     }
 
     pub fn service(&self) -> &Service {

@@ -29,6 +29,7 @@ pub async fn drive<C: Driven>(connection: &mut C, answering: &Answering) -> Ende
     let mut stopped = pin!(answering.stopped());
     let mut deadline = pin!(Deadline::new(answering.config()));
     let mut closing = false;
+    let mut cut: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
@@ -36,6 +37,17 @@ pub async fn drive<C: Driven>(connection: &mut C, answering: &Answering) -> Ende
                     debug!(%error, "a connection ended with an error");
                 }
                 return Poll::Ready(Ended::Closed);
+            }
+            if cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Ended::TooSlow(progress.phase()));
+            }
+            if cut.is_none() && progress.is_given_up() {
+                // What others were answered may still be on its way.
+                cut = Some(Box::pin(sleep(answering.config().write_timeout)));
+                if !std::mem::replace(&mut closing, true) {
+                    Pin::new(&mut *connection).shut_down();
+                }
+                continue;
             }
             if !closing && stopped.as_mut().poll(cx).is_ready() {
                 closing = true;

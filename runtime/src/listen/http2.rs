@@ -10,8 +10,9 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::task::TaskTracker;
+use tracing::debug;
 
+use super::answers::{Answered, InPieces, attend};
 use super::connection::Answering;
 use super::deadline::{Driven, drive};
 use super::stream::Stream;
@@ -49,9 +50,9 @@ where
     let requests = answering.clone();
     let handler = service_fn(move |request| {
         let answering = requests.clone();
-        async move { Ok::<_, Infallible>(answering.answer(request).await) }
+        async move { Ok::<_, Infallible>(answering.answer(request).await.map(InPieces::new)) }
     });
-    let connection = http2::Builder::new(Tracked(answering.tasks().clone()))
+    let connection = http2::Builder::new(Tracked(answering.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEADER_LIST_BYTES).unwrap_or(u32::MAX))
@@ -66,16 +67,23 @@ where
     drive(&mut Box::pin(connection), &answering).await;
 }
 
-/// Runs requests on the connection's core, tracked like connections.
+/// Runs requests on the connection's core, tracked like connections, and ends those whose client does not take their answer.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+struct Tracked(Answering);
 
 impl<F> Executor<F> for Tracked
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        self.0.spawn(request);
+        let answering = self.0.clone();
+        self.0.tasks().spawn(async move {
+            let _active = answering.begin();
+            if attend(request, answering.config().write_timeout).await == Answered::TooSlow {
+                debug!("a client does not take an answer that it asked for");
+                answering.progress().give_up();
+            }
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Accepts connections, hands each to the core that has the fewest, ends those that take too long, and drains them.
 //! Of HTTP it knows how bytes become requests; what requests mean is the next module's.
 
+mod answers;
 mod connection;
 mod core;
 mod deadline;

@@ -21,6 +21,8 @@ pub struct Progress {
     writes: AtomicU32,
     /// It is no HTTP any more.
     upgraded: AtomicBool,
+    /// An answer of HTTP/2 was reset, since the client did not take it.
+    given_up: AtomicBool,
 }
 
 /// What a deadline hangs on; another value is another deadline.
@@ -81,6 +83,16 @@ impl Progress {
             self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             self.act();
         }
+    }
+
+    /// An answer was reset, since the client did not take it.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one was, and there is no other.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) && !self.is_active()
     }
 
     /// From now on the bytes are no HTTP.

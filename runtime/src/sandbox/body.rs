@@ -63,7 +63,9 @@ impl GuestBody {
         }
     }
 
-    /// Reads what the guest has to say without being waited for.
+    /// Reads what the guest has to say without being waited for. One that computes for so long that it was sent to the background
+    /// (`Verdict::Yield`) is waited for, so when that is depends on the machine: what it wrote goes out, and a crash after that cuts
+    /// the response off.
     ///
     /// # Errors
     /// When the guest fails: nothing has been sent yet, so the client can be told.
