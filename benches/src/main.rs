@@ -17,9 +17,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 
 use crate::load::{Accept, Figures, Load};
 use crate::servers::{Row, Server};
+
+/// As `af` has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 struct Args {

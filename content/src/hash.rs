@@ -113,14 +113,18 @@ impl Hashing {
         self.pieces.push(bytes);
     }
 
-    /// The next bytes, as many as are hashed before others have their turn: side by side with those of another block, where two
-    /// take hardly longer than one.
+    /// The next bytes. Others have their turn in between, and the bytes of another block are hashed side by side with them, where
+    /// two take hardly longer than one.
     pub async fn push_in_turn(&mut self, bytes: Bytes) {
-        match &mut self.state {
-            State::Sha2_256(hash) => abreast::update(hash, bytes.clone()).await,
-            State::Blake3(hasher) => {
-                hasher.update(&bytes);
-                tokio::task::yield_now().await;
+        let mut left = bytes.clone();
+        while !left.is_empty() {
+            let piece = left.split_to(left.len().min(self.state.at_once()));
+            match &mut self.state {
+                State::Sha2_256(hash) => abreast::update(hash, piece).await,
+                State::Blake3(hasher) => {
+                    hasher.update(&piece);
+                    tokio::task::yield_now().await;
+                }
             }
         }
         self.pieces.push(bytes);
@@ -144,6 +148,14 @@ impl State {
         match kind {
             HashKind::Sha2_256 => Self::Sha2_256(Sha256::default()),
             HashKind::Blake3 => Self::Blake3(Box::default()),
+        }
+    }
+
+    /// Bytes that are hashed before others have their turn: 90 to 250 microseconds of work.
+    const fn at_once(&self) -> usize {
+        match self {
+            Self::Sha2_256(hash) if !hash.is_faster_in_pairs() => 64 << 10,
+            Self::Sha2_256(_) | Self::Blake3(_) => 256 << 10,
         }
     }
 

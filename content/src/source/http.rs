@@ -19,9 +19,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Between two reads of an answer.
 const READ: Duration = Duration::from_secs(15);
 
-/// 40 microseconds of work where the processor can hash, 250 where it cannot.
-const HASHED_AT_ONCE: usize = 64 << 10;
-
 /// What is read of an answer that is no block.
 const MESSAGE_BYTES: usize = 64 << 10;
 
@@ -87,13 +84,11 @@ pub(super) async fn block(id: ContentId, response: Response) -> Result<Hashed, S
     let mut chunks = chunks(response, BLOCK_BYTES)?;
     let mut hashing = Hashing::as_asked(&id);
     while let Some(chunk) = chunks.next().await {
-        let mut chunk = chunk.map_err(unreachable)?;
+        let chunk = chunk.map_err(unreachable)?;
         if hashing.size() + chunk.len() > BLOCK_BYTES {
             return Err(SourceError::TooLarge);
         }
-        while !chunk.is_empty() {
-            hashing.push_in_turn(chunk.split_to(chunk.len().min(HASHED_AT_ONCE))).await;
-        }
+        hashing.push_in_turn(chunk).await;
     }
     Ok(hashing.finish())
 }

@@ -28,7 +28,7 @@ const DEMOTION: Duration = Duration::from_secs(15);
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(1000);
 /// Before anything is known of it: little, since another request costs less than a source that never answers.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
+const FIRST_WAIT: Duration = Duration::from_millis(5);
 
 /// Whether, and when, a source is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

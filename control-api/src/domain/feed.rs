@@ -11,8 +11,8 @@ use crate::store::content_keys::{self as store_keys, ContentKeyRow};
 use crate::store::feed::{self as store, ChangedFunction, DomainUpdate};
 use crate::store::{Connection, StoreError, settings as store_settings};
 
-/// Changes of a page: PostgreSQL has them in under 10 ms among 100,000 functions.
-const CHANGES: i64 = 400;
+/// Changes of a page: PostgreSQL has them in under 10 ms among 100,000 functions, also while a start has it read two at once.
+const CHANGES: i64 = 200;
 
 /// Bytes of route tables and settings in a page, unless one change has more. As JSON they have up to six times as many, and an
 /// edge takes pages of up to 256 MiB.

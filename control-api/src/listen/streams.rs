@@ -84,6 +84,8 @@ async fn patient(request: impl Future<Output = ()>, patience: Duration) {
 pub(super) fn in_pieces(answer: Response<Body>) -> Response<Body> {
     match PIECES.try_with(Pieces::clone) {
         Ok(pieces) if !answer.body().is_end_stream() => {
+            // Its client has to take something before the body is asked for any: without a window it never is.
+            pieces.given();
             answer.map(|body| Body::new(InPieces { body, rest: Bytes::new(), pieces }))
         }
         _ => answer,

@@ -154,3 +154,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for InPieces<B> {
         hint
     }
 }
+
+#[cfg(test)]
+mod tests;
