@@ -455,6 +455,7 @@ impl ControlApi {
             stop.await;
             self.state.stopping.send_replace(true);
         };
-        listen::serve(listener, self.router(), stop).await;
+        let trusted = self.state.api.trusted_proxies.clone();
+        listen::serve(listener, self.router(), trusted, stop).await;
     }
 }

@@ -3,6 +3,7 @@
 mod patience;
 mod patient;
 mod request_body;
+mod shares;
 mod streams;
 
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -25,6 +27,7 @@ use tracing::{debug, warn};
 
 use self::patient::Patient;
 use self::request_body::RequestBody;
+use self::shares::Shares;
 use self::streams::Streams;
 use crate::rest::Peer;
 
@@ -50,9 +53,15 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept error such as "too many open files": time for some to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop` resolves, then lets requests finish.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop` resolves, then lets requests finish. Proxies that are `trusted` bring many clients.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    trusted: Vec<IpNet>,
+    stop: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let shares = Shares::new(CONNECTIONS, trusted);
     let graceful = GracefulShutdown::new();
     let builder = builder();
     let mut stop = std::pin::pin!(stop);
@@ -73,6 +82,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
                 }
             },
         };
+        let Some(share) = shares.take(peer.ip()) else {
+            debug!(peer = %peer.ip(), "a client has too many connections; this one is closed");
+            continue;
+        };
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection was gone before it was served");
             continue;
@@ -82,7 +95,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             if let Err(error) = connection.await {
                 debug!(error, "a connection ended with an error");
             }
-            drop(place);
+            drop((place, share));
         });
     }
     drop(listener);
