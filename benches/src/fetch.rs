@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use af_content::car::Block;
-use af_content::source::{DagBounds, Fetcher, Gateway as Source};
+use af_content::source::{DagBounds, Fetcher, Gateway as GatewaySource, Source};
 use af_content::{DiskStore, unixfs};
 use af_contract::{ContentId, limits};
 use anyhow::{Context, ensure};
@@ -30,6 +30,10 @@ const SIZES: [u64; 2] = [5, 100];
 /// A large function, MB, and how often it is read.
 const FUNCTION: u64 = 5;
 const READS: usize = 51;
+
+/// Who fetches.
+const STARTED: &str = "`af fetch`, started for it";
+const RUNS: &str = "a node that runs already";
 
 /// Fetches by a node that runs already, in each round.
 const FETCHES: u32 = 5;
@@ -78,19 +82,17 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let both = 1.0 / (1.0 / sha256 + 1.0 / blake3);
     for megabytes in SIZES {
         let server = gateway(megabytes, Manner::Honest)?;
-        let node = Arc::new(Node::new(megabytes, &server)?);
+        let node = Node::new(megabytes, std::slice::from_ref(&server))?;
         let (mut started, mut runs, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.rounds {
             theirs.push(rate(megabytes, curl(options, &server)?));
             started.push(rate(megabytes, fetch(options, megabytes, std::slice::from_ref(&server))?.0));
             for _ in 0..FETCHES {
-                let node = node.clone();
-                let took = tokio::spawn(async move { node.fetch().await }).await??;
-                runs.push(rate(megabytes, took));
+                runs.push(rate(megabytes, node.fetch().await?));
             }
         }
         let theirs = middle(&mut theirs);
-        for (who, mut ours) in [("`af fetch`, started for it", started), ("a node that runs already", runs)] {
+        for (who, mut ours) in [(STARTED, started), (RUNS, runs)] {
             let ours = middle(&mut ours);
             println!(
                 "| {megabytes} MB, {who} | {ours:.0} | {theirs:.0} | {:.2} | {:.2} | {:.2} |",
@@ -108,14 +110,19 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let alone = [honest()?];
     let (stalls, lies) = (|| gateway(megabytes, Manner::Stalls), || gateway(megabytes, Manner::Lies));
     let five = [stalls()?, lies()?, stalls()?, honest()?, honest()?];
-    let (mut one, mut all) = (Vec::new(), Vec::new());
+    let (mut started, mut runs) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for _ in 0..options.rounds {
-        one.push(fetch(options, megabytes, &alone)?.0.as_secs_f64());
-        all.push(fetch(options, megabytes, &five)?.0.as_secs_f64());
+        started.0.push(fetch(options, megabytes, &alone)?.0.as_secs_f64());
+        started.1.push(fetch(options, megabytes, &five)?.0.as_secs_f64());
+        // Another one each time: it knows none of them yet.
+        runs.0.push(Node::new(megabytes, &alone)?.fetch().await?.as_secs_f64());
+        runs.1.push(Node::new(megabytes, &five)?.fetch().await?.as_secs_f64());
     }
     println!("\n| {megabytes} MB from five sources, of which the first three stall or lie | |");
     println!("|---|---|");
-    println!("| time, an honest source alone = 1 | {:.2} |", middle(&mut all) / middle(&mut one));
+    for (who, (mut one, mut all)) in [(STARTED, started), (RUNS, runs)] {
+        println!("| {who}: time, an honest source alone = 1 | {:.2} |", middle(&mut all) / middle(&mut one));
+    }
     print_memory(options)?;
     let read = warm_read()?;
     println!("\n| a function of {FUNCTION} MB that is on the disk | ms, median of {READS} |");
@@ -135,26 +142,32 @@ fn print_memory(options: &Options) -> anyhow::Result<()> {
 }
 
 /// What fetches a file again and again, as an edge does: it has its connections and its memory, and keeps nothing of the file.
+#[derive(Clone)]
 struct Node {
     fetcher: Fetcher,
     root: ContentId,
     size: u64,
-    _store: tempfile::TempDir,
+    _store: Arc<tempfile::TempDir>,
 }
 
 impl Node {
-    fn new(megabytes: u64, server: &Server) -> anyhow::Result<Self> {
+    fn new(megabytes: u64, servers: &[Server]) -> anyhow::Result<Self> {
         let store = tempfile::tempdir()?;
-        let base = format!("http://127.0.0.1:{}/", server.port).parse()?;
-        let fetcher = Fetcher::new(
-            DiskStore::open(store.path())?,
-            [Arc::new(Source::new(base, None)?) as Arc<dyn af_content::source::Source>],
-        );
-        Ok(Self { fetcher, root: root(megabytes)?, size: megabytes * 1_000_000, _store: store })
+        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+        for server in servers {
+            let base = format!("http://127.0.0.1:{}/", server.port).parse()?;
+            sources.push(Arc::new(GatewaySource::new(base, None)?));
+        }
+        let fetcher = Fetcher::new(DiskStore::open(store.path())?, sources);
+        Ok(Self { fetcher, root: root(megabytes)?, size: megabytes * 1_000_000, _store: Arc::new(store) })
     }
 
-    /// How long one fetch takes.
+    /// How long one fetch takes, by a task as requests have it.
     async fn fetch(&self) -> anyhow::Result<Duration> {
+        tokio::spawn(self.clone().fetched()).await?
+    }
+
+    async fn fetched(self) -> anyhow::Result<Duration> {
         let (began, mut size) = (Instant::now(), 0);
         let bounds = DagBounds { bytes: self.size, blocks: 1 << 20 };
         let mut file = self.fetcher.file(self.root, bounds).await?.context("it is no file")?;
