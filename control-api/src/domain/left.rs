@@ -26,7 +26,7 @@ pub async fn list(
 ) -> Result<Page<Left>, Error> {
     let start = start.into();
     access::project(state, actor, project, Noun::Storage.read()).await?;
-    let (after, limit) = start.by_name()?;
+    let (after, limit) = start.by_content()?;
     let mut left = Vec::new();
     for content in state.store.left_by(project, after, limit).await? {
         let mut places = state.store.placements(&content.cid).await?;

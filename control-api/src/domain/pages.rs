@@ -1,5 +1,7 @@
 //! Pages of lists: where one starts, how long it is, and where the next one starts.
 
+use af_contract::ContentId;
+
 use super::Error;
 
 /// Items of a page, at most.
@@ -68,6 +70,17 @@ impl<'a> Start<'a> {
             return Err(unknown());
         }
         Ok((self.after, self.limit()?))
+    }
+
+    /// In one that is sorted by CIDs.
+    ///
+    /// # Errors
+    /// When the cursor is no CID, or the limit is none.
+    pub(super) fn by_content(self) -> Result<(&'a str, i64), Error> {
+        if self.after.is_empty() || ContentId::parse(self.after).is_ok() {
+            return Ok((self.after, self.limit()?));
+        }
+        Err(unknown())
     }
 
     /// In one that is sorted by numbers, the highest first.

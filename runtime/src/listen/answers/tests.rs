@@ -61,8 +61,9 @@ async fn scene(window: u32) -> Scene {
     let guest = Arc::new(Mutex::new(()));
     let guests = guest.clone();
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let answer = InPieces::new(body(request.uri().path(), guests.clone()));
-        async move { Ok::<_, Infallible>(Response::new(answer)) }
+        let answer = body(request.uri().path(), guests.clone());
+        // In the request's own task, which knows of its pieces.
+        async move { Ok::<_, Infallible>(Response::new(InPieces::new(answer))) }
     });
     let server = Builder::new(Attended(sender, Instant::now())).serve_connection(TokioIo::new(far), service);
     tokio::spawn(server);
