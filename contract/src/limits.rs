@@ -191,3 +191,7 @@ pub const PREVIEWS: usize = 10;
 /// The body of a request that is passed on to a backend, bytes. It is streamed and holds no memory here, so uploads
 /// may be ten times as large as a function's; the platforms in this field accept as much.
 pub const PROXIED_BODY_BYTES: u64 = 100 << 20;
+
+/// Bytes for which a client may take a second more, over a body that it sends or an answer that it takes: a tenth of what the slowest
+/// mobile networks carry. Without it, a client that moves a byte now and then would hold what others wait for.
+pub const LEAST_BYTES_PER_SECOND: u32 = 500;

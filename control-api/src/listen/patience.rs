@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Bytes for which a client may keep it waiting for a second more, as at the edge: a tenth of what the slowest mobile networks carry.
-/// Without it, one that takes or sends a byte now and then would hold what there is for ever.
-const LEAST_BYTES_PER_SECOND: u64 = 500;
+const LEAST_BYTES_PER_SECOND: u64 = af_contract::limits::LEAST_BYTES_PER_SECOND as u64;
 
 /// What is left of it.
 pub(super) struct Patience {

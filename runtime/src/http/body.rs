@@ -20,10 +20,6 @@ use crate::proxy::{ProxyError, UpstreamBody};
 use crate::sandbox::{Exceeded, GuestBody, GuestError, Meter};
 use crate::site::{FileBody, FileBodyError};
 
-/// Bytes for which a client may wait a second more: a tenth of what the slowest mobile networks carry. Without it, a
-/// client that sends a byte now and then would hold an instance as long as the function may run.
-const LEAST_BYTES_PER_SECOND: u32 = 500;
-
 /// A request body: nothing, or one that ends with an error, and the call with 413, where it exceeds `limit` bytes, or
 /// with 408 where the client lets the function wait for longer than `patience` in all, and what it has sent is worth.
 pub fn limited(body: Incoming, limit: u64, patience: Duration, taken: Taken) -> WasiBody {
@@ -97,7 +93,9 @@ impl Limited {
     /// So many bytes have come.
     fn received(&mut self, bytes: u64) {
         let waited = self.waiting.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
-        let earned = Duration::from_millis(bytes.saturating_mul(1000) / u64::from(LEAST_BYTES_PER_SECOND));
+        let earned = Duration::from_millis(
+            bytes.saturating_mul(1000) / u64::from(af_contract::limits::LEAST_BYTES_PER_SECOND),
+        );
         self.patience = self.patience.saturating_sub(waited).saturating_add(earned).min(self.most);
     }
 

@@ -8,15 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use af_contract::limits::LEAST_BYTES_PER_SECOND;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Bytes of an answer that are given away at once: a frame of HTTP/2, unless its client wants larger ones.
 const PIECE: usize = 16 << 10;
-
-/// Bytes for which a client may take a second more, as for those of a request's body.
-const LEAST_BYTES_PER_SECOND: u32 = 500;
 
 tokio::task_local! {
     static PIECES: Pieces;
