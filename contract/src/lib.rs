@@ -18,6 +18,7 @@ pub mod routes;
 pub mod setting;
 pub mod strict;
 pub mod trigger;
+pub mod usage;
 
 pub use capability::{CapabilityError, HostPattern, StoreName};
 pub use content_id::{Blake3Hash, Cid, Codec, ContentId, ContentIdError, HashKind, INLINE_BYTES, Multihash};
@@ -37,3 +38,4 @@ pub use rollout::{Guard, RolloutFailure, RolloutState, Sticky, StickyError, Tall
 pub use routes::{RouteTable, RouteTableError};
 pub use setting::{SettingError, SettingName, SettingValue, Settings};
 pub use trigger::{CronExpression, Trigger, TriggerError, TriggerPath};
+pub use usage::{Usage, UsageRecord};

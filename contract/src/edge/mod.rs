@@ -3,9 +3,9 @@
 //! An edge proves itself by its own Ed25519 key (`proof`). Each page of the feed, and what it is to do, is sealed to a key that it
 //! made for that one request, and signed with the control plane's feed key (`envelope`), which the edge has known since it joined
 //! (`join`); what it asks for and reports is bound to its proof. So nobody between them reads what it is told, or changes either. A proof
-//! counts for one method, path, query and body, and for a few minutes; one of a report, of lines, or of a request for work, counts once at a
+//! counts for one method, path, query and body, and for a few minutes; one of a report, of lines, of usage, or of a request for work, counts once at a
 //! server, which remembers it until it has expired or the server ends. Content is not sealed, as it is checked by its CID, nor is what edges report and
-//! what functions log there: who sees the proof of a request for it can ask
+//! what functions log and use there: who sees the proof of a request for it can ask
 //! for the same again, so reach the control plane over TLS.
 
 mod envelope;
@@ -15,6 +15,7 @@ mod logs;
 mod page;
 mod proof;
 mod report;
+mod usage;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use self::proof::{Bound, PROOF_SECONDS, Proof, Shown, VERSION, prove};
 pub use self::report::{
     Awaited, Call, CallEnd, DeploymentReport, REASON, REPORTED, Report, Work, WorkRequest,
 };
+pub use self::usage::{USAGE_BYTES, USAGE_PAUSE, USAGE_RECORDS, UsageBatch, UsageTaken};
 
 /// An edge that gets nothing of an answer for so long asks anew; the control plane answers before that, if only that there is nothing.
 pub const SILENCE: Duration = Duration::from_secs(70);
