@@ -24,6 +24,7 @@ use af_runtime::request_id::RequestId;
 use af_runtime::router::{self, Answer, RuntimeRouter};
 use af_runtime::sandbox::{Call, Callee, Gate, IdleInstances, Sandbox, SandboxConfig};
 use af_runtime::site::{Naming, Sites};
+use af_runtime::usage::Counters;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -41,6 +42,7 @@ struct Node {
     gate: Gate,
     grants: Arc<Grants>,
     logger: Arc<Logger>,
+    usage: Arc<Counters>,
     artifacts: ArtifactStore,
     blocks: DiskStore,
     _dir: tempfile::TempDir,
@@ -61,6 +63,7 @@ impl Node {
         Self {
             grants: Arc::new(Grants::new(sandbox.services(), Given::default())),
             logger: Arc::new(Logger::new("fn_1", "dep_1", sandbox.tap())),
+            usage: sandbox.usage().of("fn_1"),
             sandbox,
             gate: Gate::default(),
             artifacts: opened.unwrap(),
@@ -83,6 +86,7 @@ impl Node {
 async fn call(node: &Node, artifact: &Arc<Artifact>, idle: &Arc<IdleInstances>) {
     let callee = Callee {
         logger: node.logger.clone(),
+        usage: node.usage.clone(),
         artifact: artifact.clone(),
         limits: Limits { cpu_ms: 10_000, ..Limits::default() },
         idle: idle.clone(),

@@ -1,7 +1,7 @@
 //! Builds an edge from its configuration and runs it. The only place where its parts meet.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -31,6 +31,7 @@ use crate::router::RuntimeRouter;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::site::Sites;
 use crate::tls::{Tls, TlsConfig, TlsError};
+use crate::usage::Carrier;
 use crate::{admin, listen};
 
 /// Everything that an edge needs to be told.
@@ -212,6 +213,14 @@ impl Edge {
     /// From now on, `sink` gets each line that functions log; this server's own log has them in any case. Only the first sink does.
     pub fn tap_logs(&self, sink: Arc<dyn LogSink>) {
         self.service.sandbox.tap().open(sink);
+    }
+
+    /// What functions and sites use here, for whoever carries it to the control plane; what an earlier process left in `dir` comes first.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn usage(&self, dir: &Path) -> std::io::Result<Carrier> {
+        Carrier::open(dir, self.service.sandbox.usage().clone(), self.metrics.clone())
     }
 
     /// What functions keep, of all projects. Its file is free when no clone is left.

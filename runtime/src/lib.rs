@@ -21,6 +21,7 @@ pub mod router;
 pub mod sandbox;
 pub mod site;
 pub mod tls;
+pub mod usage;
 
 pub use app::{Edge, EdgeConfig, EdgeError};
 pub use http::HttpConfig;

@@ -3,6 +3,7 @@
 #[cfg(feature = "bitswap")]
 mod peer;
 mod rates;
+mod usage;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -48,6 +49,7 @@ pub struct Metrics {
     #[cfg(feature = "bitswap")]
     peer: peer::Peer,
     rates: rates::Rates,
+    usage: usage::Usage,
 }
 
 /// How far an edge that is a process of its own knows the feed.
@@ -111,6 +113,7 @@ impl Default for Metrics {
             #[cfg(feature = "bitswap")]
             peer: peer::Peer::default(),
             rates: rates::Rates::default(),
+            usage: usage::Usage::default(),
         };
         // The one that is counted for each good request is not looked up each time.
         metrics.answered = metrics.requests.get_or_create_owned(&Code { code: ANSWERED });
@@ -118,6 +121,7 @@ impl Default for Metrics {
         metrics.register();
         metrics.register_upstream();
         metrics.register_feed();
+        metrics.usage.register(&mut metrics.registry);
         metrics.registry.register_collector(Box::new(metrics.sources.clone()));
         #[cfg(feature = "bitswap")]
         metrics.registry.register_collector(Box::new(metrics.peer.clone()));

@@ -23,6 +23,7 @@ use af_control_api::{
 use af_runtime::artifact::compile::Compiler;
 use af_runtime::sandbox::SandboxConfig;
 use af_runtime::tls::Tls;
+use af_runtime::usage::Carrier;
 use af_runtime::{Edge, EdgeConfig, HttpConfig, ListenConfig};
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -103,6 +104,12 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
     let stopped = running.stop().await;
     content.stop().await;
     ended.and(stopped)
+}
+
+/// What functions use at an edge, with what an earlier process has not told.
+fn usage(edge: &Edge, data: &Path) -> anyhow::Result<Carrier> {
+    let named = || format!("cannot read what an earlier process counted of functions, in {}", data.display());
+    edge.usage(data).with_context(named)
 }
 
 fn data_dir(node: &Node, environment: &Environment) -> anyhow::Result<PathBuf> {

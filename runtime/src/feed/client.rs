@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use af_contract::Problem;
 use af_contract::edge::{
-    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, PageError, Report, SILENCE, Share, Work,
-    WorkRequest,
+    Bound, FeedPage, FeedRequest, JoinAnswer, JoinRequest, Logs, PageError, Report, SILENCE, Share,
+    UsageBatch, UsageTaken, Work, WorkRequest,
 };
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
@@ -34,6 +34,7 @@ const MESSAGE: usize = 64 << 10;
 const FEED: &str = "/v1/edge/feed";
 const LOGS: &str = "/v1/edge/logs";
 const REPORT: &str = "/v1/edge/report";
+const USAGE: &str = "/v1/edge/usage";
 const WORK_PATH: &str = "/v1/edge/work";
 
 /// An edge's way to its control plane.
@@ -43,13 +44,15 @@ pub struct Client {
     report: Url,
     work: Url,
     logs: Url,
+    usage: Url,
     identity: Arc<Identity>,
 }
 
 impl Client {
     pub fn new(control: &Url, identity: Arc<Identity>) -> Result<Self, FeedError> {
-        let [feed, report, work, logs] = [FEED, REPORT, WORK_PATH, LOGS].map(|path| under(control, path));
-        Ok(Self { http: http()?, feed, report, work, logs, identity })
+        let [feed, report, work, logs, usage] =
+            [FEED, REPORT, WORK_PATH, LOGS, USAGE].map(|path| under(control, path));
+        Ok(Self { http: http()?, feed, report, work, logs, usage, identity })
     }
 
     /// The next page, opened and verified.
@@ -76,18 +79,24 @@ impl Client {
 
     /// Tells what happened here.
     pub async fn report(&self, report: &Report) -> Result<(), FeedError> {
-        self.tell(&self.report, REPORT, report).await
+        self.tell(&self.report, REPORT, report).await.map(drop)
     }
 
     /// Hands over what functions logged here.
     pub async fn logs(&self, logs: &Logs) -> Result<(), FeedError> {
-        self.tell(&self.logs, LOGS, logs).await
+        self.tell(&self.logs, LOGS, logs).await.map(drop)
     }
 
-    async fn tell(&self, url: &Url, path: &str, told: &impl Serialize) -> Result<(), FeedError> {
+    /// Tells what functions and sites used here.
+    pub async fn usage(&self, batch: &UsageBatch) -> Result<UsageTaken, FeedError> {
+        let response = self.tell(&self.usage, USAGE, batch).await?;
+        read(&body(response, MESSAGE).await?)
+    }
+
+    async fn tell(&self, url: &Url, path: &str, told: &impl Serialize) -> Result<Response, FeedError> {
         let body = written(told)?;
         let proof = self.identity.prove(Bound::to("POST", path).with_body(&body))?;
-        self.post(url, &proof, body).await.map(drop)
+        self.post(url, &proof, body).await
     }
 
     /// What there is to do, opened and verified, once there is anything or the time is over.

@@ -7,6 +7,7 @@ mod known;
 mod logs;
 mod memory;
 mod saved;
+mod usage;
 mod work;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ use self::logs::Waiting;
 use self::memory::{Memory, News};
 use self::work::Worker;
 use crate::Edge;
+use crate::usage::Taker;
 
 /// After a request that failed; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -185,6 +187,12 @@ impl Feed {
         let logs = Waiting::new(edge.metrics().clone());
         edge.tap_logs(Arc::new(logs.clone()));
         Ok(Self { client, memory, logs, strange, reached })
+    }
+
+    /// Who takes what functions and sites use here.
+    #[must_use]
+    pub fn usage_taker(&self) -> Arc<dyn Taker> {
+        Arc::new(usage::Told(self.client.clone()))
     }
 
     /// Follows the control plane, tells it what happens here, and does what it wants of one edge, until `stop`.

@@ -207,6 +207,9 @@ impl Default for ResponseBody {
 pub trait Watcher: Send {
     /// So many bytes more were asked for.
     fn sent(&mut self, bytes: usize);
+
+    /// Whoever answers failed before the end.
+    fn broke(&mut self) {}
 }
 
 /// A body and who looks on.
@@ -286,8 +289,12 @@ impl Body for ResponseBody {
             Self::Compressed(compressed) => compressed.poll_frame(cx),
             Self::Watched(watched) => {
                 let polled = Pin::new(&mut watched.body).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    watched.watcher.sent(frame.data_ref().map_or(0, Bytes::len));
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        watched.watcher.sent(frame.data_ref().map_or(0, Bytes::len));
+                    }
+                    Poll::Ready(Some(Err(_))) => watched.watcher.broke(),
+                    Poll::Ready(None) | Poll::Pending => {}
                 }
                 polled
             }

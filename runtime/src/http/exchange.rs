@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::header::{ACCEPT_ENCODING, RETRY_AFTER};
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use af_contract::{Cors, Manifest};
 
 use super::access_log::{AccessLog, AccessLogTarget, Line};
@@ -20,6 +20,7 @@ use super::trace::TraceContext;
 use crate::listen::{Peer, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
+use crate::usage::{Asked, Counters, End};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -76,6 +77,10 @@ pub struct Exchange {
     accept: Option<HeaderMap>,
     standings: Vec<Standing>,
     retry_after: Option<u64>,
+    /// Whom it was asked of, if it was not refused before.
+    asked: Option<Asked>,
+    /// Its client asked for the header only.
+    bodiless: bool,
 }
 
 /// How long what took.
@@ -126,6 +131,8 @@ impl Exchanges {
             accept: None,
             standings: Vec::new(),
             retry_after: None,
+            asked: None,
+            bodiless: request.method() == Method::HEAD,
         }
     }
 
@@ -163,6 +170,9 @@ impl Exchanges {
         if let Some(accept) = exchange.accept {
             response = self.compressor.compress(&accept, response);
         }
+        if let Some(asked) = exchange.asked {
+            response = asked.watch(response, exchange.bodiless);
+        }
         match exchange.line {
             Some(line) => line.attach(response),
             None => response,
@@ -196,6 +206,18 @@ impl Exchange {
             self.compress(request.headers());
         }
         Ok(terms.cors.as_ref().and_then(|cors| cors::preflight(cors, request)))
+    }
+
+    /// The request is asked of a function or a site, whose counters these are, and counts from now on.
+    pub fn ask(&mut self, counters: Arc<Counters>) {
+        self.asked = Some(Asked::of(counters));
+    }
+
+    /// It has ended, but for its body.
+    pub(super) fn end(&mut self, end: End) {
+        if let Some(asked) = &mut self.asked {
+            asked.end(end);
+        }
     }
 
     /// Whoever asks, as far as proxies are believed.

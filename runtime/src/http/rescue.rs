@@ -17,6 +17,7 @@ use crate::request_id::RequestId;
 use crate::router::RouteError;
 use crate::sandbox::{Exceeded, GuestError, Overloaded};
 use crate::site::SiteError;
+use crate::usage::End;
 
 /// The one code that says "come again".
 const OVERLOADED: &str = "overloaded";
@@ -139,6 +140,18 @@ pub fn is_functions_fault(answered: &Result<Response<ResponseBody>, RequestError
         }
         Err(_) => false,
     }
+}
+
+/// How a request ended that was asked of a function or a site, for whoever counts it.
+pub(super) fn end(answered: &Result<Response<ResponseBody>, RequestError>) -> End {
+    let status = match answered {
+        Ok(response) => response.status(),
+        Err(error) => match classify(error) {
+            (_, OVERLOADED) => return End::Refused,
+            (status, _) => status,
+        },
+    };
+    if status.is_server_error() { End::Failed } else { End::Answered }
 }
 
 /// What a status promises to come with it.

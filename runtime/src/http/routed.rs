@@ -1,6 +1,6 @@
 //! A request that a route of its function matches.
 
-use ::http::header::LOCATION;
+use ::http::header::{LOCATION, UPGRADE};
 use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use af_contract::routes::{Backend, BackendUrl, FixedResponse, Redirect, Target};
 use hyper::body::Incoming;
@@ -45,7 +45,16 @@ impl Service {
         routed: Routed<'_>,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        match &routed.found.rule.rule.target {
+        let target = &routed.found.rule.rule.target;
+        if !matches!(target, Target::Function(_)) {
+            let usage = self.usage().of(routed.function.id());
+            if request.headers().contains_key(UPGRADE) {
+                // What becomes of the connection then is no response any more.
+                request.extensions_mut().insert(usage.clone());
+            }
+            context.exchange.ask(usage);
+        }
+        match target {
             Target::Backend(backend) => self.forward(context, &routed, backend, request).await,
             Target::Function(name) => {
                 let function = self.router().function_of(routed.function.project(), name);

@@ -23,6 +23,7 @@ use crate::request_id::RequestId;
 use crate::router::{Answer, Deployment, Entry, RuntimeRouter, path};
 use crate::sandbox::{Call, Gate, Sandbox};
 use crate::site::{Naming, Sites};
+use crate::usage::Book;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("af-deployment");
@@ -68,6 +69,11 @@ impl Service {
         &self.exchanges
     }
 
+    /// What functions and sites use.
+    pub(super) fn usage(&self) -> &Book {
+        self.sandbox.usage()
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         self.sandbox.metrics()
     }
@@ -85,7 +91,9 @@ impl Service {
         let id = RequestId::next();
         trigger::strip(request.headers_mut());
         let mut exchange = self.exchanges.begin(id, peer, &mut request);
-        let mut response = match self.respond(id, peer, &mut exchange, request).await {
+        let answered = self.respond(id, peer, &mut exchange, request).await;
+        exchange.end(rescue::end(&answered));
+        let mut response = match answered {
             Ok(response) => {
                 self.sandbox.metrics().answered();
                 response
@@ -144,6 +152,9 @@ impl Service {
                 if naming == Naming::Name && request.uri().path() == well_known::DEPLOYMENT_PATH {
                     return Ok(well_known::site(root));
                 }
+                if let Some(id) = site.id() {
+                    context.exchange.ask(self.usage().of(id));
+                }
                 self.site(context, root, naming, &request).await
             }
         }
@@ -191,6 +202,7 @@ impl Service {
         let Context { id, peer, host, exchange } = context;
         let deployment = function.deployment().await?;
         if let Some(answer) = exchange.enter(deployment.terms(), &request)? {
+            exchange.ask(deployment.usage());
             return Ok(named(answer, deployment));
         }
         check_length(&request, deployment.limits().request_body_bytes)?;
@@ -214,6 +226,7 @@ impl Service {
         exchange.step("code");
         let permit = self.sandbox.admission().admit(gate).await?;
         exchange.step("queue");
+        exchange.ask(deployment.usage());
         let call = Call::new(&self.sandbox, callee, permit);
         let meter = call.meter();
         let most = deployment.limits().request_body_bytes;

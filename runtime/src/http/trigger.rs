@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use wasmtime_wasi_http::WasiBody;
 
 use super::body::ResponseBody;
+use super::exchange::Exchange;
 use super::service::{Service, named};
 use super::{RequestError, rescue};
 use crate::listen::Peer;
@@ -38,8 +39,10 @@ impl Service {
         };
         // This node itself asks.
         let peer = Peer::plain(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let exchange = self.exchanges().begin(id, &peer, &mut request);
-        let (response, error) = match self.run_trigger(id, &function, request).await {
+        let mut exchange = self.exchanges().begin(id, &peer, &mut request);
+        let answered = self.run_trigger(id, &function, &mut exchange, request).await;
+        exchange.end(rescue::end(&answered));
+        let (response, error) = match answered {
             Ok(response) => {
                 self.metrics().answered();
                 (response, None)
@@ -56,11 +59,13 @@ impl Service {
         &self,
         id: RequestId,
         function: &Entry,
+        exchange: &mut Exchange,
         request: Request<WasiBody>,
     ) -> Result<Response<ResponseBody>, RequestError> {
         let deployment = function.deployment().await?;
         let callee = deployment.callee().await?;
         let permit = self.sandbox().admission().admit(function.gate()).await?;
+        exchange.ask(deployment.usage());
         let response = Call::new(self.sandbox(), callee, permit).run(id, request).await?;
         let response = response.map(|guest| ResponseBody::guest(guest, self.sandbox().tasks()));
         Ok(named(response, deployment))

@@ -23,6 +23,7 @@ use super::{Outgoing, Proxy, headers};
 use crate::http::ResponseBody;
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
+use crate::usage::Counters;
 
 /// A request on its way, over all attempts.
 pub(super) struct Exchange<'a> {
@@ -32,6 +33,8 @@ pub(super) struct Exchange<'a> {
     timer: Pin<&'a mut Sleep>,
     time: Duration,
     upload: Option<Arc<Upload>>,
+    /// Where what a tunnel sends to its client is counted.
+    pub(super) usage: Option<Arc<Counters>>,
 }
 
 /// What came of one backend: an error has the request if another backend may have it.
@@ -54,11 +57,11 @@ impl Proxy {
         upstreams: &Upstreams,
         outgoing: Outgoing,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let Outgoing { id, mut request, paths, upgrade } = outgoing;
+        let Outgoing { id, mut request, paths, upgrade, usage } = outgoing;
         let mut client = upgrade.map(Some);
         let timer = pin!(sleep(upstreams.timeout()));
         let (metrics, upload) = (&self.metrics, request.body().upload());
-        let mut exchange = Exchange { id, metrics, timer, time: upstreams.timeout(), upload };
+        let mut exchange = Exchange { id, metrics, timer, time: upstreams.timeout(), upload, usage };
         let mut failure = ProxyError::Unreachable(Unreachable::None);
         for (attempt, member) in upstreams.order().enumerate() {
             let Some(path) = paths.get(member.number) else { continue };

@@ -40,6 +40,7 @@ use crate::http::ResponseBody;
 use crate::listen::{Peer, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
+use crate::usage::Counters;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,6 +62,8 @@ struct Outgoing {
     paths: Vec<PathAndQuery>,
     /// The client's connection, if it is to speak another protocol.
     upgrade: Option<OnUpgrade>,
+    /// Where what it sends then is counted.
+    usage: Option<Arc<Counters>>,
 }
 
 impl Proxy {
@@ -127,9 +130,10 @@ impl Proxy {
         }
         parts.version = Version::HTTP_11;
         // What this connection has noted is not for the next one.
+        let usage = parts.extensions.remove();
         parts.extensions.clear();
         let request = Request::from_parts(parts, RequestBody::new(body));
-        Ok(Outgoing { id, request, paths, upgrade })
+        Ok(Outgoing { id, request, paths, upgrade, usage })
     }
 }
 

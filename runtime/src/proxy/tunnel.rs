@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::places::Place;
 use crate::metrics::Metrics;
+use crate::usage::Counters;
 
 /// How long neither side may send anything, twice at most. WebSocket libraries ping each half minute or so. Tests do
 /// not wait for so long, here and below.
@@ -68,11 +69,17 @@ impl Tunnels {
         self.tasks.spawn(async move { cut.run_until_cancelled(work).await });
     }
 
-    /// Joins two connections as soon as both have stopped speaking HTTP.
-    pub fn join(&self, client: OnUpgrade, backend: OnUpgrade, place: Arc<Place>) {
+    /// Joins two connections as soon as both have stopped speaking HTTP. What goes to the client is counted.
+    pub fn join(
+        &self,
+        client: OnUpgrade,
+        backend: OnUpgrade,
+        place: Arc<Place>,
+        usage: Option<Arc<Counters>>,
+    ) {
         let open = Open::new(self.metrics.clone());
         self.spawn(async move {
-            if let Err(error) = pass(client, backend).await {
+            if let Err(error) = pass(client, backend, usage).await {
                 debug!(error = %error, "a tunnel ended with an error");
             }
             drop((place, open));
@@ -105,13 +112,13 @@ impl Drop for Open {
     }
 }
 
-async fn pass(client: OnUpgrade, backend: OnUpgrade) -> io::Result<()> {
+async fn pass(client: OnUpgrade, backend: OnUpgrade, usage: Option<Arc<Counters>>) -> io::Result<()> {
     let upgraded = async { tokio::try_join!(client, backend).map_err(io::Error::other) };
     let upgraded = tokio::time::timeout(SILENCE, upgraded).await;
     let (client, backend) = upgraded.map_err(|_| io::ErrorKind::TimedOut)??;
     let heard = Arc::new(AtomicBool::new(false));
-    let mut client = Heard { io: TokioIo::new(client), heard: heard.clone() };
-    let mut backend = Heard { io: TokioIo::new(backend), heard: heard.clone() };
+    let mut client = Heard { io: TokioIo::new(client), heard: heard.clone(), usage };
+    let mut backend = Heard { io: TokioIo::new(backend), heard: heard.clone(), usage: None };
     let silence = async {
         loop {
             tokio::time::sleep(SILENCE).await;
@@ -130,6 +137,8 @@ async fn pass(client: OnUpgrade, backend: OnUpgrade) -> io::Result<()> {
 struct Heard {
     io: TokioIo<Upgraded>,
     heard: Arc<AtomicBool>,
+    /// Where what goes to it is counted.
+    usage: Option<Arc<Counters>>,
 }
 
 impl AsyncRead for Heard {
@@ -146,7 +155,11 @@ impl AsyncRead for Heard {
 
 impl AsyncWrite for Heard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        if let Some(usage) = &self.usage {
+            usage.sent(written as u64);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -51,7 +51,7 @@ impl Proxy {
         let protocol = response.headers().get(UPGRADE).cloned();
         let backend = hyper::upgrade::on(&mut response);
         if let Some(client) = client.take() {
-            self.tunnels.join(client, backend, place);
+            self.tunnels.join(client, backend, place, exchange.usage.take());
         }
         exchange
             .arrived(response, Carrier::Task)

@@ -101,7 +101,7 @@ impl RuntimeRouter {
                 Change::Site { id, state } => {
                     let slug = state.as_ref().map(|state| &state.slug);
                     if let Some(slot) = self.inner.take(&mut owners, &id, revision, slug) {
-                        slot.set(state.map(site));
+                        slot.set(state.map(|state| site(&id, state)));
                     }
                 }
                 Change::Domain { name, state } => self.domain(&mut owners, &name, state),
@@ -278,8 +278,8 @@ fn report(entry: &Entry, reports: &Reports) {
     }
 }
 
-fn site(state: SiteState) -> Arc<Answer> {
-    Arc::new(Answer::Site(SiteEntry::Named { slug: state.slug, root: state.root }))
+fn site(id: &str, state: SiteState) -> Arc<Answer> {
+    Arc::new(Answer::Site(SiteEntry::Named { id: id.into(), slug: state.slug, root: state.root }))
 }
 
 #[cfg(test)]
@@ -292,11 +292,10 @@ mod tests {
     fn what_is_gone_is_forgotten_unless_somebody_has_it_still() {
         let mut owners = Owners::default();
         let mut add = |id: &str| owners.owners.entry(id.to_owned()).or_default().slot.clone();
-        add("there").set(Some(site(SiteState {
-            slug: Slug::parse("there").unwrap(),
-            project: "prj_1".into(),
-            root: None,
-        })));
+        add("there").set(Some(site(
+            "there",
+            SiteState { slug: Slug::parse("there").unwrap(), project: "prj_1".into(), root: None },
+        )));
         // A domain leads to it.
         let held = add("held");
         for number in 0..GONE {

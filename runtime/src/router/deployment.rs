@@ -13,6 +13,7 @@ use crate::host::{Given, Grants};
 use crate::http::Terms;
 use crate::logs::Logger;
 use crate::sandbox::{Callee, Habits, IdleInstances};
+use crate::usage::Counters;
 
 /// One immutable version of a function.
 pub struct Deployment {
@@ -22,6 +23,7 @@ pub struct Deployment {
     header: HeaderValue,
     terms: Terms,
     logger: Arc<Logger>,
+    usage: Arc<Counters>,
     idle: Arc<IdleInstances>,
     habits: Arc<Habits>,
     grants: Arc<Grants>,
@@ -91,6 +93,7 @@ impl Deployment {
             manifest_id: id,
             terms: Terms::of(&manifest),
             logger: Arc::new(Logger::new(function, &reference.id, artifacts.sandbox().tap())),
+            usage: artifacts.sandbox().usage().of(function),
             manifest,
             header,
             idle: Arc::new(IdleInstances::new(uses, concurrency, artifacts.sandbox().idle().clone())),
@@ -128,12 +131,18 @@ impl Deployment {
     pub async fn callee(&self) -> Result<Callee, ArtifactError> {
         Ok(Callee {
             logger: self.logger.clone(),
+            usage: self.usage.clone(),
             artifact: self.artifact().await?,
             limits: self.manifest.limits,
             idle: self.idle.clone(),
             habits: self.habits.clone(),
             grants: self.grants.clone(),
         })
+    }
+
+    /// Where what its function uses is counted.
+    pub(crate) fn usage(&self) -> Arc<Counters> {
+        self.usage.clone()
     }
 
     /// The manifest's CID.

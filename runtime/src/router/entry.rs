@@ -159,6 +159,11 @@ impl Entry {
         }
     }
 
+    /// `fn_…`
+    pub(crate) fn id(&self) -> &str {
+        &self.function
+    }
+
     /// Whose it is (`prj_…`).
     #[must_use]
     pub fn project(&self) -> &str {

@@ -70,6 +70,8 @@ pub enum Answer {
 pub enum SiteEntry {
     /// A site that somebody named.
     Named {
+        /// `site_…`
+        id: Box<str>,
         /// Its host's first label.
         slug: Slug,
         /// The directory; `None` before the first deploy.
@@ -80,6 +82,15 @@ pub enum SiteEntry {
 }
 
 impl SiteEntry {
+    /// `site_…`; none: it is nobody's.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Named { id, .. } => Some(id),
+            Self::Content(_) => None,
+        }
+    }
+
     /// The directory, and what it is named by.
     ///
     /// # Errors
@@ -87,7 +98,7 @@ impl SiteEntry {
     pub fn directory(&self) -> Result<(ContentId, Naming), RouteError> {
         match self {
             Self::Named { root: Some(root), .. } => Ok((*root, Naming::Name)),
-            Self::Named { slug, root: None } => Err(RouteError::SiteNotDeployed(slug.clone())),
+            Self::Named { slug, root: None, .. } => Err(RouteError::SiteNotDeployed(slug.clone())),
             Self::Content(root) => Ok((*root, Naming::Cid)),
         }
     }

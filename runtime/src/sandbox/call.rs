@@ -23,11 +23,14 @@ use crate::host::Grants;
 use crate::host::log::GuestLog;
 use crate::logs::Logger;
 use crate::request_id::RequestId;
+use crate::usage::Counters;
 
 /// Whose code is called, and within which bounds.
 pub struct Callee {
     /// Whose lines it logs.
     pub logger: Arc<Logger>,
+    /// Where what it uses is counted.
+    pub usage: Arc<Counters>,
     /// Compiled code.
     pub artifact: Arc<Artifact>,
     /// What the call may use.
@@ -110,7 +113,7 @@ impl Call {
         let (idle, habits) = (callee.idle.clone(), callee.habits.clone());
         let shared = idle.may_be_shared(&habits);
         let instance = if shared.is_some() { Arc::new(Meter::new(&callee.limits)) } else { meter.clone() };
-        let counted = Counted::begin(sandbox.metrics(), Some(&instance));
+        let counted = Counted::begin(sandbox.metrics(), &callee.usage, meter.began(), Some(&instance));
         let sharing = shared.clone().map(|shared| Sharing { shared, idle });
         let work = Work {
             sandbox: sandbox.clone(),
@@ -139,7 +142,7 @@ impl Call {
         responder: Responder,
     ) -> Running {
         let Self { sandbox, callee, meter, permit } = self;
-        let counted = Counted::begin(sandbox.metrics(), None);
+        let counted = Counted::begin(sandbox.metrics(), &callee.usage, meter.began(), None);
         shared.give(Job { request, responder, limits: callee.limits, log: log.clone() });
         let guest = Guest::Shared { shared, _permit: Some(permit) };
         Running::new(sandbox, meter.clone(), meter, log, guest, callee.habits, counted)

@@ -21,6 +21,7 @@ use crate::host::egress::{Egress, IpNet};
 use crate::host::{KeyValue, Services, Trust};
 use crate::logs::Tap;
 use crate::metrics::Metrics;
+use crate::usage::Book;
 
 /// Core modules a component may consist of: StarlingMonkey and Rust guests have 2 to 6.
 const CORE_INSTANCES: u32 = 16;
@@ -91,6 +92,7 @@ struct Inner {
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
     tap: Tap,
+    usage: Book,
 }
 
 /// An engine with its pool, and what its guests may import.
@@ -147,6 +149,7 @@ impl Sandbox {
             tasks: TaskTracker::new(),
             metrics: Arc::default(),
             tap: Tap::default(),
+            usage: Book::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -208,6 +211,12 @@ impl Sandbox {
     #[must_use]
     pub fn tap(&self) -> &Tap {
         &self.inner.tap
+    }
+
+    /// What functions and sites use.
+    #[must_use]
+    pub fn usage(&self) -> &Book {
+        &self.inner.usage
     }
 
     pub(super) fn ticker(&self) -> &Ticker {

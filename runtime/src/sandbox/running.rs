@@ -19,6 +19,7 @@ use super::{Exceeded, GuestError, Habits, IdleInstances, Meter, Permit, Sandbox}
 use crate::core_number::CoreNumber;
 use crate::host::log::GuestLog;
 use crate::metrics::Metrics;
+use crate::usage::Counters;
 
 /// What an instance says when it answers.
 pub type Responded = Result<Response<WasiBody>, wasmtime::Error>;
@@ -62,23 +63,47 @@ pub struct Running {
     counted: Option<Counted>,
 }
 
-/// A request that is counted as running until this is dropped, and then with its CPU time.
+/// A request that is counted as running until this is dropped, and then with its wall and CPU time.
 pub struct Counted {
     metrics: Arc<Metrics>,
+    usage: Arc<Counters>,
+    /// Since when it runs; none where its request is counted elsewhere.
+    began: Option<Instant>,
     /// None where the instance's CPU time is counted elsewhere.
     meter: Option<Arc<Meter>>,
 }
 
 impl Counted {
-    pub fn begin(metrics: &Arc<Metrics>, meter: Option<&Arc<Meter>>) -> Self {
+    pub fn begin(
+        metrics: &Arc<Metrics>,
+        usage: &Arc<Counters>,
+        began: Instant,
+        meter: Option<&Arc<Meter>>,
+    ) -> Self {
         metrics.started();
-        Self { metrics: metrics.clone(), meter: meter.cloned() }
+        Self { metrics: metrics.clone(), usage: usage.clone(), began: Some(began), meter: meter.cloned() }
+    }
+
+    /// The instance goes on by itself, and is counted besides its request.
+    fn split(&mut self) -> Self {
+        self.metrics.started();
+        Self {
+            metrics: self.metrics.clone(),
+            usage: self.usage.clone(),
+            began: None,
+            meter: self.meter.take(),
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.metrics.ended(self.meter.as_ref().map_or_else(Default::default, |meter| meter.cpu_time()));
+        let cpu = self.meter.as_ref().map_or_else(Default::default, |meter| meter.cpu_time());
+        self.metrics.ended(cpu);
+        self.usage.computed(cpu);
+        if let Some(began) = self.began {
+            self.usage.worked(began.elapsed());
+        }
     }
 }
 
@@ -189,7 +214,7 @@ impl Running {
         let Some(Sharing { shared, idle }) = self.sharing.take() else { return };
         if let Guest::Here(driver) = std::mem::replace(&mut self.guest, Guest::Ended) {
             idle.open(CoreNumber::here(), &shared);
-            let counted = self.counted.replace(Counted::begin(self.sandbox.metrics(), None));
+            let counted = self.counted.as_mut().map(Counted::split);
             let common = Common::new(&self.sandbox, &self.instance, &shared, driver, counted);
             self.sandbox.tasks().spawn(common.drive());
             self.guest = Guest::Shared { shared, _permit: None };

@@ -14,7 +14,7 @@ use super::content::Content;
 use super::entries::Entries;
 use super::listeners::{Bound, bind_api};
 use super::running::Running;
-use super::{Said, control_config, data_dir, edge_config, lock, sign_in, start_log, wait_for_signal};
+use super::{Said, control_config, data_dir, edge_config, lock, sign_in, start_log, usage, wait_for_signal};
 use crate::args::server::{Control, Edge as EdgeOptions};
 use crate::config::Environment;
 use crate::output::Output;
@@ -81,7 +81,9 @@ pub async fn edge(options: EdgeOptions, environment: &Environment, output: &Outp
     content.watch(&edge);
     let feed = Feed::start(&feed, identity.clone(), &edge).await?;
 
+    let usage = usage(&edge, &data)?;
     let mut running = Running::default();
+    running.usage(usage, feed.usage_taker());
     running.remote_feed(feed, &edge);
     running.entries(Entries::bind(&data, edge.keyvalue()));
     running.edge(&edge, bound);

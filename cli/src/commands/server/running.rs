@@ -11,6 +11,7 @@ use af_control_api::{Callee, ControlApi, ControlError};
 use af_runtime::Edge;
 use af_runtime::feed::Feed;
 use af_runtime::listen::Listeners;
+use af_runtime::usage::{Carrier, Taker};
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -138,6 +139,12 @@ impl Running {
     pub fn remote_feed(&mut self, feed: Feed, edge: &Edge) {
         let (edge, stop) = (edge.clone(), self.stop.clone());
         self.others.push(self.task("the feed", async move { feed.run(edge, stop).await }));
+    }
+
+    /// Has what functions and sites use told to the control plane, until the last request is over.
+    pub fn usage(&mut self, carrier: Carrier, taker: Arc<dyn Taker>) {
+        let drained = self.drained.clone();
+        self.others.push(self.task("usage", async move { carrier.carry(taker, drained).await }));
     }
 
     /// Hands out to backups what functions keep.
