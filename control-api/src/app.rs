@@ -10,7 +10,7 @@ use af_content::DiskStore;
 use af_content::gateway::Gateway;
 use af_content::sink::Sink;
 use af_content::source::Fetcher;
-use af_contract::edge::{Awaited, Report};
+use af_contract::edge::{Awaited, Report, UsageBatch, UsageTaken};
 use af_contract::feed::preview_label;
 use af_contract::{Limits, LogSink, Slug};
 use axum::Router;
@@ -36,7 +36,7 @@ use crate::domain::sessions::SessionConfig;
 use crate::domain::sweep::{self, Sweeper};
 use crate::domain::{
     Clock, blocks, bootstrap, feed, pruning, reports, rotation, settings, signing_keys, tokens, triggers,
-    verification,
+    usage, verification,
 };
 use crate::graphql::GraphqlConfig;
 use crate::javascript::JavaScriptBuild;
@@ -176,6 +176,9 @@ pub enum ControlError {
     /// What an edge reports.
     #[error("what the edge reports cannot be written down")]
     Report(#[source] crate::domain::Error),
+    /// What edges counted.
+    #[error("what functions and sites used cannot be written down")]
+    Usage(#[source] crate::domain::Error),
     /// The resolver.
     #[error("the DNS resolver cannot be set up")]
     Dns(#[from] hickory_resolver::net::NetError),
@@ -185,10 +188,10 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// Whether the same would end the same: what was reported is refused for what it says.
+    /// Whether the same would end the same: what was reported or counted is refused for what it says.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Report(error) if error.is_final())
+        matches!(self, Self::Report(error) | Self::Usage(error) if error.is_final())
     }
 }
 
@@ -219,6 +222,8 @@ pub struct State {
     pub(crate) committing: Mutex<()>,
     pub(crate) uploads: crate::places::Places,
     pub(crate) judging: Semaphore,
+    /// Of who adds what an edge counted: one at a time.
+    pub(crate) counting: Semaphore,
     pub(crate) rates: Rates,
     pub(crate) plan_rates: PlanRates,
     pub(crate) tokens: tokens::Known,
@@ -290,6 +295,7 @@ impl ControlApi {
             committing: Mutex::new(()),
             uploads: crate::places::Places::new(UPLOADS_OF_USER, UPLOADS),
             judging: Semaphore::new(JUDGING),
+            counting: Semaphore::new(1),
             rates: Rates::new(config.rate_limit, shared),
             plan_rates: PlanRates::default(),
             tokens: tokens::Known::default(),
@@ -369,6 +375,22 @@ impl ControlApi {
         reports::take(&self.state, reports::HERE, report).await.map_err(ControlError::Report)
     }
 
+    /// Adds what the edge of this process counted. A batch counts once, however often it is handed in.
+    ///
+    /// # Errors
+    /// When the database fails, or it is no batch; the same may be handed in again unless that is final ([`ControlError::is_final`]).
+    pub async fn usage(&self, batch: &UsageBatch) -> Result<UsageTaken, ControlError> {
+        usage::take(&self.state, reports::HERE, batch).await.map_err(ControlError::Usage)
+    }
+
+    /// Forgets what was used long ago, as [`Self::watch_storage`] does once a day. How many rows that were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn compact_usage(&self) -> Result<u64, ControlError> {
+        usage::compact(&self.state).await.map_err(ControlError::Usage)
+    }
+
     /// Deployments that no edge has reported on yet, for the edge of this process to look at.
     ///
     /// # Errors
@@ -433,7 +455,8 @@ impl ControlApi {
         }
     }
 
-    /// Has content held at other places, and removes old deployments and blocks that nobody needs, until `stop` resolves.
+    /// Has content held at other places, and removes old deployments and blocks that nobody needs, and what was used long ago, until
+    /// `stop` resolves.
     pub async fn watch_storage(&self, stop: impl Future<Output = ()>) {
         // What is cut is done again after the next start.
         tokio::select! {

@@ -23,7 +23,7 @@ use super::projects::commit;
 use super::reports::Reporter;
 use super::used_proofs::{Refused, UsedProofs};
 use super::{Actor, Call, Error, Page, Start, State, blocks, id, now};
-use crate::store::{EdgeRow, FeedKeyRow, edges, reports};
+use crate::store::{EdgeRow, FeedKeyRow, edges, reports, usage};
 
 /// A token to join counts for so long, milliseconds: an hour.
 const JOIN_TIME: i64 = 60 * 60 * 1000;
@@ -173,6 +173,7 @@ pub async fn delete(state: &State, actor: &Actor, edge: &str) -> Result<(), Erro
         return Err(Error::not_found("edge", edge));
     }
     reports::forget_edge(&mut db, edge).await?;
+    usage::forget_edge(&mut db, edge).await?;
     audit::commit(db, actor, Event::maybe("edge.delete", edge, None)).await?;
     state.edges.seen.forget(edge);
     state.edges.used.forget(edge);

@@ -8,7 +8,7 @@ use super::audit::{self, Event};
 use super::plans::Limit;
 use super::pruning::KeepChange;
 use super::quotas::Terms;
-use super::{Actor, Error, Page, Start, State, domains, id, now, triggers, versions};
+use super::{Actor, Error, Page, Start, State, domains, id, now, triggers, usage, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{FunctionRow, StoreError, functions, slugs};
 
@@ -159,6 +159,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     versions::check_function(actor, &function)?;
     let domains = domains::remove_of(&mut db, id).await?;
     functions::delete(&mut db, id).await?;
+    usage::remember(&mut db, id, &function.project_id).await?;
     let revision = feed::put(&mut db, Kind::Function, id).await?;
     audit::commit(db, actor, Event::project("function.delete", id, &function.project_id)).await?;
     state.logs.forget(id);

@@ -61,6 +61,7 @@ pub mod tokens;
 pub mod triggers;
 pub mod upload;
 mod upload_error;
+pub mod usage;
 mod used_proofs;
 pub mod verification;
 pub mod versions;

@@ -4,7 +4,7 @@ use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::projects::checked_name;
 use super::{Actor, Error, Page, Start, State, id, now, quotas, versions};
-use crate::store::{Connection, OrganizationRow, organizations};
+use crate::store::{Connection, OrganizationRow, organizations, usage};
 
 /// The organization, if the actor is a member.
 ///
@@ -76,6 +76,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<(), Error>
         let detail = "the organization still has projects; delete them first";
         return Err(Error::conflict("organization_not_empty", detail));
     }
+    usage::forget_organization(&mut db, id).await?;
     audit::commit(db, actor, Event::organization("organization.delete", id, id)).await
 }
 

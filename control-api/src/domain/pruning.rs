@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::sweep::Mode;
-use super::{Actor, Error, State, now, projects};
+use super::{Actor, Error, State, now, projects, usage};
 use crate::store::feed::{self, Kind};
 use crate::store::pruning::Going;
 use crate::store::{Connection, FunctionRow, ProjectRow, functions, pruning};
@@ -136,6 +136,7 @@ pub(crate) async fn watch(state: &State) {
             Ok(forgotten) => info!(forgotten, "the feed forgot what has been gone for a week"),
             Err(error) => error!(%error, "the feed keeps what has been gone for long until the next time"),
         }
+        Box::pin(usage::tidy(state)).await;
     }
 }
 

@@ -7,7 +7,7 @@ use super::audit::{self, Event};
 use super::functions::{parse_slug, with_suffix};
 use super::plans::Limit;
 use super::quotas::Terms;
-use super::{Actor, Error, Page, Start, State, domains, id, now, versions};
+use super::{Actor, Error, Page, Start, State, domains, id, now, usage, versions};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, SiteRow, StoreError, sites, slugs};
 
@@ -132,6 +132,7 @@ pub async fn delete(state: &State, actor: &Actor, id: &str) -> Result<Vec<String
     versions::check(actor, &site)?;
     let domains = domains::remove_of(&mut db, id).await?;
     sites::delete(&mut db, id).await?;
+    usage::remember(&mut db, id, &site.project_id).await?;
     let revision = publish(&mut db, id).await?;
     audit::commit(db, actor, Event::project("site.delete", id, &site.project_id)).await?;
     state.changes.announce(revision);

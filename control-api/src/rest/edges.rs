@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use af_content::gateway::Gateway;
 use af_contract::ContentId;
-use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest, LOGS_BYTES};
+use af_contract::edge::{FeedRequest, JoinAnswer, JoinRequest, LOGS_BYTES, USAGE_BYTES, UsageTaken};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State as Shared};
@@ -22,12 +22,13 @@ use super::{Cursor, List, auth, gateway};
 use crate::app::State;
 use crate::domain::edges::{Asked, Known};
 use crate::domain::logs::shipped;
-use crate::domain::{Actor, Call, Error, calls, edges, reports};
+use crate::domain::{Actor, Call, Error, calls, edges, reports, usage};
 use crate::store::EdgeRow;
 
 const FEED: &str = "/v1/edge/feed";
 const LOGS: &str = "/v1/edge/logs";
 const REPORT: &str = "/v1/edge/report";
+const USAGE: &str = "/v1/edge/usage";
 const WORK: &str = "/v1/edge/work";
 
 /// A batch of lines, and what is around them.
@@ -142,6 +143,7 @@ pub(super) fn protocol(content: Gateway) -> Router<Arc<State>> {
         .route(REPORT, post(report))
         .route(WORK, post(work))
         .route(LOGS, post(logs).layer(DefaultBodyLimit::max(LOGS_BODY)))
+        .route(USAGE, post(take_usage).layer(DefaultBodyLimit::max(USAGE_BYTES)))
         .route("/v1/edge/ipfs/{*path}", content)
 }
 
@@ -192,8 +194,23 @@ async fn report(
     let (edge, _proof, body) = sent(&state, &call, request).await?;
     let report = said(&state, &call, &edge, &body).await?;
     let taken = reports::take(&state, edge.reporter(), &report).await;
-    taken.map_err(|error| if error.is_final() { refused(&error) } else { error })?;
+    taken.map_err(|error| if error.is_final() { refused("report_refused", &error) } else { error })?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn take_usage(
+    Shared(state): Shared<Arc<State>>,
+    call: Call,
+    request: Request,
+) -> Result<axum::Json<UsageTaken>, Failure> {
+    let (edge, _proof, body) = sent(&state, &call, request).await?;
+    let batch = said(&state, &call, &edge, &body).await?;
+    let taken = Box::pin(usage::take(&state, edge.reporter(), &batch)).await;
+    let taken = taken.map_err(|error| match error {
+        Error::Store(_) if error.is_final() => refused("usage_refused", &error),
+        error => error,
+    })?;
+    Ok(axum::Json(taken))
 }
 
 async fn logs(
@@ -219,15 +236,15 @@ async fn work(
 }
 
 /// The edge would send the same again, and nothing of what it says after.
-fn refused(error: &Error) -> Error {
+fn refused(code: &'static str, error: &Error) -> Error {
     let detail = match error {
         // Internal text never leaves.
         Error::Store(_) => {
-            "the database refuses a part of the report; the control plane's log says which".to_owned()
+            "the database refuses a part of what was sent; the control plane's log says which".to_owned()
         }
         error => error.to_string(),
     };
-    Error::conflict("report_refused", detail)
+    Error::conflict(code, detail)
 }
 
 /// The body that an edge has proven to have sent, now and not before.

@@ -31,6 +31,7 @@ mod sql;
 pub(crate) mod storage;
 pub(crate) mod tokens;
 pub(crate) mod triggers;
+pub(crate) mod usage;
 mod used_proofs;
 pub(crate) mod users;
 

@@ -123,6 +123,14 @@ impl Pool {
             }
         }
     }
+
+    /// Starts a transaction that may write, on PostgreSQL beside others that do.
+    pub(super) async fn begin_without_turn(&self) -> Result<Transaction, sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => self.begin().await,
+            Self::Postgres(pool) => Ok(Transaction(Connection::PostgresTransaction(pool.begin().await?))),
+        }
+    }
 }
 
 impl Pool {
