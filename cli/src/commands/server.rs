@@ -34,7 +34,7 @@ use tracing_subscriber::EnvFilter;
 use self::content::Content;
 use self::entries::Entries;
 use self::listeners::{Bound, Urls, bind_api};
-use self::running::{Running, Triggered, catch_up};
+use self::running::{CountedBy, Running, Triggered, catch_up};
 use super::entries::file;
 use super::{admin, master_key, tls};
 use crate::args::COMPILE_WORKER;
@@ -87,6 +87,7 @@ pub async fn up(options: Up, environment: &Environment, output: &Output) -> anyh
 
     running.feed(&control, &edge, known);
     running.reports(&control, &edge);
+    running.usage(usage(&edge, &data)?, Arc::new(CountedBy(control.clone())));
     running.entries(Entries::bind(&data, edge.keyvalue()));
     running.control(&control, listener, Arc::new(Triggered(edge.clone())));
     bound.into_iter().for_each(|bound| running.edge(&edge, bound));

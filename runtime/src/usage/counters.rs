@@ -86,7 +86,7 @@ impl Book {
     }
 
     /// Takes out what was used since the last time. Only one task does.
-    pub(super) fn take(&self) -> Vec<(Arc<str>, Usage)> {
+    pub(crate) fn take(&self) -> Vec<(Arc<str>, Usage)> {
         let mut used = Vec::new();
         let mut unused = false;
         for (subject, counters) in &*self.counters.read().unwrap_or_else(PoisonError::into_inner) {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use af_contract::Update;
+use af_contract::edge::{UsageBatch, UsageTaken};
 use af_contract::trigger::{Answered, Tick};
 use af_control_api::{Callee, ControlApi, ControlError};
 use af_runtime::Edge;
 use af_runtime::feed::Feed;
 use af_runtime::listen::Listeners;
-use af_runtime::usage::{Carrier, Taker};
+use af_runtime::usage::{Carrier, Refused, Taker};
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -292,6 +293,24 @@ async fn prepare(control: &ControlApi, edge: &Edge) {
             }
         }
         tokio::time::sleep(AWAITED_PAUSE).await;
+    }
+}
+
+/// The control API of this process, as it takes what the edge of this process counted.
+pub struct CountedBy(pub ControlApi);
+
+impl Taker for CountedBy {
+    fn take(&self, batch: UsageBatch) -> BoxFuture<'static, Result<UsageTaken, Refused>> {
+        let control = self.0.clone();
+        Box::pin(async move {
+            control.usage(&batch).await.map_err(|error| {
+                if error.is_final() {
+                    Refused::ForGood(Box::new(error))
+                } else {
+                    Refused::Yet(Box::new(error))
+                }
+            })
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::http::{RequestError, rescue};
+use crate::usage::Book;
 
 /// Long enough for a loaded machine, short enough to be waited for.
 const SOON: Duration = Duration::from_millis(300);
@@ -35,6 +36,7 @@ struct Edge {
     address: SocketAddr,
     proxy: Arc<Proxy>,
     metrics: Arc<Metrics>,
+    book: Book,
 }
 
 impl Edge {
@@ -53,8 +55,13 @@ impl Edge {
         let proxy = Arc::new(Proxy::new(Egress::new(&opened), trust, trusted, metrics.clone()));
         let upstreams = Arc::new(Upstreams::new(targets.into_iter().map(Some).collect(), timeout));
         let shared = (proxy.clone(), upstreams, metrics.clone());
-        let address = serve(move |peer, request| forward(shared.clone(), peer, request)).await;
-        Self { address, proxy, metrics }
+        let book = Book::default();
+        let usage = book.of("fn_1");
+        let address = serve(move |peer, mut request: Request<Incoming>| {
+            request.extensions_mut().insert(usage.clone());
+            forward(shared.clone(), peer, request)
+        });
+        Self { address: address.await, proxy, metrics, book }
     }
 
     /// Everything that an answer to these bytes has, until the connection is closed.

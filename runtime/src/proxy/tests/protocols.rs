@@ -175,6 +175,11 @@ async fn a_silent_tunnel_ends() {
     stream.write_all(b"a").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'a');
     assert_eq!(until_closed(&mut stream).await, "");
+    let used = edge.book.take();
+    assert!(
+        matches!(used.as_slice(), [(_, usage)] if usage.sent_bytes == 1),
+        "what went to the client: {used:?}"
+    );
 }
 
 #[tokio::test]
