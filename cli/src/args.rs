@@ -22,6 +22,7 @@ pub mod sites;
 pub mod storage;
 pub mod tls;
 pub mod tokens;
+pub mod usage;
 pub mod values;
 
 use std::path::PathBuf;
@@ -104,6 +105,8 @@ pub enum Command {
     /// Say which servers are edges of this platform; for its operator
     #[command(subcommand)]
     Edges(edges::Edges),
+    /// Show what functions and sites used: requests, CPU time and bytes
+    Usage(usage::Usage),
     /// Show who did what in the project or an organization
     Audit(audit::Audit),
     /// What operators do: back a server up, make another one of it, and say what organizations may have

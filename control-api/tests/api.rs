@@ -58,6 +58,7 @@ fn operations_have_names_of_their_own() {
         "token",
         "trigger",
         "upload",
+        "usage",
         "user",
     ];
     for name in &names {

@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use af_contract::edge::UsageBatch;
+use af_contract::usage::{HOUR, Usage, UsageRecord};
 use af_control_api::Database;
 use af_control_api::store::backup::{BackupError, Form, Summary, dump};
 use serde_json::{Value, json};
@@ -30,6 +34,7 @@ async fn seen(served: &Served) -> Vec<Value> {
         "settings",
         "secrets",
         "quotas",
+        "usage",
     ] {
         let path = format!("/v1/projects/{project}/{path}");
         let (status, page) = served.call("get", &path, Some(OWNER), Value::Null).await;
@@ -71,10 +76,23 @@ async fn backed_up() -> (Served, Vec<u8>) {
         update functions set current_deployment_id = 'dep_1'";
     served.stored.script(insert).await;
     assert!(id.starts_with("fn_"));
+    served.control.usage(&used(&function)).await.unwrap();
     let mut file = Vec::new();
     let summary = dump(&served.stored.database, Form::Rows, &mut file).await.unwrap();
     assert!(summary.rows > 15 && summary.tables > 20, "{summary:?}");
     (served, file)
+}
+
+/// What an edge counted.
+fn used(function: &Value) -> UsageBatch {
+    let hour = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 3_600;
+    let usage = Usage { requests: 7, sent_bytes: 9, ..Usage::default() };
+    let record = UsageRecord {
+        subject: function["id"].as_str().unwrap().to_owned(),
+        hour: i64::try_from(hour).unwrap() * HOUR,
+        usage,
+    };
+    UsageBatch { source: "a".into(), number: 1, records: vec![record] }
 }
 
 async fn moved(from: Engine, to: Engine) {
@@ -96,6 +114,10 @@ async fn moved(from: Engine, to: Engine) {
         std::fs::write(dir.path().join("master.key"), key).unwrap();
         let served = Served::restored(stored, dir).await;
         assert_eq!(seen(&served).await, before);
+        assert!(before.iter().any(|page| page["total"]["requests"] == 7), "what was used is there");
+        let function = before.iter().find(|page| page["data"][0]["name"] == "hello").unwrap();
+        served.control.usage(&used(&function["data"][0])).await.unwrap();
+        assert_eq!(seen(&served).await, before, "a batch that was taken before the backup counts no more");
         assert!(before.iter().any(|page| page["data"][0]["value"] == "shown"), "settings can be opened");
         assert_eq!(served.call("get", "/v1/projects", Some(STRANGER), Value::Null).await.0, 200);
         let Err(BackupError::NotEmpty { .. }) = load(&served.stored.database, &file[..]).await else {

@@ -6,13 +6,18 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use af_contract::edge::UsageBatch;
+use af_contract::usage::{HOUR, Usage, UsageRecord};
 use serde_json::{Value, json};
 use support::statements::Statements;
 use support::{Engine, OWNER, STRANGER, Served, on};
 
 /// What is as large as the platform. PostgreSQL scans small tables, as it should: of these only what `MANY` makes large counts
 /// there.
-const LARGE: [&str; 16] = [
+const LARGE: [&str; 19] = [
+    "usage_days",
+    "usage_hours",
+    "usage_sources",
     "functions",
     "deployments",
     "tokens",
@@ -32,9 +37,10 @@ const LARGE: [&str; 16] = [
 ];
 
 /// The first of them.
-const LARGE_IN_POSTGRES: usize = 7;
+const LARGE_IN_POSTGRES: usize = 10;
 
-/// 100,000 functions of 1,000 projects, each with a deployment and a place in the feed, and 10,000 tokens.
+/// 100,000 functions of 1,000 projects, each with a deployment and a place in the feed, and 10,000 tokens; 10,000 of them were used, also
+/// in ten hours and on ten days.
 /// `HASH` is another one in each row, as the engine makes it.
 const MANY: &str = "
     with recursive n(i) as (select 0 union all select i + 1 from n where i < 999)
@@ -64,6 +70,13 @@ const MANY: &str = "
     with recursive n(i) as (select 0 union all select i + 1 from n where i < 9999)
         insert into pins (id, project_id, cid, bytes, blocks, author_id, created_at)
         select 'pin_' || (100000 + i), 'prj_' || (100000 + i % 1000), 'cid' || i, 1, 1, 'usr_2', 0 from n;
+    with recursive n(i) as (select 0 union all select i + 1 from n where i < 99999)
+        insert into usage_hours (subject, hour, requests, errors, cpu_us, wall_us, sent_bytes)
+        select 'fn_' || (100000 + i % 10000), cast(720000 + i / 10000 as bigint) * 3600000, 1, 1, 1, 1, 1 from n;
+    insert into usage_days (subject, day, project_id, organization_id, requests, errors, cpu_us, wall_us, sent_bytes)
+        select subject, (hour / 3600000 - 690000) * 86400000, 'prj_100000', 'org_100000', 1, 1, 1, 1, 1 from usage_hours;
+    with recursive n(i) as (select 0 union all select i + 1 from n where i < 9999)
+        insert into usage_sources (edge, source, number, taken_at) select 'edge_' || i / 10, 's' || i, 1, 3000000000000 + i from n;
     insert into feed (kind, id, revision)
         select 'function', id, 1000 + row_number() over (order by id) from functions where id like 'fn_1%';
     analyze;";
@@ -151,6 +164,7 @@ async fn use_everything(served: &Served) {
     served.call("post", "/v1/invitations/accept", None, accept).await;
     call("get", &format!("{organization}/members"), Value::Null).await;
     use_plans(served, &organization, &project).await;
+    count_usage(served, id, [&organization, &project, &function, &site]).await;
     served.control.changes_since(0).await.unwrap();
     served.control.changes_since(50_000).await.unwrap();
     served.control.awaited().await.unwrap();
@@ -168,6 +182,33 @@ async fn look_for_room(served: &Served, function: &str, site: &str) {
     }
     let keep = json!({ "keep": 1, "dryRun": true });
     served.call("post", &format!("{function}/prune"), Some(OWNER), keep).await;
+}
+
+/// Also of a function that is gone.
+async fn count_usage(served: &Served, function: &str, [organization, project, one, site]: [&str; 4]) {
+    let hour = 480_000 * HOUR;
+    let usage = Usage { requests: 1, ..Usage::default() };
+    let record = |subject: &str, at: i64| UsageRecord { subject: subject.to_owned(), hour: at, usage };
+    let records = |at: i64| ["fn_gone", function, "site_gone"].map(|subject| record(subject, at)).to_vec();
+    for (number, at) in [(1, i64::MAX / HOUR * HOUR), (2, hour)] {
+        let batch = UsageBatch { source: "a".into(), number, records: records(at) };
+        served.control.usage(&batch).await.unwrap();
+    }
+    served.control.compact_usage().await.unwrap();
+    let paths = [
+        format!("{organization}/usage"),
+        format!("{organization}/usage/projects"),
+        format!("{project}/usage"),
+        format!("{project}/usage/functions"),
+        format!("{project}/usage/sites"),
+        format!("{one}/usage"),
+        format!("{one}/usage?per=hour"),
+        format!("{site}/usage"),
+    ];
+    for path in paths {
+        let (status, said) = served.call("get", &path, Some(OWNER), Value::Null).await;
+        assert_eq!(status, 200, "{path}: {said}");
+    }
 }
 
 async fn use_plans(served: &Served, organization: &str, project: &str) {

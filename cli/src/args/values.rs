@@ -2,8 +2,12 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::time::{Duration, UNIX_EPOCH};
 
 use af_contract::{ContentId, ContentIdError, limits};
+
+/// Milliseconds.
+const DAY: i64 = 86_400_000;
 
 /// A value, or what counts where there is none.
 #[derive(Clone, Debug)]
@@ -81,6 +85,38 @@ pub fn duration(text: &str) -> Result<humantime::Duration, String> {
     text.parse().map_err(|_| "give a time with its unit, such as 90s, 15m, 24h or 30d".to_owned())
 }
 
+/// A day or a month of UTC; times are milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days {
+    pub begin: i64,
+    /// When the next one begins.
+    pub end: i64,
+    /// When the month begins that it is, or is of.
+    pub month: i64,
+}
+
+/// `2026-11-01` or `2026-11`.
+pub fn days(text: &str) -> Result<Days, String> {
+    let none = || "give a day such as 2026-11-01, or a month such as 2026-11".to_owned();
+    let begin_of = |date: &str| {
+        let time = humantime::parse_rfc3339(&format!("{date}T00:00:00Z")).ok()?;
+        i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    };
+    let is_date = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let of = text.get(..7).filter(|_| is_date).ok_or_else(none)?;
+    let month = begin_of(&format!("{of}-01")).ok_or_else(none)?;
+    let is_first = |at: &i64| {
+        let since = Duration::from_millis(u64::try_from(*at).unwrap_or_default());
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string().get(8..10) == Some("01")
+    };
+    let next = (28..=31).map(|days| month + days * DAY).find(is_first);
+    if text.len() == of.len() {
+        return Ok(Days { begin: month, end: next.ok_or_else(none)?, month });
+    }
+    let begin = begin_of(text).ok_or_else(none)?;
+    Ok(Days { begin, end: begin + DAY, month })
+}
+
 /// What `value` reads, or `default`.
 pub fn default_or<T>(
     value: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
@@ -88,5 +124,24 @@ pub fn default_or<T>(
     move |text| match text {
         "default" => Ok(Part::Default),
         text => value(text).map(Part::Is).map_err(|why| format!("{why}; or default")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_months_are_of_the_calendar() {
+        let february = 1_706_745_600_000;
+        assert_eq!(days("2024-02"), Ok(Days { begin: february, end: february + 29 * DAY, month: february }));
+        let last = february + 28 * DAY;
+        assert_eq!(days("2024-02-29"), Ok(Days { begin: last, end: last + DAY, month: february }));
+        assert_eq!(days("2023-12").unwrap().end, february - 31 * DAY);
+        for wrong in
+            ["2023-02-29", "2024-13", "2024-00", "2024-2-1", "24-02-01", "2024", "yesterday", "1969-12", ""]
+        {
+            assert!(days(wrong).is_err(), "{wrong}");
+        }
     }
 }

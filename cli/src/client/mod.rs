@@ -56,6 +56,14 @@ impl Api {
         Ok(Self { http: http_client()?, session })
     }
 
+    /// To work in this project, if one is given.
+    pub fn of_project(mut self, project: Option<String>) -> Self {
+        if let (Some(project), Some(server)) = (project, &mut self.session.server) {
+            server.project_id = Some(project);
+        }
+        self
+    }
+
     /// The control API's URL.
     pub fn url(&self) -> &str {
         &self.session.api_url

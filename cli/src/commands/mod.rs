@@ -32,6 +32,7 @@ mod tls;
 mod tokens;
 mod triggers;
 mod unpack;
+mod usage;
 mod verify;
 
 use af_runtime::artifact::compile;
@@ -61,6 +62,7 @@ pub async fn run(command: Command, environment: &Environment, output: &Output) -
         Command::Projects(command) => projects::run(command, environment, output).await,
         Command::Orgs(command) => members::orgs(command, environment, output).await,
         Command::Members(command) => members::members(command, environment, output).await,
+        Command::Usage(options) => Box::pin(usage::usage(options, environment, output)).await,
         Command::Audit(options) => audit::audit(options, environment, output).await,
         Command::Admin(command) => Box::pin(admin::run(command, environment, output)).await,
         Command::Join(options) => members::join(options, environment, output).await,

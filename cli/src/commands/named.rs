@@ -50,6 +50,16 @@ pub async fn find(api: &Api, kind: Kind, name: &str) -> anyhow::Result<Value> {
     Err(Finding::new("not_found", detail).with("name", name).into())
 }
 
+/// The path of the one with this name or id. An id is not looked up: who may see what is used may not see everything else.
+pub async fn path(api: &Api, kind: Kind, name: &str) -> anyhow::Result<String> {
+    let Kind { plural, prefix, .. } = kind;
+    if name.starts_with(prefix) {
+        let id: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        return Ok(format!("/v1/{plural}/{id}"));
+    }
+    Ok(format!("/v1/{plural}/{}", text(&find(api, kind, name).await?, "id")))
+}
+
 /// Deletes the one with this name or id, and tells what went with it.
 pub async fn delete(api: &Api, kind: Kind, name: &str, output: &Output) -> anyhow::Result<()> {
     let found = find(api, kind, name).await?;

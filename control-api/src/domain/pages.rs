@@ -95,6 +95,18 @@ impl<'a> Start<'a> {
         Ok((before, self.limit()?))
     }
 
+    /// In one that is sorted by times, the earliest first: behind which one, of those that it can have.
+    ///
+    /// # Errors
+    /// When the cursor is no such time, or the limit is none.
+    pub(super) fn by_time(self, is_one: impl Fn(i64) -> bool) -> Result<(Option<i64>, i64), Error> {
+        let after = match self.after {
+            "" => None,
+            time => Some(time.parse().ok().filter(|time| is_one(*time)).ok_or_else(unknown)?),
+        };
+        Ok((after, self.limit()?))
+    }
+
     fn limit(self) -> Result<i64, Error> {
         let limit = self.limit.map_or(PAGE, i64::from);
         if (1..=PAGE).contains(&limit) {
@@ -136,6 +148,12 @@ mod tests {
         for wrong in ["0", "-1", "x", "9223372036854775808"] {
             assert!(Start::from(wrong).by_number().is_err(), "{wrong}");
         }
+        assert_eq!(Start::from("7").by_time(|time| time == 7).unwrap(), (Some(7), PAGE));
+        assert_eq!(Start::from("").by_time(|_| false).unwrap(), (None, PAGE));
+        assert!(
+            Start::from("8").by_time(|time| time == 7).is_err()
+                && Start::from("x").by_time(|_| true).is_err()
+        );
         assert!(Start::from("a\0").by_name().is_err());
         for (limit, fits) in [(0, false), (1, true), (100, true), (101, false), (u32::MAX, false)] {
             assert_eq!(Start { after: "", limit: Some(limit) }.by_id("fn").is_ok(), fits, "{limit}");

@@ -1,6 +1,8 @@
 //! What functions and sites used: taken from edges, each batch once, added up by hours and days, and by days for their projects and
 //! organizations; and forgotten after a while.
 
+pub(crate) mod read;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use af_contract::edge::{USAGE_PAUSE, USAGE_RECORDS, UsageBatch, UsageTaken};

@@ -38,6 +38,7 @@ mod tokens;
 mod triggers;
 mod upload;
 mod upload_proxy;
+mod usage;
 mod viewer;
 
 use std::sync::Arc;
@@ -81,7 +82,7 @@ impl Modify for Bearer {
             .title("Alternate Futures functions")
             .version("1")
             .description(Some(
-                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens. Answers say by `RateLimit-Policy` and `RateLimit` how often the address, the token and its user may ask, and how much of that is left.",
+                "Manages organizations, projects, members, functions, sites, deployments, stored content, domains, settings, secrets and tokens, and says what is used. Answers say by `RateLimit-Policy` and `RateLimit` how often the address, the token and its user may ask, and how much of that is left.",
             ))
             .build();
     }
@@ -198,8 +199,7 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(plans::list, plans::create))
         .routes(routes!(plans::get, plans::update, plans::delete))
         .routes(routes!(plans::assign, plans::unassign))
-        .routes(routes!(quotas::of_organization))
-        .routes(routes!(quotas::of_project))
+        .merge(used())
         .routes(routes!(sessions::exchange))
         .routes(routes!(sessions::validate))
         .routes(routes!(sessions::validate_at_api))
@@ -208,6 +208,20 @@ fn endpoints() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(logins::poll))
         .routes(routes!(logins::approve))
         .merge(upload_proxy::router())
+}
+
+/// What there may be, and what is used.
+fn used() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::new()
+        .routes(routes!(quotas::of_organization))
+        .routes(routes!(quotas::of_project))
+        .routes(routes!(usage::of_organization))
+        .routes(routes!(usage::projects))
+        .routes(routes!(usage::of_project))
+        .routes(routes!(usage::functions))
+        .routes(routes!(usage::sites))
+        .routes(routes!(usage::of_function))
+        .routes(routes!(usage::of_site))
 }
 
 /// One page of a list.

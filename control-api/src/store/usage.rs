@@ -1,6 +1,8 @@
 //! What functions, sites, projects and organizations used, and which batches of it were taken. No rule looks at these tables, and no row
 //! of them refers to another.
 
+mod read;
+
 use std::collections::HashMap;
 
 use af_contract::usage::Usage;
@@ -8,6 +10,8 @@ use sqlx::AssertSqlSafe;
 
 use super::sql::{self, Connection, Transaction};
 use super::{Store, StoreError};
+
+pub(crate) use self::read::{Parts, parts, times, total, totals};
 
 /// Of a row: programs that read JSON have whole numbers up to here, and the sum of as many rows as there are days fits into 64 bits.
 const MOST: i64 = 1 << 53;
