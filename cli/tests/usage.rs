@@ -9,6 +9,9 @@ use support::{Home, Server, deploy, eventually, free_port, http, ok};
 
 const HELLO: &str = "Hello from Rust and WASI 0.2!\n";
 
+/// Requests a second: these tests ask until something is so.
+const OFTEN: &str = "100000";
+
 /// What a function or a site used in all, as its project is told. `kind`: `functions` or `sites`.
 async fn used(api: &Server, token: &str, kind: &str, id: &str) -> Value {
     let url = format!("{}/v1/{kind}/{id}/usage", api.api);
@@ -38,7 +41,7 @@ fn id(home: &Home, kind: &str, name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_counts_once_for_what_answered() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
-    let server = home.up(&["--cpu-limit-ms", "200"]);
+    let server = home.up(&["--cpu-limit-ms", "200", "--api-rate-limit", OFTEN]);
     let token = server.token();
     deploy(&home, "hello", "hello-rust", &[]);
     deploy(&home, "bad", "hostile", &[]);
@@ -90,11 +93,11 @@ async fn an_edge_that_is_killed_while_its_control_plane_is_away_tells_everything
     let port = free_port();
     let functions = format!("http://{{slug}}.localhost:{port}");
     let listen = format!("127.0.0.1:{}", free_port());
-    let controlling = ["--functions-url", &functions, "--api-listen", &listen];
+    let controlling = ["--functions-url", &functions, "--api-listen", &listen, "--api-rate-limit", OFTEN];
     let plane = home.role(home.af(), "control", &controlling);
     let made: Value = serde_json::from_str(&ok(home.af().args(["--json", "edges", "add", "one"]))).unwrap();
-    let address = format!("127.0.0.1:{port}");
-    let serving = ["--control", &plane.api, "--metrics-listen", "127.0.0.1:0", "--listen", &address];
+    let (api, address) = (plane.api.clone(), format!("127.0.0.1:{port}"));
+    let serving = ["--control", &api, "--metrics-listen", "127.0.0.1:0", "--listen", &address];
     let mut joining = one.af();
     joining.env("AF_JOIN_TOKEN", made["joinToken"].as_str().unwrap());
     let edge = one.role(joining, "edge", &serving);
