@@ -538,7 +538,54 @@ async fn of_an_edge_the_sources_that_were_used_last_are_known() {
     assert_eq!(rows[999..], ["here a", "here new"]);
 }
 
+/// Each server has its own turn for edges, so these meet in the database.
+async fn servers_of_one_database_add_at_once_and_each_batch_once() {
+    let scene = Scene::new().await;
+    let beside = scene.served.beside().await;
+    let subjects = [&scene.functions[0], &scene.functions[1], &scene.site];
+    let batches: Vec<UsageBatch> = (0..40_usize)
+        .map(|number| {
+            let mut records: Vec<UsageRecord> = (0..30)
+                .map(|at| {
+                    record(subjects[(at + number) % 3], scene.this - i64::try_from(at).unwrap() * HOUR, 1)
+                })
+                .collect();
+            if number % 2 == 0 {
+                records.reverse();
+            }
+            batch(&format!("s{number}"), 1, &records)
+        })
+        .collect();
+    // Each to both.
+    let adding =
+        batches.iter().flat_map(|batch| [scene.served.control.usage(batch), beside.control.usage(batch)]);
+    for added in futures::future::join_all(adding.map(Box::pin)).await {
+        added.unwrap();
+    }
+    let from = scene.this - 4 * DAY;
+    for path in &scene.paths()[..2] {
+        let used = scene.read(&format!("{path}?from={from}")).await;
+        assert_eq!(used["total"]["requests"], 62 + 40 * 30, "{path}");
+    }
+}
+
+/// On PostgreSQL, where that could be: others have the turn to write, and edges still tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edges_tell_while_others_write() {
+    let story = async {
+        let scene = Scene::new().await;
+        let held = scene.served.stored.hold().await;
+        let late = record(&scene.functions[0], scene.this, 64);
+        scene.served.control.usage(&batch("a", 2, &[late])).await.unwrap();
+        drop(held);
+        let path = format!("{}?from={}", scene.paths()[2], scene.this - 4 * DAY);
+        assert_eq!(scene.read(&path).await["total"], said(78));
+    };
+    Box::pin(support::on(support::Engine::Postgres, story)).await;
+}
+
 on_both! {
+    servers_of_one_database_add_at_once_and_each_batch_once,
     a_batch_counts_once_however_it_comes,
     what_is_no_batch_adds_nothing,
     a_full_batch_is_taken_and_counts_are_whole_numbers_that_json_has,

@@ -25,7 +25,8 @@ pub struct Usage {
     /// The last day, or a month, which counts whole [default: today]
     #[arg(long, value_name = "DAY|MONTH", value_parser = days)]
     pub to: Option<Days>,
-    /// In which parts; hours, of 62 days at most, are kept of functions and sites [default: day]
+    /// In which parts of the time, of UTC; hours are kept of functions and sites, for 62 days [default: day; of a project, not in
+    /// parts, but its functions and sites]
     #[arg(long, value_enum)]
     pub per: Option<Per>,
 }
@@ -33,8 +34,6 @@ pub struct Usage {
 /// By which time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Per {
-    /// Of UTC
     Day,
-    /// Of UTC
     Hour,
 }
