@@ -279,6 +279,21 @@ async fn nothing_looks_at_all_functions(statements: &Statements, hash: &str) {
             assert!(plan.iter().any(|step| step.contains(index)), "{statement}: {plan:#?}");
         }
     }
+    // What is read of a subject is its rows, and not all of its days' or hours'.
+    let is_read = |statement: &&&String| {
+        let of = ["subject = $1 and day >=", "subject = $1 and hour >=", "day < $2 and subject in ("];
+        statement.starts_with("select") && of.iter().any(|part| statement.contains(part))
+    };
+    let read: Vec<&&String> = statements.iter().filter(is_read).collect();
+    assert!(read.len() >= 5, "{read:#?}");
+    for statement in read {
+        let plan = served.stored.plan(statement).await;
+        let by_key = ["_pkey", "USING PRIMARY KEY (subject=?"];
+        assert!(
+            plan.iter().any(|step| by_key.iter().any(|key| step.contains(key))),
+            "{statement}: {plan:#?}"
+        );
+    }
 }
 
 /// Everything that an item of a list may ask for besides.
