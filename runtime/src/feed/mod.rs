@@ -151,7 +151,7 @@ impl FeedError {
         let Self::Refused { status, code, .. } = self else { return false };
         match (status, code.as_deref()) {
             (400, code) => code.is_some_and(|code| !["edge_clock", "invalid_proof"].contains(&code)),
-            (409, code) => code == Some("report_refused"),
+            (409, code) => matches!(code, Some("report_refused" | "usage_refused")),
             (413 | 422, _) => true,
             _ => false,
         }

@@ -169,7 +169,8 @@ mod tests {
             FeedError::Refused { status, code: code.map(Into::into), said: String::new() }.is_for_good()
         };
         assert!(refused(400, Some("invalid_report")) && refused(413, None) && refused(422, None));
-        assert!(refused(409, Some("report_refused")) && !refused(409, Some("another")));
+        assert!(refused(409, Some("report_refused")) && refused(409, Some("usage_refused")));
+        assert!(!refused(409, Some("another")));
         assert!(!refused(400, Some("edge_clock")) && !refused(400, None), "who is between says no code");
         assert!(!refused(400, Some("invalid_proof")), "who is between has changed it");
         for status in [401, 403, 404, 408, 425, 429, 500, 502, 503] {
