@@ -9,7 +9,8 @@ use std::time::Duration;
 use af_control_api::SocketConfig;
 use serde_json::{Value, json};
 use support::socket::Frame;
-use support::{Engine, Held, OWNER, STRANGER, Served, on};
+use support::stored::Held;
+use support::{Engine, OWNER, STRANGER, Served, on};
 
 async fn ask(served: &Served, query: &str) -> Value {
     served.call("post", "/graphql", Some(OWNER), json!({ "query": query })).await.1
