@@ -117,13 +117,21 @@ async fn connect_is_refused() {
 
 const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n\r\n";
 
+/// A backend's side of it.
+async fn switch(stream: &mut TcpStream) {
+    let request = head(stream).await;
+    assert!(
+        request.contains("connection: upgrade\r\n") && request.contains("upgrade: websocket\r\n"),
+        "{request}"
+    );
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: b\r\n\r\n";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
 /// A backend that switches to sending back what it gets.
 async fn switching() -> SocketAddr {
     let (backend, _) = raw(async |mut stream| {
-        let request = head(&mut stream).await;
-        assert!(request.contains("connection: upgrade\r\n") && request.contains("upgrade: websocket\r\n"), "{request}");
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: b\r\n\r\n";
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        switch(&mut stream).await;
         let (mut reader, mut writer) = stream.split();
         tokio::io::copy(&mut reader, &mut writer).await.unwrap();
     })
@@ -175,6 +183,29 @@ async fn a_silent_tunnel_ends() {
     stream.write_all(b"a").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'a');
     assert_eq!(until_closed(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_whose_client_pings_and_takes_nothing() {
+    let (backend, _) = raw(async |mut stream| {
+        switch(&mut stream).await;
+        let (mut reader, mut writer) = stream.split();
+        // More than any socket has room for.
+        let events = async { while writer.write_all(&[7; 64 << 10]).await.is_ok() {} };
+        let mut nowhere = tokio::io::sink();
+        let pings = tokio::io::copy(&mut reader, &mut nowhere);
+        let _ended = tokio::join!(events, pings);
+    })
+    .await;
+    let edge = Edge::to(http(backend)).await;
+    let mut stream = switched(&edge).await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let pinging = async {
+        while stream.write_all(b"ping").await.is_ok() {
+            pace.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), pinging).await.expect("it is ended");
 }
 
 #[tokio::test]
