@@ -1,4 +1,4 @@
-//! What a client may send beside requests. Frames of HTTP/2 that ask for nothing (RFC 9113, section 10.5), and messages of a
+//! What a client may send beside requests, and a server beside answers. Frames of HTTP/2 that ask for nothing (RFC 9113, section 10.5), and messages of a
 //! WebSocket, cost the server work all the same, and the libraries that read them go on for as long as a client sends. So there
 //! is a budget of them. Knows where frames begin and end, and nothing of what they mean.
 
@@ -36,7 +36,7 @@ const END_HEADERS: u8 = 4;
 
 /// More was sent than anybody needs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the client sends too much that asks for nothing")]
+#[error("too much is sent that asks for nothing")]
 pub struct Flood;
 
 /// What may still be sent that asks for nothing.
@@ -76,15 +76,74 @@ impl Budget {
     }
 }
 
-/// The frames of one connection's client, in pieces as they arrive.
+/// Where frames begin, in pieces as they arrive.
 #[derive(Debug)]
-pub struct Frames {
-    budget: Budget,
+struct Cutter {
     header: [u8; HEADER],
     /// Bytes of it that are there.
     begun: usize,
     /// Bytes until the next frame.
     rest: usize,
+}
+
+impl Cutter {
+    /// So many bytes before the first frame.
+    const fn new(rest: usize) -> Self {
+        Self { header: [0; HEADER], begun: 0, rest }
+    }
+
+    /// Passes what belongs to the frame before. Whether that has ended.
+    fn pass(&mut self, bytes: &mut &[u8]) -> bool {
+        let passed = self.rest.min(bytes.len());
+        self.rest -= passed;
+        *bytes = bytes.get(passed..).unwrap_or_default();
+        self.rest == 0
+    }
+
+    /// The kind, flags and length of the next frame, once its header is there.
+    fn header(&mut self, bytes: &mut &[u8]) -> Option<(u8, u8, usize)> {
+        while self.begun < HEADER {
+            let (first, others) = bytes.split_first()?;
+            if let Some(place) = self.header.get_mut(self.begun) {
+                *place = *first;
+            }
+            self.begun += 1;
+            *bytes = others;
+        }
+        self.begun = 0;
+        let [high, middle, low, kind, flags, ..] = self.header;
+        self.rest = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        Some((kind, flags, self.rest))
+    }
+}
+
+/// Requests of a connection's client, in what it sends.
+#[derive(Debug)]
+pub struct Requests(Cutter);
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self(Cutter::new(PREFACE))
+    }
+}
+
+impl Requests {
+    /// How many begin in the next bytes; trailers count as well.
+    pub fn count(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut count = 0;
+        while self.0.pass(&mut bytes) {
+            let Some((kind, ..)) = self.0.header(&mut bytes) else { break };
+            count += u32::from(kind == KIND_HEADERS);
+        }
+        count
+    }
+}
+
+/// The frames that one end of a connection sends, in pieces as they arrive.
+#[derive(Debug)]
+pub struct Frames {
+    budget: Budget,
+    cutter: Cutter,
     /// Whether a request's header has begun and not ended; until the preface is whole, that has.
     in_head: bool,
     /// Whether it ends with the frame that is being read.
@@ -95,14 +154,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Before the first byte, which is the preface's.
+    /// A client's, before the first byte, which is the preface's.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         Self {
             budget: Budget::new(now),
-            header: [0; HEADER],
-            begun: 0,
-            rest: PREFACE,
+            cutter: Cutter::new(PREFACE),
             in_head: true,
             ends_head: true,
             heads: 0,
@@ -110,59 +167,45 @@ impl Frames {
         }
     }
 
+    /// A server's, which has no preface.
+    #[must_use]
+    pub const fn of_server(now: Instant) -> Self {
+        Self { cutter: Cutter::new(0), ..Self::new(now) }
+    }
+
     /// Looks at the next bytes.
     ///
     /// # Errors
     /// When they are too many frames that ask for nothing. Nothing more is to be read then.
     pub fn read(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
-        loop {
-            let passed = self.rest.min(bytes.len());
-            self.rest -= passed;
-            bytes = bytes.get(passed..).unwrap_or_default();
-            if self.rest > 0 {
-                return Ok(());
-            }
+        while self.cutter.pass(&mut bytes) {
             if std::mem::take(&mut self.ends_head) {
                 self.in_head = false;
             }
-            while self.begun < HEADER {
-                let Some((first, others)) = bytes.split_first() else { return Ok(()) };
-                if let Some(place) = self.header.get_mut(self.begun) {
-                    *place = *first;
-                }
-                self.begun += 1;
-                bytes = others;
+            let Some((kind, flags, length)) = self.cutter.header(&mut bytes) else { break };
+            let has = |flag: u8| flags & flag != 0;
+            if kind == KIND_HEADERS {
+                self.in_head = true;
+                self.heads = self.heads.wrapping_add(1);
             }
-            self.begun = 0;
-            self.frame(&now)?;
+            self.ends_head = matches!(kind, KIND_HEADERS | KIND_CONTINUATION) && has(END_HEADERS);
+            let cost = match kind {
+                KIND_DATA if length > 0 || has(END_STREAM) => 0,
+                KIND_RESET => RESET,
+                KIND_SETTINGS => SETTINGS,
+                _ => 1,
+            };
+            self.budget.spend(cost, &now)?;
         }
+        Ok(())
     }
 
-    /// A frame's header is there.
-    fn frame(&mut self, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.header;
-        self.rest = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        let has = |flag: u8| flags & flag != 0;
-        if kind == KIND_HEADERS {
-            self.in_head = true;
-            self.heads = self.heads.wrapping_add(1);
-        }
-        self.ends_head = matches!(kind, KIND_HEADERS | KIND_CONTINUATION) && has(END_HEADERS);
-        let cost = match kind {
-            KIND_DATA if self.rest > 0 || has(END_STREAM) => 0,
-            KIND_RESET => RESET,
-            KIND_SETTINGS => SETTINGS,
-            _ => 1,
-        };
-        self.budget.spend(cost, now)
-    }
-
-    /// So many requests have begun.
+    /// So many requests have begun, which the other end brings or answers.
     pub fn asked(&mut self, requests: u32) {
         self.budget.earn(requests.saturating_mul(REQUEST));
     }
 
-    /// The client took so many bytes.
+    /// That end took so many bytes.
     pub fn took(&mut self, bytes: usize) {
         self.taken = self.taken.saturating_add(bytes);
         if self.taken >= TAKEN {
@@ -262,6 +305,24 @@ mod tests {
             frames.asked(2);
             frames.read(&both, || now).unwrap();
         }
+    }
+
+    #[test]
+    fn a_server_answers_as_often_as_it_is_asked() {
+        let now = Instant::now();
+        let (mut frames, mut requests) = (Frames::of_server(now), Requests::default());
+        assert_eq!(requests.count(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 0);
+        let asked =
+            [frame(KIND_SETTINGS, 0, 6), frame(KIND_HEADERS, END_HEADERS, 30), frame(KIND_DATA, 0, 5)]
+                .concat();
+        let answer = [frame(KIND_HEADERS, END_HEADERS, 9), frame(KIND_DATA, END_STREAM, 5)].concat();
+        for _ in 0..3 * MOST {
+            let (begin, end) = asked.split_at(20);
+            frames.asked(requests.count(begin) + requests.count(end));
+            frames.read(&answer, || now).unwrap();
+        }
+        let unasked = (0..2 * MOST).take_while(|_| frames.read(&answer, || now).is_ok());
+        assert_eq!(unasked.map(|_| 1).sum::<u32>(), MOST - 1, "after the last answer");
     }
 
     proptest! {

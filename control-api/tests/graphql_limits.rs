@@ -295,7 +295,7 @@ async fn messages_that_ask_for_nothing_end_a_connection() {
     let mut socket = served.socket("/graphql").await.begin(Some(OWNER)).await;
     socket.flood().await;
     // What it still sends may overtake the reason.
-    let reason = "the client sends too much that asks for nothing";
+    let reason = "too much is sent that asks for nothing";
     let end = socket.told().await;
     assert!([Frame::Close(1008, reason.into()), Frame::End].contains(&end), "{end:?}");
 }

@@ -81,6 +81,27 @@ async fn http2_without_tls_is_spoken_where_it_is_said_to_be() {
     assert!(!answer.contains("\nhost: "), "{answer}");
 }
 
+#[tokio::test]
+async fn a_backend_of_http2_that_floods_is_given_up() {
+    let (ended, mut told) = tokio::sync::mpsc::channel(1);
+    let (backend, _) = raw(move |mut stream| {
+        let ended = ended.clone();
+        async move {
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            stream.write_all(&settings).await.unwrap();
+            // Answers to pings that nobody sent.
+            let pongs = [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &[7; 8]].concat().repeat(1_000);
+            while stream.write_all(&pongs).await.is_ok() {}
+            ended.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let edge = Edge::to(vec![target(UpstreamScheme::H2c, backend)]).await;
+    let answer = edge.get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
+    tokio::time::timeout(Duration::from_secs(20), told.recv()).await.expect("it is ended").unwrap();
+}
+
 /// A request over HTTP/2, and the answer's status and body.
 async fn over_http2(edge: &Edge, request: Request<Full<Bytes>>) -> (u16, String) {
     let io = TokioIo::new(edge.connect().await);
