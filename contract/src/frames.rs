@@ -2,19 +2,23 @@
 //! WebSocket, cost the server work all the same, and the libraries that read them go on for as long as a client sends. So there
 //! is a budget of them. Knows where frames begin and end, and nothing of what they mean.
 
+use std::ops::Deref;
 use std::time::Instant;
 
 /// What a connection may send at once, and more for each second: no client is known that pings more often.
 const MOST: u32 = 5_000;
 const PER_SECOND: u32 = 10;
 
-/// A request has a header, and brings updates of its windows and of its priority.
-const REQUEST: u32 = 4;
+/// For the header of each request or answer that the other end sends: trailers, updates of windows and of priorities.
+const ANSWERED: u32 = 6;
 
-/// Bytes that the client took, for which it may send one more: it says so when its windows are half full, or each time.
-const TAKEN: usize = 1 << 10;
+/// For each piece of content that it sends: an update of both windows, and a ping that measures how far away it is, as gRPC has; and
+/// so many bytes, for which there may be one more.
+const CONTENT: u32 = 3;
+const CONTENT_BYTES: usize = 1 << 10;
 
-/// A request that is taken back costs what it brought, and its header: who does nothing else is ended (CVE-2023-44487).
+/// A request that is taken back has no answer, which would bring something: who does nothing else is ended (CVE-2023-44487), who wants
+/// half of the answers is not.
 const RESET: u32 = 4;
 
 /// Settings change the windows of all streams.
@@ -117,40 +121,18 @@ impl Cutter {
     }
 }
 
-/// Requests of a connection's client, in what it sends.
-#[derive(Debug)]
-pub struct Requests(Cutter);
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self(Cutter::new(PREFACE))
-    }
-}
-
-impl Requests {
-    /// How many begin in the next bytes; trailers count as well.
-    pub fn count(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut count = 0;
-        while self.0.pass(&mut bytes) {
-            let Some((kind, ..)) = self.0.header(&mut bytes) else { break };
-            count += u32::from(kind == KIND_HEADERS);
-        }
-        count
-    }
-}
-
 /// The frames that one end of a connection sends, in pieces as they arrive.
 #[derive(Debug)]
 pub struct Frames {
     budget: Budget,
-    cutter: Cutter,
+    read: Cutter,
+    /// What goes to that end.
+    written: Cutter,
     /// Whether a request's header has begun and not ended; until the preface is whole, that has.
     in_head: bool,
     /// Whether it ends with the frame that is being read.
     ends_head: bool,
     heads: u32,
-    /// Bytes that the client took, and that have not counted.
-    taken: usize,
 }
 
 impl Frames {
@@ -159,18 +141,18 @@ impl Frames {
     pub const fn new(now: Instant) -> Self {
         Self {
             budget: Budget::new(now),
-            cutter: Cutter::new(PREFACE),
+            read: Cutter::new(PREFACE),
+            written: Cutter::new(0),
             in_head: true,
             ends_head: true,
             heads: 0,
-            taken: 0,
         }
     }
 
-    /// A server's, which has no preface.
+    /// A server's, which has no preface but gets one.
     #[must_use]
     pub const fn of_server(now: Instant) -> Self {
-        Self { cutter: Cutter::new(0), ..Self::new(now) }
+        Self { read: Cutter::new(0), written: Cutter::new(PREFACE), ..Self::new(now) }
     }
 
     /// Looks at the next bytes.
@@ -178,11 +160,11 @@ impl Frames {
     /// # Errors
     /// When they are too many frames that ask for nothing. Nothing more is to be read then.
     pub fn read(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
-        while self.cutter.pass(&mut bytes) {
+        while self.read.pass(&mut bytes) {
             if std::mem::take(&mut self.ends_head) {
                 self.in_head = false;
             }
-            let Some((kind, flags, length)) = self.cutter.header(&mut bytes) else { break };
+            let Some((kind, flags, length)) = self.read.header(&mut bytes) else { break };
             let has = |flag: u8| flags & flag != 0;
             if kind == KIND_HEADERS {
                 self.in_head = true;
@@ -200,17 +182,24 @@ impl Frames {
         Ok(())
     }
 
-    /// So many requests have begun, which the other end brings or answers.
-    pub fn asked(&mut self, requests: u32) {
-        self.budget.earn(requests.saturating_mul(REQUEST));
+    /// So many bytes of these pieces went to that end, which may answer them.
+    pub fn wrote(&mut self, pieces: &[impl Deref<Target = [u8]>], count: usize) {
+        let mut left = count;
+        for piece in pieces {
+            let bytes = piece.get(..left.min(piece.len())).unwrap_or_default();
+            left -= bytes.len();
+            self.wrote_one(bytes);
+        }
     }
 
-    /// That end took so many bytes.
-    pub fn took(&mut self, bytes: usize) {
-        self.taken = self.taken.saturating_add(bytes);
-        if self.taken >= TAKEN {
-            self.budget.earn(u32::try_from(self.taken / TAKEN).unwrap_or(u32::MAX));
-            self.taken %= TAKEN;
+    fn wrote_one(&mut self, mut bytes: &[u8]) {
+        while self.written.pass(&mut bytes) {
+            let Some((kind, _, length)) = self.written.header(&mut bytes) else { break };
+            self.budget.earn(match kind {
+                KIND_HEADERS => ANSWERED,
+                KIND_DATA => CONTENT + u32::try_from(length / CONTENT_BYTES).unwrap_or(u32::MAX - CONTENT),
+                _ => 0,
+            });
         }
     }
 
@@ -269,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn time_requests_and_what_is_taken_bring_more() {
+    fn time_and_answers_bring_more() {
         let (mut frames, mut now) = begun();
         // Without a payload, which a client owes after the header at which it was ended.
         let ping = frame(6, 0, 0);
@@ -279,12 +268,14 @@ mod tests {
         assert_eq!(sent(&mut frames, now), MOST);
         now += Duration::from_secs(3);
         assert_eq!(sent(&mut frames, now), 3 * PER_SECOND);
-        frames.asked(2);
-        assert_eq!(sent(&mut frames, now), 2 * REQUEST);
-        frames.took(TAKEN - 1);
-        assert_eq!(sent(&mut frames, now), 0);
-        frames.took(2 * TAKEN + 1);
-        assert_eq!(sent(&mut frames, now), 3);
+        frames.wrote_one(&[frame(6, 1, 8), frame(KIND_SETTINGS, 1, 0), frame(8, 0, 4)].concat());
+        assert_eq!(sent(&mut frames, now), 0, "what only answers the like");
+        frames.wrote_one(&frame(KIND_HEADERS, END_HEADERS, 20));
+        assert_eq!(sent(&mut frames, now), ANSWERED);
+        frames.wrote_one(&frame(KIND_DATA, 0, 5));
+        assert_eq!(sent(&mut frames, now), CONTENT);
+        frames.wrote_one(&frame(KIND_DATA, 0, 2 * CONTENT_BYTES));
+        assert_eq!(sent(&mut frames, now), CONTENT + 2);
         now += Duration::from_secs(1 << 40);
         assert_eq!(sent(&mut frames, now), MOST, "no more than at first");
     }
@@ -292,33 +283,41 @@ mod tests {
     #[test]
     fn a_client_that_takes_back_all_it_asks_for_is_ended() {
         let (mut frames, now) = begun();
-        let pair = [frame(KIND_HEADERS, END_HEADERS, 20), frame(KIND_RESET, 0, 4)].concat();
-        let taken_back = (0..2 * MOST).take_while(|_| {
-            frames.asked(1);
-            frames.read(&pair, || now).is_ok()
-        });
-        assert!((MOST - REQUEST..=MOST).contains(&taken_back.map(|_| 1).sum::<u32>()));
+        let asked = frame(KIND_HEADERS, END_HEADERS, 20);
+        let taken_back = [asked.clone(), frame(KIND_RESET, 0, 4)].concat();
+        let count = (0..2 * MOST).take_while(|_| frames.read(&taken_back, || now).is_ok());
+        assert_eq!(count.map(|_| 1).sum::<u32>(), MOST / (1 + RESET));
         // Who wants half of it goes on.
         let (mut frames, now) = begun();
-        let both = [pair, frame(KIND_HEADERS, END_HEADERS, 20)].concat();
         for _ in 0..10 * MOST {
-            frames.asked(2);
-            frames.read(&both, || now).unwrap();
+            frames.read(&taken_back, || now).unwrap();
+            frames.read(&asked, || now).unwrap();
+            frames.wrote_one(&frame(KIND_HEADERS, END_HEADERS, 20));
+        }
+    }
+
+    #[test]
+    fn a_client_may_ping_for_each_piece_that_it_gets() {
+        let (mut frames, now) = begun();
+        let told = [frame(6, 0, 8), frame(8, 0, 4), frame(8, 0, 4)].concat();
+        for _ in 0..10 * MOST {
+            let content = frame(KIND_DATA, 0, 5);
+            let pieces: Vec<&[u8]> = content.chunks(3).collect();
+            frames.wrote(&pieces, 7);
+            frames.wrote_one(&content[7..]);
+            frames.read(&told, || now).unwrap();
         }
     }
 
     #[test]
     fn a_server_answers_as_often_as_it_is_asked() {
         let now = Instant::now();
-        let (mut frames, mut requests) = (Frames::of_server(now), Requests::default());
-        assert_eq!(requests.count(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 0);
-        let asked =
-            [frame(KIND_SETTINGS, 0, 6), frame(KIND_HEADERS, END_HEADERS, 30), frame(KIND_DATA, 0, 5)]
-                .concat();
+        let mut frames = Frames::of_server(now);
+        frames.wrote_one(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let asked = frame(KIND_HEADERS, END_HEADERS, 30);
         let answer = [frame(KIND_HEADERS, END_HEADERS, 9), frame(KIND_DATA, END_STREAM, 5)].concat();
         for _ in 0..3 * MOST {
-            let (begin, end) = asked.split_at(20);
-            frames.asked(requests.count(begin) + requests.count(end));
+            frames.wrote_one(&asked);
             frames.read(&answer, || now).unwrap();
         }
         let unasked = (0..2 * MOST).take_while(|_| frames.read(&answer, || now).is_ok());

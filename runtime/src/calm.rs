@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use af_contract::frames::{Frames, Requests};
+use af_contract::frames::Frames;
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -18,21 +18,20 @@ use tower_service::Service;
 pub struct Calm<S> {
     stream: S,
     /// Where it is HTTP/2.
-    frames: Option<Box<(Frames, Requests)>>,
+    frames: Option<Box<Frames>>,
 }
 
 impl<S> Calm<S> {
     /// Before its first byte.
     pub fn new(stream: S, is_http2: bool) -> Self {
-        let frames = is_http2.then(|| Box::new((Frames::of_server(Instant::now()), Requests::default())));
+        let frames = is_http2.then(|| Box::new(Frames::of_server(Instant::now())));
         Self { stream, frames }
     }
 
-    /// The first of these bytes went out.
-    fn wrote(&mut self, bytes: &[u8]) {
-        if let Some((frames, requests)) = self.frames.as_deref_mut() {
-            frames.asked(requests.count(bytes));
-            frames.took(bytes.len());
+    /// So many bytes of these pieces went out.
+    fn wrote(&mut self, pieces: &[IoSlice<'_>], count: usize) {
+        if let Some(frames) = &mut self.frames {
+            frames.wrote(pieces, count);
         }
     }
 }
@@ -46,10 +45,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Calm<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        let flood = match self.frames.as_deref_mut() {
-            Some((frames, _)) => frames.read(read, Instant::now),
-            None => Ok(()),
-        };
+        let flood = self.frames.as_mut().map_or(Ok(()), |frames| frames.read(read, Instant::now));
         Poll::Ready(flood.map_err(|flood| io::Error::new(ErrorKind::InvalidData, flood)))
     }
 }
@@ -57,7 +53,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Calm<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Calm<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.wrote(bytes.get(..count).unwrap_or_default());
+        self.wrote(&[IoSlice::new(bytes)], count);
         Poll::Ready(Ok(count))
     }
 
@@ -67,12 +63,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Calm<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
-        let mut left = count;
-        for piece in pieces {
-            let bytes = piece.get(..left.min(piece.len())).unwrap_or_default();
-            left -= bytes.len();
-            self.wrote(bytes);
-        }
+        self.wrote(pieces, count);
         Poll::Ready(Ok(count))
     }
 

@@ -37,14 +37,9 @@ impl Activity {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests that have begun; it wraps around.
-    pub(super) fn begun(&self) -> u32 {
-        self.begun.load(Ordering::Relaxed)
-    }
-
     /// Whether nothing is asked for, and no request has begun or ended since so many had.
     fn is_idle(&self, seen: &mut (u32, u32)) -> bool {
-        let now = (self.begun(), self.ended.load(Ordering::Relaxed));
+        let now = (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
         let is_quiet = std::mem::replace(seen, now) == now;
         self.is_http2.load(Ordering::Relaxed) && is_quiet && now.0 == now.1
     }

@@ -26,8 +26,6 @@ pub(super) struct Patient<S> {
     opening: Option<Opening>,
     /// Where it is HTTP/2.
     frames: Option<Box<Frames>>,
-    /// Requests that have brought their frames.
-    asked: u32,
     activity: Arc<Activity>,
 }
 
@@ -64,7 +62,7 @@ impl<S> Patient<S> {
     /// A client may take so long to begin, and writes wait for so long.
     pub(super) fn new(stream: S, opening: Duration, patience: Duration, activity: Arc<Activity>) -> Self {
         let opening = Some(Opening { read: 0, timer: Box::pin(sleep(opening)) });
-        Self { stream, patience: Patience::new(patience), opening, frames: None, asked: 0, activity }
+        Self { stream, patience: Patience::new(patience), opening, frames: None, activity }
     }
 
     /// Looks at what the client has sent.
@@ -82,18 +80,21 @@ impl<S> Patient<S> {
                 }
             }
         }
-        let Some(frames) = &mut self.frames else { return Ok(()) };
-        let begun = self.activity.begun();
-        frames.asked(begun.wrapping_sub(std::mem::replace(&mut self.asked, begun)));
-        frames.read(bytes, Instant::now)
+        self.frames.as_mut().map_or(Ok(()), |frames| frames.read(bytes, Instant::now))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Of these pieces, something was written or waits.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = written {
             let count = result.as_ref().copied().unwrap_or_default();
             self.patience.earn(count);
             if let Some(frames) = &mut self.frames {
-                frames.took(count);
+                frames.wrote(pieces, count);
             }
             return Poll::Ready(result);
         }
@@ -126,7 +127,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.poll(cx, written)
+        self.poll(cx, written, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -135,7 +136,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        self.poll(cx, written)
+        self.poll(cx, written, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -86,7 +86,6 @@ where
 {
     fn execute(&self, request: F) {
         let answering = self.0.clone();
-        answering.progress().ask();
         self.0.tasks().spawn(async move {
             let _active = answering.begin();
             if attend(request, answering.config().write_timeout).await == Answered::TooSlow {

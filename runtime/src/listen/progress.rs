@@ -23,8 +23,6 @@ pub struct Progress {
     upgraded: AtomicBool,
     /// An answer of HTTP/2 was reset, since the client did not take it.
     given_up: AtomicBool,
-    /// Requests of HTTP/2 that have begun; it wraps around.
-    requests: AtomicU32,
     /// A client of HTTP/2 sent too much that asks for nothing.
     flooded: AtomicBool,
 }
@@ -85,16 +83,6 @@ impl Progress {
         if some {
             self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
-    }
-
-    /// A request of HTTP/2 has begun.
-    pub fn ask(&self) {
-        self.requests.store(self.requests().wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// How many have.
-    pub fn requests(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// More came than anybody needs to send.

@@ -64,8 +64,6 @@ pub struct Stream<S> {
     ahead: Bytes,
     framing: Option<Box<Framing>>,
     frames: Option<Box<Frames>>,
-    /// Requests that have brought their frames.
-    asked: u32,
     /// Whether hyper has nothing yet of the header that is on its way.
     holding: bool,
     /// Headers that hyper has, or has ahead of it.
@@ -105,7 +103,6 @@ impl<S> Stream<S> {
             ahead: Bytes::new(),
             framing,
             frames,
-            asked: 0,
             holding: false,
             given: 0,
             refusal: None,
@@ -146,8 +143,6 @@ impl<S> Stream<S> {
     fn judge(&mut self, bytes: &[u8]) -> Result<Verdict, Unread> {
         self.act();
         if let Some(frames) = &mut self.frames {
-            let requests = self.progress.requests();
-            frames.asked(requests.wrapping_sub(std::mem::replace(&mut self.asked, requests)));
             frames.read(bytes, Instant::now).map_err(|flood| {
                 self.progress.flood();
                 Unread::Flood(flood)
@@ -185,14 +180,13 @@ impl<S> Stream<S> {
         })
     }
 
-    /// What the connection's other end took.
-    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+    /// What the connection's other end took of these pieces.
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>, pieces: &[IoSlice<'_>]) {
         self.progress.wrote(written.is_ready());
-        if let Poll::Ready(Ok(count)) = written {
-            self.act();
-            if let Some(frames) = &mut self.frames {
-                frames.took(*count);
-            }
+        let Poll::Ready(Ok(count)) = written else { return };
+        self.act();
+        if let Some(frames) = &mut self.frames {
+            frames.wrote(pieces, *count);
         }
     }
 }
@@ -230,7 +224,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(&written);
+        self.wrote(&written, &[IoSlice::new(bytes)]);
         written
     }
 
@@ -240,7 +234,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        self.wrote(&written);
+        self.wrote(&written, pieces);
         written
     }
 
