@@ -12,7 +12,6 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use support::{Home, Server, deploy};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -87,71 +86,6 @@ async fn a_stop_lets_requests_finish_and_an_idle_client_go() {
     assert_eq!(body, "slow but sure\n");
     tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it is told to go").unwrap().unwrap();
     assert!(server.stop().success());
-}
-
-/// A frame of RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// `GET /` over http, in HPACK's static table, for a host.
-fn header(host: &str) -> Vec<u8> {
-    let length = u8::try_from(host.len()).unwrap();
-    [&[0x82, 0x86, 0x84, 0x41, length], host.as_bytes()].concat()
-}
-
-/// The error code of the GOAWAY frame with which the server ends the connection.
-async fn goaway(stream: &mut TcpStream) -> Option<u32> {
-    let mut bytes = Vec::new();
-    let all = stream.read_to_end(&mut bytes);
-    let _reset = tokio::time::timeout(Duration::from_secs(20), all).await.expect("the server closes");
-    let mut rest = bytes.as_slice();
-    let mut code = None;
-    while rest.len() >= 9 {
-        let length = usize::from(rest[0]) << 16 | usize::from(rest[1]) << 8 | usize::from(rest[2]);
-        let payload = rest.get(9..9 + length)?;
-        if rest[3] == 7 {
-            code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
-        }
-        rest = &rest[9 + length..];
-    }
-    code
-}
-
-#[tokio::test]
-async fn requests_that_are_taken_back_at_once_end_the_connection() {
-    let home = Home::new();
-    let server = home.up(&["--metrics-listen", "127.0.0.1:0"]);
-    deploy(&home, "good", "hostile", &[]);
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
-    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    attack.extend(frame(4, 0, 0, &[]));
-    for number in 0..5_000 {
-        attack.extend(frame(1, 0b101, number * 2 + 1, &header(&server.host("good"))));
-        attack.extend(frame(3, 0, number * 2 + 1, &8_u32.to_be_bytes()));
-    }
-    // The server may close before all is sent.
-    let _sent = stream.write_all(&attack).await;
-    assert_eq!(goaway(&mut stream).await, Some(11), "ENHANCE_YOUR_CALM");
-    server.settled().await;
-}
-
-#[tokio::test]
-async fn a_header_without_end_ends_the_connection() {
-    let home = Home::new();
-    let server = home.up(&[]);
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
-    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    attack.extend(frame(4, 0, 0, &[]));
-    attack.extend(frame(1, 1, 1, &header("good.localhost")));
-    for _ in 0..10_000 {
-        // A literal header that is never indexed: x: and 100 bytes.
-        let line = [&[0x10, 1, b'x', 100], "y".repeat(100).as_bytes()].concat();
-        attack.extend(frame(9, 0, 1, &line));
-    }
-    let _sent = stream.write_all(&attack).await;
-    assert!(goaway(&mut stream).await.is_some_and(|code| code != 0));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ pub mod cors;
 pub mod domain_name;
 pub mod edge;
 pub mod feed;
+pub mod frames;
 pub mod guest_world;
 pub mod limits;
 pub mod logs;

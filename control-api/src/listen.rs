@@ -1,5 +1,6 @@
 //! Accepts connections of the control API's clients, so many at once, and lets them finish when it stops.
 
+mod activity;
 mod patience;
 mod patient;
 mod request_body;
@@ -17,14 +18,17 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use self::activity::{Activity, drive};
 use self::patient::Patient;
 use self::request_body::RequestBody;
 use self::shares::Shares;
@@ -34,11 +38,20 @@ use crate::rest::Peer;
 /// Open connections, two of each edge among them; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 3_000;
 
-/// How long a client may take to send a request's header, and how long a connection may wait for one.
+/// How long a client may take to send a request's header, and how long a connection of HTTP/1.1 may wait for one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests of one HTTP/2 connection at the same time.
 const STREAMS: u32 = 100;
+
+/// How long, and up to twice as long, a connection of HTTP/2 may wait for a request. As at the edge.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Streams of a connection that are reset or refused because of the client's faults, before it is closed. As at the edge.
+const FAULTS: usize = 100;
+
+/// What is held of an answer whose client does not read, of each stream of a connection. As at the edge.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// A client of HTTP/2 that does not answer a ping has gone.
 const PING: Duration = Duration::from_secs(30);
@@ -62,8 +75,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let shares = Shares::new(CONNECTIONS, trusted);
-    let graceful = GracefulShutdown::new();
-    let builder = builder();
+    let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
@@ -90,23 +102,27 @@ pub async fn serve(
             debug!(%error, "a connection was gone before it was served");
             continue;
         }
-        let connection = graceful.watch(connection(&builder, stream, router.clone(), Peer(peer.ip())));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let activity = Arc::new(Activity::default());
+        let connection = connection(stream, router.clone(), Peer(peer.ip()), &activity);
+        let stopping = stopping.clone();
+        tasks.spawn(async move {
+            if let Err(error) = drive(connection, &activity, &stopping).await {
                 debug!(error, "a connection ended with an error");
             }
             drop((place, share));
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    stopping.cancel();
+    tasks.close();
+    tasks.wait().await;
 }
 
 fn connection<S>(
-    builder: &auto::Builder<Streams>,
     stream: S,
     router: Router,
     peer: Peer,
+    activity: &Arc<Activity>,
 ) -> impl GracefulConnection<Error = axum::BoxError> + Send + use<S>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -120,15 +136,16 @@ where
             Ok::<_, Infallible>(streams::in_pieces(answer))
         }
     });
-    let stream = TokioIo::new(Patient::new(stream, HEADER_TIMEOUT, WRITE_TIMEOUT));
-    builder.serve_connection_with_upgrades(stream, service).into_owned()
+    let stream = TokioIo::new(Patient::new(stream, HEADER_TIMEOUT, WRITE_TIMEOUT, activity.clone()));
+    builder(activity).serve_connection_with_upgrades(stream, service).into_owned()
 }
 
-fn builder() -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams(WRITE_TIMEOUT));
+fn builder(activity: &Arc<Activity>) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams::new(WRITE_TIMEOUT, activity.clone()));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_local_error_reset_streams(FAULTS);
+    http2.max_send_buf_size(SEND_BUFFER);
     http2.keep_alive_interval(PING).keep_alive_timeout(HEADER_TIMEOUT);
     builder
 }

@@ -291,8 +291,39 @@ async fn messages_and_handshakes_are_bounded() {
     assert_eq!(told["payload"]["errors"][0]["extensions"]["code"], "unauthenticated", "{told}");
 }
 
+async fn messages_that_ask_for_nothing_end_a_connection() {
+    let served = Served::start().await;
+    let mut socket = served.socket("/graphql").await.begin(Some(OWNER)).await;
+    socket.flood().await;
+    // What it still sends may overtake the reason.
+    let reason = "too much is sent that asks for nothing";
+    let end = socket.told().await;
+    assert!([Frame::Close(1008, reason.into()), Frame::End].contains(&end), "{end:?}");
+}
+
 async fn connections_end_with_the_codes_of_the_protocol() {
     let served = Served::start().await;
+    for (text, why) in [
+        (
+            r#"{"type":"connection_init","type":"ping"}"#,
+            "Invalid message: the member \"type\" is there twice at",
+        ),
+        (
+            r#"{"type":"connection_init","payload":{"a":"\u0000"}}"#,
+            "Invalid message: a text has a NUL character; leave it out",
+        ),
+        ("{", "Invalid message: EOF while parsing"),
+    ] {
+        let mut socket = served.socket("/graphql").await;
+        socket.say(text).await;
+        let Frame::Close(code, reason) = socket.told().await else { panic!("{text}") };
+        assert!(code == 4400 && reason.starts_with(why), "{code} {reason}");
+    }
+    let mut socket = served.socket("/graphql").await.begin(Some(OWNER)).await;
+    socket.ask("nul", r#"{ function(where: { id: "\u0000" }) { id } }"#).await;
+    let Frame::Text(told) = socket.told().await else { panic!() };
+    let message = told["payload"]["errors"][0]["message"].as_str().unwrap();
+    assert_eq!(message, "a text has a NUL character; leave it out", "{told}");
     let mut socket = served.socket("/graphql").await;
     socket.ask("1", "{ __typename }").await;
     assert_eq!(
@@ -370,4 +401,5 @@ on_both!(
     a_token_that_is_gone_asks_no_more,
     connections_end_when_nothing_comes,
     messages_and_handshakes_are_bounded,
+    messages_that_ask_for_nothing_end_a_connection,
 );

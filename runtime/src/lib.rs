@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod app;
 pub mod artifact;
+mod calm;
 pub mod content;
 pub mod core_number;
 pub mod feed;

@@ -46,6 +46,9 @@ use crate::output::Output;
 /// server with 100,000 functions reads for seconds.
 const ROUTES: Duration = Duration::from_millis(500);
 
+/// What is logged, unless `AF_LOG` says otherwise. What h2 warns of, any client can make it say for each frame.
+const LOG: &str = "info,h2=error,libp2p_swarm=warn";
+
 /// Compiled code kept in memory: 256 MiB are hundreds of Rust functions or a few JavaScript engines.
 const ARTIFACT_MEMORY: u64 = 256 << 20;
 
@@ -121,7 +124,7 @@ fn data_dir(node: &Node, environment: &Environment) -> anyhow::Result<PathBuf> {
 }
 
 fn start_log(environment: &Environment) -> anyhow::Result<()> {
-    let filter = environment.log.as_deref().unwrap_or("info,libp2p_swarm=warn");
+    let filter = environment.log.as_deref().unwrap_or(LOG);
     let filter =
         EnvFilter::try_new(filter).with_context(|| format!("AF_LOG={filter:?} is not a log filter"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -247,6 +247,10 @@ impl Parsed {
             );
             return Err(refuse(detail));
         }
+        // As it is escaped in a document's strings. PostgreSQL has no place for it.
+        if request.query.contains("\\u0000") {
+            return Err(refuse("a text has a NUL character; leave it out".into()));
+        }
         let name = request.operation_name.clone();
         let document = request
             .parsed_query()

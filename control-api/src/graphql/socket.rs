@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use af_contract::frames::Budget;
+use af_contract::strict::Plain;
 use async_graphql::http::{WebSocket as Protocol, WebSocketProtocols, WsMessage};
 use async_graphql::{Data, Error as GraphqlError, Executor, Pos, Request, Response as Executed};
 use axum::body::Bytes;
@@ -43,6 +45,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings that a client may leave without an answer.
 const UNANSWERED: u32 = 2;
 
+/// Messages that an operation brings, itself and its end among them; how often there may be one is counted elsewhere.
+const OPERATION: u32 = 4;
+
 /// Of a reason for the end, bytes: what is left in a control frame (RFC 6455, section 5.5).
 const REASON_BYTES: usize = 123;
 
@@ -63,6 +68,9 @@ const SUBSCRIBER_EXISTS: u16 = 4409;
 
 /// RFC 6455: the server goes away.
 const GOING_AWAY: u16 = 1001;
+
+/// RFC 6455: the client does what nobody needs to.
+const POLICY: u16 = 1008;
 
 /// RFC 6455: a message is too long.
 const TOO_BIG: u16 = 1009;
@@ -122,6 +130,8 @@ struct Conversation {
     heard: Arc<AtomicBool>,
     /// An operation came since the last ping.
     asked: Arc<AtomicBool>,
+    /// For what asks for nothing, such as pings.
+    budget: Arc<Mutex<Budget>>,
     /// Ids of operations that run.
     running: Arc<Mutex<HashSet<String>>>,
     /// Who asks was not let in.
@@ -142,6 +152,7 @@ impl Conversation {
         let operations = Arc::new(Semaphore::new(endpoint.schema.config.sockets.operations));
         let (headers, heard, asked) = (Arc::default(), Arc::default(), Arc::default());
         let waiting = Arc::new(Mutex::new(place));
+        let budget = Arc::new(Mutex::new(Budget::new(std::time::Instant::now())));
         let (running, forbidden, end) = (Arc::default(), Arc::default(), Arc::default());
         Self {
             endpoint,
@@ -152,10 +163,15 @@ impl Conversation {
             operations,
             heard,
             asked,
+            budget,
             running,
             forbidden,
             end,
         }
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run(self, socket: WebSocket) {
@@ -210,6 +226,9 @@ impl Conversation {
             self.end.get_or_init(|| (code, reason));
             None
         };
+        if let Err(flood) = self.budget().spend(1, std::time::Instant::now) {
+            return end(POLICY, flood.to_string());
+        }
         let too_big = || format!("a message has at most {MESSAGE_BYTES} bytes");
         let text = match message {
             Ok(Message::Text(text)) => text.as_bytes().to_vec(),
@@ -220,6 +239,9 @@ impl Conversation {
         };
         if text.len() > MESSAGE_BYTES {
             return end(TOO_BIG, too_big());
+        }
+        if let Err(error) = serde_json::from_slice::<Plain>(&text) {
+            return end(INVALID_MESSAGE, format!("Invalid message: {error}"));
         }
         if let Ok(Head { r#type, id: Some(id) }) = serde_json::from_slice(&text)
             && ["subscribe", "start"].contains(&r#type.as_str())
@@ -286,6 +308,7 @@ impl Conversation {
             self.endpoint.state.rates.address(address, &self.call.standings).await?;
         }
         let asker = self.endpoint.asker(headers, self.call.clone()).await?;
+        self.budget().earn(OPERATION);
         Ok(match Parsed::new(self.endpoint.equip(request, &asker)) {
             Ok(parsed) => self.endpoint.schema.stream(parsed),
             Err(refused) => once(*refused),

@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 
+use af_contract::strict::Plain;
 use async_graphql::{Request, UploadValue, Variables};
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use multer::{Constraints, Multipart, SizeLimit};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// Operations in one request.
@@ -50,9 +52,7 @@ pub(super) fn from_query(query: &str) -> Result<Request, Unreadable> {
     let mut parameters = Map::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let value = match &*name {
-            "variables" | "extensions" if !value.is_empty() => {
-                serde_json::from_str(&value).map_err(|error| bad(format!("{name} is not JSON: {error}")))?
-            }
+            "variables" | "extensions" if !value.is_empty() => json(value.as_bytes(), &name)?,
             "variables" | "extensions" => Value::Null,
             _ => Value::String(value.into_owned()),
         };
@@ -111,8 +111,7 @@ async fn form(body: Body, boundary: String) -> Result<Operations, Unreadable> {
             ("operations", _) => read = Some(operations(&field.bytes().await.map_err(unreadable)?)?),
             ("map", _) => {
                 let bytes = field.bytes().await.map_err(unreadable)?;
-                let places: HashMap<String, Vec<String>> = serde_json::from_slice(&bytes)
-                    .map_err(|error| bad(format!("the map is none: {error}")))?;
+                let places: HashMap<String, Vec<String>> = json(&bytes, "the map")?;
                 map = Some(places);
             }
             (_, Some(filename)) => {
@@ -168,9 +167,7 @@ fn unreadable(error: multer::Error) -> Unreadable {
 }
 
 fn operations(bytes: &Bytes) -> Result<Operations, Unreadable> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
-    match value {
+    match json(bytes, "the body")? {
         Value::Array(values) if values.is_empty() || values.len() > BATCH => {
             Err(bad(format!("a batch has 1 to {BATCH} operations")))
         }
@@ -179,6 +176,13 @@ fn operations(bytes: &Bytes) -> Result<Operations, Unreadable> {
         }
         value => Ok(Operations::One(Box::new(request(value)?))),
     }
+}
+
+/// JSON in which no member is there twice, of which another reader may take the other one.
+fn json<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Unreadable> {
+    let unreadable = |error| bad(format!("{what} cannot be read as JSON: {error}"));
+    serde_json::from_slice::<Plain>(bytes).map_err(unreadable)?;
+    serde_json::from_slice(bytes).map_err(unreadable)
 }
 
 /// Well-formed parameters: what is no request is told so with a status, before anything is executed.
@@ -247,6 +251,8 @@ mod tests {
             r#"{"query":"{ a }","extensions":0}"#,
             r#"{"query":"{ a(b: \"\\u0000\") }"}"#,
             r#"{"query":"{ a }","variables":{"b":["\u0000"]}}"#,
+            r#"{"query":"{ a }","query":"{ b }"}"#,
+            r#"{"query":"{ a }","variables":{"b":[{"c":1,"\u0063":2}]}}"#,
         ] {
             assert_eq!(
                 read(body).map(drop).map_err(|error| error.status),
@@ -270,5 +276,7 @@ mod tests {
         {
             assert!(from_query(query).is_err(), "{query}");
         }
+        let twice = from_query("query=a&variables=%7B%22b%22%3A1%2C%22b%22%3A2%7D").unwrap_err();
+        assert!(twice.detail.contains("the member \"b\" is there twice"), "{}", twice.detail);
     }
 }

@@ -17,6 +17,8 @@ use hyper::rt::Executor;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
+use super::activity::Activity;
+
 /// Bytes of an answer that are given away at once: a frame of HTTP/2, unless its client wants larger ones.
 const PIECE: usize = 16 << 10;
 
@@ -24,16 +26,39 @@ tokio::task_local! {
     static PIECES: Pieces;
 }
 
-/// Runs requests of HTTP/2, and ends those whose client takes no piece of their answer for so long.
-#[derive(Clone, Copy)]
-pub(super) struct Streams(pub(super) Duration);
+/// Runs requests of a connection of HTTP/2, and ends those whose client takes no piece of their answer for so long.
+#[derive(Clone)]
+pub(super) struct Streams {
+    patience: Duration,
+    activity: Arc<Activity>,
+}
+
+impl Streams {
+    pub(super) const fn new(patience: Duration, activity: Arc<Activity>) -> Self {
+        Self { patience, activity }
+    }
+}
+
+/// A request, until it is dropped.
+struct Begun(Arc<Activity>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
 
 impl<F> Executor<F> for Streams
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        tokio::spawn(patient(request, self.0));
+        self.activity.begin();
+        let (begun, patience) = (Begun(self.activity.clone()), self.patience);
+        tokio::spawn(async move {
+            patient(request, patience).await;
+            drop(begun);
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::routing::{get, post};
@@ -15,6 +16,8 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
+mod floods;
+
 const LARGE: usize = 1 << 20;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -28,8 +31,9 @@ impl AsRef<[u8]> for Answer {
     }
 }
 
-/// Answers with a large page, for which there is one place, and with events that come once in an hour.
-fn router(places: Arc<Semaphore>) -> Router {
+/// Answers with a large page, for which there is one place, with events that come once in an hour, and with what has no end, whose
+/// bytes are counted.
+fn router(places: Arc<Semaphore>, given: Arc<AtomicUsize>) -> Router {
     let large = move || {
         let places = places.clone();
         async move { Bytes::from_owner(Answer(vec![7; LARGE], places.acquire_owned().await.unwrap())) }
@@ -43,14 +47,25 @@ fn router(places: Arc<Semaphore>) -> Router {
         });
         Body::from_stream(events)
     };
+    let endless = |given: Arc<AtomicUsize>| {
+        Body::from_stream(stream::repeat_with(move || {
+            given.fetch_add(1 << 10, Ordering::Relaxed);
+            Ok::<_, Infallible>(Bytes::from_static(&[7; 1 << 10]))
+        }))
+    };
     let sent = |body: Bytes| async move { format!("{} bytes", body.len()) };
-    Router::new().route("/large", get(large)).route("/events", get(events)).route("/sent", post(sent))
+    Router::new()
+        .route("/large", get(large))
+        .route("/events", get(events))
+        .route("/endless", get(move || async move { endless(given) }))
+        .route("/sent", post(sent))
 }
 
 struct Scene {
     client: DuplexStream,
     connection: JoinHandle<bool>,
     places: Arc<Semaphore>,
+    given: Arc<AtomicUsize>,
     begun: Instant,
 }
 
@@ -60,9 +75,13 @@ impl Scene {
         let (client, stream) = duplex(bytes);
         let places = Arc::new(Semaphore::new(1));
         let peer = Peer(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let connection = connection(&builder(), stream, router(places.clone()), peer);
-        let connection = tokio::spawn(async move { connection.await.is_ok() });
-        Self { client, connection, places, begun: Instant::now() }
+        let activity = Arc::new(Activity::default());
+        let given = Arc::default();
+        let router = router(places.clone(), Arc::clone(&given));
+        let connection = connection(stream, router, peer, &activity);
+        let never = CancellationToken::new();
+        let connection = tokio::spawn(async move { drive(connection, &activity, &never).await.is_ok() });
+        Self { client, connection, places, given, begun: Instant::now() }
     }
 
     /// With a request of HTTP/1.1.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 pub enum Frame {
     Text(Value),
     Ping,
+    Pong,
     /// With its code and reason.
     Close(u16, String),
     /// The connection is over.
@@ -57,6 +58,21 @@ impl Socket {
         self.frame(0x8a, b"").await;
     }
 
+    /// Text that may be no JSON, or not as it is written elsewhere.
+    pub async fn say(&mut self, text: &str) {
+        self.frame(0x81, text.as_bytes()).await;
+    }
+
+    /// Pings without end; the server ends it.
+    pub async fn flood(&mut self) {
+        let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1_000);
+        for _ in 0..20 {
+            if self.stream.write_all(&pings).await.is_err() {
+                break;
+            }
+        }
+    }
+
     /// The head of a message of so many bytes, without any of them.
     pub async fn announce(&mut self, bytes: u64) {
         let mut head = vec![0x81, 0x80 | 127];
@@ -88,11 +104,12 @@ impl Socket {
         self.read().await.unwrap_or(Frame::End)
     }
 
-    /// The next that is no ping.
+    /// The next that is no ping and no pong.
     pub async fn told(&mut self) -> Frame {
         loop {
             match self.next().await {
                 Frame::Ping => self.pong().await,
+                Frame::Pong => {}
                 frame => return frame,
             }
         }
@@ -114,6 +131,7 @@ impl Socket {
                 Frame::Close(code, String::from_utf8(payload[2..].to_vec()).unwrap())
             }
             9 => Frame::Ping,
+            10 => Frame::Pong,
             other => panic!("a frame of kind {other}"),
         })
     }

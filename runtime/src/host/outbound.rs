@@ -26,10 +26,11 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::egress::{CONNECT, Egress, EgressError};
 use super::log::GuestLog;
+use crate::calm::CalmConnector;
 
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Box<dyn Future<Output = Result<(Response<WasiBody>, Transfer), Error>> + Send>;
-type HttpClient = Client<HttpsConnector<Egress>, WasiBody>;
+type HttpClient = Client<CalmConnector<HttpsConnector<Egress>>, WasiBody>;
 
 /// How long a connection waits for another request of the same deployment.
 const IDLE: Duration = Duration::from_secs(30);
@@ -97,7 +98,7 @@ impl OutboundClient {
                 .wrap_connector(self.egress.clone());
             let mut client = Client::builder(TokioExecutor::new());
             client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
-            Ok(client.build(connector))
+            Ok(client.build(CalmConnector(connector)))
         });
         made.as_ref().map_err(|error| Error::InternalError(Some(error.clone())))
     }

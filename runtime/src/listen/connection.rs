@@ -9,10 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
-use super::http1::{self, Framing};
 use super::progress::{Active, Phase, Progress};
 use super::stream::{Prefix, Stream};
-use super::{ListenConfig, Peer, Place, http2};
+use super::{ListenConfig, Peer, Place, http1, http2};
 use crate::http::{ResponseBody, Service};
 
 /// Which protocol a connection speaks.
@@ -75,8 +74,7 @@ where
     };
     let is_http2 = protocol == Protocol::Http2 || prefix.is_http2();
     let progress = Arc::new(Progress::default());
-    let framing = (!is_http2).then(Framing::default);
-    let stream = Stream::new(stream, &prefix, framing, progress.clone(), place);
+    let stream = Stream::new(stream, &prefix, is_http2, progress.clone(), place);
     let answering = Answering(Arc::new(Connection { peer, progress, shared: shared.clone() }));
     Some(if is_http2 {
         Box::pin(http2::serve(stream, answering))

@@ -35,12 +35,16 @@ const FAULTS: usize = 100;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
 
-/// What is held of a response for a client that does not read: as much as a function is read ahead of it.
-const SEND_BUFFER: usize = 256 << 10;
+/// What is held of a response for a client that does not read, of each stream: 6 MB for a connection that has all of them, for as
+/// long as `write_timeout`.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// A client that does not answer a ping has gone, though nothing on the network said so.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
+
+/// How a connection is counted that had too many frames which ask for nothing.
+const FLOOD: &str = "http2_flood";
 
 /// Serves a connection to its end.
 pub async fn serve<S>(stream: Stream<S>, answering: Answering)
@@ -65,6 +69,11 @@ where
         .keep_alive_timeout(PONG)
         .serve_connection(TokioIo::new(stream), handler);
     drive(&mut Box::pin(connection), &answering).await;
+    if answering.progress().is_flooded() {
+        // No request of it is to blame.
+        answering.service().metrics().refused(FLOOD);
+        debug!(peer = %answering.peer().address, code = FLOOD, "a client sent too much that asks for nothing");
+    }
 }
 
 /// Runs requests on the connection's core, tracked like connections, and ends those whose client does not take their answer.

@@ -23,6 +23,8 @@ pub struct Progress {
     upgraded: AtomicBool,
     /// An answer of HTTP/2 was reset, since the client did not take it.
     given_up: AtomicBool,
+    /// A client of HTTP/2 sent too much that asks for nothing.
+    flooded: AtomicBool,
 }
 
 /// What a deadline hangs on; another value is another deadline.
@@ -69,11 +71,10 @@ impl Progress {
         self.activity.store(self.activity().wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// The stream has given bytes to hyper.
+    /// The stream is to give bytes to hyper.
     pub fn read(&self, in_head: bool, heads: u32) {
         self.in_head.store(in_head, Ordering::Relaxed);
         self.heads.store(heads, Ordering::Relaxed);
-        self.act();
     }
 
     /// The stream has, or has not, taken bytes from hyper.
@@ -81,8 +82,17 @@ impl Progress {
         self.blocked.store(!some, Ordering::Relaxed);
         if some {
             self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-            self.act();
         }
+    }
+
+    /// More came than anybody needs to send.
+    pub fn flood(&self) {
+        self.flooded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was so.
+    pub fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     /// An answer was reset, since the client did not take it.

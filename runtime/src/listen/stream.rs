@@ -1,12 +1,14 @@
-//! The stream that hyper reads: the connection's own, with the bytes that were read to learn its protocol in front, and
-//! for HTTP/1.1 under the eyes of [`Framing`]. A header that arrives in parts is given to hyper when it is whole, so that
-//! hyper has nothing to refuse.
+//! The stream that hyper reads: the connection's own, with the bytes that were read to learn its protocol in front, under the
+//! eyes of [`Framing`] for HTTP/1.1 and of [`Frames`] for HTTP/2. A header of HTTP/1.1 that arrives in parts is given to hyper
+//! when it is whole, so that hyper has nothing to refuse.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
+use af_contract::frames::{Flood, Frames};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -61,13 +63,23 @@ pub struct Stream<S> {
     /// What hyper gets before anything else.
     ahead: Bytes,
     framing: Option<Box<Framing>>,
+    frames: Option<Box<Frames>>,
     /// Whether hyper has nothing yet of the header that is on its way.
     holding: bool,
     /// Headers that hyper has, or has ahead of it.
     given: u32,
-    refusal: Option<Refusal>,
+    refusal: Option<Unread>,
     progress: Arc<Progress>,
     _place: Place,
+}
+
+/// Why bytes do not pass.
+#[derive(Clone, Copy)]
+enum Unread {
+    /// They are no HTTP/1.1 that may be read.
+    Refused(Refusal),
+    /// They are too many of HTTP/2.
+    Flood(Flood),
 }
 
 /// What becomes of bytes that were read.
@@ -81,18 +93,22 @@ enum Verdict {
 }
 
 impl<S> Stream<S> {
-    /// With `framing`, only what it lets pass is read.
-    pub fn new(
-        stream: S,
-        prefix: &Prefix,
-        framing: Option<Framing>,
-        progress: Arc<Progress>,
-        place: Place,
-    ) -> Self {
-        let framing = framing.map(Box::new);
-        let (ahead, refusal) = (Bytes::new(), None);
-        let mut made =
-            Self { stream, ahead, framing, holding: false, given: 0, refusal, progress, _place: place };
+    /// Of a connection that begins with `prefix`, and speaks HTTP/2 or HTTP/1.1.
+    pub fn new(stream: S, prefix: &Prefix, is_http2: bool, progress: Arc<Progress>, place: Place) -> Self {
+        let framing = (!is_http2).then(Box::default);
+        let frames = is_http2.then(|| Box::new(Frames::new(Instant::now())));
+        progress.read(is_http2, 0);
+        let mut made = Self {
+            stream,
+            ahead: Bytes::new(),
+            framing,
+            frames,
+            holding: false,
+            given: 0,
+            refusal: None,
+            progress,
+            _place: place,
+        };
         match made.judge(prefix.bytes()) {
             Ok(Verdict::Pass) => made.ahead = Bytes::copy_from_slice(prefix.bytes()),
             Ok(Verdict::Hold | Verdict::Ahead) => {}
@@ -106,7 +122,10 @@ impl<S> Stream<S> {
     pub fn refusal(&self) -> Option<Refusal> {
         let known = |framing: &Framing| framing.is_in_body() && framing.heads() == self.given;
         let in_body = self.framing.as_ref().is_some_and(|framing| known(framing));
-        self.refusal.filter(|_| !in_body && !self.progress.is_answering())
+        match self.refusal {
+            Some(Unread::Refused(refusal)) if !in_body && !self.progress.is_answering() => Some(refusal),
+            Some(Unread::Refused(_) | Unread::Flood(_)) | None => None,
+        }
     }
 
     /// Without what was around it.
@@ -114,17 +133,30 @@ impl<S> Stream<S> {
         &mut self.stream
     }
 
-    fn judge(&mut self, bytes: &[u8]) -> Result<Verdict, Refusal> {
+    /// Bytes went on. Of HTTP/2, that is something only while a request is under way: any client answers pings, and sends some.
+    fn act(&self) {
+        if self.frames.is_none() || self.progress.is_active() {
+            self.progress.act();
+        }
+    }
+
+    fn judge(&mut self, bytes: &[u8]) -> Result<Verdict, Unread> {
+        self.act();
+        if let Some(frames) = &mut self.frames {
+            frames.read(bytes, Instant::now).map_err(|flood| {
+                self.progress.flood();
+                Unread::Flood(flood)
+            })?;
+            self.progress.read(frames.is_in_head(), frames.heads());
+            return Ok(Verdict::Pass);
+        }
         if self.framing.is_some() && self.progress.is_upgraded() {
             self.framing = None;
         }
-        let Some(framing) = &mut self.framing else {
-            self.progress.act();
-            return Ok(Verdict::Pass);
-        };
+        let Some(framing) = &mut self.framing else { return Ok(Verdict::Pass) };
         let (between, kept) = (self.holding || framing.is_between(), framing.kept());
         let heads = framing.heads();
-        framing.read(bytes)?;
+        framing.read(bytes).map_err(Unread::Refused)?;
         self.progress.read(framing.is_in_head(), framing.heads());
         let whole = framing.take_whole();
         if between && framing.is_in_head() && framing.heads() == heads {
@@ -141,7 +173,21 @@ impl<S> Stream<S> {
     }
 
     fn refused(&self) -> io::Result<()> {
-        self.refusal.map_or(Ok(()), |refusal| Err(io::Error::new(ErrorKind::InvalidData, refusal)))
+        Err(match self.refusal {
+            None => return Ok(()),
+            Some(Unread::Refused(refusal)) => io::Error::new(ErrorKind::InvalidData, refusal),
+            Some(Unread::Flood(flood)) => io::Error::new(ErrorKind::InvalidData, flood),
+        })
+    }
+
+    /// What the connection's other end took of these pieces.
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>, pieces: &[IoSlice<'_>]) {
+        self.progress.wrote(written.is_ready());
+        let Poll::Ready(Ok(count)) = written else { return };
+        self.act();
+        if let Some(frames) = &mut self.frames {
+            frames.wrote(pieces, *count);
+        }
     }
 }
 
@@ -178,7 +224,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress.wrote(written.is_ready());
+        self.wrote(&written, &[IoSlice::new(bytes)]);
         written
     }
 
@@ -188,7 +234,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        self.progress.wrote(written.is_ready());
+        self.wrote(&written, pieces);
         written
     }
 

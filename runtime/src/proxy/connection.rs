@@ -23,6 +23,7 @@ use super::places::Place;
 use super::request_body::RequestBody;
 use super::tls::Offer;
 use super::upstreams::{Member, UpstreamScheme};
+use crate::calm::Calm;
 
 /// Streams of one HTTP/2 connection: what most servers allow.
 const STREAMS: usize = 100;
@@ -168,6 +169,7 @@ async fn start_http1(
 }
 
 async fn start_http2(io: Io, place: Place) -> Result<Http2, hyper::Error> {
+    let io = TokioIo::new(Calm::new(io.into_inner(), true));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);

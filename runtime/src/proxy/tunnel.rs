@@ -1,4 +1,4 @@
-//! Connections that stop speaking HTTP (WebSocket): bytes pass both ways, until one side ends or both are silent.
+//! Connections that stop speaking HTTP (WebSocket): bytes pass both ways, until one side ends or does not read, or both are silent.
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use super::places::Place;
 use crate::metrics::Metrics;
 use crate::usage::Counters;
 
-/// How long neither side may send anything, twice at most. WebSocket libraries ping each half minute or so. Tests do
+/// How long neither side may send anything, or one may take nothing of what there is for it, twice at most. WebSocket libraries ping each half minute or so. Tests do
 /// not wait for so long, here and below.
 const SILENCE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(300) };
 
@@ -116,13 +116,13 @@ async fn pass(client: OnUpgrade, backend: OnUpgrade, usage: Option<Arc<Counters>
     let upgraded = async { tokio::try_join!(client, backend).map_err(io::Error::other) };
     let upgraded = tokio::time::timeout(SILENCE, upgraded).await;
     let (client, backend) = upgraded.map_err(|_| io::ErrorKind::TimedOut)??;
-    let heard = Arc::new(AtomicBool::new(false));
-    let mut client = Heard { io: TokioIo::new(client), heard: heard.clone(), usage };
-    let mut backend = Heard { io: TokioIo::new(backend), heard: heard.clone(), usage: None };
+    let (mut client, mut backend) = (Side::new(client, usage), Side::new(backend, None));
+    let signs = [client.signs.clone(), backend.signs.clone()];
     let silence = async {
         loop {
             tokio::time::sleep(SILENCE).await;
-            if !heard.swap(false, Ordering::Relaxed) {
+            let [client, backend] = signs.each_ref().map(|side| side.look());
+            if !client.has_sent && !backend.has_sent || client.is_stuck || backend.is_stuck {
                 return;
             }
         }
@@ -133,33 +133,68 @@ async fn pass(client: OnUpgrade, backend: OnUpgrade, usage: Option<Arc<Counters>
     }
 }
 
-/// One side, which notes that something came from it.
-struct Heard {
+/// One side, which notes what comes from it and goes to it.
+struct Side {
     io: TokioIo<Upgraded>,
-    heard: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     /// Where what goes to it is counted.
     usage: Option<Arc<Counters>>,
 }
 
-impl AsyncRead for Heard {
+impl Side {
+    fn new(side: Upgraded, usage: Option<Arc<Counters>>) -> Self {
+        Self { io: TokioIo::new(side), signs: Arc::default(), usage }
+    }
+}
+
+/// What was seen of a side.
+#[derive(Default)]
+struct Signs {
+    /// Something came, and went, since it was looked at.
+    heard: AtomicBool,
+    took: AtomicBool,
+    /// There is something that it has not taken.
+    waiting: AtomicBool,
+}
+
+/// What that says.
+struct Seen {
+    has_sent: bool,
+    /// It took nothing, though there was something for it.
+    is_stuck: bool,
+}
+
+impl Signs {
+    fn look(&self) -> Seen {
+        let took = self.took.swap(false, Ordering::Relaxed);
+        let has_sent = self.heard.swap(false, Ordering::Relaxed);
+        Seen { has_sent, is_stuck: self.waiting.load(Ordering::Relaxed) && !took }
+    }
+}
+
+impl AsyncRead for Side {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        self.heard.store(true, Ordering::Relaxed);
+        self.signs.heard.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for Side {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
-        if let Some(usage) = &self.usage {
-            usage.sent(written as u64);
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.signs.waiting.store(written.is_pending(), Ordering::Relaxed);
+        if written.is_ready() {
+            self.signs.took.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(Ok(written))
+        if let (Poll::Ready(Ok(count)), Some(usage)) = (&written, &self.usage) {
+            usage.sent(*count as u64);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

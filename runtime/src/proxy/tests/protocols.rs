@@ -81,6 +81,27 @@ async fn http2_without_tls_is_spoken_where_it_is_said_to_be() {
     assert!(!answer.contains("\nhost: "), "{answer}");
 }
 
+#[tokio::test]
+async fn a_backend_of_http2_that_floods_is_given_up() {
+    let (ended, mut told) = tokio::sync::mpsc::channel(1);
+    let (backend, _) = raw(move |mut stream| {
+        let ended = ended.clone();
+        async move {
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            stream.write_all(&settings).await.unwrap();
+            // Answers to pings that nobody sent.
+            let pongs = [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &[7; 8]].concat().repeat(1_000);
+            while stream.write_all(&pongs).await.is_ok() {}
+            ended.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let edge = Edge::to(vec![target(UpstreamScheme::H2c, backend)]).await;
+    let answer = edge.get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
+    tokio::time::timeout(Duration::from_secs(20), told.recv()).await.expect("it is ended").unwrap();
+}
+
 /// A request over HTTP/2, and the answer's status and body.
 async fn over_http2(edge: &Edge, request: Request<Full<Bytes>>) -> (u16, String) {
     let io = TokioIo::new(edge.connect().await);
@@ -117,13 +138,21 @@ async fn connect_is_refused() {
 
 const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n\r\n";
 
+/// A backend's side of it.
+async fn switch(stream: &mut TcpStream) {
+    let request = head(stream).await;
+    assert!(
+        request.contains("connection: upgrade\r\n") && request.contains("upgrade: websocket\r\n"),
+        "{request}"
+    );
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: b\r\n\r\n";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
 /// A backend that switches to sending back what it gets.
 async fn switching() -> SocketAddr {
     let (backend, _) = raw(async |mut stream| {
-        let request = head(&mut stream).await;
-        assert!(request.contains("connection: upgrade\r\n") && request.contains("upgrade: websocket\r\n"), "{request}");
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: b\r\n\r\n";
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        switch(&mut stream).await;
         let (mut reader, mut writer) = stream.split();
         tokio::io::copy(&mut reader, &mut writer).await.unwrap();
     })
@@ -180,6 +209,29 @@ async fn a_silent_tunnel_ends() {
         matches!(used.as_slice(), [(_, usage)] if usage.sent_bytes == 1),
         "what went to the client: {used:?}"
     );
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_whose_client_pings_and_takes_nothing() {
+    let (backend, _) = raw(async |mut stream| {
+        switch(&mut stream).await;
+        let (mut reader, mut writer) = stream.split();
+        // More than any socket has room for.
+        let events = async { while writer.write_all(&[7; 64 << 10]).await.is_ok() {} };
+        let mut nowhere = tokio::io::sink();
+        let pings = tokio::io::copy(&mut reader, &mut nowhere);
+        let _ended = tokio::join!(events, pings);
+    })
+    .await;
+    let edge = Edge::to(http(backend)).await;
+    let mut stream = switched(&edge).await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let pinging = async {
+        while stream.write_all(b"ping").await.is_ok() {
+            pace.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), pinging).await.expect("it is ended");
 }
 
 #[tokio::test]
