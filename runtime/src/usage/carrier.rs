@@ -11,22 +11,24 @@ use af_contract::usage::hour_of;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::Book;
 use super::waiting::Waiting;
 use crate::metrics::Metrics;
 
-/// How often what is used is gathered.
+/// How often what is used is gathered, and written down: a process that is killed loses that of the last one.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How often it is written down, at most; besides, before it is told.
-const WRITTEN: Duration = Duration::from_secs(10);
+/// After it was written down it is left alone for so many times as long as that took: a file of megabytes, while the control plane is
+/// away, does not keep the disk busy.
+const REST: u32 = 20;
 
 /// A control plane that has not answered by then is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Likewise while this process ends: what is not told then is told after its next start.
+/// Likewise where this process ends: what is not told then is told after its next start.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// After a batch that was not taken; twice as long after each further one.
@@ -53,6 +55,9 @@ pub enum Refused {
     ForGood(#[source] Box<dyn StdError + Send + Sync>),
 }
 
+/// A batch on its way.
+type Telling = AbortOnDropHandle<Result<UsageTaken, Refused>>;
+
 /// Carries what is used to the control plane.
 pub struct Carrier {
     book: Book,
@@ -61,7 +66,8 @@ pub struct Carrier {
     metrics: Arc<Metrics>,
     /// Since when what is in the book was used.
     since: i64,
-    written: Instant,
+    /// When it may be written down again.
+    rested: Instant,
     /// When the next batch may be told, and how long the pause is if that fails.
     next: Instant,
     pause: Duration,
@@ -83,7 +89,7 @@ impl Carrier {
             waiting: Waiting::open(dir)?,
             metrics,
             since: clock(),
-            written: now,
+            rested: now,
             next: now,
             pause: FIRST_PAUSE,
             away: false,
@@ -93,17 +99,24 @@ impl Carrier {
 
     /// Carries until `stop`, when nothing is used any more; then tells one more batch, and leaves the rest in the file.
     pub async fn carry(mut self, taker: Arc<dyn Taker>, stop: CancellationToken) {
+        let mut telling: Option<Telling> = None;
         loop {
             let stops = tokio::time::timeout(TURN, stop.cancelled()).await.is_ok();
             self.gather();
-            if stops || Instant::now() >= self.next {
-                self.tell(&*taker, if stops { LAST_PATIENCE } else { PATIENCE }).await;
+            if let Some(told) = telling.take_if(|telling| stops || telling.is_finished()) {
+                self.told(told).await;
             }
-            if stops || self.written.elapsed() >= WRITTEN {
-                self.write().await;
+            if telling.is_none() && (stops || Instant::now() >= self.next) {
+                telling = self.tell(&*taker).await;
             }
             if stops {
-                return;
+                if let Some(last) = telling {
+                    self.told(last).await;
+                }
+                return self.write().await;
+            }
+            if Instant::now() >= self.rested {
+                self.write().await;
             }
         }
     }
@@ -117,13 +130,24 @@ impl Carrier {
         self.metrics.usage_waits(self.waiting.len());
     }
 
-    /// Tells a batch, if anything waits.
-    async fn tell(&mut self, taker: &dyn Taker, patience: Duration) {
-        let Some(batch) = self.waiting.batch().cloned() else { return };
+    /// Begins to tell a batch, if anything waits. What is used meanwhile is gathered and written down.
+    async fn tell(&mut self, taker: &dyn Taker) -> Option<Telling> {
+        let batch = self.waiting.batch()?.clone();
         // Whoever dies now must not forget that somebody may have taken it.
         self.write().await;
-        let taken = tokio::time::timeout(patience, taker.take(batch)).await;
-        let taken = taken.unwrap_or_else(|elapsed| Err(Refused::Yet(Box::new(elapsed))));
+        let taking = tokio::time::timeout(PATIENCE, taker.take(batch));
+        let telling = async { taking.await.unwrap_or_else(|elapsed| Err(Refused::Yet(Box::new(elapsed)))) };
+        Some(AbortOnDropHandle::new(tokio::spawn(telling)))
+    }
+
+    /// A batch was told, or is to be by now.
+    async fn told(&mut self, telling: Telling) {
+        let told = tokio::time::timeout(LAST_PATIENCE, telling).await;
+        let taken = match told {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(broken)) => Err(Refused::Yet(Box::new(broken))),
+            Err(elapsed) => Err(Refused::Yet(Box::new(elapsed))),
+        };
         let pause = match taken {
             Ok(UsageTaken { pause_ms }) => {
                 self.waiting.told();
@@ -160,8 +184,9 @@ impl Carrier {
 
     async fn write(&mut self) {
         let Some(writing) = self.waiting.changes(&self.dir) else { return };
-        self.written = Instant::now();
+        let began = Instant::now();
         let written = tokio::task::spawn_blocking(move || writing.write()).await;
+        self.rested = Instant::now() + began.elapsed() * REST;
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => self.unwritten = false,
             Err(error) => {
