@@ -84,3 +84,46 @@ async fn edges_go_on_with_the_other_one_when_one_is_killed() {
     let versions: Vec<_> = listed.as_array().unwrap().iter().map(|edge| &edge["version"]).collect();
     assert_eq!(versions, [env!("CARGO_PKG_VERSION"); 3], "{listed}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deployed_at_one_is_changed_at_the_other() {
+    let database = Postgres::new();
+    let (one, other, of_first) = (Home::new(), Home::new(), Home::new());
+    let serving = format!("127.0.0.1:{}", free_port());
+    let functions = format!("http://{{slug}}.{}", serving.replace("127.0.0.1", "localhost"));
+    let listening = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+    let [first, second] = [(&one, 0), (&other, 1)].map(|(home, here)| {
+        fs::create_dir_all(other.data()).unwrap();
+        if here == 1 {
+            fs::copy(one.data().join("master.key"), other.data().join("master.key")).unwrap();
+        }
+        let mut af = home.af();
+        af.env("AF_DATABASE_URL", &database.url);
+        let peer = format!("peer=http://{}", listening[1 - here]);
+        let sources = ["--api-listen", &listening[here], "--gateway", "public", "--source", &peer];
+        home.role(af, "control", &[&["--functions-url", &functions], &sources[..]].concat())
+    });
+    let secret = first.token();
+    let done = |control: &Server, arguments: &[&str]| {
+        let mut af = one.af();
+        af.env("AF_API_URL", &control.api).env("AF_TOKEN", &secret).args(arguments);
+        ok(&mut af)
+    };
+    // It asks the first one for everything: nobody but the rules asks the second one for what the first one has.
+    let made: Value = serde_json::from_str(&done(&first, &["--json", "edges", "add", "one"])).unwrap();
+    let mut joining = of_first.af();
+    joining.env("AF_JOIN_TOKEN", made["joinToken"].as_str().unwrap());
+    let _edge = of_first.role(joining, "edge", &["--control", &first.api, "--listen", &serving]);
+    let code = guest("hello-rust");
+    let deploy = ["functions", "deploy", "-n", "hello", "-p", code.to_str().unwrap()];
+    done(&first, &[&deploy[..], &["--create", "--egress", "a.example"]].concat());
+    done(&second, &[&deploy[..], &["--egress", "a.example"]].concat());
+    done(&second, &["env", "set", "-n", "hello", "GREETING=hello"]);
+    done(&first, &["env", "set", "PLACE=there"]);
+    done(&second, &["env", "set", "PLACE=here"]);
+    done(&second, &[&deploy[..], &["--egress", "a.example", "--percent", "50"]].concat());
+    done(&second, &["functions", "promote", "hello"]);
+    let listed = done(&second, &["--json", "functions", "deployments", "-n", "hello"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 6, "{listed}");
+}

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Home, Server, deploy, eventually, free_port, http, ok};
+use support::{Home, Server, deploy, eventually, free_port, http, ok, refused};
 
 const HELLO: &str = "Hello from Rust and WASI 0.2!\n";
 
@@ -134,4 +134,24 @@ async fn an_edge_that_is_killed_while_its_control_plane_is_away_tells_everything
     asked(&edge, 3).await;
     assert!(edge.stop().success());
     used_by(&plane, &token, "functions", &function, 16).await;
+}
+
+#[test]
+fn who_pays_names_a_function_without_seeing_it() {
+    let (home, other) = (Home::new(), Home::new());
+    let server = home.up(&[]);
+    ok(home.af().args(["functions", "create", "-n", "hello"]));
+    let read =
+        |args: &[&str]| -> Value { serde_json::from_str(&ok(home.af().arg("--json").args(args))).unwrap() };
+    let organizations = read(&["orgs", "list"]);
+    let organization = organizations[0]["id"].as_str().unwrap();
+    let invited = read(&["members", "invite", "--role", "billing", "--org", organization]);
+    let code = invited["code"].as_str().unwrap();
+    ok(other.af().args(["join", code, "--name", "payer", "--api-url", &server.api]));
+
+    refused(other.af().args(["functions", "list"]));
+    let shown = ok(other.af().args(["usage", "--function", "hello"]));
+    assert!(shown.contains("total"), "{shown}");
+    let (_, why) = refused(other.af().args(["usage", "--function", "nothing"]));
+    assert!(why.contains("you are billing here"), "{why}");
 }

@@ -13,7 +13,7 @@ pub struct Audit {
     #[arg(long, value_name = "ID", conflicts_with = "organization")]
     pub project: Option<String>,
     /// What was done in this organization and its projects, those that are gone included
-    #[arg(long, value_name = "ID")]
+    #[arg(long, visible_alias = "org", value_name = "ID")]
     pub organization: Option<String>,
     /// So many entries, the newest
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=u32::MAX.into()))]

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use af_contract::{ContentId, ContentIdError, limits};
 
@@ -105,13 +105,10 @@ pub fn days(text: &str) -> Result<Days, String> {
     let is_date = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let of = text.get(..7).filter(|_| is_date).ok_or_else(none)?;
     let month = begin_of(&format!("{of}-01")).ok_or_else(none)?;
-    let is_first = |at: &i64| {
-        let since = Duration::from_millis(u64::try_from(*at).unwrap_or_default());
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string().get(8..10) == Some("01")
-    };
-    let next = (28..=31).map(|days| month + days * DAY).find(is_first);
+    // The first day that the month does not have.
+    let after = (29..=32).find(|day| begin_of(&format!("{of}-{day}")).is_none()).ok_or_else(none)?;
     if text.len() == of.len() {
-        return Ok(Days { begin: month, end: next.ok_or_else(none)?, month });
+        return Ok(Days { begin: month, end: month + (after - 1) * DAY, month });
     }
     let begin = begin_of(text).ok_or_else(none)?;
     Ok(Days { begin, end: begin + DAY, month })
@@ -138,6 +135,8 @@ mod tests {
         let last = february + 28 * DAY;
         assert_eq!(days("2024-02-29"), Ok(Days { begin: last, end: last + DAY, month: february }));
         assert_eq!(days("2023-12").unwrap().end, february - 31 * DAY);
+        // Whose end cannot be written down.
+        assert_eq!(days("9999-12").unwrap().end, days("9999-12-31").unwrap().end);
         for wrong in
             ["2023-02-29", "2024-13", "2024-00", "2024-2-1", "24-02-01", "2024", "yesterday", "1969-12", ""]
         {

@@ -246,8 +246,11 @@ pub fn mark(deployments: &mut [Value], current: &str) {
     }
 }
 
-/// RFC 3339 of milliseconds since 1970.
+/// The last second that RFC 3339 can write down, milliseconds since 1970.
+const LATEST: u64 = 253_402_300_799_000;
+
+/// RFC 3339 of milliseconds since 1970; what a server says is later is the last second that there is.
 pub fn utc(millis: i64) -> String {
-    let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+    let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default().min(LATEST));
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }

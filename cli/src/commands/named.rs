@@ -10,7 +10,7 @@ use crate::output::Output;
 pub struct Kind {
     noun: &'static str,
     /// As in paths and commands.
-    plural: &'static str,
+    pub plural: &'static str,
     /// Of its ids.
     prefix: &'static str,
 }

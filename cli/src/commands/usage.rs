@@ -5,9 +5,9 @@ use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use super::functions::utc;
-use super::named::{FUNCTION, SITE, path};
+use super::named::{FUNCTION, Kind, SITE, path};
 use crate::args::usage::{Per, Usage};
-use crate::client::{Api, Finding, text};
+use crate::client::{Api, ApiError, Finding, text};
 use crate::config::Environment;
 use crate::output::Output;
 
@@ -21,12 +21,26 @@ pub async fn usage(options: Usage, environment: &Environment, output: &Output) -
     let query = query(&options)?;
     let one = match (&options.organization, &options.function, &options.site) {
         (Some(organization), ..) => format!("/v1/organizations/{organization}"),
-        (_, Some(function), _) => path(&api, FUNCTION, function).await?,
-        (_, _, Some(site)) => path(&api, SITE, site).await?,
+        (_, Some(function), _) => used(&api, FUNCTION, function).await?,
+        (_, _, Some(site)) => used(&api, SITE, site).await?,
         _ if options.per.is_some() => format!("/v1/projects/{}", api.project().await?),
         _ => return project(&api, &query, output).await,
     };
     times(&api, &format!("{one}/usage?{query}"), output).await
+}
+
+/// The path of a function or site, by its name or id. Who may see what is used and nothing else, as those may who pay, finds the name
+/// where that is listed.
+async fn used(api: &Api, kind: Kind, name: &str) -> anyhow::Result<String> {
+    let refused = match path(api, kind, name).await {
+        Err(error) if matches!(error.downcast_ref(), Some(ApiError::Problem(problem)) if problem.status == 403) => {
+            error
+        }
+        found => return found,
+    };
+    let listed = api.list(&format!("/v1/projects/{}/usage/{}", api.project().await?, kind.plural)).await?;
+    let found = listed.iter().find(|one| text(one, "name") == name).ok_or(refused)?;
+    path(api, kind, text(found, "id")).await
 }
 
 /// As the API is asked.

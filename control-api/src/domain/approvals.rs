@@ -1,11 +1,11 @@
 //! Approval of wider capabilities: a deployment that may reach more than the active one does not run before somebody allows it
 //! who may do more than deploy.
 
-use af_contract::{ContentId, Manifest, StoreName, limits};
+use af_contract::{Manifest, StoreName, limits};
 
 use super::access::{self, Noun};
 use super::audit::{self, Event};
-use super::{Actor, Error, State, blocks, deployments, now, pruning, settings};
+use super::{Actor, Error, State, deployments, manifests, now, pruning, settings};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, StoreError, deployments as store, functions};
 
@@ -27,16 +27,18 @@ pub async fn approve(
 ) -> Result<DeploymentRow, Error> {
     let not_found = || Error::not_found("deployment", id);
     let function = state.store.deployment(id).await?.ok_or_else(not_found)?.function_id;
-    access::function(state, actor, &function, Noun::Approvals.write()).await.map_err(
-        |error| match error {
-            Error::NotFound { .. } => not_found(),
-            error => error,
-        },
-    )?;
+    let row =
+        access::function(state, actor, &function, Noun::Approvals.write()).await.map_err(
+            |error| match error {
+                Error::NotFound { .. } => not_found(),
+                error => error,
+            },
+        )?;
     if shown.is_some_and(|shown| shown.len() > NAMED) {
         let detail = format!("an approval names at most {NAMED} things");
         return Err(Error::invalid("invalid_capability", detail));
     }
+    manifests::bring(state, row.current_deployment_id.into_iter().chain([id.to_owned()]).collect()).await?;
     let mut db = state.store.begin().await?;
     let mut deployment = store::read(&mut db, id).await?.ok_or_else(not_found)?;
     let row = functions::read(&mut db, &function).await?.ok_or_else(not_found)?;
@@ -155,17 +157,11 @@ async fn unallowed(
         return Ok(Vec::new());
     }
     let Some(active) = store::read(db, active).await? else { return Ok(Vec::new()) };
-    let active = manifest(state, active.manifest()?).await?;
-    let mut more = compare(Some(&active), &manifest(state, deployment.manifest()?).await?);
+    let active = manifests::read(state, active.manifest()?).await?;
+    let mut more = compare(Some(&active), &manifests::read(state, deployment.manifest()?).await?);
     let allowed = if deployment.is_waiting() { Vec::new() } else { widens(deployment)? };
     more.retain(|what| !allowed.contains(what));
     Ok(more)
-}
-
-async fn manifest(state: &State, id: ContentId) -> Result<Manifest, Error> {
-    let bytes = blocks::disk(state, move |blocks| blocks.block(&id)).await?;
-    let bytes = bytes.ok_or_else(|| Error::not_found("manifest", &id.to_string()))?;
-    Manifest::decode(&bytes).map_err(|error| Error::Internal(Box::new(error)))
 }
 
 /// What a deployment could do, when it was made or approved, that the active one could not.
@@ -183,7 +179,7 @@ pub fn widens(deployment: &DeploymentRow) -> Result<Vec<String>, Error> {
 /// ask any host of the public internet, and to open the default store.
 pub(super) async fn widening(state: &State, next: &Manifest) -> Result<Vec<String>, Error> {
     let active = match next.parent {
-        Some(parent) => Some(manifest(state, parent).await?),
+        Some(parent) => Some(manifests::read(state, parent).await?),
         None => None,
     };
     Ok(compare(active.as_ref(), next))

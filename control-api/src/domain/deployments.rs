@@ -3,7 +3,7 @@
 mod said;
 
 use af_content::car::Block;
-use af_content::{FileReadError, identify};
+use af_content::identify;
 use af_contract::{Codec, ContentId, Cors, HostPattern, Limits, Manifest, StoreName, Trigger, World};
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +16,9 @@ use super::project_keys::internal;
 use super::rollouts::{self, Share};
 use super::settings::{self, Changes, Going, Next, Rows};
 use super::upload::{self, Claim, Content, Origin, Received};
-use super::{Actor, Error, State, approvals, blocks, content_keys, id, now, pruning, tokens, triggers};
+use super::{
+    Actor, Error, State, approvals, blocks, content_keys, id, manifests, now, pruning, tokens, triggers,
+};
 use crate::store::feed::{self, Kind};
 use crate::store::{
     self, Connection, DeploymentRow, FunctionRow, deployments, functions as rows, reports, users,
@@ -105,6 +107,7 @@ pub async fn create(
     let activates = !wanted.preview && wanted.rollout.is_none();
     let place = if activates { pruning::Place::Active } else { pruning::Place::Beside };
     before_sending(state, &row, &wanted, place).await?;
+    manifests::bring(state, Vec::from_iter(row.current_deployment_id)).await?;
     let project = row.project_id;
     let about = About {
         message: wanted.message.as_deref().map(checked_message).transpose()?,
@@ -250,18 +253,26 @@ pub async fn rollback(
     function: &str,
     to: Option<&str>,
 ) -> Result<DeploymentRow, Error> {
-    access::function(state, actor, function, Noun::Deployments.write()).await?;
-    make_active(state, actor, function, to.map_or(Target::Previous, Target::This), Going::Back).await
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    make_active(state, actor, row, to.map_or(Target::Previous, Target::This), Going::Back).await
 }
 
 /// Makes a deployment of a function the active one. The actor may do that.
 pub(super) async fn make_active(
     state: &State,
     actor: &Actor,
-    function: &str,
+    row: FunctionRow,
     target: Target<'_>,
     going: Going,
 ) -> Result<DeploymentRow, Error> {
+    let function = row.id.as_str();
+    let concerned = match target {
+        Target::This(id) => Some(id.to_owned()),
+        Target::Candidate => state.store.rollout(function).await?.map(|rollout| rollout.deployment_id),
+        // What was active before may be so again, whatever it says.
+        Target::Previous => None,
+    };
+    manifests::bring(state, row.current_deployment_id.into_iter().chain(concerned).collect()).await?;
     let mut db = state.store.begin().await?;
     let row = rows::read(&mut db, function).await?.ok_or_else(|| Error::not_found("function", function))?;
     let target = match target {
@@ -298,14 +309,12 @@ pub(super) async fn again(
     let current = function.current_deployment_id.as_deref().unwrap_or_default();
     let current = of_function(db, &function.id, current).await?;
     let parent = current.manifest()?;
-    let bytes = blocks::disk(state, move |store| store.block(&parent)).await?;
-    let bytes = bytes.ok_or(FileReadError::Missing(parent))?;
     let manifest = Manifest {
         settings: settings::digests(settings)?,
         parent: Some(parent),
         author: actor.user.clone(),
         created_at: u64::try_from(now()).unwrap_or_default(),
-        ..Manifest::decode(&bytes).map_err(internal)?
+        ..manifests::read(state, parent).await?
     };
     let block = encoded(&manifest)?;
     let (source_hash, imports) = (current.source_hash, current.imports);

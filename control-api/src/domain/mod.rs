@@ -30,6 +30,7 @@ pub mod key_backup;
 pub mod left;
 pub mod logins;
 pub mod logs;
+mod manifests;
 pub mod master_key;
 pub mod members;
 pub mod organizations;

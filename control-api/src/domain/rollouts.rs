@@ -6,7 +6,7 @@ use super::access::{self, Noun};
 use super::audit::{self, Event};
 use super::deployments::{self, Target};
 use super::settings::Going;
-use super::{Actor, Error, State, approvals, id, now};
+use super::{Actor, Error, State, approvals, id, manifests, now};
 use crate::store::feed::{self, Kind};
 use crate::store::{Connection, DeploymentRow, FunctionRow, RolloutRow, functions, reports, rollouts};
 
@@ -64,7 +64,9 @@ pub async fn put(
     deployment: &str,
     share: Share,
 ) -> Result<RolloutRow, Error> {
-    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let concerned = row.current_deployment_id.into_iter().chain([deployment.to_owned()]);
+    manifests::bring(state, concerned.collect()).await?;
     let mut db = state.store.begin().await?;
     let row = functions::read(&mut db, function).await?;
     let row = row.ok_or_else(|| Error::not_found("function", function))?;
@@ -88,9 +90,9 @@ pub async fn promote(
     function: &str,
     deployment: Option<&str>,
 ) -> Result<DeploymentRow, Error> {
-    access::function(state, actor, function, Noun::Deployments.write()).await?;
+    let row = access::function(state, actor, function, Noun::Deployments.write()).await?;
     let target = deployment.map_or(Target::Candidate, Target::This);
-    deployments::make_active(state, actor, function, target, Going::Forward).await
+    deployments::make_active(state, actor, row, target, Going::Forward).await
 }
 
 /// What is being rolled out, as the transaction sees it.

@@ -8,7 +8,7 @@ use super::{
     laid_over, whose, write,
 };
 use crate::domain::access::Noun;
-use crate::domain::{Actor, Error, State, blocks, deployments, projects};
+use crate::domain::{Actor, Error, State, blocks, deployments, manifests, projects};
 use crate::store::settings as rows;
 use crate::store::{Connection, DeploymentRow, FunctionRow, functions};
 
@@ -46,6 +46,7 @@ pub async fn change(
         ));
     }
     check_changes(&changes)?;
+    bring(state, &whose).await?;
     let committing = state.committing.lock().await;
     let mut db = state.store.begin().await?;
     let mut own = by_name(rows::of_owner(&mut db, &whose.id).await?)?;
@@ -89,6 +90,19 @@ pub async fn change(
         state.changes.announce(newest);
     }
     Ok(changed)
+}
+
+/// Has here what is to be deployed again.
+async fn bring(state: &State, whose: &Whose) -> Result<(), Error> {
+    let active = match &whose.function {
+        Some(function) => Vec::from_iter(function.current_deployment_id.clone()),
+        None => {
+            let mut db = state.store.snapshot().await?;
+            let functions = of_project(&mut db, &whose.project).await?;
+            functions.into_iter().filter_map(|function| function.current_deployment_id).collect()
+        }
+    };
+    manifests::bring(state, active).await
 }
 
 /// The functions that run something and are told something else now, with all that they are told.
