@@ -126,4 +126,11 @@ async fn what_was_deployed_at_one_is_changed_at_the_other() {
     let listed = done(&second, &["--json", "functions", "deployments", "-n", "hello"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 6, "{listed}");
+    // Of content that only the first one has, the second one learns what it needs of its own.
+    let site = tempfile::tempdir().unwrap();
+    fs::write(site.path().join("large.bin"), vec![7; 3 << 20]).unwrap();
+    let folder = site.path().to_str().unwrap();
+    done(&first, &["sites", "deploy", "--create", "--name", "pages", "--path", folder]);
+    done(&first, &["storage", "add", folder]);
+    done(&second, &["storage", "gc"]);
 }

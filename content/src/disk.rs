@@ -218,7 +218,23 @@ impl DiskStore {
     /// # Errors
     /// When the disk fails or a node is missing, corrupt or none: then the set is not complete.
     pub fn dag(&self, root: &ContentId, into: &mut BTreeSet<ContentId>) -> Result<(), FileReadError> {
-        let mut pending = vec![*root];
+        match self.dag_here(root, into)?.first() {
+            Some(missing) => Err(FileReadError::Missing(*missing)),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::dag`], as far as it is here. The nodes that are not: what is under them is not in the set, and is added by asking for
+    /// each of them once it is here.
+    ///
+    /// # Errors
+    /// When the disk fails or a node is corrupt or none: then the set is not complete.
+    pub fn dag_here(
+        &self,
+        root: &ContentId,
+        into: &mut BTreeSet<ContentId>,
+    ) -> Result<Vec<ContentId>, FileReadError> {
+        let (mut pending, mut missing) = (vec![*root], Vec::new());
         // What stands in links is no block, and may link to some.
         let mut inline = BTreeSet::new();
         let mut known = |id: &ContentId| if id.is_inline() { !inline.insert(*id) } else { !into.insert(*id) };
@@ -227,10 +243,12 @@ impl DiskStore {
             if id.codec() != Codec::DagPb {
                 continue;
             }
-            let bytes = self.block(&id)?.ok_or(FileReadError::Missing(id))?;
-            pending.extend(Node::decode(&id, &bytes)?.links().filter(|link| !known(link)));
+            match self.block(&id)? {
+                Some(bytes) => pending.extend(Node::decode(&id, &bytes)?.links().filter(|link| !known(link))),
+                None => missing.push(id),
+            }
         }
-        Ok(())
+        Ok(missing)
     }
 
     fn block_unverified(&self, id: &ContentId) -> Result<Option<Bytes>, StoreError> {

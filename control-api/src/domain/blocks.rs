@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use af_content::source::Fetcher;
 use af_content::{DiskStore, FileReadError, Staging, StoreError};
 use af_contract::ContentId;
 use tokio::sync::MutexGuard;
@@ -78,7 +79,8 @@ pub(super) async fn disk<T: Send + 'static>(
 
 /// Every block that a deployment needs, and every one that a project has sent.
 async fn live(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
-    let mut live = deployed(store, blocks).await?;
+    // Whoever waits for this waits for no other server.
+    let mut live = deployed(store, &blocks.clone().into()).await?;
     let mut after = String::new();
     loop {
         let batch = store.all_sent(&after, BATCH).await?;
@@ -88,8 +90,12 @@ async fn live(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, 
     }
 }
 
-/// Every block that a deployment of a function or site needs.
-pub(super) async fn deployed(store: &Store, blocks: &DiskStore) -> Result<BTreeSet<ContentId>, Error> {
+/// Every block that a deployment of a function or site needs. Nodes that are not here, since another server of the database has them, are
+/// brought.
+///
+/// # Errors
+/// When one of them cannot be had: then it is not known what is under it.
+pub(super) async fn deployed(store: &Store, blocks: &Fetcher) -> Result<BTreeSet<ContentId>, Error> {
     let mut live = BTreeSet::new();
     let mut after = String::new();
     loop {
@@ -109,18 +115,30 @@ pub(super) async fn deployed(store: &Store, blocks: &DiskStore) -> Result<BTreeS
     }
 }
 
-/// With all blocks under these roots.
-async fn walked(
-    blocks: &DiskStore,
-    roots: Vec<ContentId>,
+/// With all blocks under these roots, as [`deployed`].
+pub(super) async fn walked(
+    blocks: &Fetcher,
+    mut roots: Vec<ContentId>,
     mut live: BTreeSet<ContentId>,
 ) -> Result<BTreeSet<ContentId>, Error> {
-    let blocks = blocks.clone();
-    let walk = move || {
-        for root in &roots {
-            blocks.dag(root, &mut live)?;
+    loop {
+        let store = blocks.store().clone();
+        let walk = move || {
+            let mut missing = BTreeSet::new();
+            for root in &roots {
+                missing.extend(store.dag_here(root, &mut live)?);
+            }
+            Ok::<_, FileReadError>((live, Vec::from_iter(missing)))
+        };
+        (live, roots) = blocking(walk).await??;
+        if roots.is_empty() {
+            return Ok(live);
         }
-        Ok::<_, FileReadError>(live)
-    };
-    Ok(blocking(walk).await??)
+        for node in &roots {
+            if let Err(error) = blocks.block(*node).await {
+                tracing::debug!(%node, %error, "no source has a node that is needed");
+                return Err(FileReadError::Missing(*node).into());
+            }
+        }
+    }
 }

@@ -137,7 +137,7 @@ pub(crate) async fn sweep(state: &State, mode: Mode) -> Result<Swept, Error> {
     };
     let grace = state.storage.config.grace;
     let mut sweep = Sweep { state, mode, grace, fresh: BTreeSet::new(), swept: Swept::default() };
-    let mut marked = blocks::deployed(&state.store, &state.blocks).await?;
+    let mut marked = blocks::deployed(&state.store, &state.sources).await?;
     sweep.projects(&mut marked).await?;
     for shard in blocks::disk(state, |blocks| blocks.shards()).await? {
         sweep.shard(shard, &marked).await?;
@@ -258,13 +258,6 @@ async fn pinned(state: &State, project: &str) -> Result<BTreeSet<ContentId>, Err
         after.clone_from(&last.id);
         let roots = pins.iter().map(|pin| ContentId::parse(&pin.cid)).collect::<Result<Vec<_>, _>>();
         let roots = roots.map_err(|error| Error::Internal(Box::new(error)))?;
-        let blocks = state.blocks.clone();
-        let walk = move || {
-            for root in &roots {
-                blocks.dag(root, &mut pinned)?;
-            }
-            Ok::<_, af_content::FileReadError>(pinned)
-        };
-        pinned = blocks::blocking(walk).await??;
+        pinned = blocks::walked(&state.sources, roots, pinned).await?;
     }
 }
