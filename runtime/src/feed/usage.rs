@@ -21,7 +21,11 @@ impl Taker for Told {
 
 impl From<FeedError> for Refused {
     fn from(error: FeedError) -> Self {
-        // One that is of an older version may be of this one tomorrow.
-        if error.is_for_good() { Self::ForGood(Box::new(error)) } else { Self::Yet(Box::new(error)) }
+        match error {
+            FeedError::Refused { status: 401, .. } => Self::Stranger(Box::new(error)),
+            error if error.is_for_good() => Self::ForGood(Box::new(error)),
+            // One that is of an older version may be of this one tomorrow.
+            error => Self::Yet(Box::new(error)),
+        }
     }
 }

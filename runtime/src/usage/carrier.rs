@@ -50,6 +50,9 @@ pub enum Refused {
     /// It is to be told again.
     #[error("the control plane has not taken it yet")]
     Yet(#[source] Box<dyn StdError + Send + Sync>),
+    /// This edge is none to it (any more). Who asks often is taken for somebody who guesses.
+    #[error("the control plane does not know this edge")]
+    Stranger(#[source] Box<dyn StdError + Send + Sync>),
     /// It would not be taken later, either.
     #[error("the control plane refuses it")]
     ForGood(#[source] Box<dyn StdError + Send + Sync>),
@@ -173,6 +176,9 @@ impl Carrier {
                     let cause = error.source().map(ToString::to_string);
                     warn!(%error, cause, "what functions use here waits until the control plane takes it");
                 }
+                if matches!(error, Refused::Stranger(_)) {
+                    self.pause = LONGEST_PAUSE;
+                }
                 let pause = self.pause;
                 self.pause = (pause * 2).min(LONGEST_PAUSE);
                 pause
@@ -235,6 +241,7 @@ mod tests {
         /// It is written down, and nobody learns of it.
         Lost,
         Away,
+        Stranger,
         Refused,
         Silent,
     }
@@ -265,6 +272,7 @@ mod tests {
                 match answer {
                     Answer::Taken { pause_ms } => Ok(UsageTaken { pause_ms }),
                     Answer::Lost | Answer::Away => Err(Refused::Yet(cause())),
+                    Answer::Stranger => Err(Refused::Stranger(cause())),
                     Answer::Refused => Err(Refused::ForGood(cause())),
                     Answer::Silent => std::future::pending().await,
                 }
@@ -352,6 +360,15 @@ mod tests {
         running.carry(&control, Duration::from_secs(60), true).await;
         assert_eq!(control.inner().requests, 3);
         assert!(running.metrics.encode().unwrap().contains("af_usage_waiting 0"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_control_plane_that_does_not_know_this_edge_is_asked_once_a_minute() {
+        let (running, control) = (Running::new(), Control::answering([Answer::Stranger; 5]));
+        running.requested(1);
+        running.carry(&control, Duration::from_secs(150), false).await;
+        let told = control.inner().told.clone();
+        assert_eq!(told.len(), 3, "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]
