@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is the test's failure")]
 
+#[path = "../../control-api/tests/support/frames.rs"]
+mod frames;
 mod support;
 
 use std::time::Duration;
 
+use frames::{CALM, END_HEADERS, END_STREAM, GET, POST, frame, header, stream};
 use support::{Home, Server, deploy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,9 +16,6 @@ use tokio::net::tcp::OwnedReadHalf;
 
 /// Longer than any deadline of these tests, and shorter than those that they are not about.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// ENHANCE_YOUR_CALM (RFC 9113, section 7)
-const CALM: u32 = 11;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -27,29 +27,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const GET: u8 = 0x82;
-const POST: u8 = 0x83;
-
-/// A frame of RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A request over http, in HPACK's static table, for a host.
-fn header(method: u8, host: &str, path: &str) -> Vec<u8> {
-    let length = |text: &str| u8::try_from(text.len()).unwrap();
-    let path = [&[0x04, length(path)], path.as_bytes()].concat();
-    [&[method, 0x86], &path[..], &[0x41, length(host)], host.as_bytes()].concat()
-}
-
-fn stream(number: u32) -> u32 {
-    number * 2 + 1
-}
 
 fn reset(number: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes())

@@ -24,6 +24,11 @@ pub enum ApiError {
          with `af join CODE`"
     )]
     NoProject,
+    /// What was given as an id or a name is a path.
+    #[error(
+        "what was given as an id or a name is a path; lists, such as `af projects list`, show the ids that there are"
+    )]
+    NoId,
     /// No connection, or it broke.
     #[error("cannot talk to the control API at {url}; is it running? (`af up` runs one on this machine)")]
     Unreachable {
@@ -50,7 +55,7 @@ impl ApiError {
             Self::Unreachable { .. } => true,
             Self::Status { status, .. } => busy(*status),
             Self::Problem(problem) => busy(problem.status),
-            Self::SignedOut | Self::Project(_) | Self::NoProject => false,
+            Self::SignedOut | Self::Project(_) | Self::NoProject | Self::NoId => false,
         }
     }
 
@@ -61,6 +66,7 @@ impl ApiError {
             Self::SignedOut => "signed_out",
             Self::Project(_) => "project_unknown",
             Self::NoProject => "no_project",
+            Self::NoId => "no_id",
             Self::Unreachable { .. } | Self::Status { .. } => "unreachable",
         }
     }
@@ -77,7 +83,7 @@ impl ApiError {
             }
             Self::Project(ids) => Map::from_iter([("projectIds".to_owned(), json!(ids))]),
             Self::Status { status, .. } => Map::from_iter([("status".to_owned(), (*status).into())]),
-            Self::SignedOut | Self::NoProject | Self::Unreachable { .. } => Map::new(),
+            Self::SignedOut | Self::NoProject | Self::NoId | Self::Unreachable { .. } => Map::new(),
         }
     }
 }

@@ -204,6 +204,11 @@ impl Api {
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ApiError> {
         let server = self.session.server.as_ref().ok_or(ApiError::SignedOut)?;
+        // An id that was given as one would ask for something else.
+        let before_query = path.split('?').next().unwrap_or(path);
+        if before_query.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(ApiError::NoId);
+        }
         let url = format!("{}{path}", self.session.api_url);
         Ok(self.http.request(method, url).bearer_auth(&server.token))
     }

@@ -1,7 +1,9 @@
 //! `af usage`: what functions and sites used.
 
 use af_contract::Usage as Counts;
+use anyhow::Context;
 use indicatif::DecimalBytes;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::functions::utc;
@@ -74,34 +76,37 @@ async fn project(api: &Api, query: &str, output: &Output) -> anyhow::Result<()> 
     let root = format!("/v1/projects/{}", api.project().await?);
     let whole = api.get(&format!("{root}/usage?{query}&limit=1")).await?;
     let (from, to) = (number(&whole, "from"), number(&whole, "to"));
-    let used = async |plural: &str| -> anyhow::Result<Vec<Value>> {
-        let mut all = api.list(&format!("{root}/usage/{plural}?from={from}&to={to}")).await?;
-        all.retain(|one| !counts(one).is_empty());
-        Ok(all)
+    let used = async |plural: &str| -> anyhow::Result<Vec<(Counts, Value)>> {
+        let all = api.list(&format!("{root}/usage/{plural}?from={from}&to={to}")).await?;
+        let all = all.into_iter().map(|one| Ok((counts(&one)?, one))).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(all.into_iter().filter(|(counts, _)| !counts.is_empty()).collect())
     };
     let (functions, sites) = (used("functions").await?, used("sites").await?);
-    let total = whole.get("total").cloned().unwrap_or_default();
+    let total = counts(whole.get("total").unwrap_or(&Value::Null))?;
     let mut rows = Vec::new();
     for (kind, all) in [("function", &functions), ("site", &sites)] {
-        rows.extend(all.iter().map(|one| row(one, json!({ "kind": kind, "name": text(one, "name") }))));
+        let named =
+            |(counts, one): &(Counts, Value)| row(counts, json!({ "kind": kind, "name": text(one, "name") }));
+        rows.extend(all.iter().map(named));
     }
-    let gone = gone(counts(&total), functions.iter().chain(&sites));
+    let gone = gone(total, functions.iter().chain(&sites).map(|(counts, _)| counts));
     if !gone.is_empty() {
-        rows.push(row(&json!(gone), json!({ "kind": "deleted", "name": "-" })));
+        rows.push(row(&gone, json!({ "kind": "deleted", "name": "-" })));
     }
     rows.push(row(&total, json!({ "kind": "total", "name": "" })));
     let columns: Vec<_> = [("KIND", "kind"), ("NAME", "name")].into_iter().chain(COUNTS).collect();
     let table = output.columns(&rows, &columns, "");
+    let [functions, sites] =
+        [functions, sites].map(|all| all.into_iter().map(|(_, one)| one).collect::<Vec<_>>());
     let result = json!({ "from": from, "to": to, "total": total, "functions": functions, "sites": sites });
     output.result(&result, &format!("{}\n{table}", period(from, to)));
     Ok(())
 }
 
 /// What functions and sites used that are there no more.
-fn gone<'a>(total: Counts, all: impl Iterator<Item = &'a Value>) -> Counts {
+fn gone<'a>(total: Counts, all: impl Iterator<Item = &'a Counts>) -> Counts {
     let mut left = total;
     for one in all {
-        let one = counts(one);
         left.requests = left.requests.saturating_sub(one.requests);
         left.errors = left.errors.saturating_sub(one.errors);
         left.cpu_us = left.cpu_us.saturating_sub(one.cpu_us);
@@ -122,11 +127,10 @@ async fn times(api: &Api, path: &str, output: &Output) -> anyhow::Result<()> {
     let time = |one: &Value| {
         let at = utc(number(one, "from"));
         let shown = if per == "hour" { at.replacen('T', " ", 1) } else { at };
-        row(one, json!({ "time": shown.get(..if per == "hour" { 16 } else { 10 }) }))
+        Ok(row(&counts(one)?, json!({ "time": shown.get(..if per == "hour" { 16 } else { 10 }) })))
     };
-    let mut rows: Vec<Value> = data.iter().map(time).collect();
-    let total = whole.get("total").cloned().unwrap_or_default();
-    rows.push(row(&total, json!({ "time": "total" })));
+    let mut rows = data.iter().map(time).collect::<anyhow::Result<Vec<Value>>>()?;
+    rows.push(row(&counts(whole.get("total").unwrap_or(&Value::Null))?, json!({ "time": "total" })));
     let title = if per == "hour" { "HOUR" } else { "DAY" };
     let columns: Vec<_> = [(title, "time")].into_iter().chain(COUNTS).collect();
     let table = output.columns(&rows, &columns, "");
@@ -146,8 +150,7 @@ fn period(from: i64, to: i64) -> String {
 }
 
 /// A row of a table: `head`, and what was used as people read it.
-fn row(one: &Value, mut head: Value) -> Value {
-    let counts = counts(one);
+fn row(counts: &Counts, mut head: Value) -> Value {
     if let Some(fields) = head.as_object_mut() {
         fields.insert("requests".into(), counts.requests.into());
         fields.insert("errors".into(), counts.errors.into());
@@ -158,16 +161,9 @@ fn row(one: &Value, mut head: Value) -> Value {
     head
 }
 
-/// Nothing, where a server says something else.
-fn counts(one: &Value) -> Counts {
-    let count = |field: &str| one.get(field).and_then(Value::as_u64).unwrap_or_default();
-    Counts {
-        requests: count("requests"),
-        errors: count("errors"),
-        cpu_us: count("cpuUs"),
-        wall_us: count("wallUs"),
-        sent_bytes: count("sentBytes"),
-    }
+fn counts(one: &Value) -> anyhow::Result<Counts> {
+    Counts::deserialize(one)
+        .context("the control API says something else than what was used; is it of another version?")
 }
 
 /// Microseconds in milliseconds, or from a second on in seconds.

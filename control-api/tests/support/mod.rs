@@ -14,6 +14,7 @@ pub mod socket;
 pub mod statements;
 pub mod stored;
 pub mod upload;
+pub mod usage;
 
 use std::cell::Cell;
 use std::future::Future;

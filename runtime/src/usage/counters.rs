@@ -1,4 +1,5 @@
-//! Where what is used is counted: a few additions for each request, and no lock but to find the counters.
+//! Where what is used is counted: a few additions for each request. Deployments have their counters; sites and routes find theirs by a
+//! name, under a lock that only a new name is written under.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering, fence};

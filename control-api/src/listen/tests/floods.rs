@@ -1,32 +1,15 @@
 //! Clients of HTTP/2 that make the server work, or hold a place, for nothing.
 
+#[path = "../../../tests/support/frames.rs"]
+mod frames;
+
 use tokio::io::{ReadHalf, WriteHalf, split};
 
+use self::frames::{CALM, END_HEADERS, END_STREAM, GET, POST, frame, stream};
 use super::*;
 
-/// ENHANCE_YOUR_CALM (RFC 9113, section 7)
-const CALM: u32 = 11;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const GET: u8 = 0x82;
-const POST: u8 = 0x83;
-
-/// RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A request's header, in HPACK's static table.
 fn header(method: u8, path: &str) -> Vec<u8> {
-    let length = u8::try_from(path.len()).unwrap();
-    [&[method, 0x86, 0x04, length], path.as_bytes(), &[0x01, 7], b"control"].concat()
-}
-
-fn stream(number: u32) -> u32 {
-    number * 2 + 1
+    frames::header(method, "control", path)
 }
 
 struct Attack {
